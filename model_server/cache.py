@@ -1,0 +1,64 @@
+"""Where built things live outside the repository, and how they get their names.
+
+Called by the vLLM installer and by the tiny model's trainer. Standard library only, because both run before anything is
+installed. Not here: what is built, and when it is thrown away (`make down` keeps the cache on purpose).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+KEY_LENGTH = 12
+PARTIAL = ".partial-"
+
+
+def cache_root() -> Path:
+    """The cache directory: SERIN_CACHE, else XDG_CACHE_HOME/serin, else ~/.cache/serin."""
+    explicit = os.environ.get("SERIN_CACHE")
+    if explicit:
+        return Path(explicit)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "serin"
+
+
+def key_of(*parts: str | bytes) -> str:
+    """A short name for content: each part counts, and so does where one part ends and the next begins."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(f"{len(data)}:".encode())
+        digest.update(data)
+    return digest.hexdigest()[:KEY_LENGTH]
+
+
+@contextmanager
+def building(target: Path) -> Iterator[Path | None]:
+    """Yield an empty directory that becomes `target` when the block succeeds, or None when `target` is there already.
+
+    One builder at a time per parent directory, across processes. A block that fails leaves no `target`;
+    what a killed builder left behind is removed by the next one.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (target.parent / ".lock").open("w") as lock:
+        # The lock comes before the look: two callers that start together must not build twice.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if target.is_dir():
+            yield None
+            return
+        for stale in target.parent.glob(f"{PARTIAL}*"):
+            shutil.rmtree(stale)
+        partial = target.parent / f"{PARTIAL}{target.name}"
+        partial.mkdir()
+        try:
+            yield partial
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        # The last act: whoever sees `target` sees all of it.
+        partial.rename(target)

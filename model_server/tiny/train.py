@@ -1,0 +1,95 @@
+"""The triage model and its training loop: a Llama of about a million parameters, trained on the CPU in minutes.
+
+Called by __main__. Needs torch and transformers, hence the vLLM environment. The same steps and seed give the same files:
+seeds, thread count and the order of batches are fixed. Not here: caching (__main__) and measuring (evaluate).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from model_server.tiny.corpus import example
+from model_server.tiny.tokenizer import VOCABULARY, prompt_ids, train_tokenizer
+
+# More threads would sum in another order, and another machine would then get another model.
+THREADS = 2
+LONGEST = 2048
+WIDTH, LAYERS, HEADS, INNER = 128, 4, 4, 384
+PEAK_RATE, WARMUP = 3e-3, 40
+SHORT_BATCH, LONG_BATCH, LONG_EVERY = 48, 6, 6
+REPORT_EVERY = 50
+IGNORED = -100
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """An untrained model; weights are drawn from torch's global generator."""
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=WIDTH,
+        intermediate_size=INNER,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        num_key_value_heads=HEADS,
+        max_position_embeddings=LONGEST,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return LlamaForCausalLM(config)
+
+
+def batch(tokenizer: PreTrainedTokenizerFast, rng: random.Random, *, long: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and labels; only the answer is learned. Padding is on the right, where causal attention never looks."""
+    rows: list[tuple[list[int], list[int]]] = []
+    for _ in range(LONG_BATCH if long else SHORT_BATCH):
+        drawn = example(rng, long=long)
+        prompt = prompt_ids(tokenizer, drawn.messages)
+        answer = [*tokenizer(drawn.answer, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+        rows.append((prompt + answer, [IGNORED] * len(prompt) + answer))
+    width = max(len(ids) for ids, _ in rows)
+    ids = torch.tensor([row + [tokenizer.pad_token_id] * (width - len(row)) for row, _ in rows])
+    labels = torch.tensor([row + [IGNORED] * (width - len(row)) for _, row in rows])
+    return ids, labels
+
+
+def rate(step: int, steps: int) -> float:
+    """The learning rate: a short rise, then a cosine down to a hundredth at the last step."""
+    if step < WARMUP:
+        return PEAK_RATE * (step + 1) / WARMUP
+    done = (step - WARMUP) / max(1, steps - WARMUP)
+    return PEAK_RATE * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def train(target: Path, steps: int, seed: int, say: Callable[[str], None]) -> None:
+    """Train for `steps` batches and save model and tokenizer into `target`."""
+    torch.set_num_threads(THREADS)
+    torch.use_deterministic_algorithms(True)
+    torch.manual_seed(seed)
+    rng = random.Random(seed)
+    tokenizer = train_tokenizer(rng, LONGEST)
+    model = build_model(tokenizer)
+    say(f"{sum(p.numel() for p in model.parameters()):,} parameters, {steps} steps on {THREADS} threads")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.05)
+    started = time.monotonic()
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = rate(step, steps)
+        ids, labels = batch(tokenizer, rng, long=step % LONG_EVERY == LONG_EVERY - 1)
+        loss = model(input_ids=ids, labels=labels, use_cache=False).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if (step + 1) % REPORT_EVERY == 0 or step + 1 == steps:
+            spent = time.monotonic() - started
+            say(f"step {step + 1} of {steps}, loss {loss.item():.4f}, {spent:.0f} s")
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)

@@ -1,0 +1,69 @@
+"""A revision as it is remembered: fully resolved, with the outcome of its trials.
+
+Kept in a ControllerRevision: the resolved part in its `data` (never changed), the outcome in annotations. This module
+knows neither; `serin.manifests.controller_revision` writes and reads the object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from serin.rollout.trial import Trial
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Everything that a revision's children are made from, so that they are never rendered a second time."""
+
+    revision: str
+    engine_revision: str
+    model_name: str
+    model_source: str
+    image: str
+    pod_template: Mapping[str, Any]
+    """The whole pod template of the engine revision, as the Deployment gets it."""
+    prompt_name: str | None = None
+    prompt_hash: str | None = None
+    prompt_content: Mapping[str, Any] | None = None
+    """The PromptVersion's spec, copied, so that the source may be deleted."""
+    hash_schema: int = 1
+    """Version of the rules by which the two hashes were made."""
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Why a revision was rolled back; it is not tried again until a person says retry."""
+
+    reason: str
+    message: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Record:
+    """A revision and its history."""
+
+    resolved: Resolved
+    number: int
+    """Sequence of recording, 1 is the oldest."""
+    recorded: bool = True
+    """False while the ControllerRevision has still to be written."""
+    promotion: int | None = None
+    """Sequence of promotions; the highest is the stable. None: never promoted."""
+    rejection: Rejection | None = None
+    trial: Trial | None = None
+    handled: tuple[str, ...] = ()
+    """Tokens of the commands that were carried out on this revision, newest last."""
+
+    @property
+    def revision(self) -> str:
+        """Hash that names this revision."""
+        return self.resolved.revision
+
+    @property
+    def engine_revision(self) -> str:
+        """Hash that names its pods."""
+        return self.resolved.engine_revision

@@ -1,0 +1,135 @@
+"""What the reconciler saw at one moment, frozen: the only input of `serin.rollout.decide`.
+
+Built by the reconciler from the API server's objects and the collector's evidence. Holds facts, no judgement:
+what a fact means is said by the guards. Weights are parts of 10,000; times are timezone-aware UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from serin.api.llmdeployment import LLMDeploymentSpec
+    from serin.rollout.record import Record
+
+FULL_WEIGHT = 10_000
+"""What the weights of a route sum to: percent with two decimals, as whole numbers."""
+
+
+@dataclass(frozen=True)
+class PodView:
+    """One pod of an engine revision, as its status tells."""
+
+    name: str
+    ready: bool
+    not_ready_since: datetime | None = None
+    """When the pod last stopped being Ready, or was created; None while it is Ready."""
+    unschedulable: str | None = None
+    """The scheduler's own sentence while no node takes the pod."""
+    crash: str | None = None
+    """Why the engine container counts as crashed (CrashLoopBackOff, OOMKilled, …), or None."""
+    waiting: str | None = None
+    """Why the container has not started (ImagePullBackOff, …) with the kubelet's message, or None."""
+    deleting: bool = False
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """Requests that an engine revision's pods are working on, running and waiting, and when that was measured."""
+
+    requests: float
+    at: datetime
+
+
+@dataclass(frozen=True)
+class EngineView:
+    """One Deployment: the pods of one engine revision."""
+
+    engine_revision: str
+    replicas: int
+    """What its spec asks for."""
+    pods: tuple[PodView, ...] = ()
+    replica_failure: str | None = None
+    """The ReplicaFailure condition's message (quota, admission), or None."""
+
+    @property
+    def ready(self) -> int:
+        """How many pods are Ready and not on their way out."""
+        return sum(pod.ready and not pod.deleting for pod in self.pods)
+
+
+@dataclass(frozen=True)
+class RouteView:
+    """The HTTPRoute as read back: the split that is, and whether the gateway serves it."""
+
+    weights: Mapping[str, int]
+    """Weight by revision, in parts of 10,000, a backend at weight 0 included; empty without a route."""
+    exists: bool = True
+    programmed: bool = False
+    """Accepted and ResolvedRefs at the current generation on every parent."""
+    refused: str | None = None
+    """The sentence of a parent that refuses the route at its current generation, or None."""
+    changed_at: datetime | None = None
+    """When our field manager last changed it (whole seconds)."""
+
+
+NO_ROUTE = RouteView(weights={}, exists=False)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Finished requests of one revision since the trial began, and how many of them were bad."""
+
+    requests: int
+    bad: int
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the collector last read for one LLMDeployment."""
+
+    error: str | None = None
+    """Why there is no current evidence (one sentence), or None."""
+    at: datetime | None = None
+    """When the newest sample was taken."""
+    since: datetime | None = None
+    """Start of the window that both sides are counted over."""
+    counts: Mapping[str, Counts] = field(default_factory=dict)
+    """By revision; a revision without any series is absent."""
+    in_flight: Mapping[str, InFlight] = field(default_factory=dict)
+    """By engine revision; an engine revision without any series is absent."""
+
+
+NO_EVIDENCE = Evidence()
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The operator's own settings, as far as decisions depend on them."""
+
+    settle_seconds: float = 2.0
+    """How long a programmed route is given before it is believed."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that one decision rests on."""
+
+    now: datetime
+    spec: LLMDeploymentSpec
+    target: Record
+    """The revision that the spec asks for; recorded or about to be."""
+    records: tuple[Record, ...] = ()
+    """Every ControllerRevision that belongs to the LLMDeployment, oldest first; includes the target once recorded."""
+    engines: Mapping[str, EngineView] = field(default_factory=dict)
+    """By engine revision."""
+    route: RouteView = NO_ROUTE
+    evidence: Evidence = NO_EVIDENCE
+    command: str | None = None
+    """The raw value of the command annotation."""
+    missing_source: str | None = None
+    """Sentence about a PromptVersion that the spec names and that does not exist (any more), or None."""
+    policy: Policy = Policy()

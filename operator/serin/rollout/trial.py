@@ -1,0 +1,123 @@
+"""The running trial of a canary: pinned ramp, current step, and a clock that can be stopped.
+
+Kept as JSON in an annotation of the canary's ControllerRevision, so that neither a lost status nor a crash forgets it.
+The clock counts only while the step is in force; `held` is exact whenever it is read. Times are UTC.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from serin.errors import RecordError
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a pinned ramp: a weight with its hold, or a pause (`weight` None)."""
+
+    weight: int | None
+    """Parts of 10,000; None for a pause, which keeps the weight of the step before."""
+    hold: timedelta | None = None
+    """How long; None is a pause that only a person ends."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """State of one attempt at promoting a revision."""
+
+    attempt: int
+    against: str
+    """Revision of the stable that it is compared with."""
+    steps: tuple[Step, ...]
+    started_at: datetime
+    step: int = 0
+    """Index into `steps`; `len(steps)` means that all are done and promotion is due."""
+    step_entered_at: datetime | None = None
+    """When the step became the current one, traffic or not; None: at the start."""
+    held_before: timedelta = timedelta()
+    """Time in force until the clock last stopped."""
+    clock_started_at: datetime | None = None
+    """None while the clock stands still."""
+    traffic_since: datetime | None = None
+    """When the canary got its first weight above 0: the start of the evidence. None: not yet."""
+
+    def held(self, now: datetime) -> timedelta:
+        """How long the current step has been in force."""
+        running = now - self.clock_started_at if self.clock_started_at else timedelta()
+        return self.held_before + running
+
+    def entered_at(self) -> datetime:
+        """When the current step became the current one."""
+        return self.step_entered_at or self.started_at
+
+    def with_clock(self, now: datetime, *, running: bool) -> Trial:
+        """The same trial with its clock running or stopped; itself if nothing changes."""
+        if running == (self.clock_started_at is not None):
+            return self
+        return replace(self, held_before=self.held(now), clock_started_at=now if running else None)
+
+    def at_step(self, step: int, now: datetime) -> Trial:
+        """The same trial at another step, whose clock has not started."""
+        return replace(self, step=step, step_entered_at=now, held_before=timedelta(), clock_started_at=None)
+
+    def to_json(self) -> str:
+        """One line of JSON; the inverse of `from_json`."""
+        return json.dumps(
+            {
+                "attempt": self.attempt,
+                "against": self.against,
+                "steps": [{"weight": s.weight, "holdSeconds": _seconds(s.hold)} for s in self.steps],
+                "startedAt": self.started_at.isoformat(),
+                "step": self.step,
+                "stepEnteredAt": _text(self.step_entered_at),
+                "heldSeconds": self.held_before.total_seconds(),
+                "clockStartedAt": _text(self.clock_started_at),
+                "trafficSince": _text(self.traffic_since),
+            },
+            separators=(",", ":"),
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Trial:
+        """Read what `to_json` wrote.
+
+        Raises:
+            RecordError: the text is not a trial of this version.
+        """
+        try:
+            data = json.loads(text)
+            return cls(
+                attempt=int(data["attempt"]),
+                against=str(data["against"]),
+                steps=tuple(_step(item) for item in data["steps"]),
+                started_at=datetime.fromisoformat(data["startedAt"]),
+                step=int(data["step"]),
+                step_entered_at=_time(data["stepEnteredAt"]),
+                held_before=timedelta(seconds=data["heldSeconds"]),
+                clock_started_at=_time(data["clockStartedAt"]),
+                traffic_since=_time(data["trafficSince"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise RecordError(
+                f"The trial annotation is unreadable ({error}); remove it to start the trial anew."
+            ) from error
+
+
+def _step(item: dict[str, Any]) -> Step:
+    hold = item["holdSeconds"]
+    return Step(weight=item["weight"], hold=None if hold is None else timedelta(seconds=hold))
+
+
+def _text(time: datetime | None) -> str | None:
+    return time.isoformat() if time else None
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def _seconds(span: timedelta | None) -> float | None:
+    return None if span is None else span.total_seconds()
