@@ -1,7 +1,7 @@
 """Container images without docker: writes docker-archive tars with the standard library only.
 
-Callers: `cluster` for the pause and engine images, and whoever packs an image of their own (the operator's, a test's).
-The same inputs always give the same bytes: entries are sorted, times, owners and modes are fixed, nothing names the machine.
+Callers: `engine_image`, and whoever packs an image of their own (the operator's, a test's).
+The same inputs always give the same bytes: entries are sorted; times, owners and modes are fixed.
 Deliberately not here: pulling, pushing, importing into a runtime (`python -m sandbox load`), or following Dockerfiles.
 """
 
@@ -70,14 +70,14 @@ def layer(entries: Iterable[Entry]) -> bytes:
 
 
 def layer_from_tree(root: Path, *, prefix: str = "/", uid: int = 0, gid: int = 0) -> bytes:
-    """Return a layer tar holding the tree under `root` at `prefix`: sorted, times dropped, modes 755 or 644, owner as given."""
+    """Return a layer tar holding the tree under `root` at `prefix`: sorted, no times, modes 755 or 644, one owner."""
     entries: list[Entry] = [Directory(part, uid=uid, gid=gid) for part in _parents(prefix)]
     for folder, folders, files in os.walk(root):
         for name in [*folders, *files]:
             source = Path(folder, name)
             path = f"{prefix.rstrip('/')}/{source.relative_to(root).as_posix()}"
             if source.is_symlink():
-                entries.append(Link(path, os.readlink(source)))
+                entries.append(Link(path, str(source.readlink())))
             elif source.is_dir():
                 entries.append(Directory(path, uid=uid, gid=gid))
             else:
@@ -105,7 +105,9 @@ def write_image(
     The file appears under its name only when it is complete.
     """
     if not _TAG.match(tag):
-        raise ImageError(f"image tag {tag!r} is not of the form registry/name:version; write it like serin.dev/name:1.0.0")
+        raise ImageError(
+            f"image tag {tag!r} is not of the form registry/name:version; write it like serin.dev/name:1.0.0"
+        )
     if not layers:
         raise ImageError(f"image {tag} has no layers; give at least one")
     digests = [_sha256(each) for each in layers]

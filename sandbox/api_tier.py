@@ -1,0 +1,277 @@
+"""The small tier: etcd and the API server, with Prometheus if wanted, as plain processes on loopback, without root.
+
+Integration tests start one with `start(directory)` and stop it by its handle; `make sandbox TIER=api` keeps one.
+Ports are free ones, so any number can run beside each other and beside a full sandbox.
+Not here: controllers. Nothing collects garbage, finishes namespaces, or turns a Deployment into pods in this tier.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from sandbox import control_plane, credentials, log_tail, pins, probe, processes
+from sandbox.builds import Cache
+from sandbox.errors import SandboxError
+from sandbox.layout import Layout, from_environment
+from sandbox.machine import COLD_BYTES, WARM_BYTES, require_linux, require_space, search_path
+from sandbox.processes import Identity
+from sandbox.progress import Progress
+
+PROMETHEUS_CONFIG = "global: {scrape_interval: 1s, evaluation_interval: 1s}\nscrape_configs: []\n"
+_ADDRESS = "127.0.0.1"
+_SERVICES = "10.96.0.0/16"
+_START_SECONDS = 60.0
+# A free port may be taken by someone else between its choice and its use.
+_ATTEMPTS = 3
+
+
+@dataclass
+class Handle:
+    """A running API tier. Also a context manager that stops it."""
+
+    directory: Path
+    kubeconfig: Path
+    url: str
+    prometheus_url: str | None
+    prometheus_config: Path | None
+    audit_log: Path
+    commands: Mapping[str, list[str]]
+    die_with_parent: bool
+    running: dict[str, Identity] = field(default_factory=dict)
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def alive(self, name: str) -> bool:
+        """Whether the component (`etcd`, `kube-apiserver`, `prometheus`) runs."""
+        return processes.alive(self.running.get(name))
+
+    def ready(self, name: str) -> bool:
+        """Whether the component runs and says that it is ready."""
+        if not self.alive(name):
+            return False
+        if name == "etcd":
+            return probe.get(f"{self._option(name, '--listen-client-urls')}/readyz") is not None
+        if name == "kube-apiserver":
+            return (
+                probe.get(f"{self.url}/readyz", credentials.client_context(self.directory / "certificates")) is not None
+            )
+        return probe.get(f"{self.prometheus_url}/-/ready") is not None
+
+    def kill(self, name: str) -> None:
+        """End one component at once, as a crash would."""
+        identity = self.running.pop(name, None)
+        if identity is not None:
+            processes.end([identity], grace=0.0)
+        self._record()
+
+    def restart(self, name: str) -> None:
+        """End one component and start it again, with its data and on its port; returns when it is ready."""
+        self.kill(name)
+        self.run(name)
+        self.wait(name)
+
+    def run(self, name: str) -> None:
+        """Start a component that does not run."""
+        if self.alive(name):
+            return
+        self.running[name] = processes.spawn(
+            self.commands[name],
+            log=self.log(name),
+            directory=self.directory,
+            environment={"PATH": search_path(), "HOME": str(self.directory)},
+            die_with_parent=self.die_with_parent,
+        )
+        self._record()
+
+    def wait(self, name: str) -> None:
+        """Wait until the component is ready; one that ended meanwhile is an error at once."""
+
+        def settled() -> bool:
+            return not self.alive(name) or self.ready(name)
+
+        processes.wait_until(settled, seconds=_START_SECONDS, failure=lambda: self._failure(name))
+        if not self.alive(name):
+            raise SandboxError(self._failure(name))
+
+    def reload_prometheus(self) -> None:
+        """Make Prometheus read `prometheus_config` again."""
+        if self.prometheus_url is None or probe.get(f"{self.prometheus_url}/-/reload", method="POST") is None:
+            raise SandboxError(f"Prometheus did not accept {self.prometheus_config}; read {self.log('prometheus')}")
+
+    def log(self, name: str) -> Path:
+        """Return the log file of a component."""
+        return self.directory / "logs" / f"{name}.log"
+
+    def stop(self) -> None:
+        """End every process and remove the directory; may be called twice."""
+        for name in ("prometheus", "kube-apiserver", "etcd"):
+            identity = self.running.pop(name, None)
+            if identity is not None:
+                processes.end([identity], grace=1.0)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _option(self, name: str, option: str) -> str:
+        return next(part.partition("=")[2] for part in self.commands[name] if part.startswith(option + "="))
+
+    def _failure(self, name: str) -> str:
+        log = self.log(name)
+        return f"{name} did not become ready ({log_tail.last_line(log)}); read {log}, then start again"
+
+    def _record(self) -> None:
+        content = {
+            "running": {name: identity.as_json() for name, identity in self.running.items()},
+            "commands": dict(self.commands),
+            "url": self.url,
+            "prometheus_url": self.prometheus_url,
+        }
+        partial = self.directory / "state.json.part"
+        partial.write_text(json.dumps(content))
+        partial.replace(self.directory / "state.json")
+
+
+def start(
+    directory: Path,
+    *,
+    prometheus: bool = False,
+    die_with_parent: bool = True,
+    progress: Progress | None = None,
+    layout: Layout | None = None,
+) -> Handle:
+    """Start a new API tier in `directory` (emptied first) and return when it answers.
+
+    Builds what is missing, which takes minutes on the first run and nothing afterwards. With `die_with_parent` the
+    processes end with the calling thread even if `stop` is never reached.
+    """
+    require_linux()
+    names = [name for name in pins.API_TIER if prometheus or name != "prometheus"]
+    cache = Cache(layout or from_environment())
+    provide(cache, names, directory, progress)
+    previous = load(directory)
+    if previous is not None:
+        previous.stop()
+    shutil.rmtree(directory, ignore_errors=True)
+    for attempt in range(_ATTEMPTS):
+        handle = _prepare(cache, directory, prometheus=prometheus, die_with_parent=die_with_parent)
+        try:
+            for name in handle.commands:
+                handle.run(name)
+                if name != "prometheus":
+                    handle.wait(name)
+            for name in handle.commands:
+                handle.wait(name)
+        except BaseException:
+            taken = any("address already in use" in log_tail.last_lines(handle.log(name)) for name in handle.commands)
+            if taken and attempt + 1 < _ATTEMPTS:
+                handle.stop()
+                continue
+            processes.end(handle.running.values(), grace=0.0)
+            raise
+        return handle
+    raise SandboxError("No free port stays free on this machine; look at `ss -ltn`, then start again")
+
+
+def load(directory: Path) -> Handle | None:
+    """Return the handle of an API tier that an earlier process started in `directory`, running or not."""
+    try:
+        content = json.loads((directory / "state.json").read_text())
+        found = {name: processes.from_json(value) for name, value in content["running"].items()}
+        return Handle(
+            directory=directory,
+            kubeconfig=directory / "kubeconfig",
+            url=content["url"],
+            prometheus_url=content["prometheus_url"],
+            prometheus_config=directory / "prometheus.yaml" if content["prometheus_url"] else None,
+            audit_log=directory / "logs" / "audit.log",
+            commands=content["commands"],
+            die_with_parent=False,
+            running={name: identity for name, identity in found.items() if identity is not None},
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def provide(cache: Cache, names: Sequence[str], directory: Path, progress: Progress | None) -> None:
+    """Make sure that every binary in `names` is built."""
+    steps = cache.missing(names)
+    require_space(directory, WARM_BYTES)
+    if not steps:
+        return
+    display = progress or Progress(steps)
+    require_space(cache.root, COLD_BYTES)
+    cache.provide_go(names, display)
+    cache.build(names, display)
+
+
+def _prepare(cache: Cache, directory: Path, *, prometheus: bool, die_with_parent: bool) -> Handle:
+    (directory / "logs").mkdir(parents=True, exist_ok=True)
+    client, peer, secure, scraper = _free_ports(4)
+    certificates, policy, config = (
+        directory / "certificates",
+        directory / "audit-policy.yaml",
+        directory / "prometheus.yaml",
+    )
+    hosts = [_ADDRESS, "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
+    credentials.make_certificates(
+        cache.path("certificates"), certificates, hosts=hosts, clients=credentials.API_CLIENTS
+    )
+    url, audit_log = f"https://{_ADDRESS}:{secure}", directory / "logs" / "audit.log"
+    policy.write_text(control_plane.AUDIT_POLICY)
+    etcd_url = f"http://{_ADDRESS}:{client}"
+    commands = {
+        "etcd": control_plane.etcd(
+            cache.path("etcd"), data=directory / "etcd", client_url=etcd_url, peer_url=f"http://{_ADDRESS}:{peer}"
+        ),
+        "kube-apiserver": control_plane.api_server(
+            cache.path("kube-apiserver"),
+            etcd_url=etcd_url,
+            address=_ADDRESS,
+            port=secure,
+            certificates=certificates,
+            services=_SERVICES,
+            audit_log=audit_log,
+            audit_policy=policy,
+            # Endpoints may not hold a loopback address, and nothing in this tier would use them.
+            extra=["--endpoint-reconciler-type=none"],
+        ),
+    }
+    if prometheus:
+        config.write_text(PROMETHEUS_CONFIG)
+        commands["prometheus"] = control_plane.prometheus(
+            cache.path("prometheus"), config=config, data=directory / "prometheus", listen=f"{_ADDRESS}:{scraper}"
+        )
+    kubeconfig = directory / "kubeconfig"
+    credentials.write_kubeconfig(kubeconfig, url=url, certificates=certificates, client="admin")
+    return Handle(
+        directory=directory,
+        kubeconfig=kubeconfig,
+        url=url,
+        prometheus_url=f"http://{_ADDRESS}:{scraper}" if prometheus else None,
+        prometheus_config=config if prometheus else None,
+        audit_log=audit_log,
+        commands=commands,
+        die_with_parent=die_with_parent,
+    )
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports nobody listens on now: all held open together, so that they differ."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind((_ADDRESS, 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()

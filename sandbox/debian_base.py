@@ -1,0 +1,151 @@
+"""The lowest layer of the operator's image: Python and what it links to, unpacked from Debian packages.
+
+Called by `operator_image`. The packages come from the machine's own signed sources by `apt-get download`; they are
+unpacked, never installed: no maintainer script runs, and neither shell nor package manager ends up in the image.
+Each package leaves its control file in /var/lib/dpkg/status.d, where vulnerability scanners look for it.
+Deliberately not here: a choice of distribution. The image is of the release that it is built on.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from sandbox.errors import SandboxError
+
+PYTHON = "3.11"
+PACKAGES = (
+    f"python{PYTHON}-minimal",
+    f"libpython{PYTHON}-minimal",
+    f"libpython{PYTHON}-stdlib",
+    "libc6",
+    "libgcc-s1",
+    "libstdc++6",
+    "libssl3",
+    "libexpat1",
+    "libffi8",
+    "libsqlite3-0",
+    "libuuid1",
+    "zlib1g",
+    "libbz2-1.0",
+    "liblzma5",
+    "ca-certificates",
+    "media-types",
+    "netbase",
+)
+# Modules whose libraries are left out: a service has neither terminal nor NIS, and dbm has other backends.
+_UNUSED_MODULES = ("_curses", "_curses_panel", "_dbm", "_crypt", "nis", "readline")
+_UNUSED_PATHS = (
+    "usr/share/man",
+    "usr/share/locale",
+    "usr/share/lintian",
+    "usr/share/bug",
+    "usr/share/python3",
+    "usr/share/gdb",
+)
+# Debian's merged /usr: the loader's path is compiled into every program as /lib64.
+_MERGED = ("bin", "lib", "lib64", "sbin")
+PASSWD = "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/:/sbin/nologin\n"
+GROUP = "root:x:0:\nnonroot:x:65532:\n"
+
+
+def system_name() -> str:
+    """What the layer depends on beside this module: release and architecture, with this module's own recipe."""
+    release = Path("/etc/os-release").read_text() if Path("/etc/os-release").exists() else ""
+    fields = dict(line.split("=", 1) for line in release.splitlines() if "=" in line)
+    name = f"{fields.get('ID', '')}-{fields.get('VERSION_ID', '')}".replace('"', "")
+    if name != "debian-12":
+        raise SandboxError(
+            f"the operator image is made from Debian 12 packages and this machine is {name or 'something else'}; "
+            "use Debian 12, or build operator/Dockerfile with docker."
+        )
+    return f"{name} {os.uname().machine} {' '.join(PACKAGES)}"
+
+
+def install_debian_base(tree: Path) -> None:
+    """Fill `tree` with the root file system.
+
+    Raises:
+        SandboxError: the packages cannot be fetched; the message says what to do.
+    """
+    for name in _MERGED:
+        (tree / "usr" / name).mkdir(parents=True)
+        (tree / name).symlink_to(f"usr/{name}")
+    with tempfile.TemporaryDirectory() as scratch:
+        archives = _download(Path(scratch))
+        for archive in archives:
+            _unpack(archive, tree)
+    for path in _UNUSED_PATHS:
+        shutil.rmtree(tree / path, ignore_errors=True)
+    for module in _UNUSED_MODULES:
+        for library in (tree / "usr" / "lib" / f"python{PYTHON}" / "lib-dynload").glob(f"{module}.*.so"):
+            library.unlink()
+    for conversions in (tree / "usr" / "lib").glob("*/gconv"):
+        shutil.rmtree(conversions)
+    (tree / "usr" / "bin" / "python3").symlink_to(f"python{PYTHON}")
+    _configure(tree)
+    compile_bytecode(tree, tree / "usr" / "lib" / f"python{PYTHON}")
+
+
+def compile_bytecode(tree: Path, folder: Path, *, python: Path | None = None) -> None:
+    """Compile every module below `folder` ahead of time with the image's own interpreter.
+
+    Unchecked, because a layer keeps no times that a check could go by; without the path of `tree`, so that the same
+    modules always give the same bytes.
+    """
+    interpreter = python or tree / "usr" / "bin" / "python3"
+    arguments = ["-I", "-B", "-m", "compileall", "-q", "-f", "--invalidation-mode", "unchecked-hash", "-s", str(tree)]
+    subprocess.run([str(interpreter), *arguments, "-p", "/", str(folder)], check=True)
+
+
+def _download(folder: Path) -> list[Path]:
+    # apt drops its rights while it downloads; the folder must let its user in.
+    folder.chmod(0o777)
+    if _apt(["download", *PACKAGES], folder):
+        if _apt(["update"], folder):
+            raise SandboxError("apt-get update failed; check the network and the package sources, then run it again.")
+        words = _apt(["download", *PACKAGES], folder)
+        if words:
+            raise SandboxError(
+                f"the base packages cannot be fetched ({words}); check the package sources, then run it again."
+            )
+    return sorted(folder.glob("*.deb"))
+
+
+def _apt(arguments: Sequence[str], folder: Path) -> str:
+    """Run apt-get; the last line of what it said if it failed, else nothing."""
+    command = ["apt-get", "-q", "-o", "Acquire::Retries=3", *arguments]
+    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode == 0:
+        return ""
+    return (done.stdout.strip().splitlines() or ["no output"])[-1]
+
+
+def _unpack(archive: Path, tree: Path) -> None:
+    files = subprocess.run(["dpkg-deb", "--fsys-tarfile", archive], check=True, capture_output=True).stdout
+    # Packages of this release still ship files under /lib, which has to stay a link into /usr.
+    subprocess.run(["tar", "-x", "--keep-directory-symlink", "-C", tree], input=files, check=True)
+    control = subprocess.run(["dpkg-deb", "-f", archive], check=True, capture_output=True, text=True).stdout
+    status = tree / "var" / "lib" / "dpkg" / "status.d"
+    status.mkdir(parents=True, exist_ok=True)
+    (status / archive.name.split("_", 1)[0]).write_text(control)
+
+
+def _configure(tree: Path) -> None:
+    """Do what the packages' maintainer scripts would have done, as far as it is needed."""
+    authorities = sorted((tree / "usr" / "share" / "ca-certificates" / "mozilla").glob("*.crt"))
+    bundle = tree / "etc" / "ssl" / "certs" / "ca-certificates.crt"
+    bundle.parent.mkdir(parents=True, exist_ok=True)
+    bundle.write_text("".join(path.read_text() for path in authorities))
+    # Where libssl looks by default.
+    openssl = tree / "usr" / "lib" / "ssl"
+    openssl.mkdir(exist_ok=True)
+    (openssl / "certs").symlink_to("/etc/ssl/certs")
+    (openssl / "cert.pem").symlink_to("/etc/ssl/certs/ca-certificates.crt")
+    (tree / "etc" / "passwd").write_text(PASSWD)
+    (tree / "etc" / "group").write_text(GROUP)
+    (tree / "tmp").mkdir(exist_ok=True)

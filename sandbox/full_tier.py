@@ -1,0 +1,170 @@
+"""The full tier: a whole single-node cluster inside its own namespaces, brought up, repaired and removed.
+
+`Cluster.up` is level-triggered: what is missing, dead, changed or hung is put right, what is well is left alone.
+When process 1 of the namespaces is gone (killed, or the machine restarted) the cluster is gone too and a new, empty one
+takes its place. Callers: `__main__`. Not here: what the components are (`components`), one by one care (`keeper`).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from sandbox import credentials, environment, gateway_api, keeper, network, node_space, pins, record, traces
+from sandbox.builds import Cache
+from sandbox.components import Site, all_components
+from sandbox.errors import SandboxError
+from sandbox.keeper import Keeper
+from sandbox.layout import Layout
+from sandbox.node_images import NodeImages
+from sandbox.node_space import Init
+from sandbox.progress import Progress
+from sandbox.record import Record
+
+BINARIES = (*(binary.name for binary in pins.BINARIES), "envoy")
+STEPS = {
+    "preparing the node": 1.0,
+    "starting etcd and containerd": 1.5,
+    "starting the API server": 3.0,
+    "starting the node and Prometheus": 1.0,
+    "importing images": 1.0,
+    "installing the Gateway API": 4.0,
+    "waiting until everything is ready": 4.0,
+}
+_NODE = ("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "prometheus")
+_SERVICE_NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
+
+
+class Cluster:
+    """The full sandbox of one checkout."""
+
+    def __init__(self, layout: Layout, cache: Cache) -> None:
+        self._layout = layout
+        self._cache = cache
+        self._file = layout.full / "state.json"
+
+    def up(self, progress: Progress, binds: Mapping[str, str]) -> Site:
+        """Bring everything up, or put right what is not, and return where it is."""
+        with progress.step("preparing the node"):
+            init, memory = self._prepare(binds)
+        site, images = Site(self._layout, self._cache, memory.plan), NodeImages(init, self._cache)
+        keep = Keeper(self._layout, init, memory, self._file, all_components(site, images.ready))
+        with progress.step("starting etcd and containerd"):
+            keep.start("etcd", "containerd")
+            keep.wait("etcd")
+        with progress.step("starting the API server"):
+            keep.start("kube-apiserver")
+            keep.wait("kube-apiserver", "containerd")
+        with progress.step("starting the node and Prometheus"):
+            keep.start(*_NODE)
+        with progress.step("importing images"):
+            images.load_own(self._layout)
+        with progress.step("installing the Gateway API"):
+            memory.definitions = gateway_api.install(site, memory.definitions)
+            memory.save(self._file)
+            gateway_api.write_envoy_bootstrap(site)
+            keep.start("contour", "envoy")
+        with progress.step("waiting until everything is ready"):
+            keep.wait(*keep.components)
+        return site
+
+    def down(self) -> None:
+        """End everything and remove every trace."""
+        for init in node_space.find_all():
+            if init.state == self._layout.full:
+                node_space.destroy(init)
+        traces.remove_leftovers()
+        shutil.rmtree(self._layout.full, ignore_errors=True)
+
+    def status(self) -> list[tuple[str, str]] | None:
+        """Return each component with `ready`, `not ready` or `ended`; None when there is no sandbox."""
+        init, memory = self._init(), record.load(self._file)
+        if init is None or memory is None:
+            return None
+        site = Site(self._layout, self._cache, memory.plan)
+        return keeper.states(all_components(site, NodeImages(init, self._cache).ready), memory)
+
+    def load(self, archive: Path) -> list[str]:
+        """Import a docker-archive or OCI tar into the node and return the image names in it."""
+        init, _ = self._running()
+        return NodeImages(init, self._cache).load(archive)
+
+    def bind(self, source: Path, target: str) -> None:
+        """Make a directory of this machine visible on the node, below /opt."""
+        init, memory = self._running()
+        self._bind(init, memory, {target: str(source)})
+
+    def _init(self) -> Init | None:
+        return next((init for init in node_space.find_all() if init.state == self._layout.full), None)
+
+    def _running(self) -> tuple[Init, Record]:
+        init, memory = self._init(), record.load(self._file)
+        if init is None or memory is None:
+            raise SandboxError("No full sandbox is running here; start one with `make sandbox`")
+        return init, memory
+
+    def _prepare(self, binds: Mapping[str, str]) -> tuple[Init, Record]:
+        traces.refuse_others(self._layout.full)
+        init, memory = self._init(), record.load(self._file)
+        if init is not None and memory is None:
+            node_space.destroy(init)
+            init = None
+        if init is None or memory is None:
+            init, memory = self._begin(memory)
+        elif not network.connected(memory.plan):
+            network.connect(memory.plan, init.identity.pid)
+        node_space.make_cgroups()
+        self._bind(init, memory, {**memory.binds, **binds})
+        return init, memory
+
+    def _begin(self, previous: Record | None) -> tuple[Init, Record]:
+        """Start afresh: nothing of an earlier cluster is worth keeping once its processes are gone."""
+        layout = self._layout
+        traces.remove_leftovers()
+        shutil.rmtree(layout.full, ignore_errors=True)
+        for folder in (layout.full, layout.logs, layout.bin):
+            folder.mkdir(parents=True, exist_ok=True)
+        (layout.full / "etcd").mkdir(mode=0o700)
+        for log in layout.logs.glob("*.log*"):
+            log.unlink()
+        memory = Record(network.choose(network.routed_networks()), binds=dict(previous.binds) if previous else {})
+        init = node_space.create(self._cache.path("pause"), layout.full)
+        network.connect(memory.plan, init.identity.pid)
+        environment.link_commands(layout.node_bin, [self._cache.path(name) for name in pins.NODE_PROGRAMS])
+        self._write_credentials(Site(layout, self._cache, memory.plan))
+        memory.save(self._file)
+        return init, memory
+
+    def _write_credentials(self, site: Site) -> None:
+        folder, plan = self._layout.certificates, site.plan
+        hosts = [str(plan.node), str(plan.services[1]), "localhost", *_SERVICE_NAMES]
+        tool = self._cache.path("certificates")
+        credentials.make_certificates(tool, folder, hosts=hosts, clients=credentials.NODE_CLIENTS)
+        for client in credentials.NODE_CLIENTS:
+            path = self._layout.kubeconfig if client == "admin" else site.kubeconfig(client)
+            credentials.write_kubeconfig(path, url=site.api_url, certificates=folder, client=client)
+
+    def _bind(self, init: Init, memory: Record, wanted: Mapping[str, str]) -> None:
+        mounted = node_space.mount_points(init)
+        for target, source in wanted.items():
+            check_bind(Path(source), target)
+            if target in mounted and memory.binds.get(target) == source:
+                continue
+            if target in mounted:
+                node_space.run(init, ["umount", "--lazy", target])
+            node_space.run(init, ["mkdir", "-p", target])
+            node_space.run(init, ["mount", "--bind", source, target])
+            memory.binds[target] = source
+        memory.save(self._file)
+
+
+def check_bind(source: Path, target: str) -> None:
+    """Refuse what cannot be bound: the node's own directories are below /opt, and nowhere else."""
+    if not source.is_dir():
+        raise SandboxError(f"{source} is not a directory on this machine; create it before binding it to {target}")
+    parts = Path(target).parts
+    if parts[:2] != ("/", "opt") or len(parts) < 3 or ".." in parts:
+        raise SandboxError(
+            f"{target} is not below /opt, where the node has room for such directories; use /opt/serin/…"
+        )

@@ -1,0 +1,62 @@
+"""Images on the node: imported into containerd from archives, because there is no registry.
+
+Callers: `full_tier` for the images every sandbox has, and through it the verb `load`.
+Not here: writing archives (`images`, `engine_image`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox import engine_image, node_config, node_space, processes
+from sandbox.builds import Cache
+from sandbox.errors import SandboxError
+from sandbox.layout import Layout
+from sandbox.node_space import Init
+
+_MANAGED = "io.cri-containerd.image=managed"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeImages:
+    """The image store of one running node."""
+
+    init: Init
+    cache: Cache
+
+    def ready(self) -> bool:
+        """Whether containerd answers."""
+        try:
+            self._ctr("version")
+        except SandboxError:
+            return False
+        return True
+
+    def names(self) -> set[str]:
+        """Return the images that the kubelet can use."""
+        return {line.split()[0] for line in self._ctr("images", "list").splitlines() if _MANAGED in line}
+
+    def load(self, archive: Path) -> list[str]:
+        """Import an archive and return the image names in it."""
+        output = self._ctr("images", "import", "--local", "-", stdin=archive)
+        loaded = sorted({word for word in output.split() if "/" in word and ":" in word})
+        # The kubelet sees an image only after containerd's CRI part has taken note of it.
+        processes.wait_until(
+            lambda: set(loaded) <= self.names(),
+            seconds=20,
+            failure=lambda: f"containerd does not list {archive.name}; run `python -m sandbox logs containerd`",
+        )
+        return loaded
+
+    def load_own(self, layout: Layout) -> None:
+        """Import the pause image and the engine image, unless both are there."""
+        pause, engine = layout.images / "pause.tar", layout.images / "engine.tar"
+        names = {engine_image.write_pause(self.cache.path("pause"), pause), engine_image.write_engine(engine)}
+        if not names <= self.names():
+            self.load(pause)
+            self.load(engine)
+
+    def _ctr(self, *arguments: str, stdin: Path | None = None) -> str:
+        ctr = [str(self.cache.path("ctr")), "--address", node_config.CONTAINERD_SOCKET, "--namespace", "k8s.io"]
+        return node_space.run(self.init, [*ctr, *arguments], stdin=stdin)

@@ -1,0 +1,216 @@
+"""The node's own namespaces: one process 1 that holds mounts, pids and network; when it is killed, all of it is gone.
+
+Process 1 is our `pause` with the state directory as its argument, so any later run finds it, from any checkout.
+Processes inside are recorded by their identity outside. Callers: `full_tier` and the verbs `load` and `bind`.
+Not here: what runs inside, and the cable (`network`).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox import processes
+from sandbox.errors import SandboxError
+from sandbox.layout import PACKAGE
+from sandbox.processes import Identity
+
+MARK = "--serin-sandbox-state"
+CGROUP = "serin-sandbox"
+_CGROUPS = Path("/sys/fs/cgroup")
+_LAUNCH = 'setsid "$@" </dev/null >>"$SERIN_LOG" 2>&1 & echo $!'
+
+
+@dataclass(frozen=True, slots=True)
+class Init:
+    """Process 1 of a sandbox's namespaces, seen from outside, and the state directory it belongs to."""
+
+    identity: Identity
+    state: Path
+
+
+def find_all() -> list[Init]:
+    """Return process 1 of every full sandbox on this machine."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            arguments = (folder / "cmdline").read_bytes().split(b"\0")
+            inner = _namespace_pids(folder)[-1]
+        except (OSError, IndexError):
+            continue
+        if len(arguments) >= 3 and arguments[1] == MARK.encode() and inner == 1:
+            identity = processes.identify(int(folder.name))
+            if identity is not None:
+                found.append(Init(identity, Path(os.fsdecode(arguments[2]))))
+    return found
+
+
+def create(pause: Path, state: Path) -> Init:
+    """Make the namespaces for `state` and prepare their mounts."""
+    command = [
+        "unshare",
+        "--mount",
+        "--pid",
+        "--net",
+        "--fork",
+        "--mount-proc",
+        "--kill-child",
+        str(pause),
+        MARK,
+        str(state),
+    ]
+    processes.spawn(
+        command, log=state / "init.log", directory=Path("/"), environment={"PATH": os.environ.get("PATH", "")}
+    )
+    processes.wait_until(lambda: _of(state) is not None, seconds=10, failure=lambda: _refused(state))
+    init = _of(state)
+    if init is None:
+        raise SandboxError(_refused(state))
+    run(init, ["sh", "-eu", str(PACKAGE / "node_setup.sh"), str(state)])
+    return init
+
+
+def destroy(init: Init) -> None:
+    """End process 1; the kernel ends everything inside and removes mounts and interfaces."""
+    inside = [
+        Identity(pid, each.start, each.boot) for pid in members(init) if (each := processes.identify(pid)) is not None
+    ]
+    # Process 1 ignores signals from inside, never SIGKILL from outside.
+    processes.end([init.identity], grace=0.0)
+    processes.wait_until(
+        lambda: not any(processes.alive(each) for each in inside),
+        seconds=20,
+        failure=lambda: "Some processes of the sandbox do not end; look at `ps`, then run `make down` again",
+    )
+
+
+def mount_points(init: Init) -> set[str]:
+    """Return the mount points inside."""
+    lines = Path(f"/proc/{init.identity.pid}/mountinfo").read_text().splitlines()
+    return {line.split()[4] for line in lines}
+
+
+def members(init: Init) -> list[int]:
+    """Return the outside pids of everything that runs inside, process 1 included."""
+    namespace = _namespace(init.identity.pid)
+    folders = (folder for folder in Path("/proc").iterdir() if folder.name.isdigit())
+    return [int(folder.name) for folder in folders if namespace and _namespace(int(folder.name)) == namespace]
+
+
+def run(init: Init, command: Sequence[str], *, stdin: bytes | Path | None = None) -> str:
+    """Run a command inside to its end and return what it prints."""
+    full = _enter(init, command)
+    if isinstance(stdin, Path):
+        with stdin.open("rb") as content:
+            done = subprocess.run(full, stdin=content, capture_output=True, check=False)
+    else:
+        done = subprocess.run(full, input=stdin if stdin is not None else b"", capture_output=True, check=False)
+    if done.returncode != 0:
+        sentence = done.stderr.decode(errors="replace").strip()[-400:]
+        raise SandboxError(
+            f"`{' '.join(command[:4])}` failed on the node ({sentence}); run `make down` and then start again"
+        )
+    return done.stdout.decode(errors="replace")
+
+
+def spawn(init: Init, command: Sequence[str], *, log: Path, environment: Mapping[str, str]) -> Identity:
+    """Start a command inside, detached, with its output in `log`, and return who it is, seen from outside."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    launch = _enter(init, ["sh", "-c", _LAUNCH, "sh", *command])
+    done = subprocess.run(
+        launch, capture_output=True, text=True, check=False, env={**environment, "SERIN_LOG": str(log)}
+    )
+    if done.returncode != 0 or not done.stdout.strip().isdigit():
+        raise SandboxError(
+            f"{Path(command[0]).name} cannot be started ({done.stderr.strip()}); run `make down` and then start again"
+        )
+    inner = int(done.stdout)
+    for pid in members(init):
+        if _namespace_pids(Path(f"/proc/{pid}"))[-1:] == [inner]:
+            identity = processes.identify(pid)
+            if identity is not None:
+                return identity
+    raise SandboxError(f"{Path(command[0]).name} ended at once; read {log}")
+
+
+def remove_cgroups() -> None:
+    """Remove the node's control groups, innermost first; they are empty once its processes are gone."""
+
+    def removed() -> bool:
+        for top in _cgroup_tops():
+            for folder, _, _ in os.walk(top, topdown=False):
+                try:
+                    Path(folder).rmdir()
+                except OSError:
+                    # Busy for a moment after the last process ended; the next round sees it again.
+                    continue
+        return not _cgroup_tops()
+
+    processes.wait_until(
+        removed,
+        seconds=15,
+        failure=lambda: (
+            f"Control groups under {_cgroup_tops()[0]} are still in use; see which process is in its cgroup.procs"
+        ),
+    )
+
+
+def make_cgroups() -> None:
+    """Make the control group that the kubelet puts its pods under, in every hierarchy."""
+    if (_CGROUPS / "cgroup.controllers").exists():
+        (_CGROUPS / CGROUP).mkdir(exist_ok=True)
+        return
+    for hierarchy in _CGROUPS.iterdir():
+        if hierarchy.is_dir() and not hierarchy.is_symlink() and hierarchy.name != "unified":
+            group = hierarchy / CGROUP
+            group.mkdir(exist_ok=True)
+            # A cpuset without processors and memory accepts no process.
+            for name in ("cpuset.cpus", "cpuset.mems"):
+                if (group / name).exists() and not (group / name).read_text().strip():
+                    (group / name).write_text((hierarchy / name).read_text())
+
+
+def cgroups_present() -> bool:
+    """Whether any control group of a sandbox is left."""
+    return bool(_cgroup_tops())
+
+
+def _cgroup_tops() -> list[Path]:
+    return [*_CGROUPS.glob(CGROUP), *_CGROUPS.glob(f"*/{CGROUP}")]
+
+
+def _enter(init: Init, command: Sequence[str]) -> list[str]:
+    return ["nsenter", "--target", str(init.identity.pid), "--mount", "--pid", "--net", "--wd=/", "--", *command]
+
+
+def _of(state: Path) -> Init | None:
+    return next((init for init in find_all() if init.state == state), None)
+
+
+def _refused(state: Path) -> str:
+    log = state / "init.log"
+    sentence = log.read_text().strip() if log.exists() else "no output"
+    return f"The kernel refuses new namespaces ({sentence}); give this root CAP_SYS_ADMIN, or use TIER=api"
+
+
+def _namespace(pid: int) -> str | None:
+    try:
+        return str(Path(f"/proc/{pid}/ns/pid").readlink())
+    except OSError:
+        return None
+
+
+def _namespace_pids(folder: Path) -> list[int]:
+    """The pids of a process, outermost namespace first."""
+    try:
+        for line in (folder / "status").read_text().splitlines():
+            if line.startswith("NSpid:"):
+                return [int(part) for part in line.split()[1:]]
+    except OSError:
+        pass
+    return []

@@ -1,0 +1,222 @@
+"""The operator's image without docker: `python -m sandbox.operator_image OUT.tar` prints the tag on its last line.
+
+Callers: the demo and the end-to-end tests. Three layers, so that a change of code remakes only the last and smallest:
+a root file system of a dozen Debian packages (no shell, no package manager), the locked dependencies, the wheel.
+Each layer is cached under a hash of what it is made from; the tag ends with a hash of what the image holds.
+Deliberately not here: loading the image into a cluster, and `operator/Dockerfile`, which people with docker use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from sandbox.debian_base import compile_bytecode, install_debian_base, system_name
+from sandbox.errors import SandboxError
+from sandbox.images import layer_from_tree, write_image
+from sandbox.layout import PACKAGE, from_environment
+from sandbox.progress import Progress
+
+ROOT = PACKAGE.parent
+REPOSITORY = "serin.dev/operator"
+USER = "65532"
+# Raised when the steps below change in a way that their inputs do not show.
+RECIPE = "1"
+_BASE_RECIPE = PACKAGE / "debian_base.py"
+_BASE, _DEPENDENCIES, _WHEEL = "base system of the operator image", "its dependencies", "its wheel"
+
+
+def key_of(*parts: bytes) -> str:
+    """A short name for content: each part counts, and so does where one ends and the next begins."""
+    digest = hashlib.sha256()
+    for part in (RECIPE.encode(), *parts):
+        digest.update(b"%d:" % len(part))
+        digest.update(part)
+    return digest.hexdigest()[:12]
+
+
+def sources(root: Path) -> list[Path]:
+    """Everything that the wheel is made from, in a stable order."""
+    package = sorted(path for path in (root / "operator" / "serin").rglob("*") if path.is_file())
+    named = [root / name for name in ("LICENSE", "README.md", "pyproject.toml", "requirements/build.txt")]
+    return [path for path in [*package, *named] if "__pycache__" not in path.parts]
+
+
+def build(out: Path, *, cache: Path, root: Path = ROOT) -> str:
+    """Write the image to `out` and return its tag.
+
+    Raises:
+        SandboxError: a step failed; the message ends with what to do.
+    """
+    progress = Progress({_BASE: 12, _DEPENDENCIES: 25, _WHEEL: 5})
+    layers = cache / "operator-image"
+    layers.mkdir(parents=True, exist_ok=True)
+    with progress.step(_BASE):
+        base = _cached(
+            layers / f"base-{key_of(system_name().encode(), _BASE_RECIPE.read_bytes())}.tar", install_debian_base
+        )
+    lock = root / "requirements" / "runtime.txt"
+    with progress.step(_DEPENDENCIES), tempfile.TemporaryDirectory(dir=layers) as scratch:
+        dependencies = _cached(
+            layers / f"dependencies-{key_of(_digest([base]), lock.read_bytes())}.tar",
+            lambda tree: _install_dependencies(tree, lock=lock, python=_python(base, Path(scratch))),
+        )
+    with progress.step(_WHEEL), tempfile.TemporaryDirectory(dir=layers) as scratch:
+        wheel = _cached(
+            layers / f"wheel-{key_of(_digest([base]), _digest(sources(root), root))}.tar",
+            lambda tree: _install_wheel(tree, root=root, python=_python(base, Path(scratch))),
+        )
+    version = tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
+    tag = f"{REPOSITORY}:{version}-{key_of(_digest([base, dependencies, wheel]))}"
+    with progress.step("image"):
+        write_image(
+            out,
+            tag=tag,
+            layers=[base, dependencies, wheel],
+            entrypoint=["/usr/bin/python3", "-m", "serin"],
+            env={
+                "PATH": "/usr/bin",
+                # The working directory never shadows a module; nothing is written, the file system is read-only.
+                "PYTHONSAFEPATH": "1",
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "PYTHONUNBUFFERED": "1",
+                "LANG": "C.UTF-8",
+            },
+            user=f"{USER}:{USER}",
+            labels={"org.opencontainers.image.title": "serin", "org.opencontainers.image.version": version},
+        )
+    progress.finish(f"operator image {tag}")
+    return tag
+
+
+def _cached(target: Path, fill: Callable[[Path], None]) -> Path:
+    """The layer `target`, made by `fill` if it is absent; never half a file, whoever else builds at the same time."""
+    if target.exists():
+        return target
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        tree = Path(scratch, "tree")
+        tree.mkdir()
+        fill(tree)
+        content = layer_from_tree(tree)
+    partial = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        partial.write_bytes(content)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def _python(base: Path, scratch: Path) -> Path:
+    """The image's own interpreter, unpacked: what it installs and compiles fits the image by construction."""
+    subprocess.run(["tar", "-xf", base, "-C", scratch], check=True)
+    return scratch / "usr" / "bin" / "python3"
+
+
+def _install_dependencies(tree: Path, *, lock: Path, python: Path) -> None:
+    target = tree / _site_packages(python)
+    _run(
+        "installing the locked dependencies",
+        [
+            _uv(),
+            "pip",
+            "install",
+            "--require-hashes",
+            "--only-binary",
+            ":all:",
+            "--python",
+            python,
+            "--target",
+            target,
+            "-r",
+            lock,
+        ],
+    )
+    _tidy(target)
+    compile_bytecode(tree, target, python=python)
+
+
+def _install_wheel(tree: Path, *, root: Path, python: Path) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        _run(
+            "building the wheel",
+            [
+                *(_uv(), "build", "--wheel", "--python", python, "--out-dir", scratch),
+                *("--require-hashes", "--build-constraints", root / "requirements" / "build.txt", root),
+            ],
+        )
+        (wheel,) = Path(scratch).glob("*.whl")
+        target = tree / _site_packages(python)
+        _run(
+            "installing the wheel",
+            [_uv(), "pip", "install", "--no-deps", "--python", python, "--target", target, wheel],
+        )
+    _tidy(target)
+    compile_bytecode(tree, target, python=python)
+
+
+def _tidy(target: Path) -> None:
+    """Remove what is of no use to a program that is started as a module, and what would make each build another."""
+    shutil.rmtree(target / "bin", ignore_errors=True)
+    (target / ".lock").unlink(missing_ok=True)
+    for noise in ("RECORD", "direct_url.json", "uv_cache.json"):
+        for path in target.glob(f"*.dist-info/{noise}"):
+            path.unlink()
+
+
+def _site_packages(python: Path) -> str:
+    """Where Debian's interpreter looks for what Debian did not install."""
+    code = "import sys; print('usr/local/lib/python%d.%d/dist-packages' % sys.version_info[:2])"
+    return subprocess.run([python, "-I", "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _uv() -> str:
+    found = shutil.which(os.environ.get("UV") or "uv")
+    if found is None:
+        raise SandboxError("uv was not found; run this through make, or set UV to the path of uv.")
+    return found
+
+
+def _run(what: str, command: Sequence[str | Path]) -> None:
+    environment = {**os.environ, "UV_NATIVE_TLS": "1", "UV_NO_PROGRESS": "1", "SOURCE_DATE_EPOCH": "315532800"}
+    done = subprocess.run(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    if done.returncode:
+        raise SandboxError(
+            f"{what} failed: {done.stdout.strip()[-2000:]}\nCheck the network and the disk, then run it again."
+        )
+
+
+def _digest(paths: Iterable[Path], root: Path | None = None) -> bytes:
+    digest = hashlib.sha256()
+    for path in paths:
+        name = path.relative_to(root).as_posix() if root else ""
+        digest.update(f"{name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.digest()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Build the image where the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m sandbox.operator_image", description="Make the operator's image.")
+    parser.add_argument("out", type=Path, metavar="OUT.tar")
+    out = parser.parse_args(arguments).out
+    try:
+        tag = build(out, cache=from_environment().cache)
+    except SandboxError as error:
+        sys.stderr.write(f"operator image: {error}\n")
+        return 1
+    print(tag)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

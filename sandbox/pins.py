@@ -1,0 +1,108 @@
+"""What the sandbox is made of: every binary, the pinned module it is built from, and about how long the build takes.
+
+Versions live in `tools/*/go.mod` with their checksums in `go.sum`, and in `requirements-*.txt` with hashes; this module
+only names the packages. Callers: `builds`, which turns this into cached files. Not here: how anything is built or run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox.layout import PACKAGE
+
+_KUBERNETES = "k8s.io/kubernetes/cmd"
+_CONTAINERD = "github.com/containerd/containerd/v2/cmd"
+_CNI = "github.com/containernetworking/plugins/plugins"
+_REQUIRED = re.compile(r"^\s*(?:require\s+)?(\S+)\s+(v\S+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """One program built from Go; `seconds` is what it takes on two cores after the ones before it."""
+
+    name: str
+    module: str
+    package: str
+    seconds: float
+    tags: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the Go module that pins it."""
+        return PACKAGE / "tools" / self.module
+
+
+# In the order of building: whoever needs only the API server gets it first, and later ones reuse its packages.
+BINARIES = (
+    Binary("etcd", "kubernetes", "go.etcd.io/etcd/server/v3", 41),
+    Binary("kube-apiserver", "kubernetes", f"{_KUBERNETES}/kube-apiserver", 229),
+    Binary("kubectl", "kubernetes", f"{_KUBERNETES}/kubectl", 19),
+    Binary("certificates", "certificates", ".", 2),
+    Binary(
+        "prometheus",
+        "prometheus",
+        "github.com/prometheus/prometheus/cmd/prometheus",
+        147,
+        "remove_all_sd,enable_kubernetes_sd",
+    ),
+    Binary("kubelet", "kubernetes", f"{_KUBERNETES}/kubelet", 42),
+    Binary("kube-controller-manager", "kubernetes", f"{_KUBERNETES}/kube-controller-manager", 23),
+    Binary("kube-scheduler", "kubernetes", f"{_KUBERNETES}/kube-scheduler", 4),
+    Binary("kube-proxy", "kubernetes", f"{_KUBERNETES}/kube-proxy", 7),
+    Binary("pause", "pause", ".", 1),
+    Binary("containerd", "containerd", f"{_CONTAINERD}/containerd", 101),
+    Binary("containerd-shim-runc-v2", "containerd", f"{_CONTAINERD}/containerd-shim-runc-v2", 2),
+    Binary("ctr", "containerd", f"{_CONTAINERD}/ctr", 9),
+    Binary("host-local", "cni", f"{_CNI}/ipam/host-local", 3),
+    Binary("loopback", "cni", f"{_CNI}/main/loopback", 1),
+    Binary("ptp", "cni", f"{_CNI}/main/ptp", 2),
+    Binary("contour", "contour", "github.com/projectcontour/contour/cmd/contour", 120),
+    Binary("helm", "helm", "helm.sh/helm/v3/cmd/helm", 70),
+)
+API_TIER = ("etcd", "kube-apiserver", "kubectl", "certificates", "prometheus")
+# What containerd looks for by name: its shim, and the CNI plugins.
+NODE_PROGRAMS = ("containerd-shim-runc-v2", "host-local", "loopback", "ptp")
+ENVOY_SECONDS = 8.0
+# Files of Contour's module that the cluster needs besides the binary: the Gateway API's definitions and its own.
+CONTOUR_MODULE = "github.com/projectcontour/contour"
+CONTOUR_DEFINITIONS = ("examples/gateway/00-crds.yaml", "examples/contour/01-crds.yaml")
+
+
+def binaries(names: Iterable[str]) -> tuple[Binary, ...]:
+    """Return the binaries of these names in the order of building."""
+    wanted = set(names)
+    return tuple(binary for binary in BINARIES if binary.name in wanted)
+
+
+def version(module: str, path: str) -> str:
+    """Return the version that `tools/<module>/go.mod` pins for the module `path`."""
+    for line in (PACKAGE / "tools" / module / "go.mod").read_text().splitlines():
+        match = _REQUIRED.match(line)
+        if match and match[1] == path:
+            return match[2]
+    raise LookupError(f"{path} is not pinned in tools/{module}/go.mod")
+
+
+def linker_flags(binary: Binary) -> str:
+    """Return the linker flags: stripped, and with the version that Kubernetes would otherwise report as v0.0.0."""
+    flags = "-s -w"
+    if binary.package.startswith(_KUBERNETES):
+        pinned = version("kubernetes", "k8s.io/kubernetes")
+        major, minor, _ = pinned.removeprefix("v").split(".")
+        # One for `kubectl version` and the API, one for the user agent in the audit log.
+        for variable in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version"):
+            flags += f" -X {variable}.gitVersion={pinned} -X {variable}.gitMajor={major} -X {variable}.gitMinor={minor}"
+    return flags
+
+
+def newest_go_needed(names: Iterable[str]) -> tuple[int, int, int]:
+    """Return the Go version that the modules of these binaries ask for."""
+    found = [(1, 24, 0)]
+    for binary in binaries(names):
+        match = re.search(r"^go (\d+)\.(\d+)(?:\.(\d+))?$", (binary.folder / "go.mod").read_text(), re.MULTILINE)
+        if match:
+            found.append((int(match[1]), int(match[2]), int(match[3] or 0)))
+    return max(found)

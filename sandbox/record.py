@@ -1,0 +1,68 @@
+"""What a running full sandbox remembers about itself between two runs of the command.
+
+A JSON file in the state directory; a missing, torn or foreign one reads as nothing known, and `up` then starts afresh.
+Callers: `full_tier`. Not here: whether any of it is still true, which `processes` and `node_space` tell.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+from sandbox import processes
+from sandbox.network import Plan
+from sandbox.processes import Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A component that was started: who it is, and from what."""
+
+    identity: Identity
+    fingerprint: str
+
+
+@dataclass(slots=True)
+class Record:
+    """The memory of one full sandbox."""
+
+    plan: Plan
+    components: dict[str, Started] = field(default_factory=dict)
+    binds: dict[str, str] = field(default_factory=dict)
+    definitions: str = ""
+
+    def save(self, path: Path) -> None:
+        """Write it so that a reader sees the old or the new, never half."""
+        content = {
+            "block": str(self.plan.block),
+            "binds": self.binds,
+            "definitions": self.definitions,
+            "components": {
+                name: {"identity": each.identity.as_json(), "fingerprint": each.fingerprint}
+                for name, each in self.components.items()
+            },
+        }
+        partial = path.with_suffix(".part")
+        partial.write_text(json.dumps(content, indent=1))
+        partial.replace(path)
+
+
+def load(path: Path) -> Record | None:
+    """Return what was saved, or None."""
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+        record = Record(
+            plan=Plan(IPv4Network(content["block"])),
+            binds={str(target): str(source) for target, source in content["binds"].items()},
+            definitions=str(content["definitions"]),
+        )
+        for name, each in content["components"].items():
+            identity = processes.from_json(each["identity"])
+            if identity is not None:
+                record.components[name] = Started(identity, str(each["fingerprint"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return record
