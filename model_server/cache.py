@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 KEY_LENGTH = 12
 PARTIAL = ".partial-"
@@ -41,19 +42,19 @@ def key_of(*parts: str | bytes) -> str:
 def building(target: Path) -> Iterator[Path | None]:
     """Yield an empty directory that becomes `target` when the block succeeds, or None when `target` is there already.
 
-    One builder at a time per parent directory, across processes. A block that fails leaves no `target`;
-    what a killed builder left behind is removed by the next one.
+    One builder at a time per target, across processes; others wait for it. A block that fails leaves no `target`;
+    what a killed builder left behind, of this target or of another, is removed by the next one.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with (target.parent / ".lock").open("w") as lock:
-        # The lock comes before the look: two callers that start together must not build twice.
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    # The lock comes before the look: two callers that start together must not build twice.
+    with _lock(target) as locked:
+        fcntl.flock(locked, fcntl.LOCK_EX)
         if target.is_dir():
             yield None
             return
-        for stale in target.parent.glob(f"{PARTIAL}*"):
-            shutil.rmtree(stale)
-        partial = target.parent / f"{PARTIAL}{target.name}"
+        _sweep(target)
+        # Never the name an earlier builder had: when that one was killed, its children may still be writing there.
+        partial = target.parent / f"{PARTIAL}{target.name}-{os.getpid()}"
         partial.mkdir()
         try:
             yield partial
@@ -62,3 +63,22 @@ def building(target: Path) -> Iterator[Path | None]:
             raise
         # The last act: whoever sees `target` sees all of it.
         partial.rename(target)
+
+
+def _lock(target: Path) -> IO[str]:
+    return (target.parent / f".{target.name}.lock").open("w")
+
+
+def _sweep(target: Path) -> None:
+    """Remove unfinished directories whose builder is gone: its lock went with it."""
+    for stale in target.parent.glob(f"{PARTIAL}*"):
+        name = stale.name.removeprefix(PARTIAL).rpartition("-")[0]
+        if name == target.name:
+            shutil.rmtree(stale, ignore_errors=True)
+            continue
+        with _lock(target.parent / name) as other:
+            try:
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            shutil.rmtree(stale, ignore_errors=True)

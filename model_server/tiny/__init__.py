@@ -1,4 +1,4 @@
-"""A real, small triage model: it reads a ticket and names queue and priority, in the format that its instruction asks for.
+"""A small but real triage model: it names queue and priority of a ticket in the format that its instruction asks for.
 
 tickets   the world: tickets, instructions, right answers (pure, standard library; the load generator imports it)
 corpus    training examples drawn from that world

@@ -18,11 +18,12 @@ from model_server.cache import building, cache_root, key_of
 HERE = Path(__file__).parent
 RECIPE = ("tickets.py", "corpus.py", "tokenizer.py", "train.py")
 LOCK = HERE.parent / "cpu" / "requirements.txt"
-DEFAULT_STEPS = 600
+DEFAULT_STEPS = 700
 DEFAULT_SEED = 7
 
 
 def say(message: str) -> None:
+    """Print a progress line."""
     print(f"tiny: {message}", flush=True)
 
 
@@ -40,15 +41,19 @@ def trained(steps: int, seed: int) -> Path:
             say("already trained")
         else:
             # Imported only here: with a cached model the caller's Python needs no torch.
-            from model_server.tiny.train import train
+            from model_server.tiny.train import train  # noqa: PLC0415
 
             train(partial, steps, seed, say)
+            # safetensors writes for the owner alone; the pod that serves the model is another user.
+            for file in partial.iterdir():
+                file.chmod(0o644)
     return target
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status is 1 when this Python cannot train."""
     parser = argparse.ArgumentParser(prog="python -m model_server.tiny", description="Train the tiny triage model.")
-    parser.add_argument("--steps", type=int, default=DEFAULT_STEPS, help="batches to train on; fewer give a worse model")
+    parser.add_argument("--steps", type=int, default=DEFAULT_STEPS, help="batches to train on; few give a bad model")
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED)
     parser.add_argument("--out", type=Path, help="copy the model into this directory as well")
     options = parser.parse_args(arguments)

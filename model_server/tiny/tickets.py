@@ -51,7 +51,7 @@ class Split(StrEnum):
 
 @dataclass(frozen=True)
 class Ticket:
-    """A ticket and its right triage; `long` ones carry a quoted thread of 150 to 400 tokens."""
+    """A ticket and its right triage; `long` ones carry a quoted thread, 200 to 350 tokens."""
 
     text: str
     queue: str
@@ -95,7 +95,7 @@ def _thread(rng: random.Random) -> str:
             f"> {rng.choice(NAMES)} wrote at {clock}: the same happened last month, see the old mail.",
             f"> {rng.choice(NAMES)} wrote at {clock}: I tried it twice with {rng.choice(NAMES)}, same result.",
             f"log {clock} worker {rng.randint(1, 9)}: request {rng.randint(100, 999)} took {rng.randint(10, 99)} ms",
-            f"log {clock} worker {rng.randint(1, 9)}: retry {rng.randint(1, 5)} of 5 ended with code {rng.randint(1, 9)}",
+            f"log {clock} worker {rng.randint(1, 9)}: retry {rng.randint(1, 5)} of 5, code {rng.randint(1, 9)}",
         )))  # fmt: skip
     return "\n".join(lines)
 

@@ -1,7 +1,7 @@
-"""Byte-pair encoding of 512 tokens with a chat template, trained on the corpus.
+"""Byte-pair encoding of 640 tokens with a chat template, trained on the corpus.
 
-Called by train. Needs `tokenizers` and `transformers`, hence the vLLM environment. The template is saved with the tokenizer,
-so that `/v1/chat/completions` works on the directory as it is. Not here: any text (corpus).
+Called by train. Needs `tokenizers` and `transformers`, hence the vLLM environment. The template is saved with the
+tokenizer, so that `/v1/chat/completions` works on the directory as it is. Not here: any text (corpus).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from model_server.tiny.corpus import Example, example
 
-VOCABULARY = 512
+VOCABULARY = 640
 PAD, SYSTEM, USER, ASSISTANT, END = "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"
 SAMPLE = 3000
 LONG_EVERY = 10

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// config is what the command line says. The server takes the place of vLLM in a pod, so it understands the flags that a
+// vLLM pod gets and ignores those that mean nothing here.
+type config struct {
+	model           string
+	host            string
+	port            int
+	shutdownTimeout time.Duration
+	errorRate       float64
+	errorStatus     int
+}
+
+// parse reads `[serve] MODEL --flag value --flag=value --bare …`. A flag nobody knows is ignored, with its value.
+func parse(arguments []string) (config, error) {
+	c := config{port: 8000, errorStatus: 500, errorRate: -1}
+	if len(arguments) > 0 && arguments[0] == "serve" {
+		arguments = arguments[1:]
+	}
+	if len(arguments) > 0 && !strings.HasPrefix(arguments[0], "-") {
+		c.model = arguments[0]
+		arguments = arguments[1:]
+	}
+	statusGiven := false
+	for i := 0; i < len(arguments); i++ {
+		if !strings.HasPrefix(arguments[i], "--") {
+			continue
+		}
+		name, value, joined := strings.Cut(strings.TrimPrefix(arguments[i], "--"), "=")
+		if !joined && i+1 < len(arguments) && !strings.HasPrefix(arguments[i+1], "--") {
+			i++
+			value = arguments[i]
+		}
+		var err error
+		switch strings.ReplaceAll(name, "_", "-") {
+		case "served-model-name":
+			c.model = value
+		case "host":
+			c.host = value
+		case "port":
+			c.port, err = strconv.Atoi(value)
+		case "shutdown-timeout":
+			var seconds float64
+			seconds, err = strconv.ParseFloat(value, 64)
+			c.shutdownTimeout = time.Duration(seconds * float64(time.Second))
+		case "error-rate":
+			c.errorRate, err = strconv.ParseFloat(value, 64)
+			if err == nil && (c.errorRate < 0 || c.errorRate > 1) {
+				err = fmt.Errorf("%v is not between 0 and 1", c.errorRate)
+			}
+		case "status":
+			statusGiven = true
+			c.errorStatus, err = strconv.Atoi(value)
+			if err == nil && (c.errorStatus < 400 || c.errorStatus > 599) {
+				err = fmt.Errorf("%d is not an error status", c.errorStatus)
+			}
+		}
+		if err != nil {
+			return c, fmt.Errorf("--%s %q: %w; correct the value", name, value, err)
+		}
+	}
+	if c.model == "" {
+		return c, fmt.Errorf("no model was named: give one as the first argument or with --served-model-name")
+	}
+	if c.errorRate < 0 {
+		// A status alone means: always that status.
+		c.errorRate = 0
+		if statusGiven {
+			c.errorRate = 1
+		}
+	}
+	return c, nil
+}

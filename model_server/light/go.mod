@@ -1,0 +1,3 @@
+module serin.dev/light
+
+go 1.25

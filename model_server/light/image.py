@@ -1,0 +1,80 @@
+"""Write the image of the light server: `python -m model_server.light.image OUT.tar` (tag serin.dev/light:dev).
+
+Called by the tests that need a high rate. Compiles the static binary once per source and keeps it in the cache; needs
+Go (the variable GO, else the search path). Not here: loading the image into a cluster, and the server itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from model_server.cache import building, cache_root, key_of
+from sandbox.images import Directory, File, layer, write_image
+
+HERE = Path(__file__).parent
+TAG = "serin.dev/light:dev"
+# The user that vLLM's own images have, so that one pod template fits both.
+USER = 2000
+
+
+class ImageBuildError(Exception):
+    """Why the image cannot be written, in one sentence that ends with what to do."""
+
+
+def find_go(environ: Mapping[str, str]) -> str:
+    """The path of the Go command."""
+    found = shutil.which(environ.get("GO") or "go", path=environ.get("PATH"))
+    if found is None:
+        raise ImageBuildError("Go was not found: install it (`apt-get install golang-go`), or set GO to its path")
+    return found
+
+
+def binary(environ: Mapping[str, str]) -> Path:
+    """The static server, compiled if these sources were not compiled before."""
+    sources = [HERE / "go.mod", *sorted(p for p in HERE.glob("*.go") if not p.name.endswith("_test.go"))]
+    target = cache_root() / "light" / key_of(*(part for p in sources for part in (p.name, p.read_bytes())))
+    with building(target) as partial:
+        if partial is not None:
+            command = [find_go(environ), "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o"]
+            built = subprocess.run(
+                [*command, str(partial / "light"), "."],
+                cwd=HERE,
+                env={**environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly"},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if built.returncode != 0:
+                raise ImageBuildError(f"Go refused the light server: {built.stderr.strip()}; correct the source")
+    return target / "light"
+
+
+def write(target: Path, environ: Mapping[str, str]) -> str:
+    """Write the image to `target` and return its id."""
+    program = File("/usr/bin/light", binary(environ).read_bytes(), mode=0o755)
+    content = layer([Directory("/usr"), Directory("/usr/bin"), program, Directory("/tmp", mode=0o1777)])  # noqa: S108
+    return write_image(target, tag=TAG, layers=[content], entrypoint=["/usr/bin/light", "serve"], user=str(USER))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status is 1 when the image cannot be written."""
+    parser = argparse.ArgumentParser(prog="python -m model_server.light.image", description="Write the light image.")
+    parser.add_argument("target", type=Path, help="where the docker-archive goes")
+    options = parser.parse_args(arguments)
+    try:
+        identity = write(options.target, os.environ)
+    except ImageBuildError as error:
+        print(f"light: {error}.", file=sys.stderr)
+        return 1
+    print(f"{TAG} {identity}\n{options.target}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

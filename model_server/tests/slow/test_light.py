@@ -1,0 +1,30 @@
+"""The light server: its own Go tests, and the image that holds it."""
+
+import json
+import os
+import subprocess
+import tarfile
+from pathlib import Path
+
+from model_server.light.image import HERE, TAG, find_go, write
+
+
+def test_the_servers_own_tests_pass() -> None:
+    run = subprocess.run([find_go(os.environ), "test", "./..."], cwd=HERE, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_the_image_is_one_static_program_and_the_same_every_time(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.tar", tmp_path / "second.tar"
+    assert write(first, os.environ) == write(second, os.environ)
+    assert first.read_bytes() == second.read_bytes()
+    with tarfile.open(first) as archive:
+        content = archive.extractfile("manifest.json")
+        assert content is not None
+        (manifest,) = json.load(content)
+        assert manifest["RepoTags"] == [TAG]
+        config = archive.extractfile(manifest["Config"])
+        assert config is not None
+        settings = json.load(config)["config"]
+    assert settings["Entrypoint"] == ["/usr/bin/light", "serve"]
+    assert settings["User"] == "2000"

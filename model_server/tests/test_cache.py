@@ -1,0 +1,171 @@
+"""Names and atomic appearance of built things, and what the builders say when they cannot build."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from model_server.cache import PARTIAL, building, cache_root, key_of
+from model_server.cpu.install import (
+    LOCKS,
+    NEEDED_BYTES,
+    InstallError,
+    check_machine,
+    environment_key,
+    find_uv,
+    name_it_vllm,
+    run,
+)
+from model_server.light.image import ImageBuildError, find_go
+from model_server.tiny.__main__ import main as tiny_main
+from model_server.tiny.__main__ import model_key
+
+
+def test_the_cache_is_where_serin_cache_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERIN_CACHE", "/elsewhere")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    assert cache_root() == Path("/elsewhere")
+    monkeypatch.delenv("SERIN_CACHE")
+    assert cache_root() == Path("/xdg/serin")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_root() == Path.home() / ".cache" / "serin"
+
+
+def test_a_key_depends_on_every_part_and_on_where_parts_end() -> None:
+    assert key_of("ab", "c") == key_of(b"ab", "c")
+    assert len({key_of("ab", "c"), key_of("a", "bc"), key_of("abc"), key_of("c", "ab")}) == 4
+
+
+def test_a_build_appears_when_it_is_complete_and_is_built_once(tmp_path: Path) -> None:
+    target = tmp_path / "kind" / "key"
+    with building(target) as partial:
+        assert partial is not None
+        (partial / "file").write_text("content")
+        assert not target.exists()
+    assert (target / "file").read_text() == "content"
+    with building(target) as again:
+        assert again is None
+
+
+def test_a_build_that_fails_leaves_nothing_and_can_be_repeated(tmp_path: Path) -> None:
+    target = tmp_path / "key"
+    with pytest.raises(ValueError, match="broken"), building(target):
+        raise ValueError("broken")
+    assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")] == []
+    with building(target) as partial:
+        assert partial is not None
+    assert target.is_dir()
+
+
+def test_what_a_killed_build_left_behind_is_removed_and_a_running_build_is_not(tmp_path: Path) -> None:
+    for name in ("key-1", "abandoned-1"):
+        (tmp_path / f"{PARTIAL}{name}").mkdir()
+    with building(tmp_path / "busy") as busy:
+        assert busy is not None
+        assert not (tmp_path / f"{PARTIAL}abandoned-1").exists()
+        with building(tmp_path / "key") as partial:
+            assert partial is not None
+            assert list(partial.iterdir()) == []
+            assert not (tmp_path / f"{PARTIAL}key-1").exists()
+            assert busy.is_dir()
+
+
+def test_an_environment_key_changes_with_lock_interpreter_and_machine() -> None:
+    keys = {
+        environment_key("3.11.2", "x86_64", [b"a", b"b"]),
+        environment_key("3.11.3", "x86_64", [b"a", b"b"]),
+        environment_key("3.11.2", "aarch64", [b"a", b"b"]),
+        environment_key("3.11.2", "x86_64", [b"a", b"c"]),
+    }
+    assert len(keys) == 4
+
+
+def test_every_locked_requirement_has_a_hash() -> None:
+    for lock in LOCKS:
+        entries = lock.read_text().replace("\\\n", " ").splitlines()
+        pinned = [line for line in entries if line and not line.startswith("#")]
+        assert pinned
+        assert [line.split()[0] for line in pinned if "==" not in line or "--hash=sha256:" not in line] == []
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "free", "advice"),
+    [
+        ("Darwin", "arm64", NEEDED_BYTES, "run it on such a machine"),
+        ("Linux", "aarch64", NEEDED_BYTES, "run it on such a machine"),
+        ("Linux", "x86_64", NEEDED_BYTES - 1, "point SERIN_CACHE to a larger disk"),
+    ],
+)
+def test_a_machine_that_cannot_is_refused_with_advice(system: str, machine: str, free: int, advice: str) -> None:
+    with pytest.raises(InstallError, match=advice):
+        check_machine(system, machine, free)
+
+
+def test_a_fitting_machine_is_accepted() -> None:
+    check_machine("Linux", "x86_64", NEEDED_BYTES)
+
+
+def test_uv_is_taken_from_its_variable_before_the_search_path(tmp_path: Path) -> None:
+    for folder in ("named", "searched"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "uv").touch(mode=0o755)
+    environ = {"PATH": str(tmp_path / "searched")}
+    assert find_uv(environ) == str(tmp_path / "searched" / "uv")
+    assert find_uv({**environ, "UV": str(tmp_path / "named" / "uv")}) == str(tmp_path / "named" / "uv")
+
+
+@pytest.mark.parametrize("environ", [{"PATH": ""}, {"PATH": "", "UV": "/nowhere/uv"}], ids=["unset", "wrong"])
+def test_a_missing_uv_is_refused_with_advice(environ: dict[str, str]) -> None:
+    with pytest.raises(InstallError, match="pip install uv"):
+        find_uv(environ)
+
+
+def test_a_missing_go_is_refused_with_advice() -> None:
+    with pytest.raises(ImageBuildError, match="set GO to its path"):
+        find_go({"PATH": "", "GO": "/nowhere/go"})
+
+
+def test_a_failing_step_is_quoted_and_a_working_one_is_timed(capsys: pytest.CaptureFixture[str]) -> None:
+    run("[1/1] works", (sys.executable, "-c", "print('unheard')"))
+    said = capsys.readouterr().out
+    assert "[1/1] works" in said
+    assert "done in" in said
+    assert "unheard" not in said
+    with pytest.raises(InstallError, match="no network today"):
+        run("[1/1] fails", (sys.executable, "-c", "raise SystemExit('no network today')"))
+
+
+def test_vllm_is_given_the_name_by_which_it_knows_its_platform(tmp_path: Path) -> None:
+    packages = tmp_path / "lib" / "python3.11" / "site-packages"
+    packages.mkdir(parents=True)
+    name_it_vllm(tmp_path)
+    (metadata,) = packages.glob("vllm-*+cpu.dist-info/METADATA")
+    assert "\nName: vllm\nVersion: 0.32.0+cpu\n" in metadata.read_text()
+
+
+def test_a_model_key_changes_with_steps_and_seed() -> None:
+    assert len({model_key(600, 7), model_key(300, 7), model_key(600, 8)}) == 3
+    assert model_key(600, 7) == model_key(600, 7)
+
+
+def test_a_cached_model_is_found_without_torch_and_its_directory_is_the_last_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SERIN_CACHE", str(tmp_path))
+    model = tmp_path / "models" / model_key(5, 7)
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    assert tiny_main(["--steps", "5"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(model)
+    assert tiny_main(["--steps", "5", "--out", str(tmp_path / "copy")]) == 0
+    assert (tmp_path / "copy" / "config.json").read_text() == "{}"
+
+
+def test_training_without_torch_says_which_python_to_use(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SERIN_CACHE", str(tmp_path))
+    # None makes an import fail as if the package were not installed, also where it is.
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert tiny_main(["--steps", "5"]) == 1
+    assert "model_server.cpu.install" in capsys.readouterr().err
