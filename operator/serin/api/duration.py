@@ -1,15 +1,24 @@
 """Durations as Kubernetes users write them: `30s`, `10m`, `1h30m`.
 
-The grammar is that of Gateway API's `Duration` (GEP-2257) without milliseconds. Used by the API models only.
+The grammar is that of Gateway API's `Duration` (GEP-2257) without milliseconds, up to 30 days. Used by the API models
+only.
 """
+
+from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
-PATTERN = r"^([0-9]{1,5}(h|m|s)){1,3}$"
+from serin.api.rule import VALIDATIONS
+
+PATTERN = "^([0-9]{1,5}(h|m|s)){1,3}$"
+MAX_HOURS = 720
+LONGEST = timedelta(hours=MAX_HOURS)
+MESSAGE = "Write a duration like 30s, 10m or 1h30m, 720h at most."
+POSITIVE_MESSAGE = "Write a duration like 30s, 10m or 1h30m, above zero and 720h at most."
 _UNITS = {"h": 3600, "m": 60, "s": 1}
 
 
@@ -17,13 +26,31 @@ def parse_duration(value: object) -> object:
     """Turn `1h30m` into a timedelta; anything that is not text is left to pydantic.
 
     Raises:
-        ValueError: text that does not follow the grammar.
+        ValueError: text that does not follow the grammar, or is longer than 30 days.
     """
     if not isinstance(value, str):
         return value
-    if not re.fullmatch(PATTERN, value):
-        raise ValueError(f"{value!r} is not a duration; write it like 30s, 10m or 1h30m.")
-    return timedelta(seconds=sum(int(n) * _UNITS[unit] for n, unit in re.findall(r"([0-9]+)(h|m|s)", value)))
+    if not re.fullmatch(PATTERN.removeprefix("^").removesuffix("$"), value, flags=re.ASCII):
+        raise ValueError(MESSAGE)
+    span = timedelta(seconds=sum(int(n) * _UNITS[unit] for n, unit in re.findall(r"([0-9]+)(h|m|s)", value)))
+    if span > LONGEST:
+        raise ValueError(MESSAGE)
+    return span
+
+
+def parse_positive_duration(value: object) -> object:
+    """As `parse_duration`, but nothing is not a duration.
+
+    Raises:
+        ValueError: as `parse_duration`, or the duration is zero.
+    """
+    try:
+        span = parse_duration(value)
+    except ValueError as error:
+        raise ValueError(POSITIVE_MESSAGE) from error
+    if span == timedelta():
+        raise ValueError(POSITIVE_MESSAGE)
+    return span
 
 
 def format_duration(value: timedelta) -> str:
@@ -37,9 +64,21 @@ def format_duration(value: timedelta) -> str:
     return "".join(parts) or "0s"
 
 
+def _schema(least: str, message: str) -> dict[str, Any]:
+    # Ordered so that text which is no duration never reaches `duration()`, whose error would be shown as it is.
+    rule = f"self.matches('{PATTERN}') && duration(self) <= duration('{MAX_HOURS}h') && duration(self) {least}"
+    return {"type": "string", "maxLength": 18, VALIDATIONS: [{"rule": rule, "message": message}]}
+
+
 Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
     PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": PATTERN, "maxLength": 18}),
+    WithJsonSchema(_schema(">= duration('0s')", MESSAGE)),
+]
+PositiveDuration = Annotated[
+    timedelta,
+    BeforeValidator(parse_positive_duration),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema(_schema("> duration('0s')", POSITIVE_MESSAGE)),
 ]

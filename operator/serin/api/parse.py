@@ -1,0 +1,66 @@
+"""From what the API server stores to the API models, with an error that a user can act on.
+
+The API server has refused most of what is refused here; objects stored under an older CRD, and clusters where somebody
+loosened it, are why it is checked again. Called by the reconciler; the message becomes the condition Accepted=False.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from serin.api.base import ApiModel
+from serin.api.fields import matches
+from serin.api.llmdeployment import LLMDeploymentSpec
+from serin.api.names import MAX_NAME_LENGTH
+from serin.api.promptversion import PromptVersionSpec
+from serin.errors import SpecError
+
+NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
+NAME_MESSAGE = (
+    "Choose a name of lower case letters, digits and '-' that begins with a letter and has at most "
+    f"{MAX_NAME_LENGTH} characters; Services and pods are named after it."
+)
+_is_name = matches(NAME_PATTERN)
+
+Spec = TypeVar("Spec", bound=ApiModel)
+
+
+def parse_llmdeployment(manifest: Mapping[str, Any]) -> LLMDeploymentSpec:
+    """The spec of an LLMDeployment.
+
+    Raises:
+        SpecError: it breaks the schema or a rule.
+    """
+    name = manifest.get("metadata", {}).get("name", "")
+    if len(name) > MAX_NAME_LENGTH or not _is_name(name):
+        raise SpecError(f"metadata.name: {NAME_MESSAGE}")
+    return _parse(LLMDeploymentSpec, manifest)
+
+
+def parse_promptversion(manifest: Mapping[str, Any]) -> PromptVersionSpec:
+    """The spec of a PromptVersion.
+
+    Raises:
+        SpecError: it breaks the schema or a rule.
+    """
+    return _parse(PromptVersionSpec, manifest)
+
+
+def _parse(model: type[Spec], manifest: Mapping[str, Any]) -> Spec:
+    try:
+        return model.model_validate(manifest.get("spec", {}))
+    except ValidationError as error:
+        raise SpecError(_sentence(error.errors(include_url=False)[0])) from error
+
+
+def _sentence(details: ErrorDetails) -> str:
+    """The first error, as the API server would write it: where, then what."""
+    where = "spec"
+    for part in details["loc"]:
+        where += f"[{part}]" if isinstance(part, int) else f".{part}"
+    message = details["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if message.endswith(".") else f"{where}: {message}; correct it."

@@ -1,0 +1,143 @@
+"""The overlay over the pod template: free Kubernetes YAML, except what would take a rollout's ground away.
+
+The schema keeps what it does not know, so that every pod field of every Kubernetes version can be used; only the fields
+that a rule looks at are spelled out. Merging is `serin.manifests`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, WithJsonSchema
+
+from serin.api.base import ApiModel, list_map
+from serin.api.fields import LABEL_KEY, LABEL_VALUE, matches, quoted
+from serin.api.names import CONTAINER, GROUP
+from serin.api.rule import Rule
+
+_KEEP = {"x-kubernetes-preserve-unknown-fields": True}
+_TEXTS = {"type": "array", "maxItems": 256, "items": {"type": "string", "maxLength": 4096}}
+_OWN_FIELDS = ("command", "args", "image", "resources")
+_is_key = matches(LABEL_KEY)
+_is_value = matches(LABEL_VALUE)
+
+
+def _metadata_schema() -> dict[str, Any]:
+    def texts(longest: int) -> dict[str, Any]:
+        return {
+            "type": "object",
+            "maxProperties": 32,
+            "additionalProperties": {"type": "string", "maxLength": longest},
+        }
+
+    labels = texts(63) | {"description": "Labels to add to the pods."}
+    annotations = texts(4096) | {"description": "Annotations to add to the pods."}
+    return {"type": "object", "properties": {"labels": labels, "annotations": annotations}}
+
+
+def _spec_schema() -> dict[str, Any]:
+    container = {
+        "type": "object",
+        **_KEEP,
+        "required": ["name"],
+        "properties": {
+            "name": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 63,
+                "description": f"`{CONTAINER}` is vLLM, any other name is a container beside it.",
+            },
+            "image": {"type": "string", "maxLength": 512, "description": "Image of a container beside the engine."},
+            "command": _TEXTS | {"description": "Entrypoint of a container beside the engine."},
+            "args": _TEXTS | {"description": "Arguments of a container beside the engine."},
+            "resources": {"type": "object", **_KEEP, "description": "Resources of a container beside the engine."},
+        },
+    }
+    return {
+        "type": "object",
+        **_KEEP,
+        "properties": {
+            "restartPolicy": {"type": "string", "maxLength": 16, "description": "`Always`, if given at all."},
+            "terminationGracePeriodSeconds": {
+                "type": "integer",
+                "description": "Not to be given: it follows `rollout.drainTimeout`.",
+            },
+            "containers": {
+                "type": "array",
+                "maxItems": 16,
+                "items": container,
+                "description": "Containers to change or add, by name.",
+                **list_map("name"),
+            },
+        },
+    }
+
+
+def _of_texts(metadata: dict[str, Any]) -> dict[str, Any]:
+    """What the schema says too; rules below rely on it."""
+    for name, texts in metadata.items():
+        if name not in {"labels", "annotations"}:
+            raise ValueError(f"Remove {name}; only labels and annotations can be added.")
+        if not isinstance(texts, Mapping) or not all(isinstance(text, str) for text in texts.values()):
+            raise ValueError(f"Write {name} as a map of texts.")
+    return metadata
+
+
+def _engines(spec: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    containers = spec.get("containers") or ()
+    return [each for each in containers if isinstance(each, Mapping) and each.get("name") == CONTAINER]
+
+
+def _keys(metadata: Mapping[str, Any]) -> list[str]:
+    return [key for part in ("labels", "annotations") for key in metadata.get(part, {})]
+
+
+Metadata = Annotated[
+    dict[str, Any],
+    AfterValidator(_of_texts),
+    WithJsonSchema(_metadata_schema()),
+    Rule(
+        cel=f"(!has(self.labels) || !self.labels.exists(key, key.startsWith('{GROUP}/'))) && "
+        f"(!has(self.annotations) || !self.annotations.exists(key, key.startsWith('{GROUP}/')))",
+        message=f"Remove the labels and annotations that begin with {GROUP}/; Serin finds its pods by them.",
+        holds=lambda metadata: not any(key.startswith(f"{GROUP}/") for key in _keys(metadata)),
+    ),
+    Rule(
+        cel=f"!has(self.labels) || self.labels.all(key, key.matches({quoted(LABEL_KEY)}) && "
+        f"self.labels[key].matches({quoted(LABEL_VALUE)}))",
+        message="Write labels as Kubernetes takes them: letters, digits, '-', '_' and '.', at most 63 characters.",
+        holds=lambda metadata: all(_is_key(k) and _is_value(v) for k, v in metadata.get("labels", {}).items()),
+    ),
+]
+
+PodSpec = Annotated[
+    dict[str, Any],
+    WithJsonSchema(_spec_schema()),
+    Rule(
+        cel="!has(self.restartPolicy) || self.restartPolicy == 'Always'",
+        message="Remove restartPolicy; the engine is always restarted.",
+        holds=lambda spec: spec.get("restartPolicy", "Always") == "Always",
+    ),
+    Rule(
+        cel="!has(self.terminationGracePeriodSeconds)",
+        message="Remove terminationGracePeriodSeconds and set rollout.drainTimeout, which it follows.",
+        holds=lambda spec: "terminationGracePeriodSeconds" not in spec,
+    ),
+    Rule(
+        cel=f"!has(self.containers) || !self.containers.exists(c, c.name == '{CONTAINER}' && "
+        f"({' || '.join(f'has(c.{field})' for field in _OWN_FIELDS)}))",
+        message=f"Remove command, args, image and resources from the container {CONTAINER}; "
+        "use engine.args, engine.image and engine.resources, which make a revision.",
+        holds=lambda spec: not any(field in engine for engine in _engines(spec) for field in _OWN_FIELDS),
+    ),
+]
+
+
+class PodTemplate(ApiModel):
+    """Overlay over the pod template that Serin renders."""
+
+    metadata: Metadata | None = None
+    """Labels and annotations to add."""
+    spec: PodSpec | None = None
+    """Maps merge, lists merge by their Kubernetes key, anything else replaces."""

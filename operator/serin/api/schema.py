@@ -1,0 +1,109 @@
+"""From a pydantic model to a structural schema, the dialect of OpenAPI that CRDs are written in.
+
+What pydantic adds and Kubernetes refuses is taken away (`$ref`, `title`, unions with null); what Kubernetes wants and
+pydantic does not know is added (list types, defaults of nested objects). Called by `serin.api.crd` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from pydantic.json_schema import GenerateJsonSchema
+
+from serin.api.base import ApiModel
+from serin.api.duration import format_duration
+from serin.api.rule import VALIDATIONS
+
+KEEP = "x-kubernetes-preserve-unknown-fields"
+_DROPPED = {"title", "$defs", "$ref", "anyOf", "default", "const", "exclusiveMinimum", "exclusiveMaximum"}
+_ORDER = ("description", "type", "format", "default", "enum")
+
+
+class _Generator(GenerateJsonSchema):
+    """Writes default durations as users would."""
+
+    def encode_default(self, dft: Any) -> Any:
+        if isinstance(dft, timedelta):
+            return format_duration(dft)
+        return super().encode_default(dft)
+
+
+def structural_schema(model: type[ApiModel]) -> dict[str, Any]:
+    """The structural schema of a model, keys in a fixed order."""
+    schema = model.model_json_schema(by_alias=True, schema_generator=_Generator)
+    return _convert(schema, schema.get("$defs", {}))
+
+
+def _convert(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
+    """One node and everything below it."""
+    node = _flatten(schema, definitions)
+    result: dict[str, Any] = {key: value for key, value in node.items() if key not in _DROPPED}
+    if "description" in result:
+        result["description"] = " ".join(result["description"].split())
+    if "const" in node:
+        result["enum"] = [node["const"]]
+    for bound, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
+        if exclusive in node:
+            # A flag beside the bound, where JSON Schema has the bound itself.
+            result |= {bound: node[exclusive], exclusive: True}
+    if node.get("type") == "array":
+        result["items"] = _convert(node["items"], definitions)
+        result.setdefault("x-kubernetes-list-type", "atomic")
+    if node.get("type") == "object":
+        _convert_object(node, result, definitions)
+    default = _default(node.get("default"), result)
+    if default is not None:
+        result["default"] = default
+    return _ordered(result)
+
+
+def _flatten(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
+    """The node without references and without unions with null; what stands nearer to the field wins."""
+    node = dict(schema)
+    for _ in range(8):
+        if "$ref" in node:
+            node = {**definitions[node.pop("$ref").removeprefix("#/$defs/")], **node}
+        elif "anyOf" in node:
+            (member,) = (each for each in node.pop("anyOf") if each != {"type": "null"})
+            node = {**member, **node}
+        else:
+            return node
+    raise ValueError(f"references are nested too deeply in {schema!r}")
+
+
+def _convert_object(node: Mapping[str, Any], result: dict[str, Any], definitions: Mapping[str, Any]) -> None:
+    if "properties" in node:
+        result["properties"] = {name: _convert(each, definitions) for name, each in node["properties"].items()}
+    extra = result.pop("additionalProperties", None)
+    if isinstance(extra, Mapping):
+        result["additionalProperties"] = _convert(extra, definitions)
+    elif extra is True:
+        result[KEEP] = True
+
+
+def _default(default: Any, node: Mapping[str, Any]) -> Any:
+    """What the API server shall fill in: what tells a reader something, and what leads to such a thing."""
+    if isinstance(default, Mapping):
+        below = node.get("properties", {}).values()
+        return {} if any("default" in each for each in below) else None
+    if isinstance(default, list):
+        return [_without_nulls(each) for each in default] or None
+    return default
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(each) for key, each in value.items() if each is not None}
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _ordered(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Readers want description and type first, rules before the long tail of properties."""
+    head = [key for key in _ORDER if key in node]
+    tail = [key for key in ("required", VALIDATIONS, "items", "additionalProperties", "properties") if key in node]
+    middle = sorted(key for key in node if key not in {*head, *tail})
+    return {key: node[key] for key in (*head, *middle, *tail)}

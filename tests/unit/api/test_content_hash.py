@@ -1,0 +1,116 @@
+"""The content hash: over what changes an answer, and over nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serin.api.content_hash import content_hash
+from serin.api.promptversion import PromptVersionSpec
+from serin.errors import SpecError
+
+BASE: dict[str, Any] = {
+    "prompt": "triage",
+    "version": "1.4.0",
+    "model": "triage",
+    "messages": [{"role": "system", "content": "Triage for {{ team }}."}],
+    "variables": [{"name": "team", "required": True}],
+    "parameters": {"temperature": 0, "maxTokens": 128},
+    "outputSchema": {"type": "object", "required": ["queue", "priority"]},
+}
+
+
+def _hash(**changes: Any) -> str:
+    return content_hash(PromptVersionSpec.model_validate({**BASE, **changes}))
+
+
+def test_the_hash_is_the_documented_one() -> None:
+    hashed = {name: BASE[name] for name in ("messages", "variables", "parameters", "outputSchema", "model")}
+    # For names in ASCII and whole numbers this is what RFC 8785 says.
+    canonical = json.dumps(hashed, sort_keys=True, separators=(",", ":"))
+    assert _hash() == hashlib.sha256(canonical.encode()).hexdigest()[:12]
+    assert re.fullmatch("[0-9a-f]{12}", _hash())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"prompt": "other"},
+        {"version": "2.0.0"},
+        {"author": "somebody"},
+        {"description": "text"},
+        {"labels": {"a": "b"}},
+        {"parameters": {"maxTokens": 128, "temperature": 0.0}},
+        {"parameters": {"maxTokens": 128, "temperature": 0, "stop": []}},
+        {"outputSchema": {"required": ["queue", "priority"], "type": "object"}},
+    ],
+    ids=str,
+)
+def test_what_changes_no_answer_changes_no_hash(changes: dict[str, Any]) -> None:
+    assert _hash(**changes) == _hash()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": "other"},
+        {"model": None},
+        {"messages": [{"role": "user", "content": "Triage for {{ team }}."}]},
+        {"messages": [{"role": "system", "content": "Triage for {{ team }}. "}]},
+        {"variables": [{"name": "team", "default": "x"}]},
+        {"parameters": {"temperature": 0.1, "maxTokens": 128}},
+        {"parameters": None},
+        {"outputSchema": {"type": "object", "required": ["priority", "queue"]}},
+        {"outputSchema": {"type": "object", "required": ["queue", "priority"], "default": None}},
+        {"outputSchema": None},
+    ],
+    ids=str,
+)
+def test_what_may_change_an_answer_changes_the_hash(changes: dict[str, Any]) -> None:
+    assert _hash(**changes) != _hash()
+
+
+def test_what_the_api_server_fills_in_changes_no_hash() -> None:
+    bare = {"variables": [{"name": "team"}]}
+    filled = {"variables": [{"name": "team", "required": False}]}
+    assert _hash(**bare) == _hash(**filled)
+
+
+def test_empty_parameters_are_none() -> None:
+    assert _hash(parameters={}) == _hash(parameters=None) == _hash(parameters={"stop": []})
+
+
+def test_a_number_that_json_cannot_carry_is_told() -> None:
+    with pytest.raises(SpecError, match=r"keep its numbers within 53 bits\.$"):
+        _hash(outputSchema={"maximum": 2**60})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(min_value=-(2**53) + 1, max_value=2**53 - 1) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(max_size=5), JSON, max_size=4))
+def test_the_order_of_keys_changes_no_hash(schema: dict[str, Any]) -> None:
+    def backwards(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: backwards(value[key]) for key in reversed(value)}
+        return [backwards(each) for each in value] if isinstance(value, list) else value
+
+    assert _hash(outputSchema=schema) == _hash(outputSchema=backwards(schema))
+
+
+@given(st.text(min_size=1, max_size=20), st.text(min_size=1, max_size=20))
+def test_texts_that_differ_hash_differently(one: str, other: str) -> None:
+    def hashed(text: str) -> str:
+        return _hash(messages=[{"role": "user", "content": text}], variables=[])
+
+    assert (hashed(one) == hashed(other)) == (one == other)

@@ -1,0 +1,87 @@
+"""Parsing: the sentence that a user gets, and what the models make of a manifest."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serin.api.llmdeployment import DEFAULT_STEPS, LLMDeploymentSpec, RampStep
+from serin.api.parse import parse_llmdeployment
+from serin.errors import SpecError
+from tests.integration.manifests import LLMDEPLOYMENT, changed
+
+
+def test_the_smallest_manifest_has_every_default() -> None:
+    spec = parse_llmdeployment(LLMDEPLOYMENT)
+    assert spec.replicas == 1
+    assert spec.rollout.ramp.steps == DEFAULT_STEPS
+    assert [step.weight for step in DEFAULT_STEPS] == [5, 25, 50]
+    assert (spec.rollout.progress_deadline, spec.rollout.drain_timeout) == (
+        timedelta(minutes=30),
+        timedelta(minutes=10),
+    )
+    assert spec.engine.resources is None
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "sentence"),
+    [
+        ("spec.model", {"name": "triage"}, "spec.model.source: Field required; correct it."),
+        ("spec.gates", [], "spec.gates: Extra inputs are not permitted; correct it."),
+        (
+            "spec.rollout.ramp.steps",
+            [{"weight": 5}, {}],
+            "spec.rollout.ramp.steps[1]: Give a step either weight or pause",
+        ),
+        ("spec.model.source", "org/model", "spec.model.source: Begin with hf://, pvc:// or file://."),
+        (
+            "spec.podTemplate.metadata",
+            {"name": "x"},
+            "spec.podTemplate.metadata: Remove name; only labels and annotations",
+        ),
+        ("spec.podTemplate.metadata", {"labels": []}, "spec.podTemplate.metadata: Write labels as a map of texts."),
+        ("spec.routing.gateway.timeouts", {"idle": "1s"}, "spec.routing.gateway.timeouts: Remove idle; there are"),
+        (
+            "spec.engine.resources",
+            {"limits": {"cpu": 0.5}},
+            "spec.engine.resources.limits.cpu: Write a whole number or a",
+        ),
+        ("metadata.name", "x" * 41, "metadata.name: Choose a name of lower case letters"),
+    ],
+)
+def test_an_error_says_where_and_what_to_do(path: str, value: Any, sentence: str) -> None:
+    with pytest.raises(SpecError) as refusal:
+        parse_llmdeployment(changed(LLMDEPLOYMENT, path, value))
+    assert str(refusal.value).startswith(sentence)
+    assert str(refusal.value).endswith(".")
+
+
+def test_an_object_without_a_spec_is_told_what_is_missing() -> None:
+    with pytest.raises(SpecError, match=r"^spec\.model: Field required; correct it\.$"):
+        parse_llmdeployment({"metadata": {"name": "triage"}})
+
+
+@given(st.integers(min_value=1, max_value=9999))
+def test_every_weight_of_two_decimals_is_accepted(hundredths: int) -> None:
+    weight = float(f"{hundredths // 100}.{hundredths % 100:02}")
+    assert RampStep(weight=weight).weight == weight
+
+
+@given(st.floats(min_value=0, max_value=100).filter(lambda weight: float(f"{weight:.2f}") != weight))
+def test_no_other_weight_is_accepted(weight: float) -> None:
+    with pytest.raises(ValueError, match="at most two decimals"):
+        RampStep(weight=weight)
+
+
+def test_writing_a_spec_and_reading_it_back_changes_nothing() -> None:
+    manifest = changed(
+        LLMDEPLOYMENT, "spec.rollout.ramp.steps", [{"weight": 2.5, "hold": "90m"}, {"pause": {"for": "1h"}}]
+    )
+    spec = parse_llmdeployment(manifest)
+    written = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+    assert written["rollout"]["ramp"]["steps"] == [{"weight": 2.5, "hold": "1h30m"}, {"pause": {"for": "1h"}}]
+    assert LLMDeploymentSpec.model_validate(written) == spec

@@ -1,0 +1,145 @@
+"""From pydantic to a structural schema, construct by construct."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import Field
+
+from serin.api.base import ApiModel, list_map
+from serin.api.crd import KINDS, render_crd
+from serin.api.duration import Duration
+from serin.api.fields import IntOrString, pattern
+from serin.api.rule import VALIDATIONS, Rule
+from serin.api.schema import structural_schema
+
+
+class Inner(ApiModel):
+    """An inner model."""
+
+    count: int = 3
+
+
+class Outer(ApiModel):
+    """An outer model."""
+
+    RULES = (Rule(cel="self.share != 1.0", message="Not one.", holds=lambda outer: outer.share != 1.0),)
+
+    text: Annotated[str, Field(max_length=5), pattern("^a$", "Write a.")]
+    """A text."""
+    maybe: Inner | None = None
+    inner: Inner = Inner()
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    side: Literal["left", "right"] = "left"
+    only: Literal["one"] = "one"
+    quantity: IntOrString = 1
+    names: tuple[str, ...] = ()
+    pairs: Annotated[tuple[Inner, ...], Field(json_schema_extra=list_map("count"))] = ()
+    free: dict[str, Any] | None = None
+    labels: dict[str, str] | None = None
+    hold: Duration = timedelta(minutes=90)
+
+
+SCHEMA = structural_schema(Outer)
+FIELDS = SCHEMA["properties"]
+
+
+def test_a_model_is_an_object_with_its_docstring_and_its_rules() -> None:
+    assert SCHEMA["type"] == "object"
+    assert SCHEMA["description"] == "An outer model."
+    assert SCHEMA["required"] == ["text"]
+    assert SCHEMA[VALIDATIONS] == [{"rule": "self.share != 1.0", "message": "Not one."}]
+
+
+@pytest.mark.parametrize(
+    ("field", "schema"),
+    [
+        (
+            "text",
+            {
+                "description": "A text.",
+                "type": "string",
+                "maxLength": 5,
+                VALIDATIONS: [{"rule": "self.matches(r'^a$')", "message": "Write a."}],
+            },
+        ),
+        (
+            "maybe",
+            {
+                "description": "An inner model.",
+                "type": "object",
+                "properties": {"count": {"type": "integer", "default": 3}},
+            },
+        ),
+        (
+            "inner",
+            {
+                "description": "An inner model.",
+                "type": "object",
+                "default": {},
+                "properties": {"count": {"type": "integer", "default": 3}},
+            },
+        ),
+        (
+            "share",
+            {
+                "type": "number",
+                "default": 0.5,
+                "minimum": 0,
+                "exclusiveMinimum": True,
+                "maximum": 1,
+                "exclusiveMaximum": True,
+            },
+        ),
+        ("side", {"type": "string", "default": "left", "enum": ["left", "right"]}),
+        ("only", {"type": "string", "default": "one", "enum": ["one"]}),
+        ("quantity", {"default": 1, "maxLength": 32, "x-kubernetes-int-or-string": True}),
+        ("names", {"type": "array", "x-kubernetes-list-type": "atomic", "items": {"type": "string"}}),
+        ("free", {"type": "object", "x-kubernetes-preserve-unknown-fields": True}),
+        ("labels", {"type": "object", "additionalProperties": {"type": "string"}}),
+    ],
+)
+def test_a_field_becomes_what_kubernetes_understands(field: str, schema: Mapping[str, Any]) -> None:
+    assert FIELDS[field] == schema
+
+
+def test_a_list_with_keys_keeps_them() -> None:
+    assert FIELDS["pairs"]["x-kubernetes-list-type"] == "map"
+    assert FIELDS["pairs"]["x-kubernetes-list-map-keys"] == ["count"]
+
+
+def test_a_default_duration_is_written_as_users_write_it() -> None:
+    assert FIELDS["hold"]["default"] == "1h30m"
+
+
+def _nodes(schema: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    yield path, schema
+    for name, each in schema.get("properties", {}).items():
+        yield from _nodes(each, f"{path}.{name}")
+    for name in ("items", "additionalProperties"):
+        if name in schema:
+            yield from _nodes(schema[name], f"{path}[]")
+
+
+def _every_node() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for kind in KINDS:
+        root = render_crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+        for name in ("spec", "status"):
+            yield from _nodes(root["properties"][name], f"{kind.kind}.{name}")
+
+
+@pytest.mark.parametrize(("path", "node"), list(_every_node()), ids=[path for path, _ in _every_node()])
+def test_everything_is_bounded_and_described(path: str, node: Mapping[str, Any]) -> None:
+    kind = node.get("type")
+    limit = {"array": "maxItems", "string": "maxLength"}.get(str(kind))
+    if "additionalProperties" in node:
+        limit = "maxProperties"
+    if limit and "enum" not in node and node.get("format") != "date-time":
+        assert limit in node, f"{path} has no {limit}"
+    if not path.endswith("[]"):
+        assert node.get("description"), f"{path} has no docstring"
+    for rule in node.get(VALIDATIONS, ()):
+        assert rule["message"].endswith("."), rule
