@@ -1,0 +1,146 @@
+"""A record as a ControllerRevision, there and back.
+
+`data` holds the revision fully resolved and is never changed (the API server refuses it); annotations hold the outcome
+of its trials. Written by the reconciler, read by it at the start of every reconcile.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from serin.api.names import (
+    ANNOTATION_HANDLED,
+    ANNOTATION_PROMOTION,
+    ANNOTATION_REJECTION,
+    ANNOTATION_TRIAL,
+    LABEL_ENGINE_REVISION,
+    LABEL_REVISION,
+    child_name,
+)
+from serin.errors import RecordError
+from serin.manifests.owner import Owner, common_labels
+from serin.rollout.record import Record, Rejection, Resolved
+from serin.rollout.revision import HASH_SCHEMA
+from serin.rollout.trial import Trial
+
+
+def render_record(owner: Owner, record: Record) -> dict[str, Any]:
+    """The ControllerRevision that remembers a record; an annotation is absent where there is nothing to tell."""
+    resolved = record.resolved
+    labels = (
+        common_labels(owner.name, "record")
+        | {LABEL_ENGINE_REVISION: resolved.engine_revision}
+        | {LABEL_REVISION: resolved.revision}
+    )
+    metadata = owner.metadata(child_name(owner.name, resolved.revision), labels)
+    if annotations := _annotations(record):
+        metadata["annotations"] = annotations
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "ControllerRevision",
+        "metadata": metadata,
+        "revision": record.number,
+        "data": _data(resolved),
+    }
+
+
+def read_record(obj: Mapping[str, Any]) -> Record:
+    """The inverse of `render_record`.
+
+    Raises:
+        RecordError: it is not of our making, damaged, or written by a newer Serin.
+    """
+    metadata = obj.get("metadata") or {}
+    name = metadata.get("name")
+    annotations = metadata.get("annotations") or {}
+    try:
+        resolved = _resolved(obj["data"])
+        promotion = annotations.get(ANNOTATION_PROMOTION)
+        rejection = annotations.get(ANNOTATION_REJECTION)
+        trial = annotations.get(ANNOTATION_TRIAL)
+        record = Record(
+            resolved=resolved,
+            number=int(obj["revision"]),
+            promotion=int(promotion) if promotion else None,
+            rejection=_read_rejection(rejection) if rejection else None,
+            trial=Trial.from_json(trial) if trial else None,
+            handled=_read_handled(annotations.get(ANNOTATION_HANDLED)),
+        )
+    except RecordError as error:
+        raise RecordError(f"ControllerRevision {name}: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RecordError(
+            f"ControllerRevision {name} is not a record that Serin wrote ({error!r}); "
+            "restore it from a backup, or delete it to forget the revision."
+        ) from error
+    if resolved.hash_schema > HASH_SCHEMA:
+        raise RecordError(
+            f"ControllerRevision {name} was written by a newer Serin (hash schema {resolved.hash_schema}, "
+            f"this one knows {HASH_SCHEMA}); upgrade the operator."
+        )
+    return record
+
+
+def _data(resolved: Resolved) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "hashSchema": resolved.hash_schema,
+        "revision": resolved.revision,
+        "engineRevision": resolved.engine_revision,
+        "model": {"name": resolved.model_name, "source": resolved.model_source},
+        "image": resolved.image,
+        "podTemplate": dict(resolved.pod_template),
+    }
+    if resolved.prompt_hash is not None:
+        data["prompt"] = {"name": resolved.prompt_name, "hash": resolved.prompt_hash}
+        if resolved.prompt_content is not None:
+            data["prompt"]["content"] = dict(resolved.prompt_content)
+    return data
+
+
+def _resolved(data: Mapping[str, Any]) -> Resolved:
+    prompt = data.get("prompt") or {}
+    pod_template = data["podTemplate"]
+    if not isinstance(pod_template, Mapping):
+        raise TypeError("podTemplate is not a map")
+    return Resolved(
+        revision=str(data["revision"]),
+        engine_revision=str(data["engineRevision"]),
+        model_name=str(data["model"]["name"]),
+        model_source=str(data["model"]["source"]),
+        image=str(data["image"]),
+        pod_template=pod_template,
+        prompt_name=prompt.get("name"),
+        prompt_hash=prompt.get("hash"),
+        prompt_content=prompt.get("content"),
+        hash_schema=int(data["hashSchema"]),
+    )
+
+
+def _annotations(record: Record) -> dict[str, str]:
+    annotations: dict[str, str] = {}
+    if record.promotion is not None:
+        annotations[ANNOTATION_PROMOTION] = str(record.promotion)
+    if record.rejection:
+        rejection = record.rejection
+        facts = {"reason": rejection.reason, "message": rejection.message, "at": rejection.at.isoformat()}
+        annotations[ANNOTATION_REJECTION] = json.dumps(facts, separators=(",", ":"))
+    if record.trial:
+        annotations[ANNOTATION_TRIAL] = record.trial.to_json()
+    if record.handled:
+        annotations[ANNOTATION_HANDLED] = json.dumps(record.handled, separators=(",", ":"))
+    return annotations
+
+
+def _read_rejection(text: str) -> Rejection:
+    facts = json.loads(text)
+    return Rejection(reason=str(facts["reason"]), message=str(facts["message"]), at=datetime.fromisoformat(facts["at"]))
+
+
+def _read_handled(text: str | None) -> tuple[str, ...]:
+    tokens = json.loads(text) if text else []
+    if not isinstance(tokens, list):
+        raise TypeError("the handled tokens are not a list")
+    return tuple(str(token) for token in tokens)

@@ -1,0 +1,105 @@
+"""Reads Deployments and pods back into the views that a snapshot holds. Called by the reconciler; judges nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from serin.api.names import CONTAINER, LABEL_ENGINE_REVISION
+from serin.rollout.snapshot import EngineView, PodView
+
+CRASHING = frozenset({"CrashLoopBackOff"})
+OUT_OF_MEMORY = "OOMKilled"
+
+
+def engines(deployments: Iterable[Mapping[str, Any]], pods: Iterable[Mapping[str, Any]]) -> dict[str, EngineView]:
+    """Views by engine revision; pods without a Deployment (one being deleted) are not of interest."""
+    by_revision: dict[str, list[PodView]] = {}
+    for pod in pods:
+        by_revision.setdefault(_engine_revision(pod), []).append(read_pod(pod))
+    return {
+        _engine_revision(deployment): EngineView(
+            engine_revision=_engine_revision(deployment),
+            replicas=deployment["spec"].get("replicas", 1),
+            pods=tuple(sorted(by_revision.get(_engine_revision(deployment), []), key=lambda p: p.name)),
+            replica_failure=_message(deployment, "ReplicaFailure", "True"),
+        )
+        for deployment in deployments
+        if not deployment["metadata"].get("deletionTimestamp")
+    }
+
+
+def read_pod(pod: Mapping[str, Any]) -> PodView:
+    """One pod as its status tells."""
+    ready = _condition(pod, "Ready")
+    is_ready = ready.get("status") == "True"
+    container = _engine_container(pod)
+    return PodView(
+        name=pod["metadata"]["name"],
+        ready=is_ready,
+        not_ready_since=None if is_ready else _not_ready_since(pod),
+        unschedulable=_unschedulable(pod),
+        crash=_crash(container),
+        waiting=_waiting(container),
+        deleting=bool(pod["metadata"].get("deletionTimestamp")),
+    )
+
+
+def _not_ready_since(pod: Mapping[str, Any]) -> datetime:
+    """When it was scheduled, or last stopped being Ready: waiting for a node does not count as loading."""
+    times = [
+        pod["metadata"]["creationTimestamp"],
+        _condition(pod, "Ready").get("lastTransitionTime"),
+        _condition(pod, "PodScheduled").get("lastTransitionTime"),
+    ]
+    return max(datetime.fromisoformat(time) for time in times if time)
+
+
+def _unschedulable(pod: Mapping[str, Any]) -> str | None:
+    scheduled = _condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
+        return str(scheduled.get("message") or "no node takes the pod")
+    return None
+
+
+def _crash(container: Mapping[str, Any]) -> str | None:
+    """Why the container counts as crashed: it ran out of memory once, or the kubelet backs off from restarting it."""
+    ended = [
+        state["terminated"]
+        for state in (container.get("state", {}), container.get("lastState", {}))
+        if "terminated" in state
+    ]
+    if any(state.get("reason") == OUT_OF_MEMORY for state in ended):
+        return "the engine ran out of memory (OOMKilled)"
+    waiting = container.get("state", {}).get("waiting", {})
+    if waiting.get("reason") in CRASHING:
+        code = next((state.get("exitCode") for state in ended), "unknown")
+        return f"the engine crashed {container.get('restartCount', 0)} times, last exit code {code}"
+    return None
+
+
+def _waiting(container: Mapping[str, Any]) -> str | None:
+    waiting = container.get("state", {}).get("waiting", {})
+    if not waiting.get("reason") or waiting["reason"] in {"ContainerCreating", "PodInitializing"}:
+        return None
+    return ": ".join(filter(None, (waiting["reason"], waiting.get("message"))))
+
+
+def _engine_container(pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    statuses = pod.get("status", {}).get("containerStatuses") or []
+    return next((status for status in statuses if status["name"] == CONTAINER), {})
+
+
+def _condition(obj: Mapping[str, Any], type_: str) -> Mapping[str, Any]:
+    conditions = obj.get("status", {}).get("conditions") or []
+    return next((condition for condition in conditions if condition["type"] == type_), {})
+
+
+def _message(obj: Mapping[str, Any], type_: str, status: str) -> str | None:
+    condition = _condition(obj, type_)
+    return str(condition.get("message") or type_) if condition.get("status") == status else None
+
+
+def _engine_revision(obj: Mapping[str, Any]) -> str:
+    return str(obj["metadata"]["labels"].get(LABEL_ENGINE_REVISION, ""))

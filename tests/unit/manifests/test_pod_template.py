@@ -1,0 +1,265 @@
+"""The pod that runs vLLM, and the overlay on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from serin.api.names import LABEL_REVISION
+from serin.errors import SpecError
+from tests.unit.manifests.samples import engine_of, make_spec, make_template
+
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - inside the pod
+SCRATCH = "/tmp"  # noqa: S108 - inside the pod
+
+
+def env_of(template: dict[str, Any]) -> dict[str, Any]:
+    return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in engine_of(template)["env"]}
+
+
+def volumes_of(template: dict[str, Any]) -> dict[str, Any]:
+    return {volume["name"]: volume for volume in template["spec"]["volumes"]}
+
+
+def overlaid(**pod: Any) -> dict[str, Any]:
+    return make_template(make_spec(podTemplate={"spec": pod}))
+
+
+def test_pods_know_their_engine_revision_and_no_revision() -> None:
+    labels = make_template()["metadata"]["labels"]
+
+    assert labels["serin.dev/deployment"] == "triage"
+    assert labels["serin.dev/engine-revision"] == "0123456789"
+    assert LABEL_REVISION not in labels
+
+
+def test_vllm_is_process_1_because_nothing_replaces_the_images_entrypoint() -> None:
+    assert "command" not in engine_of(make_template())
+
+
+def test_the_pod_is_hardened() -> None:
+    pod = make_template()["spec"]
+
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] == 2000
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["enableServiceLinks"] is False
+    assert engine_of({"spec": pod})["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+    }
+
+
+def test_every_directory_that_vllm_writes_to_is_a_volume() -> None:
+    template = make_template()
+    writable = {mount["mountPath"] for mount in engine_of(template)["volumeMounts"]}
+
+    assert writable == {SHARED_MEMORY, SCRATCH, "/cache"}
+    assert env_of(template)["HOME"] == SCRATCH
+    assert env_of(template)["HF_HOME"].startswith("/cache/")
+
+
+@pytest.mark.parametrize(("gpus", "limit"), [(0, "2Gi"), (1, "2Gi"), (8, "16Gi")])
+def test_shared_memory_grows_with_the_gpus(gpus: int, limit: str) -> None:
+    template = make_template(make_spec(engine={"resources": {"limits": {"nvidia.com/gpu": gpus}}}))
+
+    assert volumes_of(template)["shm"]["emptyDir"] == {"medium": "Memory", "sizeLimit": limit}
+
+
+@pytest.mark.parametrize(
+    ("engine", "resources"),
+    [
+        ({}, {"limits": {"nvidia.com/gpu": "1"}}),
+        ({"resources": {}}, None),
+        ({"resources": {"limits": {}}}, None),
+        ({"resources": {"requests": {"cpu": 2}}}, {"requests": {"cpu": "2"}}),
+    ],
+    ids=["absent-is-one-gpu", "empty-is-cpu", "empty-limits-are-cpu", "only-requests"],
+)
+def test_resources_default_to_one_gpu_only_when_nothing_is_written(engine: dict[str, Any], resources: Any) -> None:
+    assert engine_of(make_template(make_spec(engine=engine))).get("resources") == resources
+
+
+@pytest.mark.parametrize(("deadline", "seconds"), [("10m", 660), ("30m", 1860), ("7s", 70), ("200h", 24 * 3600)])
+def test_the_startup_probe_outlasts_the_progress_deadline_within_a_day(deadline: str, seconds: int) -> None:
+    probe = engine_of(make_template(make_spec(rollout={"progressDeadline": deadline})))["startupProbe"]
+
+    assert probe["periodSeconds"] * probe["failureThreshold"] == seconds
+
+
+def test_a_pod_that_ends_leaves_the_gateway_then_drains_then_has_time_to_stop() -> None:
+    template = make_template(make_spec(rollout={"drainTimeout": "10m"}))
+    leave = engine_of(template)["lifecycle"]["preStop"]["sleep"]["seconds"]
+
+    assert template["spec"]["terminationGracePeriodSeconds"] > leave + 600
+
+
+def test_a_hung_engine_is_not_given_the_time_to_drain() -> None:
+    container = engine_of(make_template())
+
+    assert container["livenessProbe"]["terminationGracePeriodSeconds"] == 30
+    assert container["startupProbe"]["terminationGracePeriodSeconds"] == 30
+
+
+def test_a_busy_engine_has_minutes_before_it_counts_as_hung() -> None:
+    probe = engine_of(make_template())["livenessProbe"]
+
+    assert probe["periodSeconds"] * probe["failureThreshold"] >= 300
+
+
+def test_the_hub_token_comes_from_the_secret() -> None:
+    template = make_template(make_spec(engine={"hfTokenSecretRef": {"name": "hub"}}))
+
+    assert env_of(template)["HF_TOKEN"] == {"secretKeyRef": {"name": "hub", "key": "token"}}
+
+
+def test_downloaded_weights_stay_on_the_claim() -> None:
+    template = make_template(make_spec(engine={"cache": {"pvc": "weights"}}))
+
+    assert volumes_of(template)["cache"]["persistentVolumeClaim"] == {"claimName": "weights"}
+    assert "HF_HUB_OFFLINE" not in env_of(template)
+
+
+def test_weights_on_a_claim_are_mounted_read_only_and_need_no_hub() -> None:
+    template = make_template(make_spec(model={"source": "pvc://weights/llama"}))
+
+    assert volumes_of(template)["model"]["persistentVolumeClaim"] == {"claimName": "weights", "readOnly": True}
+    mounts = engine_of(template)["volumeMounts"]
+    assert {"name": "model", "mountPath": "/models/weights", "readOnly": True} in mounts
+    assert env_of(template)["HF_HUB_OFFLINE"] == "1"
+
+
+def test_the_users_image_wins_over_the_default() -> None:
+    assert engine_of(make_template(make_spec(engine={"image": "mine:1"})))["image"] == "mine:1"
+    assert engine_of(make_template())["image"] == "vllm/vllm-openai:v0.32.0"
+
+
+def test_rendering_twice_gives_equal_templates_that_share_nothing() -> None:
+    spec = make_spec(podTemplate={"spec": {"nodeSelector": {"gpu": "h100"}}})
+    first, second = make_template(spec), make_template(spec)
+    assert first == second
+
+    first["spec"]["nodeSelector"]["gpu"] = "a100"
+    assert second["spec"]["nodeSelector"] == {"gpu": "h100"}
+
+
+# The overlay.
+
+
+def test_a_container_called_engine_merges_and_any_other_is_a_sidecar() -> None:
+    template = overlaid(containers=[{"name": "engine", "tty": True}, {"name": "logs", "image": "logs:1"}])
+
+    assert [container["name"] for container in template["spec"]["containers"]] == ["engine", "logs"]
+    assert engine_of(template)["tty"] is True
+    assert engine_of(template)["args"][0] == "org/model"
+
+
+def test_env_mounts_and_ports_merge_by_their_keys() -> None:
+    template = overlaid(
+        containers=[
+            {
+                "name": "engine",
+                "env": [{"name": "HOME", "value": "/home"}, {"name": "NEW", "value": "1"}],
+                "volumeMounts": [{"mountPath": "/cache", "name": "fast"}, {"mountPath": "/x", "name": "x"}],
+                "ports": [{"containerPort": 8000, "hostPort": 80}, {"containerPort": 9000}],
+            }
+        ]
+    )
+    container = engine_of(template)
+
+    assert [entry["name"] for entry in container["env"]][:1] == ["HOME"]
+    assert env_of(template)["HOME"] == "/home"
+    assert env_of(template)["NEW"] == "1"
+    assert [mount["mountPath"] for mount in container["volumeMounts"]] == [SHARED_MEMORY, SCRATCH, "/cache", "/x"]
+    assert container["volumeMounts"][2]["name"] == "fast"
+    assert container["ports"] == [
+        {"name": "http", "containerPort": 8000, "protocol": "TCP", "hostPort": 80},
+        {"containerPort": 9000},
+    ]
+
+
+def test_a_list_without_a_key_replaces() -> None:
+    template = overlaid(
+        containers=[{"name": "engine", "securityContext": {"capabilities": {"drop": ["NET_RAW"]}}}],
+    )
+
+    security = engine_of(template)["securityContext"]
+    assert security["capabilities"] == {"drop": ["NET_RAW"]}
+    assert security["readOnlyRootFilesystem"] is True
+
+
+def test_null_removes() -> None:
+    template = overlaid(securityContext={"fsGroup": None}, containers=[{"name": "engine", "livenessProbe": None}])
+
+    assert "fsGroup" not in template["spec"]["securityContext"]
+    assert template["spec"]["securityContext"]["runAsUser"] == 2000
+    assert "livenessProbe" not in engine_of(template)
+
+
+def test_another_source_replaces_that_of_a_volume_and_the_same_source_merges() -> None:
+    volumes = volumes_of(
+        overlaid(
+            volumes=[
+                {"name": "cache", "hostPath": {"path": "/mnt"}},
+                {"name": "shm", "emptyDir": {"sizeLimit": "64Gi"}},
+            ]
+        )
+    )
+
+    assert volumes["cache"] == {"name": "cache", "hostPath": {"path": "/mnt"}}
+    assert volumes["shm"] == {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "64Gi"}}
+
+
+def test_another_handler_replaces_that_of_a_probe_or_hook() -> None:
+    template = overlaid(
+        containers=[
+            {
+                "name": "engine",
+                "readinessProbe": {"exec": {"command": ["true"]}},
+                "lifecycle": {"preStop": {"exec": {"command": ["sleep", "9"]}}},
+            }
+        ]
+    )
+
+    probe = engine_of(template)["readinessProbe"]
+    assert "httpGet" not in probe
+    assert probe["periodSeconds"] == 5
+    assert engine_of(template)["lifecycle"]["preStop"] == {"exec": {"command": ["sleep", "9"]}}
+
+
+def test_a_plain_value_replaces_a_secret_one() -> None:
+    spec = make_spec(
+        engine={"hfTokenSecretRef": {"name": "hub"}},
+        podTemplate={"spec": {"containers": [{"name": "engine", "env": [{"name": "HF_TOKEN", "value": "x"}]}]}},
+    )
+
+    entries = engine_of(make_template(spec))["env"]
+    assert [entry for entry in entries if entry["name"] == "HF_TOKEN"] == [{"name": "HF_TOKEN", "value": "x"}]
+
+
+def test_labels_and_annotations_are_added() -> None:
+    overlay = {"metadata": {"labels": {"team": "support"}, "annotations": {"a/b": "c"}}}
+    metadata = make_template(make_spec(podTemplate=overlay))["metadata"]
+
+    assert metadata["labels"]["team"] == "support"
+    assert metadata["labels"]["serin.dev/deployment"] == "triage"
+    assert metadata["annotations"] == {"a/b": "c"}
+
+
+@pytest.mark.parametrize(
+    ("overlay", "sentence"),
+    [
+        ({"spec": {"containers": [{"image": "x"}]}}, r"spec.podTemplate.spec.containers\[0\] has no name"),
+        (
+            {"spec": {"containers": [{"name": "engine", "volumeMounts": [{"name": "x"}]}]}},
+            r"containers\[0\].volumeMounts\[0\] has no mountPath",
+        ),
+    ],
+    ids=["container", "mount"],
+)
+def test_an_overlay_that_would_break_the_pod_is_refused(overlay: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SpecError, match=sentence):
+        make_template(make_spec(podTemplate=overlay))

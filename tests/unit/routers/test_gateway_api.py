@@ -1,0 +1,265 @@
+"""A split as an HTTPRoute, and back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serin.rollout.snapshot import NO_ROUTE
+from serin.routers.gateway_api import SERVED_PATHS, GatewayApiRouter
+from serin.routers.port import Router
+from tests.unit.manifests.samples import OWNER, make_spec
+
+STABLE, CANARY = "0000000000", "abcdef0123"
+ROUTER: Router = GatewayApiRouter()
+
+
+def rendered(weights: dict[str, int] | None = None, **gateway: Any) -> dict[str, Any]:
+    spec = make_spec(routing={"gateway": gateway})
+    return ROUTER.render(OWNER, spec.routing, weights or {STABLE: 9500, CANARY: 500})
+
+
+def rule_of(route: dict[str, Any]) -> dict[str, Any]:
+    (rule,) = route["spec"]["rules"]
+    assert isinstance(rule, dict)
+    return rule
+
+
+def condition(kind: str, status: str = "True", generation: int = 4, **more: str) -> dict[str, Any]:
+    return {"type": kind, "status": status, "observedGeneration": generation} | more
+
+
+FINE = [condition("Accepted"), condition("ResolvedRefs")]
+
+
+def answered(*parents: tuple[dict[str, Any], list[dict[str, Any]]], refs: Any = None) -> dict[str, Any]:
+    """A route at generation 4 with what its parents say."""
+    route = rendered(parentRefs=refs or [{"name": "llm"}])
+    route["metadata"]["generation"] = 4
+    route["status"] = {"parents": [{"parentRef": ref, "conditions": said} for ref, said in parents]}
+    return route
+
+
+# Rendering.
+
+
+def test_each_revision_is_a_backend_with_its_weight() -> None:
+    backends = rule_of(rendered())["backendRefs"]
+
+    assert [(b["name"], b["port"], b["weight"]) for b in backends] == [
+        ("triage-0000000000", 8000, 9500),
+        ("triage-abcdef0123", 8000, 500),
+    ]
+
+
+def test_a_backend_at_weight_0_is_there() -> None:
+    backends = rule_of(rendered({STABLE: 10_000, CANARY: 0}))["backendRefs"]
+
+    assert [b["weight"] for b in backends] == [10_000, 0]
+
+
+def test_each_backend_names_its_revision_to_the_engine_and_to_the_client() -> None:
+    header = {"set": [{"name": "x-serin-revision", "value": CANARY}]}
+
+    assert rule_of(rendered())["backendRefs"][1]["filters"] == [
+        {"type": "RequestHeaderModifier", "requestHeaderModifier": header},
+        {"type": "ResponseHeaderModifier", "responseHeaderModifier": header},
+    ]
+
+
+def test_a_gateway_that_filters_no_answers_gets_the_request_filter_only() -> None:
+    spec = make_spec()
+    route = GatewayApiRouter(name_in_response=False).render(OWNER, spec.routing, {STABLE: 10_000})
+
+    assert [f["type"] for f in rule_of(route)["backendRefs"][0]["filters"]] == ["RequestHeaderModifier"]
+
+
+def test_only_inference_is_public_unless_the_user_says_otherwise() -> None:
+    matches = rule_of(rendered())["matches"]
+
+    assert [match["path"]["value"] for match in matches] == list(SERVED_PATHS)
+    assert {match["path"]["type"] for match in matches} == {"PathPrefix"}
+
+
+@pytest.mark.parametrize("private", ["/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/metrics", "/health", "/v1"])
+def test_administration_is_under_no_served_path(private: str) -> None:
+    assert not any(f"{private}/".startswith(f"{path}/") for path in SERVED_PATHS)
+
+
+def test_matches_and_filters_of_the_user_pass_through() -> None:
+    matches = [{"path": {"type": "PathPrefix", "value": "/"}, "headers": [{"name": "x-team", "value": "a"}]}]
+    filters = [{"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": ["x-debug"]}}]
+    rule = rule_of(rendered(matches=matches, filters=filters))
+
+    assert rule["matches"] == matches
+    assert rule["filters"] == filters
+    assert len(rule["backendRefs"][0]["filters"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("timeouts", "expected"),
+    [
+        ({}, {"request": "0s"}),
+        ({"backendRequest": "30s"}, {"request": "0s", "backendRequest": "30s"}),
+        ({"request": "5m"}, {"request": "5m"}),
+    ],
+)
+def test_no_stream_is_cut_unless_the_user_says_when(timeouts: dict[str, str], expected: dict[str, str]) -> None:
+    assert rule_of(rendered(timeouts=timeouts))["timeouts"] == expected
+
+
+def test_hostnames_and_parents_are_the_users() -> None:
+    parent = {"name": "llm", "namespace": "gateway", "sectionName": "http", "port": 8080}
+    route = rendered(parentRefs=[parent], hostnames=["a.example.com"])
+
+    assert route["spec"]["parentRefs"] == [parent]
+    assert route["spec"]["hostnames"] == ["a.example.com"]
+    assert route["metadata"]["name"] == "triage"
+
+
+def test_nothing_is_rendered_for_what_the_user_left_out() -> None:
+    route = rendered()
+
+    assert "hostnames" not in route["spec"]
+    assert "filters" not in rule_of(route)
+
+
+@pytest.mark.parametrize("weights", [{STABLE: 9999}, {STABLE: 10_001}, {STABLE: 10_500, CANARY: -500}])
+def test_what_is_no_split_never_reaches_a_route(weights: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="are no split"):
+        rendered(weights)
+
+
+def test_no_revision_at_all_is_no_split() -> None:
+    with pytest.raises(ValueError, match="are no split"):
+        ROUTER.render(OWNER, make_spec().routing, {})
+
+
+# Reading back.
+
+
+@given(st.integers(0, 10_000))
+def test_the_split_is_read_back_as_it_was_rendered(canary: int) -> None:
+    weights = {STABLE: 10_000 - canary, CANARY: canary}
+
+    assert ROUTER.read(rendered(weights), "triage").weights == weights
+
+
+def test_no_object_is_no_route() -> None:
+    assert ROUTER.read(None, "triage") == NO_ROUTE
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ({"triage-a": 1, "triage-b": 1}, {"a": 5000, "b": 5000}),
+        ({"triage-a": None, "triage-b": 3}, {"a": 2500, "b": 7500}),
+        ({"triage-a": 50, "other-x": 50}, {"a": 5000}),
+        ({"triage-a": 999_999, "triage-b": 1}, {"a": 10_000, "b": 1}),
+        ({"triage-a": 0, "triage-b": 0}, {"a": 0, "b": 0}),
+        ({}, {}),
+    ],
+    ids=["ones", "default-weight", "foreign-backend", "a-trace", "zeros", "none"],
+)
+def test_weights_that_someone_else_wrote_are_read_as_the_shares_they_are(
+    written: dict[str, int | None], read: dict[str, int]
+) -> None:
+    backends = [{"name": name} | ({} if weight is None else {"weight": weight}) for name, weight in written.items()]
+    route = rendered()
+    rule_of(route)["backendRefs"] = backends
+
+    assert ROUTER.read(route, "triage").weights == read
+
+
+def test_a_route_without_rules_has_no_weights() -> None:
+    assert ROUTER.read({"metadata": {}, "spec": {}}, "triage").weights == {}
+
+
+@pytest.mark.parametrize(
+    ("parents", "programmed"),
+    [
+        ([({"name": "llm"}, FINE)], True),
+        ([({"name": "llm", "namespace": "default", "kind": "Gateway"}, FINE)], True),
+        ([({"group": "gateway.networking.k8s.io", "name": "llm"}, FINE)], True),
+        ([], False),
+        ([({"name": "other"}, FINE)], False),
+        ([({"name": "llm", "namespace": "elsewhere"}, FINE)], False),
+        ([({"name": "llm", "sectionName": "http"}, FINE)], False),
+        ([({"name": "llm"}, FINE[:1])], False),
+        ([({"name": "llm"}, [condition("Accepted", generation=3), condition("ResolvedRefs")])], False),
+        ([({"name": "llm"}, [condition("Accepted", "Unknown"), condition("ResolvedRefs")])], False),
+        ([({"name": "llm"}, [condition("Accepted", "False")]), ({"name": "llm"}, FINE)], True),
+    ],
+    ids=[
+        "fine",
+        "defaults-spelled-out",
+        "group-spelled-out",
+        "nobody-answered",
+        "another-gateway",
+        "another-namespace",
+        "another-listener",
+        "one-condition-only",
+        "last-generation",
+        "pending",
+        "two-controllers",
+    ],
+)
+def test_programmed_is_accepted_and_resolved_at_this_generation(parents: Any, programmed: bool) -> None:  # noqa: FBT001
+    assert ROUTER.read(answered(*parents), "triage").programmed is programmed
+
+
+def test_every_parent_must_serve_the_route() -> None:
+    refs = [{"name": "llm"}, {"name": "llm", "sectionName": "https"}]
+
+    assert not ROUTER.read(answered(({"name": "llm"}, FINE), refs=refs), "triage").programmed
+    assert ROUTER.read(answered(*((ref, FINE) for ref in refs), refs=refs), "triage").programmed
+
+
+def test_a_refusal_is_quoted() -> None:
+    said = [
+        condition("Accepted", "False", reason="NoMatchingParent", message="No listeners match this parent ref."),
+        condition("ResolvedRefs"),
+    ]
+    view = ROUTER.read(answered(({"name": "llm"}, said)), "triage")
+
+    assert not view.programmed
+    assert view.refused == (
+        "Gateway llm refuses the route (NoMatchingParent: No listeners match this parent ref); "
+        "correct spec.routing or the Gateway."
+    )
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [condition("Accepted", "False", generation=3, reason="Old")],
+        [condition("Accepted", "Unknown", reason="Pending")],
+        [condition("PartiallyInvalid", "False", reason="Other")],
+        FINE,
+    ],
+    ids=["last-generation", "pending", "another-condition", "fine"],
+)
+def test_what_is_no_refusal_now_is_not_quoted(said: list[dict[str, Any]]) -> None:
+    assert ROUTER.read(answered(({"name": "llm"}, said)), "triage").refused is None
+
+
+def test_it_was_changed_when_we_last_applied_it() -> None:
+    route = rendered()
+    route["metadata"]["managedFields"] = [
+        {"manager": "serin", "operation": "Apply", "time": "2026-05-04T12:00:05Z"},
+        {"manager": "serin", "operation": "Apply", "time": "2026-05-04T12:00:00Z"},
+        {"manager": "serin", "operation": "Apply", "time": "2026-05-04T12:09:00Z", "subresource": "status"},
+        {"manager": "serin", "operation": "Update", "time": "2026-05-04T12:09:00Z"},
+        {"manager": "contour", "operation": "Apply", "time": "2026-05-04T12:09:00Z"},
+        {"manager": "serin", "operation": "Apply"},
+    ]
+
+    assert ROUTER.read(route, "triage").changed_at == datetime(2026, 5, 4, 12, 0, 5, tzinfo=UTC)
+
+
+def test_a_route_that_we_never_applied_has_no_time() -> None:
+    assert ROUTER.read(rendered(), "triage").changed_at is None
