@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from serin.rollout.reasons import Reason
+
 if TYPE_CHECKING:
     from serin.api.llmdeployment import LLMDeploymentSpec
     from serin.rollout.record import Record
@@ -120,8 +122,8 @@ class Snapshot:
 
     now: datetime
     spec: LLMDeploymentSpec
-    target: Record
-    """The revision that the spec asks for; recorded or about to be."""
+    target: Record | None
+    """The revision that the spec asks for, recorded or about to be; None if it cannot be carried out."""
     records: tuple[Record, ...] = ()
     """Every ControllerRevision that belongs to the LLMDeployment, oldest first; includes the target once recorded."""
     engines: Mapping[str, EngineView] = field(default_factory=dict)
@@ -130,6 +132,8 @@ class Snapshot:
     evidence: Evidence = NO_EVIDENCE
     command: str | None = None
     """The raw value of the command annotation."""
-    missing_source: str | None = None
-    """Sentence about a PromptVersion that the spec names and that does not exist (any more), or None."""
+    spec_error: str | None = None
+    """Why there is no target: one sentence that ends with what to do."""
+    spec_reason: Reason = Reason.ACCEPTED
+    """Why the spec is or is not accepted: Accepted, InvalidSpec, PromptNotFound or PromptSourceMissing."""
     policy: Policy = Policy()

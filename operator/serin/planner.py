@@ -1,0 +1,119 @@
+"""From a decision to writes: which children are to be applied, in which order, and which are to be deleted. Pure.
+
+Called by the reconciler. Nothing is planned that is there already: a second look at an unchanged world plans nothing.
+The order carries the safety: what is remembered before what follows from it, pods and Services before the route that
+names them, deletions last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from serin.api.names import LABEL_ENGINE_REVISION, LABEL_REVISION
+from serin.manifests.children import deployment, pod_disruption_budget, service
+from serin.manifests.contains import contains
+from serin.manifests.controller_revision import render_record
+from serin.manifests.owner import Owner
+from serin.rollout.decision import Decision
+from serin.rollout.record import Record
+from serin.rollout.snapshot import Snapshot
+from serin.rollout.split import is_settled
+from serin.routers.port import Router
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Children:
+    """What exists already, as the API server gave it."""
+
+    records: tuple[Object, ...] = ()
+    deployments: tuple[Object, ...] = ()
+    budgets: tuple[Object, ...] = ()
+    services: tuple[Object, ...] = ()
+    route: Object | None = None
+
+    def find(self, wanted: Object) -> Object | None:
+        """The existing object of the same kind and name."""
+        routes = [self.route] if self.route else []
+        everything = [*self.records, *self.deployments, *self.budgets, *self.services, *routes]
+        return next((have for have in everything if _identity(have) == _identity(wanted)), None)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Writes, in the order in which they must be made."""
+
+    apply: tuple[Object, ...] = ()
+    delete: tuple[Object, ...] = field(default=())
+
+
+def plan(owner: Owner, router: Router, snapshot: Snapshot, decision: Decision, have: Children) -> Plan:
+    """The writes that turn what is there into what was decided."""
+    wanted = [
+        *(render_record(owner, record) for record in decision.records),
+        *_engines(owner, snapshot, decision),
+        *(service(owner, record.resolved) for record in _serving(snapshot, decision)),
+    ]
+    if decision.weights:
+        wanted.append(router.render(owner, snapshot.spec.routing, decision.weights))
+    pending = ((want, have.find(want)) for want in wanted)
+    return Plan(
+        apply=tuple(_conditional(want, there) for want, there in pending if there is None or not contains(there, want)),
+        delete=tuple(_surplus(snapshot, decision, have)),
+    )
+
+
+def _engines(owner: Owner, snapshot: Snapshot, decision: Decision) -> Iterable[Object]:
+    """Deployments and budgets of whoever has a role; what drains is left as it is."""
+    for record in {r.engine_revision: r for r in _with_a_role(decision)}.values():
+        replicas = decision.engines.get(record.engine_revision)
+        if replicas is not None:
+            resolved = _first_of(snapshot, record).resolved
+            yield deployment(owner, resolved, replicas)
+            yield pod_disruption_budget(owner, resolved)
+
+
+def _first_of(snapshot: Snapshot, record: Record) -> Record:
+    """Of all records with the same pods the oldest: its template is what the Deployment was made from."""
+    same = [r for r in snapshot.records if r.engine_revision == record.engine_revision]
+    return min(same, key=lambda r: r.number, default=record)
+
+
+def _serving(snapshot: Snapshot, decision: Decision) -> Iterable[Record]:
+    """The records whose Service the route names."""
+    known = {r.revision: r for r in (*snapshot.records, *_with_a_role(decision))}
+    return (known[revision] for revision in sorted(decision.weights) if revision in known)
+
+
+def _with_a_role(decision: Decision) -> list[Record]:
+    return [r for r in (decision.stable, decision.canary, decision.target) if r is not None]
+
+
+def _conditional(want: Object, have: Object | None) -> Object:
+    """A route is written only as it was seen: a deposed leader gets a conflict instead of moving traffic."""
+    if want["kind"] != "HTTPRoute" or have is None:
+        return want
+    metadata = want["metadata"] | {"resourceVersion": have["metadata"]["resourceVersion"]}
+    return want | {"metadata": metadata}
+
+
+def _surplus(snapshot: Snapshot, decision: Decision, have: Children) -> Iterable[Object]:
+    for obj in (*have.deployments, *have.budgets):
+        if _label(obj, LABEL_ENGINE_REVISION) in decision.retired:
+            yield obj
+    gone = not snapshot.route.exists or is_settled(snapshot.route, snapshot.now, snapshot.policy.settle_seconds)
+    routed = snapshot.route.weights.keys() | decision.weights.keys()
+    if gone:
+        yield from (obj for obj in have.services if _label(obj, LABEL_REVISION) not in routed)
+    yield from (obj for obj in have.records if _label(obj, LABEL_REVISION) in decision.forgotten)
+
+
+def _identity(obj: Mapping[str, Any]) -> tuple[str, str]:
+    return obj["kind"], obj["metadata"]["name"]
+
+
+def _label(obj: Mapping[str, Any], label: str) -> str:
+    return str(obj["metadata"].get("labels", {}).get(label, ""))

@@ -1,0 +1,115 @@
+"""From a spec to the revision that it asks for: an existing record, or a new one fully resolved. Pure.
+
+Called by the reconciler before it decides. A record that exists is used as it is, whatever the operator's defaults have
+become since: that is why an upgrade of the operator restarts no pod.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from serin.api.content_hash import content_hash
+from serin.api.llmdeployment import LLMDeploymentSpec
+from serin.api.promptversion import PromptVersionSpec
+from serin.errors import SpecError
+from serin.manifests.engine_defaults import EngineDefaults
+from serin.manifests.pod_template import render_pod_template
+from serin.rollout.prompts import undeclared_message, undeclared_variables
+from serin.rollout.reasons import Reason
+from serin.rollout.record import Record, Resolved
+from serin.rollout.revision import engine_revision, revision
+
+
+@dataclass(frozen=True)
+class Target:
+    """The revision that a spec asks for, or why there is none."""
+
+    record: Record | None
+    reason: Reason = Reason.ACCEPTED
+    message: str | None = None
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    name: str
+    content_hash: str
+    content: Mapping[str, Any]
+
+
+def resolve(
+    owner_name: str,
+    spec: LLMDeploymentSpec,
+    prompt: Mapping[str, Any] | None,
+    records: tuple[Record, ...],
+    defaults: EngineDefaults,
+) -> Target:
+    """The spec's revision.
+
+    Args:
+        owner_name: name of the LLMDeployment.
+        spec: what the user asks for.
+        prompt: the PromptVersion that `spec.prompt` names, as the API server gave it; None if there is none.
+        records: what is recorded already.
+        defaults: the operator's own; they count only for an engine revision that is not recorded yet.
+    """
+    try:
+        engine = engine_revision(spec)
+        if spec.prompt is None:
+            return Target(_record(owner_name, spec, engine, prompt=None, records=records, defaults=defaults))
+        if prompt is None:
+            return _without_source(spec.prompt.name, engine, records)
+        content = PromptVersionSpec.model_validate(prompt["spec"])
+        if missing := undeclared_variables(content):
+            return Target(None, Reason.UNDECLARED_VARIABLE, undeclared_message(missing))
+        copied = _Prompt(spec.prompt.name, content_hash(content), prompt["spec"])
+        return Target(_record(owner_name, spec, engine, prompt=copied, records=records, defaults=defaults))
+    except SpecError as error:
+        return Target(None, Reason.INVALID_SPEC, str(error))
+    except ValidationError as error:
+        name = spec.prompt.name if spec.prompt else ""
+        return Target(None, Reason.INVALID_SPEC, f"PromptVersion {name} cannot be read ({error}); create it anew.")
+
+
+def _without_source(name: str, engine: str, records: tuple[Record, ...]) -> Target:
+    """The PromptVersion is gone: its recorded copy stays in use if there is one for these pods."""
+    copies = [r for r in records if r.resolved.prompt_name == name]
+    same = next((r for r in reversed(copies) if r.engine_revision == engine), None)
+    if same:
+        message = (
+            f"PromptVersion {name} is gone; revision {same.revision} keeps its recorded copy. Restore or rename it."
+        )
+        return Target(same, Reason.PROMPT_SOURCE_MISSING, message)
+    message = f"PromptVersion {name} does not exist in this namespace; create it, or correct spec.prompt.name."
+    return Target(None, Reason.PROMPT_NOT_FOUND, message)
+
+
+def _record(
+    owner_name: str,
+    spec: LLMDeploymentSpec,
+    engine: str,
+    *,
+    prompt: _Prompt | None,
+    records: tuple[Record, ...],
+    defaults: EngineDefaults,
+) -> Record:
+    name = revision(engine, prompt.content_hash if prompt else None)
+    known = next((r for r in records if r.revision == name), None)
+    if known:
+        return known
+    same_pods = next((r.resolved for r in records if r.engine_revision == engine), None)
+    resolved = Resolved(
+        revision=name,
+        engine_revision=engine,
+        model_name=spec.model.name,
+        model_source=spec.model.source,
+        image=same_pods.image if same_pods else spec.engine.image or defaults.image,
+        pod_template=same_pods.pod_template if same_pods else render_pod_template(owner_name, spec, engine, defaults),
+        prompt_name=prompt.name if prompt else None,
+        prompt_hash=prompt.content_hash if prompt else None,
+        prompt_content=prompt.content if prompt else None,
+    )
+    return Record(resolved=resolved, number=max((r.number for r in records), default=0) + 1, recorded=False)

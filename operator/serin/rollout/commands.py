@@ -1,0 +1,76 @@
+"""Commands from people: the annotation `serin.dev/do: "<verb>@<revision>#<token>"`.
+
+Bound to a revision and carried out once per token, so that a stale or repeated one does nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from serin.rollout.reasons import Reason
+from serin.rollout.record import Record, Rejection
+
+HANDLED_LIMIT = 20
+"""Tokens remembered per revision; more commands than that on one revision are not expected from people."""
+_PATTERN = re.compile(r"(?P<verb>[a-z]+)@(?P<revision>[0-9a-f]{1,64})#(?P<token>[A-Za-z0-9._:-]{1,64})")
+
+
+class Verb(StrEnum):
+    """What a person can order."""
+
+    PROMOTE = "promote"
+    ABORT = "abort"
+    RESUME = "resume"
+    SKIP = "skip"
+    RETRY = "retry"
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """What became of a command, for status and Event."""
+
+    command: str
+    reason: Reason
+    message: str
+
+
+def carry_out(raw: str, target: Record, stable: Record | None, now: datetime) -> tuple[Record, CommandResult | None]:
+    """The target after the command, and what to report; the target unchanged and None if the token was handled before.
+
+    Whether a canary runs is read off the target: it does if it has a trial and is not rejected.
+    """
+    parsed = _PATTERN.fullmatch(raw.strip())
+    if not parsed or parsed["verb"] not in set(Verb):
+        verbs = ", ".join(Verb)
+        return target, _ignored(raw, f"It does not read <verb>@<revision>#<token> with a verb of {verbs}; write it so.")
+    if parsed["revision"] != target.revision:
+        return target, _ignored(raw, f"It names another revision than the spec's, {target.revision}; name that one.")
+    if parsed["token"] in target.handled:
+        return target, None
+    changed, problem = _apply(Verb(parsed["verb"]), target, stable, now)
+    if problem:
+        return target, _ignored(raw, problem)
+    handled = (*changed.handled, parsed["token"])[-HANDLED_LIMIT:]
+    return replace(changed, handled=handled), CommandResult(raw, Reason.COMMAND_DONE, f"{raw} was carried out.")
+
+
+def _apply(verb: Verb, target: Record, stable: Record | None, now: datetime) -> tuple[Record, str | None]:
+    trial = target.trial
+    if verb is Verb.RETRY:
+        problem = None if target.rejection else "The revision is not rejected; there is nothing to retry."
+        return replace(target, rejection=None, trial=None), problem
+    if target.rejection or trial is None or stable is None:
+        return target, f"No canary of revision {target.revision} runs; see status.phase before you command."
+    if verb is Verb.ABORT:
+        return replace(target, rejection=Rejection(Reason.ABORTED, "A person aborted the canary.", now)), None
+    if verb is Verb.RESUME and (trial.step >= len(trial.steps) or trial.steps[trial.step].weight is not None):
+        return target, "The ramp is not at a pause step; wait for one, or use skip."
+    step = len(trial.steps) if verb is Verb.PROMOTE else min(trial.step + 1, len(trial.steps))
+    return replace(target, trial=trial.at_step(step, now)), None
+
+
+def _ignored(raw: str, why: str) -> CommandResult:
+    return CommandResult(raw[:256], Reason.COMMAND_IGNORED, why)

@@ -1,0 +1,274 @@
+"""The decision: from one frozen snapshot to the wanted world. Called by the reconciler on every tick; pure.
+
+    command -> roles -> install | settled | rejected | on trial -> next split -> what may be deleted
+
+A rollback is a decision like any other. Whatever was remembered is in the records; everything else is looked at anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from serin.rollout import roles, withdrawal
+from serin.rollout.commands import CommandResult, carry_out
+from serin.rollout.decision import Decision, EvidenceWindow
+from serin.rollout.guards import Candidate, Finding, carries, first_finding, no_node_for
+from serin.rollout.phases import Phase
+from serin.rollout.ramp import pin
+from serin.rollout.reasons import Reason
+from serin.rollout.record import Record, Rejection
+from serin.rollout.snapshot import FULL_WEIGHT, EngineView, Snapshot
+from serin.rollout.split import is_settled, next_split
+from serin.rollout.trial import Trial
+from serin.rollout.verdict import Judgement, judge
+
+
+def decide(snapshot: Snapshot) -> Decision:
+    """What is to be done now.
+
+    Returns:
+        The whole wanted world; a second call on a world that already is so asks for no write.
+    """
+    stable = roles.find_stable(snapshot)
+    target, command = _obey(snapshot, stable)
+    if target is None:
+        decision = _blocked(snapshot, stable)
+    elif stable is None:
+        decision = _orphaned(snapshot) or _install(snapshot, target)
+    elif target.engine_revision == stable.engine_revision:
+        decision = _settled(snapshot, stable, target)
+    elif target.rejection:
+        decision = _rejected(snapshot, stable, target)
+    else:
+        decision = _on_trial(snapshot, stable, target)
+    return _complete(snapshot, replace(decision, command=command))
+
+
+def _obey(snapshot: Snapshot, stable: Record | None) -> tuple[Record | None, CommandResult | None]:
+    if snapshot.target is None or not snapshot.command:
+        return snapshot.target, None
+    return carry_out(snapshot.command, snapshot.target, stable, snapshot.now)
+
+
+def _blocked(snapshot: Snapshot, stable: Record | None) -> Decision:
+    """The spec cannot be carried out: the stable serves on, a canary that nobody asks for any more leaves."""
+    return Decision(
+        phase=Phase.BLOCKED,
+        reason=snapshot.spec_reason,
+        message=snapshot.spec_error or snapshot.spec_reason.explanation,
+        stable=stable,
+        weights={stable.revision: FULL_WEIGHT} if stable else {},
+        engines={stable.engine_revision: snapshot.spec.replicas} if stable else {},
+        stalled=snapshot.spec_reason,
+    )
+
+
+def _orphaned(snapshot: Snapshot) -> Decision | None:
+    """The route serves revisions without a record: touch nothing, an untested revision must not replace them."""
+    serving = sorted(revision for revision, weight in snapshot.route.weights.items() if weight)
+    known = {r.revision for r in (*snapshot.records, snapshot.target) if r}
+    if not serving or known & set(serving):
+        return None
+    message = (
+        f"The route serves {', '.join(serving)}, whose ControllerRevision is gone; restore it from a backup, or delete "
+        "the HTTPRoute to install the spec's revision from scratch."
+    )
+    reason = Reason.STABLE_RECORD_MISSING
+    return Decision(phase=Phase.BLOCKED, reason=reason, message=message, target=snapshot.target, stalled=reason)
+
+
+def _install(snapshot: Snapshot, target: Record) -> Decision:
+    """No stable yet: the target gets everything once it is Ready."""
+    engine = _engine(snapshot, target)
+    needed = max(1, snapshot.spec.replicas)
+    common = Decision(
+        phase=Phase.INSTALLING,
+        reason=Reason.INSTALLING,
+        message=f"{Reason.INSTALLING.explanation} {engine.ready} of {needed} pods Ready.",
+        target=target,
+        engines={target.engine_revision: needed},
+        capacity=no_node_for(engine),
+    )
+    if engine.ready >= needed:
+        promoted = replace(target, promotion=1, trial=None)
+        return replace(_settled(snapshot, promoted, promoted), reason=Reason.PROMOTED)
+    if common.capacity:
+        message = f"{common.message} {common.capacity}"
+        return replace(common, message=message, reason=Reason.WAITING_FOR_CAPACITY)
+    if crash := next((p for p in engine.pods if p.crash), None):
+        message = f"Pod {crash.name}: {crash.crash}; see its logs and correct spec.engine or spec.model."
+        return replace(common, reason=Reason.CANARY_CRASHED, message=message, stalled=Reason.CANARY_CRASHED)
+    return common
+
+
+def _settled(snapshot: Snapshot, stable: Record, target: Record) -> Decision:
+    """The stable's pods are what the spec asks for; anything else that still runs is being withdrawn."""
+    engine = _engine(snapshot, stable)
+    wanted = snapshot.spec.replicas
+    if engine.ready == 0 and wanted > 0:
+        phase, reason = Phase.STABLE, Reason.STABLE_UNAVAILABLE
+    elif engine.ready < wanted:
+        phase, reason = Phase.STABLE, Reason.SCALING
+    else:
+        phase, reason = Phase.STABLE, Reason.SERVING
+    return Decision(
+        phase=phase,
+        reason=reason,
+        message=f"{reason.explanation} {engine.ready} of {wanted} pods Ready.",
+        stable=stable,
+        target=target,
+        weights={stable.revision: FULL_WEIGHT},
+        engines={stable.engine_revision: wanted},
+        capacity=no_node_for(engine),
+    )
+
+
+def _rejected(snapshot: Snapshot, stable: Record, target: Record) -> Decision:
+    """The spec's revision was rolled back: every request to the stable, and it is not tried again."""
+    rejection = target.rejection
+    why = f" ({rejection.reason}): {rejection.message}" if rejection else "."
+    return Decision(
+        phase=Phase.ROLLED_BACK,
+        reason=Reason.ROLLED_BACK,
+        message=(
+            f"{target.revision} was rolled back{why} Change the spec, or annotate "
+            f"with serin.dev/do=retry@{target.revision}#<token> to try it again."
+        ),
+        stable=stable,
+        target=target,
+        weights={stable.revision: FULL_WEIGHT},
+        engines={stable.engine_revision: snapshot.spec.replicas},
+        stalled=Reason.ROLLED_BACK,
+    )
+
+
+def _on_trial(snapshot: Snapshot, stable: Record, target: Record) -> Decision:
+    """The target is the canary: ask the guards, move the ramp on if none objects."""
+    trial = target.trial
+    if trial is None or trial.against != stable.revision:
+        trial = Trial(
+            attempt=1 + (trial.attempt if trial else 0),
+            against=stable.revision,
+            steps=pin(snapshot.spec.rollout.ramp),
+            started_at=snapshot.now,
+        )
+    candidate = Candidate(snapshot, stable, target, trial, _judgement(snapshot, stable, target, trial))
+    finding = first_finding(candidate)
+    if finding and finding.rejects:
+        rejection = Rejection(finding.reason, finding.message, snapshot.now)
+        decision = _rejected(snapshot, stable, replace(target, trial=None, rejection=rejection))
+        return replace(decision, judgement=candidate.judgement)
+    if finding is None and candidate.is_last:
+        promoted = replace(target, trial=None, promotion=roles.next_promotion(snapshot.records))
+        decision = _settled(snapshot, promoted, promoted)
+        return replace(decision, reason=Reason.PROMOTED, judgement=candidate.judgement)
+    if finding is None:
+        candidate = replace(candidate, trial=trial.at_step(trial.step + 1, snapshot.now))
+        finding = first_finding(candidate)
+    return _trial_decision(candidate, finding)
+
+
+def _trial_decision(candidate: Candidate, finding: Finding | None) -> Decision:
+    snapshot, weight = candidate.snapshot, _weight_now(candidate)
+    running = candidate.in_force and not snapshot.spec.paused and carries(candidate, candidate.weight)
+    trial = candidate.trial.with_clock(snapshot.now, running=running)
+    if weight and trial.traffic_since is None and candidate.in_route:
+        trial = replace(trial, traffic_since=snapshot.now)
+    if finding is None:  # all steps done and the pods are there already: the next tick promotes
+        finding = Finding(Phase.PROMOTING, Reason.PROMOTING, Reason.PROMOTING.explanation, due_in=timedelta(seconds=0))
+    canary = replace(candidate.record, trial=trial)
+    return Decision(
+        phase=Phase.PROMOTING if candidate.is_last and finding.phase is Phase.PREPARING else finding.phase,
+        reason=finding.reason,
+        message=finding.message,
+        stable=candidate.stable,
+        canary=canary,
+        target=canary,
+        weights={candidate.stable.revision: FULL_WEIGHT - weight} | _canary_share(candidate, weight),
+        engines={
+            candidate.stable.engine_revision: snapshot.spec.replicas,
+            canary.engine_revision: max(candidate.pods_needed, 1),
+        },
+        judgement=candidate.judgement,
+        stalled=finding.reason if finding.stalls else None,
+        capacity=no_node_for(candidate.engine),
+        due_in=finding.due_in,
+    )
+
+
+def _weight_now(candidate: Candidate) -> int:
+    """The step's weight if its pods are there, else what the route gives now as long as the pods carry that."""
+    now = min(candidate.weight_on_route, candidate.weight)
+    if candidate.snapshot.spec.paused or candidate.snapshot.route.refused:
+        return now if carries(candidate, now) else 0
+    if carries(candidate, candidate.weight):
+        return candidate.weight
+    return now if carries(candidate, now) else 0
+
+
+def _canary_share(candidate: Candidate, weight: int) -> dict[str, int]:
+    """The canary's backend; one that is in the route already stays there at 0 rather than leave and enter again."""
+    present = candidate.record.revision in candidate.snapshot.route.weights
+    return {candidate.record.revision: weight} if weight or present else {}
+
+
+def _judgement(snapshot: Snapshot, stable: Record, target: Record, trial: Trial) -> Judgement:
+    """The verdict over the trial's own window; evidence of an earlier window counts as none."""
+    evidence = snapshot.evidence
+    current = trial.traffic_since is not None and evidence.since == trial.traffic_since and not evidence.error
+    counts = evidence.counts if current else {}
+    return judge(counts.get(target.revision), counts.get(stable.revision))
+
+
+def _engine(snapshot: Snapshot, record: Record) -> EngineView:
+    return snapshot.engines.get(record.engine_revision) or EngineView(record.engine_revision, replicas=0)
+
+
+def _complete(snapshot: Snapshot, decision: Decision) -> Decision:
+    """Add what every decision needs: the next safe split, what still drains, what is remembered and forgotten."""
+    settled = is_settled(snapshot.route, snapshot.now, snapshot.policy.settle_seconds)
+    weights = next_split(snapshot.route.weights, decision.weights, settled=settled) if decision.weights else {}
+    leaving = withdrawal.leaving_engines(snapshot, decision)
+    drained = frozenset(e for e in leaving if withdrawal.is_drained(snapshot, e, settled=settled))
+    draining = {e: snapshot.engines[e].replicas for e in sorted(leaving - drained)}
+    if draining or set(weights) != set(decision.weights):
+        decision = withdrawal.describe(snapshot, decision, leaving)
+    return replace(
+        decision,
+        weights=weights,
+        engines={**decision.engines, **draining},
+        retired=drained,
+        records=_changed_records(snapshot, decision),
+        forgotten=roles.prunable(
+            snapshot, {r.revision for r in (decision.stable, decision.canary, decision.target) if r}
+        ),
+        window=_window(decision, frozenset(draining)),
+        due_in=_due(snapshot, decision, settled=settled, draining=bool(draining)),
+    )
+
+
+def _changed_records(snapshot: Snapshot, decision: Decision) -> tuple[Record, ...]:
+    stored = {r.revision: r for r in snapshot.records}
+    wanted = roles.closed_trials(snapshot, decision.canary.revision if decision.canary else None)
+    changed = {r.revision: r for r in wanted}
+    changed |= {r.revision: r for r in (decision.stable, decision.target) if r}
+    return tuple(replace(r, recorded=True) for r in changed.values() if not r.recorded or r != stored.get(r.revision))
+
+
+def _window(decision: Decision, draining: frozenset[str]) -> EvidenceWindow | None:
+    trial = decision.canary.trial if decision.canary else None
+    if trial and trial.traffic_since and decision.stable and decision.canary:
+        revisions = (decision.canary.revision, decision.stable.revision)
+        return EvidenceWindow(trial.traffic_since, revisions, tuple(sorted(draining)))
+    return EvidenceWindow(None, (), tuple(sorted(draining))) if draining else None
+
+
+def _due(snapshot: Snapshot, decision: Decision, *, settled: bool, draining: bool) -> timedelta | None:
+    """The earliest moment at which the clock alone may change the decision."""
+    due = [decision.due_in] if decision.due_in is not None else []
+    if snapshot.route.programmed and not settled:
+        due.append(timedelta(seconds=snapshot.policy.settle_seconds + 1))
+    if draining:
+        due.append(timedelta(seconds=withdrawal.LOOK_AGAIN_SECONDS))
+    return min(due) if due else None

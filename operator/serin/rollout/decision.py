@@ -1,0 +1,60 @@
+"""What `decide` answers: the wanted world, where the rollout stands, and why.
+
+Read by the planner (children, route), by the status writer and by telemetry. Names children by revision; it holds no
+manifest. Weights are parts of 10,000.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from serin.rollout.commands import CommandResult
+from serin.rollout.phases import Phase
+from serin.rollout.reasons import Reason
+from serin.rollout.record import Record
+from serin.rollout.verdict import Judgement
+
+
+@dataclass(frozen=True)
+class EvidenceWindow:
+    """What the collector is asked for."""
+
+    since: datetime | None
+    """Start of the trial's traffic; None: only in-flight numbers are wanted."""
+    revisions: tuple[str, ...]
+    engine_revisions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One decision; equal snapshots give equal decisions."""
+
+    phase: Phase
+    reason: Reason
+    message: str
+    stable: Record | None = None
+    canary: Record | None = None
+    """The revision on trial; None before and after."""
+    target: Record | None = None
+    """The spec's revision as it is to be remembered from now on."""
+    weights: Mapping[str, int] = field(default_factory=dict)
+    """The next split by revision; empty: no route yet."""
+    engines: Mapping[str, int] = field(default_factory=dict)
+    """Replicas by engine revision, those that still drain included."""
+    retired: frozenset[str] = frozenset()
+    """Engine revisions whose Deployment and PodDisruptionBudget go now."""
+    records: tuple[Record, ...] = ()
+    """Records that differ from what is stored, to be written before anything else."""
+    forgotten: frozenset[str] = frozenset()
+    """Revisions whose records are pruned."""
+    judgement: Judgement | None = None
+    stalled: Reason | None = None
+    """Set where nothing moves without a person or the world."""
+    capacity: str | None = None
+    """The scheduler's sentence while pods wait for a node."""
+    window: EvidenceWindow | None = None
+    command: CommandResult | None = None
+    due_in: timedelta | None = None
+    """When to look again even if nothing happens."""

@@ -1,0 +1,218 @@
+"""What may stop a canary, as an ordered tuple of small questions; reading `GUARDS` tells the product's rules.
+
+Each takes the canary on trial and answers with a finding or None; the first finding decides. A finding either rejects
+the canary for good or holds it where it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from serin.rollout.phases import Phase
+from serin.rollout.ramp import pods_for, weight_at
+from serin.rollout.reasons import Reason
+from serin.rollout.record import Record
+from serin.rollout.snapshot import FULL_WEIGHT, EngineView, Snapshot
+from serin.rollout.split import is_settled
+from serin.rollout.trial import Trial
+from serin.rollout.verdict import Judgement, Verdict
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A canary on trial, with all that the guards ask about."""
+
+    snapshot: Snapshot
+    stable: Record
+    record: Record
+    trial: Trial
+    judgement: Judgement
+
+    @property
+    def engine(self) -> EngineView:
+        """The canary's pods; empty before its Deployment exists."""
+        engine_revision = self.record.engine_revision
+        return self.snapshot.engines.get(engine_revision) or EngineView(engine_revision, replicas=0)
+
+    @property
+    def weight(self) -> int:
+        """The weight that the current step holds."""
+        return weight_at(self.trial)
+
+    @property
+    def is_last(self) -> bool:
+        """Whether all steps are done and only the promotion is left."""
+        return self.trial.step >= len(self.trial.steps)
+
+    @property
+    def pods_needed(self) -> int:
+        """Ready pods before the canary may carry the current step, or everything when all steps are done."""
+        return pods_for(self.snapshot.spec.replicas, FULL_WEIGHT if self.is_last else self.weight)
+
+    @property
+    def weight_on_route(self) -> int:
+        """What the route gives the canary now."""
+        return self.snapshot.route.weights.get(self.record.revision, 0)
+
+    @property
+    def in_route(self) -> bool:
+        """Whether the gateway serves a route that names the canary, so that it may be given weight."""
+        policy = self.snapshot.policy
+        settled = is_settled(self.snapshot.route, self.snapshot.now, policy.settle_seconds)
+        return settled and self.record.revision in self.snapshot.route.weights
+
+    @property
+    def in_force(self) -> bool:
+        """Whether the gateway serves the step's weight."""
+        return self.in_route and self.weight_on_route == self.weight
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Why the canary does not move on."""
+
+    phase: Phase
+    reason: Reason
+    message: str
+    rejects: bool = False
+    stalls: bool = False
+    due_in: timedelta | None = None
+
+
+Guard = Callable[[Candidate], Finding | None]
+
+
+def _reject(reason: Reason, message: str) -> Finding:
+    return Finding(Phase.ROLLING_BACK, reason, message, rejects=True)
+
+
+def crashed(c: Candidate) -> Finding | None:
+    """A pod that crash-loops or ran out of memory needs no statistics."""
+    for pod in c.engine.pods:
+        if pod.crash and not pod.deleting:
+            return _reject(Reason.CANARY_CRASHED, f"Pod {pod.name}: {pod.crash}.")
+    return None
+
+
+def failed(c: Candidate) -> Finding | None:
+    """The verdict is Fail."""
+    return _reject(Reason.VERDICT_FAILED, c.judgement.message) if c.judgement.verdict is Verdict.FAIL else None
+
+
+def short_of_pods(c: Candidate) -> Finding | None:
+    """Too few pods are Ready for the step: wait for nodes, for loading, or give up at the progress deadline."""
+    if c.engine.ready >= c.pods_needed:
+        return None
+    ready = f"{c.engine.ready} of {c.pods_needed} pods Ready"
+    left = _time_left(c)
+    if no_node := no_node_for(c.engine):
+        phase, message = Phase.PREPARING, f"{ready}; {no_node}"
+        overdue = left <= timedelta() and not c.snapshot.spec.paused
+        return Finding(phase, Reason.WAITING_FOR_CAPACITY, message, stalls=overdue, due_in=_future(left))
+    if left <= timedelta() and not c.snapshot.spec.paused:
+        waiting = next((f": {pod.waiting}" for pod in c.engine.pods if pod.waiting), "")
+        deadline = c.snapshot.spec.rollout.progress_deadline
+        return _reject(Reason.PROGRESS_DEADLINE_EXCEEDED, f"{ready} after {deadline}{waiting}.")
+    if c.trial.traffic_since is None:
+        reason = Reason.CANARY_LOADING
+    else:
+        reason = Reason.CANARY_SCALING if carries(c, c.weight_on_route) else Reason.CANARY_NOT_READY
+    return Finding(Phase.PREPARING, reason, f"{reason.explanation} {ready}.", due_in=_future(left))
+
+
+def paused(c: Candidate) -> Finding | None:
+    """`spec.paused` freezes the ramp and the promotion."""
+    return Finding(Phase.PAUSED, Reason.PAUSED, Reason.PAUSED.explanation) if c.snapshot.spec.paused else None
+
+
+def route_refused(c: Candidate) -> Finding | None:
+    """The gateway does not take the route: nothing moves until it does."""
+    if refused := c.snapshot.route.refused:
+        return Finding(Phase.PREPARING, Reason.ROUTE_REFUSED, refused, stalls=True)
+    return None
+
+
+def not_in_force(c: Candidate) -> Finding | None:
+    """The step's weight is not served yet."""
+    if c.is_last or c.in_force:
+        return None
+    settling = timedelta(seconds=c.snapshot.policy.settle_seconds + 1)
+    phase = Phase.RAMPING if c.trial.traffic_since else Phase.PREPARING
+    return Finding(phase, Reason.CANARY_ENTERING, Reason.CANARY_ENTERING.explanation, due_in=settling)
+
+
+def pause_step(c: Candidate) -> Finding | None:
+    """A pause step lasts its time, or until a person says resume."""
+    if c.is_last or c.trial.steps[c.trial.step].weight is not None:
+        return None
+    hold = c.trial.steps[c.trial.step].hold
+    if hold is None:
+        how = f"serin.dev/do=resume@{c.record.revision}#<token>"
+        return Finding(Phase.PAUSED, Reason.PAUSED_BY_STEP, f"Waits for a person: annotate with {how} to go on.")
+    left = hold - c.trial.held(c.snapshot.now)
+    if left <= timedelta():
+        return None
+    return Finding(Phase.PAUSED, Reason.PAUSED_BY_STEP, f"Pauses for {hold}.", due_in=left)
+
+
+def holding(c: Candidate) -> Finding | None:
+    """A weight is held for its time."""
+    if c.is_last or c.trial.steps[c.trial.step].weight is None:
+        return None
+    left = (c.trial.steps[c.trial.step].hold or timedelta()) - c.trial.held(c.snapshot.now)
+    if left <= timedelta():
+        return None
+    return Finding(Phase.RAMPING, Reason.CANARY_RUNNING, c.judgement.message, due_in=left)
+
+
+def inconclusive(c: Candidate) -> Finding | None:
+    """A weight ends only with data and without a Fail; blind or without traffic it is held."""
+    if c.is_last or c.trial.steps[c.trial.step].weight is None or c.judgement.verdict is Verdict.PASS:
+        return None
+    if error := c.snapshot.evidence.error:
+        return Finding(Phase.RAMPING, Reason.METRICS_UNAVAILABLE, error)
+    counted = c.judgement.metrics[0].canary.requests if c.judgement.metrics else 0
+    reason = Reason.AWAITING_EVIDENCE if counted else Reason.NO_TRAFFIC
+    return Finding(Phase.RAMPING, reason, c.judgement.message)
+
+
+GUARDS: tuple[Guard, ...] = (
+    crashed,
+    failed,
+    short_of_pods,
+    paused,
+    route_refused,
+    not_in_force,
+    pause_step,
+    holding,
+    inconclusive,
+)
+
+
+def first_finding(candidate: Candidate) -> Finding | None:
+    """The finding of the first guard that has one."""
+    return next((finding for guard in GUARDS if (finding := guard(candidate))), None)
+
+
+def carries(c: Candidate, weight: int) -> bool:
+    """Whether the canary has the Ready pods that a weight needs."""
+    return c.engine.ready >= pods_for(c.snapshot.spec.replicas, weight)
+
+
+def no_node_for(engine: EngineView) -> str | None:
+    """The sentence of the scheduler or of the quota that keeps pods away, or None."""
+    pending = next((pod.unschedulable for pod in engine.pods if pod.unschedulable and not pod.deleting), None)
+    return pending or engine.replica_failure
+
+
+def _time_left(c: Candidate) -> timedelta:
+    """Until the progress deadline, counted from the step or from the moment a pod stopped being Ready, if later."""
+    waiting_since = [pod.not_ready_since for pod in c.engine.pods if pod.not_ready_since and not pod.deleting]
+    start: datetime = max([c.trial.entered_at(), *([min(waiting_since)] if waiting_since else [])])
+    return c.snapshot.spec.rollout.progress_deadline - (c.snapshot.now - start)
+
+
+def _future(left: timedelta) -> timedelta | None:
+    return left if left > timedelta() else None

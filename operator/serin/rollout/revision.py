@@ -1,0 +1,55 @@
+"""The two hashes that name things: engine revision (what makes pods differ) and revision (what makes answers differ).
+
+Both are the first 10 hex digits of SHA-256 over canonical JSON (RFC 8785) of what the *user* wrote, defaults left out,
+so that neither a new default in the CRD nor a new default image in the operator renames anything that runs.
+Not hashed: `replicas`, `rollout`, `routing`, `engine.cache`, `revisionHistoryLimit`, `paused`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import rfc8785
+
+from serin.errors import SpecError
+
+if TYPE_CHECKING:
+    from serin.api.llmdeployment import LLMDeploymentSpec
+
+HASH_SCHEMA = 1
+"""Raised when the rules below change; a record keeps the schema that it was made with."""
+_DIGITS = 10
+
+
+def engine_revision(spec: LLMDeploymentSpec) -> str:
+    """Name of the pods that the spec asks for.
+
+    Raises:
+        SpecError: the overlay holds a number that JSON cannot carry exactly.
+    """
+    engine = spec.engine.model_dump(by_alias=True, exclude_defaults=True, exclude={"cache"})
+    if spec.engine.resources:
+        engine["resources"] = _as_text(spec.engine.resources.model_dump(exclude_defaults=True))
+    content: dict[str, Any] = {"model": spec.model.model_dump(by_alias=True), "engine": engine}
+    if spec.pod_template:
+        content["podTemplate"] = spec.pod_template.model_dump(by_alias=True, exclude_defaults=True)
+    return _digest(content)
+
+
+def revision(engine: str, prompt_hash: str | None) -> str:
+    """Name of the answers: an engine revision with the content of a prompt."""
+    return _digest({"engineRevision": engine, "prompt": prompt_hash})
+
+
+def _as_text(resources: dict[str, Any]) -> dict[str, Any]:
+    """`1` and `"1"` are the same quantity, so they must hash alike."""
+    return {side: {name: str(value) for name, value in values.items()} for side, values in resources.items()}
+
+
+def _digest(content: dict[str, Any]) -> str:
+    try:
+        canonical = rfc8785.dumps(content)
+    except rfc8785.CanonicalizationError as error:
+        raise SpecError(f"spec cannot be hashed ({error}); write the number as a string.") from error
+    return hashlib.sha256(canonical).hexdigest()[:_DIGITS]
