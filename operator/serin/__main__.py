@@ -1,0 +1,219 @@
+"""The composition root: settings in, a process out that stands by, leads, and ends.
+
+`python -m serin`. Wires cluster, metrics, reconciler and queue; serves probes and metrics; takes part in the election;
+starts kopf's watches once it leads. Whatever ends first ends the process: a signal in order and with exit status 0,
+anything else with 1, so that nothing ever runs on without the Lease. Nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib.metadata
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import kopf
+import structlog
+from aiohttp import web
+
+from serin.cluster.api_server import ApiServer
+from serin.cluster.kubernetes_cluster import KubernetesCluster
+from serin.cluster.lease import Election
+from serin.errors import SettingsError
+from serin.handlers import PromptUsers, Wakers, make_kopf_settings, make_registry
+from serin.manifests.engine_defaults import EngineDefaults
+from serin.metric_sources.collector import Collector
+from serin.metric_sources.prometheus import Prometheus
+from serin.reconciler import Reconciler
+from serin.rollout.snapshot import Policy
+from serin.routers.gateway_api import GatewayApiRouter
+from serin.settings import Settings
+from serin.telemetry import Telemetry, configure_logging
+from serin.workqueue import WorkQueue
+
+log = structlog.get_logger("serin")
+
+STOP_SECONDS = 10.0
+"""What each part is given to end before it is left behind."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the operator until it is told to stop, or must; does not return."""
+    parser = argparse.ArgumentParser(prog="serin", description="Kubernetes operator for canary rollouts of LLMs.")
+    parser.add_argument("--version", action="version", version=f"serin {_version()}")
+    parser.parse_args(arguments)
+    try:
+        settings = Settings.from_environment(os.environ)
+        configure_logging(settings.log_level)
+        status = asyncio.run(Operator(settings).run())
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        status = 2
+    logging.shutdown()
+    # Not sys.exit: it would wait for a thread in which Prometheus never finishes its answer.
+    os._exit(status)
+
+
+class Operator:
+    """All the parts of one process, wired."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._telemetry = Telemetry()
+        self._stop = asyncio.Event()
+        self._election: Election | None = None
+        self._queue: WorkQueue | None = None
+
+    async def run(self) -> int:
+        """Stand by, lead, end; returns the exit status."""
+        self._catch_signals()
+        web_runners = await self._serve_web()
+        api = await ApiServer.connect(self._settings.request_timeout)
+        try:
+            return await self._take_part(api)
+        finally:
+            await api.close()
+            for runner in web_runners:
+                await runner.cleanup()
+
+    async def _take_part(self, api: ApiServer) -> int:
+        s = self._settings
+        election = self._election = Election(api, s.namespace, s.lease_name, s.identity)
+        log.info("standing by", version=_version(), identity=s.identity, lease=f"{s.namespace}/{s.lease_name}")
+        if await self._first("election", election.acquire()) == "signal":
+            return 0
+        self._telemetry.leads(leading=True)
+        try:
+            ended = await self._lead(api, election)
+        finally:
+            self._telemetry.leads(leading=False)
+            await election.release()
+        log.info("ended", because=ended)
+        return 0 if ended == "signal" else 1
+
+    async def _lead(self, api: ApiServer, election: Election) -> str:
+        """Work until something ends; returns what. Afterwards nothing of it runs any more."""
+        s, telemetry = self._settings, self._telemetry
+        cluster = KubernetesCluster(api, identity=s.identity, may_write=lambda: election.leading, wrote=telemetry.wrote)
+        source = Prometheus(s)
+        collector = Collector(source, interval=s.collect_interval, observed=telemetry.read_evidence)
+        reconciler = Reconciler(
+            cluster=cluster,
+            router=GatewayApiRouter(),
+            evidence=collector,
+            telemetry=telemetry,
+            clock=lambda: datetime.now(UTC),
+            defaults=EngineDefaults(image=s.default_image),
+            policy=Policy(settle_seconds=s.settle_seconds),
+        )
+        queue = self._queue = WorkQueue(
+            reconciler.reconcile, workers=s.workers, resync=s.resync_interval, observed=telemetry.timed
+        )
+        collector.woke = queue.mark
+        stop = asyncio.create_task(self._stop.wait())
+        hold = asyncio.create_task(election.hold())
+        work = asyncio.create_task(queue.run())
+        collect = asyncio.create_task(collector.run())
+        watch = asyncio.create_task(self._watch(Wakers(queue.mark, PromptUsers()), asyncio.all_tasks()))
+        # In the order in which they are ended: who writes goes first, the renewal of the Lease last.
+        tasks = {"work queue": work, "collector": collect, "watches": watch, "lease": hold}
+        try:
+            done, _ = await asyncio.wait([stop, *tasks.values()], return_when=asyncio.FIRST_COMPLETED)
+            return next((name for name, task in {"signal": stop, **tasks}.items() if task in done), "nothing")
+        finally:
+            stop.cancel()
+            for name, task in tasks.items():
+                await _end(name, task)
+            source.close()
+
+    async def _watch(self, wakers: Wakers, ours: set[asyncio.Task[Any]]) -> None:
+        """Kopf's watches. Its tasks are told apart from `ours`, which it would otherwise end when it ends."""
+        namespaces = self._settings.watch_namespaces
+        tasks = await kopf.spawn_tasks(
+            registry=make_registry(wakers),
+            settings=make_kopf_settings(self._settings),
+            standalone=True,
+            clusterwide=not namespaces,
+            namespaces=namespaces,
+            identity=None,
+        )
+        # kopf has just taken the signals; we want them back, or it would end before the workers do.
+        self._catch_signals()
+        await kopf.run_tasks(tasks, ignored=ours | {t for t in [asyncio.current_task()] if t})
+
+    async def _first(self, name: str, work: Coroutine[Any, Any, None]) -> str:
+        """Wait for the work or for a signal; returns which came first."""
+        task, stop = asyncio.create_task(work), asyncio.create_task(self._stop.wait())
+        await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if not task.done():
+            await _end(name, task)
+            return "signal"
+        task.result()
+        return "signal" if self._stop.is_set() else name
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+
+    async def _serve_web(self) -> list[web.AppRunner]:
+        s = self._settings
+        pages = {s.probe_port: {"/healthz": self._healthz, "/readyz": self._readyz}}
+        pages.setdefault(s.metrics_port, {})["/metrics"] = self._metrics
+        runners = []
+        for port, routes in pages.items():
+            app = web.Application()
+            app.add_routes([web.get(path, handler) for path, handler in routes.items()])
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+            await runner.setup()
+            try:
+                await web.TCPSite(runner, s.bind_address or None, port).start()
+            except OSError as error:
+                raise SettingsError(
+                    f"Port {port} cannot be opened ({error}); choose another with SERIN_PROBE_PORT or "
+                    "SERIN_METRICS_PORT."
+                ) from error
+            runners.append(runner)
+        return runners
+
+    async def _healthz(self, _request: web.Request) -> web.Response:
+        """The loop turns: that is all that restarting the process could repair."""
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        """Able to lead when its turn comes. A standby is ready, too."""
+        if self._election is not None and self._election.reached:
+            return web.Response(text="ok\n")
+        return web.Response(text="the API server has not answered yet\n", status=503)
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        body = self._telemetry.exposition(len(self._queue) if self._queue is not None else 0)
+        return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+
+async def _end(name: str, task: asyncio.Task[Any]) -> None:
+    """Cancel a task and wait for it, not for ever; what it failed with is told."""
+    task.cancel()
+    await asyncio.wait([task], timeout=STOP_SECONDS)
+    if not task.done():
+        log.error("did not end in time", part=name, seconds=STOP_SECONDS)
+    elif not task.cancelled() and (error := task.exception()) is not None:
+        log.error("failed", part=name, exc_info=error)
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("serin")
+    except importlib.metadata.PackageNotFoundError:
+        return "from source"
+
+
+if __name__ == "__main__":
+    main()

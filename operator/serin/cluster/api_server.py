@@ -1,0 +1,137 @@
+"""One connection to the API server: requests with a bound in time, failures as sentences of our own error tree.
+
+Used by the cluster adapter and the election. Paths are built by the callers, so no discovery is needed: Serin knows
+the few kinds it deals with. Retries are not here: the work queue repeats whole reconciles.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client.exceptions import ApiException
+from kubernetes.aio.config.config_exception import ConfigException
+from kubernetes.aio.dynamic import DynamicClient
+
+from serin.errors import ClusterError, Conflict, Forbidden, Invalid, NotFound, SettingsError
+
+JSON = "application/json"
+APPLY = "application/apply-patch+yaml"
+
+
+class ApiServer:
+    """A connection; `await ApiServer.connect()` makes one, `close` ends it."""
+
+    def __init__(self, client: ApiClient, limit: float) -> None:
+        self._client = client
+        # Not awaited, and that is on purpose: awaiting it would run the discovery of every API group.
+        self._dynamic = DynamicClient(client)  # type: ignore[no-untyped-call]
+        self._limit = limit
+
+    @classmethod
+    async def connect(cls, limit: float) -> ApiServer:
+        """Connect with the pod's ServiceAccount, else with KUBECONFIG; no request takes longer than `limit` seconds.
+
+        Raises:
+            SettingsError: neither is there.
+        """
+        configuration = Configuration()
+        try:
+            if os.environ.get("KUBERNETES_SERVICE_HOST"):
+                config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            else:
+                # Named, because the library's own default is fixed when it is imported.
+                file = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+                await config.load_kube_config(  # type: ignore[no-untyped-call]
+                    config_file=file, client_configuration=configuration
+                )
+        except (ConfigException, OSError) as error:
+            raise SettingsError(
+                f"No way to the API server was found ({error}); run in a pod with a ServiceAccount, or set KUBECONFIG."
+            ) from error
+        # A retry below us would hide a slow API server from the election.
+        configuration.retries = None
+        return cls(ApiClient(configuration), limit)
+
+    async def close(self) -> None:
+        """Close what is open."""
+        await self._client.close()  # type: ignore[no-untyped-call]
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        query: Mapping[str, str] | None = None,
+        content_type: str = JSON,
+        limit: float | None = None,
+    ) -> dict[str, Any]:
+        """The answer's JSON.
+
+        Raises:
+            NotFound, Conflict, Forbidden, Invalid: the server's answer.
+            ClusterError: anything else, no answer in time included.
+        """
+        what = f"{method} {path}"
+        limit = limit or self._limit
+        try:
+            # The inner bound covers the socket, the outer one everything else, credential plugins included.
+            async with asyncio.timeout(limit):
+                response = await self._dynamic.request(
+                    method,
+                    path,
+                    body=body,
+                    query_params=list((query or {}).items()),
+                    content_type=content_type,
+                    _request_timeout=aiohttp.ClientTimeout(total=limit),
+                    serialize=False,
+                )
+                answer: dict[str, Any] = json.loads(await response.read())
+        except TimeoutError as error:
+            raise ClusterError(
+                f"The API server did not answer {what} within {limit:g} s; it is tried again, check its health."
+            ) from error
+        except ApiException as error:
+            raise _refusal(what, error) from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise ClusterError(
+                f"The API server could not be asked for {what} ({type(error).__name__}: {error}); "
+                "it is tried again, check the network and the server."
+            ) from error
+        return answer
+
+
+def _refusal(what: str, error: ApiException) -> ClusterError:
+    detail = _detail(error)
+    match error.status:
+        case 404:
+            return NotFound(f"{what}: not found ({detail}); look again, or install what is missing.")
+        case 409 | 412:
+            return Conflict(f"{what}: {detail}; look again and decide anew.")
+        case 401 | 403:
+            return Forbidden(f"{what} is forbidden: {detail}; grant it, or lift the quota or policy that is named.")
+        case 400 | 422:
+            return Invalid(f"{what} was refused: {detail}; change the field that is named.", detail)
+        case 500 if "failed to create typed patch object" in detail:
+            # Server-side apply reports a field that the schema does not know as an internal error.
+            return Invalid(f"{what} was refused: {detail}; change the field that is named.", detail)
+        case _:
+            return ClusterError(f"{what} failed with HTTP {error.status}: {detail}; it is tried again.")
+
+
+def _detail(error: ApiException) -> str:
+    """The API server's own message, from the Status object in the body."""
+    body = error.body if isinstance(error.body, str | bytes) else b""
+    try:
+        message = json.loads(body)["message"]
+    except (ValueError, KeyError, TypeError):
+        message = error.reason or "no reason given"
+    return str(message).rstrip(".")

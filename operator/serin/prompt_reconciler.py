@@ -1,0 +1,55 @@
+"""Reports on PromptVersions: content hash, whether it can be used, and by whom. Changes nothing else.
+
+Called by the work queue for one PromptVersion at a time. Prompts reach revisions through `serin.resolve`, not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pydantic import ValidationError
+
+from serin.api.promptversion import PromptVersionSpec
+from serin.api.status import PromptVersionStatus
+from serin.cluster.port import LLMDEPLOYMENT, PROMPTVERSION, Cluster, Object
+from serin.metric_sources.port import Key
+from serin.rollout.prompts import prompt_status
+from serin.workqueue import FORGET
+
+
+@dataclass(frozen=True)
+class PromptReconciler:
+    """Keeps the status of PromptVersions."""
+
+    cluster: Cluster
+    clock: Callable[[], datetime]
+
+    async def reconcile(self, key: Key) -> timedelta | None:
+        """Look at one PromptVersion; it needs no second look until something happens.
+
+        Raises:
+            ClusterError: the API server could not be asked or refused the write.
+        """
+        obj = await self.cluster.get(PROMPTVERSION, *key)
+        if obj is None or obj["metadata"].get("deletionTimestamp"):
+            return FORGET
+        try:
+            spec = PromptVersionSpec.model_validate(obj["spec"])
+            before = PromptVersionStatus.model_validate(obj.get("status") or {})
+        except ValidationError:
+            return None  # stored under another CRD; an LLMDeployment that refers to it says so
+        users = await self.cluster.list(LLMDEPLOYMENT, key[0], labels={})
+        used_by = [user["metadata"]["name"] for user in users if _refers(user, key[1])]
+        after = prompt_status(spec, obj["metadata"]["generation"], used_by, self.clock(), before)
+        new = after.model_dump(by_alias=True, exclude_none=True, mode="json")
+        if new != obj.get("status"):
+            meta = {name: obj["metadata"][name] for name in ("namespace", "name", "resourceVersion")}
+            body = {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": meta, "status": new}
+            await self.cluster.apply_status(PROMPTVERSION, body)
+        return None
+
+
+def _refers(user: Object, prompt: str) -> bool:
+    return bool((user.get("spec", {}).get("prompt") or {}).get("name") == prompt)

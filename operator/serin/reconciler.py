@@ -1,0 +1,228 @@
+"""One reconcile, on one screen: observe -> decide -> plan -> execute -> report.
+
+Called by the work queue for one LLMDeployment at a time. All thinking is in the pure modules that it calls; all I/O is
+behind the cluster and the collector. What went wrong in the spec becomes a condition, what went wrong in the world is
+raised, and the queue tries again later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from serin.api.llmdeployment import LLMDeploymentSpec
+from serin.api.names import ANNOTATION_COMMAND, API_VERSION, LABEL_DEPLOYMENT
+from serin.api.status import LLMDeploymentStatus
+from serin.cluster.port import (
+    CONTROLLER_REVISION,
+    DEPLOYMENT,
+    HTTP_ROUTE,
+    LLMDEPLOYMENT,
+    POD,
+    POD_DISRUPTION_BUDGET,
+    PROMPTVERSION,
+    SERVICE,
+    Cluster,
+    Kind,
+    kind_of,
+)
+from serin.errors import ClusterError, Forbidden, Invalid, NotFound, RecordError
+from serin.manifests.controller_revision import read_record
+from serin.manifests.engine_defaults import EngineDefaults
+from serin.manifests.observed import engines
+from serin.manifests.owner import Owner
+from serin.metric_sources.port import Key, Watch
+from serin.planner import Children, Plan, plan
+from serin.resolve import Target, resolve
+from serin.rollout.announcements import announcements
+from serin.rollout.decide import decide
+from serin.rollout.decision import Decision
+from serin.rollout.phases import Phase
+from serin.rollout.reasons import Reason
+from serin.rollout.snapshot import Evidence, Policy, Snapshot
+from serin.rollout.status import blocked_status, status
+from serin.routers.port import Router
+from serin.workqueue import FORGET
+
+Object = dict[str, Any]
+_CHILD_KINDS = (CONTROLLER_REVISION, DEPLOYMENT, POD, SERVICE, POD_DISRUPTION_BUDGET)
+
+
+class EvidenceSource(Protocol):
+    """The collector, as the reconciler sees it."""
+
+    def set_watch(self, watch: Watch) -> None:
+        """Ask for evidence from now on."""
+
+    def drop(self, key: Key) -> None:
+        """Ask for it no more."""
+
+    def evidence(self, key: Key) -> Evidence:
+        """What was read last."""
+
+
+class Telemetry(Protocol):
+    """Logs and metrics, as the reconciler sees them."""
+
+    def decided(self, key: Key, generation: int, decision: Decision, writes: int) -> None:
+        """One reconcile came to an end."""
+
+    def forget(self, key: Key) -> None:
+        """The LLMDeployment is gone."""
+
+
+@dataclass(frozen=True)
+class World:
+    """What one observation found."""
+
+    owner: Owner
+    obj: Object
+    snapshot: Snapshot
+    children: Children
+
+
+@dataclass(frozen=True)
+class Reconciler:
+    """Brings one LLMDeployment after the other to what its spec asks for."""
+
+    cluster: Cluster
+    router: Router
+    evidence: EvidenceSource
+    telemetry: Telemetry
+    clock: Callable[[], datetime]
+    defaults: EngineDefaults
+    policy: Policy
+
+    async def reconcile(self, key: Key) -> timedelta | None:
+        """Look at one LLMDeployment and do what is due; returns when to look again even if nothing happens.
+
+        Raises:
+            ClusterError: the API server could not be asked or refused a write.
+        """
+        obj = await self.cluster.get(LLMDEPLOYMENT, *key)
+        if obj is None or obj["metadata"].get("deletionTimestamp"):
+            self.evidence.drop(key)
+            self.telemetry.forget(key)
+            return FORGET
+        try:
+            world = await self._observe(obj, LLMDeploymentSpec.model_validate(obj["spec"]))
+        except (ValidationError, RecordError) as error:
+            await self._stop_at(obj, error)
+            return None
+        decision = decide(world.snapshot)
+        todo = plan(world.owner, self.router, world.snapshot, decision, world.children)
+        refused = await self._execute(world.owner, todo)
+        if refused:
+            world, decision = _refused(world, decision, refused)
+        await self._report(key, world, decision, todo)
+        if refused:
+            raise refused
+        return decision.due_in
+
+    async def _observe(self, obj: Object, spec: LLMDeploymentSpec) -> World:
+        meta = obj["metadata"]
+        owner = Owner(namespace=meta["namespace"], name=meta["name"], uid=meta["uid"])
+        lists = asyncio.gather(*(self._list(kind, owner) for kind in _CHILD_KINDS))
+        route, prompt = await asyncio.gather(
+            self.cluster.get(HTTP_ROUTE, owner.namespace, owner.name),
+            self._prompt(owner.namespace, spec.prompt.name if spec.prompt else None),
+        )
+        record_objects, deployments, pods, services, budgets = await lists
+        records = tuple(sorted((read_record(o) for o in record_objects), key=lambda r: r.number))
+        target = resolve(owner.name, spec, prompt, records, self.defaults)
+        if route and not _belongs(route, owner):
+            message = f"An HTTPRoute {owner.name} that is not ours exists; delete it, or rename this LLMDeployment."
+            route, target = None, Target(None, Reason.ROUTE_REFUSED, message)
+        snapshot = Snapshot(
+            now=self.clock(),
+            spec=spec,
+            target=target.record,
+            records=records,
+            engines=engines(deployments, pods),
+            route=self.router.read(route, owner.name),
+            evidence=self.evidence.evidence((owner.namespace, owner.name)),
+            command=meta.get("annotations", {}).get(ANNOTATION_COMMAND),
+            spec_error=target.message,
+            spec_reason=target.reason,
+            policy=self.policy,
+        )
+        children = Children(tuple(record_objects), tuple(deployments), tuple(budgets), tuple(services), route)
+        return World(owner, obj, snapshot, children)
+
+    async def _list(self, kind: Kind, owner: Owner) -> list[Object]:
+        """The children of a kind; what carries our label without being ours is left alone."""
+        found = await self.cluster.list(kind, owner.namespace, labels={LABEL_DEPLOYMENT: owner.name})
+        return [o for o in found if kind is POD or _belongs(o, owner)]
+
+    async def _prompt(self, namespace: str, name: str | None) -> Object | None:
+        return await self.cluster.get(PROMPTVERSION, namespace, name) if name else None
+
+    async def _execute(self, owner: Owner, todo: Plan) -> ClusterError | None:
+        """Make the writes; returns the first refusal, which must not keep the others (a rollback) from being made."""
+        refused: ClusterError | None = None
+        for obj in todo.apply:
+            try:
+                await self.cluster.apply(kind_of(obj), obj)
+            except (Invalid, Forbidden, NotFound) as error:
+                refused = refused or error
+        for obj in todo.delete:
+            meta = obj["metadata"]
+            await self.cluster.delete(kind_of(obj), owner.namespace, meta["name"], uid=meta["uid"])
+        return refused
+
+    async def _report(self, key: Key, world: World, decision: Decision, todo: Plan) -> None:
+        generation, before = world.obj["metadata"]["generation"], _before(world.obj)
+        after = status(key[1], generation, world.snapshot, decision, before)
+        wrote = await self._write_status(world.obj, after)
+        if wrote:
+            for told in announcements(before, after):
+                await self.cluster.event(world.obj, told.reason, told.message, told.type, told.action)
+        if decision.window:
+            window = decision.window
+            self.evidence.set_watch(Watch(*key, window.since, window.revisions, window.engine_revisions))
+        else:
+            self.evidence.drop(key)
+        self.telemetry.decided(key, generation, decision, len(todo.apply) + len(todo.delete) + wrote)
+
+    async def _stop_at(self, obj: Object, error: ValidationError | RecordError) -> None:
+        """Touch nothing, since what is wanted or what is there cannot be read; only say so."""
+        reason, message = Reason.RECORD_UNREADABLE, str(error)
+        if isinstance(error, ValidationError):
+            reason, message = Reason.INVALID_SPEC, f"The spec cannot be read; correct it: {error}"
+        generation = obj["metadata"]["generation"]
+        await self._write_status(obj, blocked_status(generation, self.clock(), _before(obj), reason, message))
+
+    async def _write_status(self, obj: Object, after: LLMDeploymentStatus) -> bool:
+        """Write what readers see if it differs; conditional, so that a deposed leader gets a conflict."""
+        new = after.model_dump(by_alias=True, exclude_none=True, mode="json")
+        if new == obj.get("status"):
+            return False
+        meta = {name: obj["metadata"][name] for name in ("namespace", "name", "resourceVersion")}
+        body = {"apiVersion": API_VERSION, "kind": LLMDEPLOYMENT.kind, "metadata": meta, "status": new}
+        await self.cluster.apply_status(LLMDEPLOYMENT, body)
+        return True
+
+
+def _refused(world: World, decision: Decision, error: ClusterError) -> tuple[World, Decision]:
+    """What readers are told when the API server does not take a child: the spec cannot be carried out, and why."""
+    reason, message = Reason.CHILD_REFUSED, str(error)
+    snapshot = replace(world.snapshot, target=None, spec_reason=reason, spec_error=message)
+    blocked = replace(decision, phase=Phase.BLOCKED, reason=reason, message=message, stalled=reason)
+    return replace(world, snapshot=snapshot), blocked
+
+
+def _belongs(obj: Object, owner: Owner) -> bool:
+    return any(ref.get("uid") == owner.uid for ref in obj["metadata"].get("ownerReferences", []))
+
+
+def _before(obj: Object) -> LLMDeploymentStatus:
+    """The status so far; one that cannot be read counts as lost."""
+    try:
+        return LLMDeploymentStatus.model_validate(obj.get("status") or {})
+    except ValidationError:
+        return LLMDeploymentStatus()

@@ -1,0 +1,173 @@
+"""What the operator tells about itself: JSON logs and Prometheus metrics, both from one place.
+
+Configured by `serin.__main__`, fed by the reconciler, the cluster adapter, the collector and the election. Exactly one
+log event per reconcile. Series of an LLMDeployment go when it goes. Events for people are not here but in the cluster.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+
+from serin.cluster.port import Kind
+from serin.rollout.decision import Decision
+from serin.rollout.phases import Phase
+from serin.rollout.snapshot import FULL_WEIGHT
+from serin.workqueue import Key
+
+log = structlog.get_logger(__name__)
+
+
+def configure_logging(level: str, stream: Any = None) -> None:
+    """JSON lines for every logger of the process, kopf's included."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.processors.format_exc_info,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.processors.format_exc_info],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(ensure_ascii=False),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+    # Their debug lines are about each request; ours are about rollouts.
+    for chatty in ("kopf", "asyncio", "urllib3", "kubernetes", "aiohttp.access"):
+        logging.getLogger(chatty).setLevel(max(logging.INFO, root.level))
+    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    # kopf says "handler succeeded" for each watch event.
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+
+
+class Telemetry:
+    """The metrics of one process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        # Times of creation would double the series and answer nothing.
+        disable_created_metrics()
+        self.registry = CollectorRegistry()
+        of = ("namespace", "name")
+        self._phase = Gauge(
+            "serin_rollout_phase", "1 for the phase of an LLMDeployment.", (*of, "phase"), registry=self.registry
+        )
+        self._weight = Gauge(
+            "serin_rollout_canary_weight_ratio",
+            "Share of requests that the canary is given, 0 to 1.",
+            of,
+            registry=self.registry,
+        )
+        self._stalled = Gauge(
+            "serin_rollout_stalled", "1 while nothing moves without a person or the world.", of, registry=self.registry
+        )
+        self._verdicts = Counter(
+            "serin_verdicts", "Verdicts by value, one each time it changes.", (*of, "verdict"), registry=self.registry
+        )
+        self._seconds = Histogram(
+            "serin_reconcile_duration_seconds",
+            "Duration of a reconcile.",
+            ("outcome",),
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 120),
+            registry=self.registry,
+        )
+        self._writes = Counter(
+            "serin_api_writes", "Writes to the API server.", ("kind", "verb"), registry=self.registry
+        )
+        self._evidence = Histogram(
+            "serin_evidence_read_duration_seconds",
+            "Duration of one read of evidence for all watched rollouts.",
+            ("outcome",),
+            registry=self.registry,
+        )
+        self._leader = Gauge("serin_leader", "1 in the process that leads.", registry=self.registry)
+        self._queue = Gauge("serin_workqueue_keys", "LLMDeployments that are known.", registry=self.registry)
+        self._leader.set(0)
+        self._last_verdict: dict[Key, str] = {}
+        self._last_phase: dict[Key, str] = {}
+
+    def decided(self, key: Key, generation: int, decision: Decision, writes: int) -> None:
+        """One reconcile came to an end: the one log event of it, and the gauges."""
+        canary = decision.canary.revision if decision.canary else None
+        weight = decision.weights.get(canary, 0) / FULL_WEIGHT if canary else 0.0
+        verdict = str(decision.judgement.verdict) if decision.judgement else None
+        self._set_phase(key, decision.phase)
+        self._weight.labels(*key).set(weight)
+        self._stalled.labels(*key).set(decision.stalled is not None)
+        if verdict is None:
+            self._last_verdict.pop(key, None)
+        elif self._last_verdict.get(key) != verdict:
+            self._last_verdict[key] = verdict
+            self._verdicts.labels(*key, verdict).inc()
+        # A look that changed nothing is no news; at the level of debugging it is.
+        tell = log.info if writes else log.debug
+        tell(
+            "reconciled",
+            namespace=key[0],
+            name=key[1],
+            generation=generation,
+            phase=str(decision.phase),
+            reason=str(decision.reason),
+            message=decision.message,
+            canary=canary,
+            weight=weight,
+            verdict=verdict,
+            writes=writes,
+            due_in=decision.due_in.total_seconds() if decision.due_in else None,
+        )
+
+    def forget(self, key: Key) -> None:
+        """The LLMDeployment is gone, so are its series."""
+        self._last_verdict.pop(key, None)
+        self._last_phase.pop(key, None)
+        for metric in (self._phase, self._weight, self._stalled, self._verdicts):
+            metric.remove_by_labels({"namespace": key[0], "name": key[1]})
+
+    def timed(self, outcome: str, seconds: float) -> None:
+        """A reconcile took this long; `outcome` is ok or error."""
+        self._seconds.labels(outcome).observe(seconds)
+
+    def wrote(self, kind: Kind, verb: str) -> None:
+        """The API server carried out a write."""
+        self._writes.labels(kind.kind, verb).inc()
+
+    def read_evidence(self, seconds: float, failed: bool) -> None:  # noqa: FBT001 - the collector's hook
+        """Evidence was read, or not."""
+        self._evidence.labels("error" if failed else "ok").observe(seconds)
+
+    def leads(self, *, leading: bool) -> None:
+        """Whether this process leads."""
+        self._leader.set(leading)
+
+    def exposition(self, known: int) -> bytes:
+        """All series in the text format of Prometheus; `known` is how many keys the queue holds."""
+        self._queue.set(known)
+        return generate_latest(self.registry)
+
+    def _set_phase(self, key: Key, phase: Phase) -> None:
+        before = self._last_phase.get(key)
+        if before not in {None, phase}:
+            self._phase.remove(*key, before)
+        self._last_phase[key] = phase
+        self._phase.labels(*key, phase).set(1)

@@ -1,0 +1,138 @@
+"""Snapshots that the tests of the core start from: a stable `A` and a canary `B` at noon, three replicas, default ramp.
+
+`canary_at` is a canary in the middle of its ramp with everything in order; tests replace the one thing they are about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from serin.api.llmdeployment import LLMDeploymentSpec
+from serin.rollout.decision import Decision
+from serin.rollout.ramp import pin
+from serin.rollout.record import Record, Rejection, Resolved
+from serin.rollout.snapshot import Counts, EngineView, Evidence, PodView, RouteView, Snapshot
+from serin.rollout.trial import Trial
+
+NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+SETTLED = NOON - MINUTE
+"""When the route was changed last, long enough ago to be believed."""
+UNSETTLED = NOON - timedelta(seconds=1)
+
+A, B, C = "aaaaaaaaaa", "bbbbbbbbbb", "cccccccccc"
+ENGINE = {A: "a1a1a1a1a1", B: "b1b1b1b1b1", C: "c1c1c1c1c1"}
+
+GOOD = {A: Counts(10_000, 10), B: Counts(1_000, 1)}
+BAD = {A: Counts(10_000, 10), B: Counts(1_000, 200)}
+FEW = {A: Counts(200, 0), B: Counts(10, 0)}
+DOUBTFUL = {A: Counts(10_000, 10), B: Counts(1_000, 5)}
+
+
+def make_spec(**changes: Any) -> LLMDeploymentSpec:
+    base: dict[str, Any] = {
+        "model": {"name": "triage", "source": "file:///models/triage"},
+        "routing": {"gateway": {"parentRefs": [{"name": "llm"}]}},
+        "replicas": 3,
+    }
+    return LLMDeploymentSpec.model_validate(base | changes)
+
+
+def steps(*written: Mapping[str, Any]) -> dict[str, Any]:
+    """The `rollout` of a spec with these steps."""
+    return {"ramp": {"steps": list(written)}}
+
+
+def make_record(revision: str = A, **changes: Any) -> Record:
+    resolved = {
+        "revision": revision,
+        "engine_revision": ENGINE.get(revision, revision),
+        "model_name": "triage",
+        "model_source": "file:///models/triage",
+        "image": "vllm:test",
+        "pod_template": {},
+    }
+    facts = {"number": "abcdefgh".index(revision[0]) + 1} | {k: v for k, v in changes.items() if k not in resolved}
+    return Record(resolved=Resolved(**(resolved | {k: v for k, v in changes.items() if k in resolved})), **facts)
+
+
+STABLE = make_record(A, promotion=1)
+REJECTION = Rejection("VerdictFailed", "200 bad of 1000.", NOON - HOUR)
+
+
+def make_trial(**changes: Any) -> Trial:
+    base: dict[str, Any] = {"attempt": 1, "against": A, "steps": pin(make_spec().rollout.ramp), "started_at": NOON - HOUR}
+    return Trial(**(base | changes))
+
+
+def make_pods(ready: int, loading: int = 0, since: datetime = NOON - MINUTE, **facts: Any) -> tuple[PodView, ...]:
+    """Ready pods, then pods that are not Ready since a moment; further facts go to the latter."""
+    return (
+        *(PodView(f"ready-{number}", ready=True) for number in range(ready)),
+        *(PodView(f"loading-{number}", ready=False, not_ready_since=since, **facts) for number in range(loading)),
+    )
+
+
+def make_engine(revision: str, *pods: PodView, replicas: int | None = None, **facts: Any) -> EngineView:
+    return EngineView(ENGINE[revision], len(pods) if replicas is None else replicas, pods, **facts)
+
+
+def by_name(*engines: EngineView) -> dict[str, EngineView]:
+    return {engine.engine_revision: engine for engine in engines}
+
+
+def make_route(weights: Mapping[str, int], changed_at: datetime | None = SETTLED, **facts: Any) -> RouteView:
+    return RouteView(weights, **({"programmed": True, "changed_at": changed_at} | facts))
+
+
+def serving(**changes: Any) -> Snapshot:
+    """The stable serves alone and is what the spec asks for."""
+    base: dict[str, Any] = {
+        "now": NOON,
+        "spec": make_spec(),
+        "target": STABLE,
+        "records": (STABLE,),
+        "engines": by_name(make_engine(A, *make_pods(3))),
+        "route": make_route({A: 10_000}),
+    }
+    return Snapshot(**(base | changes))
+
+
+def canary_at(
+    step: int = 0,
+    *,
+    held: timedelta = timedelta(),
+    counts: Mapping[str, Counts] | None = None,
+    trial: Mapping[str, Any] | None = None,
+    record: Mapping[str, Any] | None = None,
+    **changes: Any,
+) -> Snapshot:
+    """The canary holds the weight of a step for a while, its pods are Ready, its evidence is what `counts` says."""
+    spec = changes.get("spec") or make_spec()
+    ramp = pin(spec.rollout.ramp)
+    weight = [s.weight for s in ramp[: step + 1] if s.weight is not None][-1]
+    begun = NOON - HOUR
+    state: dict[str, Any] = {
+        "step": step,
+        "steps": ramp,
+        "step_entered_at": NOON - held,
+        "clock_started_at": NOON - held,
+        "traffic_since": begun,
+    }
+    canary = make_record(B, **({"trial": make_trial(**(state | dict(trial or {})))} | dict(record or {})))
+    needed = -(-spec.replicas * weight // 10_000)
+    base: dict[str, Any] = {
+        "target": canary,
+        "records": (STABLE, canary),
+        "engines": by_name(make_engine(A, *make_pods(3)), make_engine(B, *make_pods(max(1, needed)))),
+        "route": make_route({A: 10_000 - weight, B: weight}),
+        "evidence": Evidence(at=NOON, since=begun, counts=GOOD if counts is None else counts),
+    }
+    return serving(**(base | changes))
+
+
+def weight_of(decision: Decision, revision: str) -> int:
+    return decision.weights.get(revision, 0)

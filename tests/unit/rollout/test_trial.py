@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from serin.errors import RecordError
+from serin.rollout.trial import Step, Trial
+
+from tests.unit.rollout.cases import MINUTE, NOON, A, make_trial
+
+moments = st.datetimes(datetime(2020, 1, 1), datetime(2060, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 hypothesis adds it
+spans = st.timedeltas(timedelta(), timedelta(days=60))
+trials = st.builds(
+    Trial,
+    attempt=st.integers(1, 99),
+    against=st.just(A),
+    steps=st.lists(
+        st.builds(Step, weight=st.none() | st.integers(1, 9_999), hold=st.none() | spans), min_size=1, max_size=32
+    ).map(tuple),
+    started_at=moments,
+    step=st.integers(0, 32),
+    step_entered_at=st.none() | moments,
+    held_before=spans,
+    clock_started_at=st.none() | moments,
+    traffic_since=st.none() | moments,
+)
+
+
+@settings(deadline=None, derandomize=True, max_examples=200)
+@given(trials)
+def test_a_trial_comes_back_as_it_was_written(trial: Trial) -> None:
+    text = trial.to_json()
+    assert "\n" not in text
+    assert Trial.from_json(text) == trial
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="nothing"),
+        pytest.param("{", id="cut off"),
+        pytest.param("[]", id="a list"),
+        pytest.param("{}", id="an empty object"),
+        pytest.param("null", id="null"),
+        pytest.param(make_trial().to_json().replace('"attempt":1', '"attempt":"many"'), id="a number that is none"),
+        pytest.param(make_trial().to_json().replace("2026-05-04", "yesterday"), id="a time that is none"),
+        pytest.param(make_trial().to_json().replace('"steps":[{', '"steps":[3,{'), id="a step that is none"),
+        pytest.param(json.dumps(json.loads(make_trial().to_json()) | {"heldSeconds": "x"}), id="a span that is none"),
+    ],
+)
+def test_an_unreadable_trial_says_what_to_do(text: str) -> None:
+    with pytest.raises(RecordError, match="remove it to start the trial anew"):
+        Trial.from_json(text)
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.lists(st.tuples(spans, spans), max_size=12))
+def test_only_time_in_force_is_held_whatever_the_stops(turns: list[tuple[timedelta, timedelta]]) -> None:
+    trial, now, ran = make_trial(), NOON, timedelta()
+    for running, standing in turns:
+        trial = trial.with_clock(now, running=True)
+        now, ran = now + running, ran + running
+        assert trial.held(now) == ran
+        trial = Trial.from_json(trial.with_clock(now, running=False).to_json())  # as if the operator had restarted
+        now += standing
+        assert trial.held(now) == ran
+
+
+def test_a_clock_that_is_as_wanted_is_left_alone() -> None:
+    standing = make_trial()
+    assert standing.with_clock(NOON, running=False) is standing
+    running = standing.with_clock(NOON, running=True)
+    assert running.with_clock(NOON + MINUTE, running=True) is running
+
+
+def test_a_step_begins_with_a_clock_at_zero_that_stands() -> None:
+    trial = make_trial(traffic_since=NOON).with_clock(NOON, running=True).at_step(1, NOON + MINUTE)
+    assert (trial.step, trial.entered_at()) == (1, NOON + MINUTE)
+    assert trial.held(NOON + 60 * MINUTE) == timedelta()
+    assert trial.traffic_since == NOON
+
+
+def test_the_first_step_is_entered_when_the_trial_starts() -> None:
+    assert make_trial(started_at=NOON).entered_at() == NOON
+
+
+def test_a_clock_set_back_takes_away_nothing_that_was_held() -> None:
+    trial = make_trial(held_before=5 * MINUTE, clock_started_at=NOON)
+    earlier = NOON - 180 * MINUTE
+    assert trial.held(earlier) == 5 * MINUTE
+    assert trial.with_clock(earlier, running=False).held(earlier) == 5 * MINUTE

@@ -1,0 +1,102 @@
+"""Who is woken by what the watches tell."""
+
+from typing import Any
+
+import pytest
+
+from serin.handlers import CHILDREN, PromptUsers, Wakers, make_kopf_settings, make_registry
+from serin.settings import Settings
+from serin.workqueue import Key
+
+TRIAGE: Key = ("ns", "triage")
+
+
+class Woken:
+    def __init__(self) -> None:
+        self.deployments: list[Key] = []
+        self.prompts: list[Key] = []
+        self.users = PromptUsers()
+        self.wakers = Wakers(self.deployments.append, self.users, self.prompts.append)
+
+
+@pytest.fixture
+def woken() -> Woken:
+    return Woken()
+
+
+def event(name: str, type_: str | None = "MODIFIED", *, spec: Any = None, labels: Any = None) -> dict[str, Any]:
+    return {
+        "type": type_,
+        "object": {"metadata": {"namespace": "ns", "name": name, "labels": labels or {}}, "spec": spec or {}},
+    }
+
+
+@pytest.mark.parametrize("type_", [None, "ADDED", "MODIFIED", "DELETED"])
+def test_an_llmdeployment_is_woken_by_whatever_happens_to_it(woken: Woken, type_: str | None) -> None:
+    woken.wakers.deployment(event("triage", type_))
+    assert woken.deployments == [TRIAGE]
+
+
+@pytest.mark.parametrize("type_", [None, "ADDED", "MODIFIED", "DELETED"])
+def test_a_child_wakes_the_one_that_its_label_names(woken: Woken, type_: str | None) -> None:
+    woken.wakers.child(event("triage-e1-xyz", type_, labels={"serin.dev/deployment": "triage"}))
+    woken.wakers.child(event("stranger", type_))
+    assert woken.deployments == [TRIAGE]
+
+
+def test_a_prompt_wakes_who_refers_to_it_and_nobody_else(woken: Woken) -> None:
+    for name, prompt in (("a", "p1"), ("b", "p2"), ("c", "p1")):
+        woken.wakers.deployment(event(name, None, spec={"prompt": {"name": prompt}}))
+    woken.deployments.clear()
+    woken.wakers.prompt(event("p1", "ADDED"))
+    assert woken.deployments == [("ns", "a"), ("ns", "c")]
+    woken.deployments.clear()
+    woken.wakers.prompt(event("p3", "ADDED"))
+    assert woken.deployments == []
+
+
+def test_a_reference_that_moves_wakes_both_prompts_once(woken: Woken) -> None:
+    woken.wakers.deployment(event("a", None, spec={"prompt": {"name": "p1"}}))
+    woken.prompts.clear()
+    woken.wakers.deployment(event("a", spec={"prompt": {"name": "p2"}}))
+    woken.wakers.deployment(event("a", spec={"prompt": {"name": "p2"}}))
+    assert woken.prompts == [("ns", "p1"), ("ns", "p2")]
+    assert (woken.users.of(("ns", "p1")), woken.users.of(("ns", "p2"))) == ((), ("a",))
+
+
+def test_who_is_deleted_refers_to_nothing(woken: Woken) -> None:
+    woken.wakers.deployment(event("a", None, spec={"prompt": {"name": "p1"}}))
+    woken.wakers.deployment(event("a", "DELETED", spec={"prompt": {"name": "p1"}}))
+    assert woken.users.of(("ns", "p1")) == ()
+    assert woken.users._users == {}
+
+
+@pytest.mark.parametrize("spec", [{}, {"prompt": None}, {"prompt": "p1"}, {"prompt": {"name": 3}}, {"prompt": {}}])
+def test_a_spec_of_another_shape_disturbs_nobody(woken: Woken, spec: dict[str, Any]) -> None:
+    woken.wakers.deployment(event("a", spec=spec))
+    assert woken.deployments == [("ns", "a")]
+    assert woken.prompts == []
+
+
+def test_kopf_only_watches(woken: Woken) -> None:
+    registry = make_registry(woken.wakers)
+    assert len(registry._watching.get_all_handlers()) == 2 + len(CHILDREN)
+    for writes in (registry._changing, registry._spawning, registry._indexing, registry._webhooks):
+        assert not list(writes.get_all_handlers())
+
+
+def test_kopf_watches_our_children_only_and_writes_nothing() -> None:
+    settings = make_kopf_settings(Settings(identity="test"))
+    assert not settings.posting.enabled
+    assert settings.peering.standalone
+    assert set(settings.watching.label_selectors.values()) == {"serin.dev/deployment"}
+    assert len(settings.watching.label_selectors) == len(CHILDREN)
+
+
+@pytest.mark.parametrize(("namespaces", "disabled"), [((), False), (("one",), True)])
+def test_in_single_namespaces_nothing_of_the_whole_cluster_is_asked_for(
+    namespaces: tuple[str, ...],
+    disabled: bool,  # noqa: FBT001 - a parameter of the table
+) -> None:
+    settings = make_kopf_settings(Settings(identity="test", watch_namespaces=namespaces))
+    assert settings.scanning.disabled is disabled
