@@ -1,0 +1,349 @@
+"""The chart grants what the code does and nothing else, sets every setting, and refuses values that make no sense.
+
+What the code does is read from the code: the calls to the cluster port, the kinds that it renders, what it watches.
+Whether the real API server agrees is shown end to end, by an audit log without a single denial.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sandbox.builds import Cache
+from sandbox.layout import from_environment
+from sandbox.progress import Progress
+from serin import handlers, reconciler
+from serin.cluster import port
+from serin.cluster.port import Kind
+from serin.routers.gateway_api import GatewayApiRouter
+from serin.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "serin"
+PACKAGE = ROOT / "operator" / "serin"
+SHELL = ("reconciler.py", "prompt_reconciler.py", "cluster/lease.py", "planner.py")
+LEASE_VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+# What the planner deletes, by the name of the field of `Children`.
+CHILDREN = {
+    "deployments": port.DEPLOYMENT,
+    "budgets": port.POD_DISRUPTION_BUDGET,
+    "services": port.SERVICE,
+    "records": port.CONTROLLER_REVISION,
+    "route": port.HTTP_ROUTE,
+}
+
+Right = tuple[str, str, str]
+Render = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="session")
+def helm() -> Path:
+    cache = Cache(from_environment())
+    if cache.missing(["helm"]):
+        cache.provide_go(["helm"])
+        cache.build(["helm"], Progress(cache.missing(["helm"])))
+    return cache.path("helm")
+
+
+@pytest.fixture(scope="session")
+def run_helm(helm: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([helm, *arguments], capture_output=True, text=True, check=False, timeout=60)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def render(run_helm: Callable[..., subprocess.CompletedProcess[str]]) -> Render:
+    def run(*settings: str) -> list[dict[str, Any]]:
+        sets = [word for setting in settings for word in ("--set", setting)]
+        done = run_helm("template", "serin", str(CHART), "-n", "serin-system", "--kube-version", "1.35.4", *sets)
+        assert done.returncode == 0, done.stderr
+        return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+    return run
+
+
+def calls(method: str) -> Iterator[ast.Call]:
+    """Every call of `something.<method>(…)` in the modules that use the cluster."""
+    for name in SHELL:
+        for node in ast.walk(ast.parse((PACKAGE / name).read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == method:
+                yield node
+
+
+def kinds_given_to(method: str) -> set[Kind]:
+    """Kinds that are named as the first argument of a call of the cluster port."""
+    first = {call.args[0].id for call in calls(method) if call.args and isinstance(call.args[0], ast.Name)}
+    return {kind for name in first if isinstance(kind := getattr(port, name, None), Kind)}
+
+
+def kinds_rendered() -> set[Kind]:
+    """Kinds of the whole objects that manifests and routers build."""
+    found = {GatewayApiRouter().kind}
+    for module in (PACKAGE / "manifests").glob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.Dict):
+                keys = {
+                    key.value: value
+                    for key, value in zip(node.keys, node.values, strict=True)
+                    if isinstance(key, ast.Constant)
+                }
+                kind = keys.get("kind")
+                if {"apiVersion", "metadata"} <= keys.keys() and isinstance(kind, ast.Constant):
+                    found.add(str(kind.value))
+    return {kind for kind in port.KINDS if kind.kind in found}
+
+
+def kinds_deleted() -> set[Kind]:
+    """Kinds that the planner's `_surplus` goes through."""
+    tree = ast.parse((PACKAGE / "planner.py").read_text())
+    (surplus,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "_surplus")
+    return {
+        CHILDREN[node.attr]
+        for node in ast.walk(surplus)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "have"
+    }
+
+
+def rights(kinds: set[Kind] | tuple[Kind, ...], *verbs: str, subresource: str = "") -> set[Right]:
+    return {
+        (kind.api_version.rpartition("/")[0], f"{kind.plural}{subresource}", verb) for kind in kinds for verb in verbs
+    }
+
+
+def rights_of_the_code() -> set[Right]:
+    """What the operator does where LLMDeployments are."""
+    watched = {port.LLMDEPLOYMENT, port.PROMPTVERSION, *handlers.CHILDREN}
+    return (
+        rights(watched, "list", "watch")
+        | rights(reconciler._CHILD_KINDS, "list")
+        | rights(kinds_given_to("list"), "list")
+        | rights(kinds_given_to("get"), "get")
+        | rights(kinds_given_to("apply_status"), "patch", subresource="/status")
+        | rights(kinds_rendered(), "create", "patch")
+        | rights(kinds_deleted(), "delete")
+        | (rights({port.EVENT}, "create") if any(calls("event")) else set())
+        # blockOwnerDeletion, where the admission plugin OwnerReferencesPermissionEnforcement is on.
+        | rights({port.LLMDEPLOYMENT}, "update", subresource="/finalizers")
+    )
+
+
+def granted(role: Mapping[str, Any]) -> set[Right]:
+    return {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def find(documents: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
+    (found,) = (each for each in documents if each["kind"] == kind and each["metadata"]["name"] == name)
+    return found
+
+
+def test_the_extraction_sees_what_is_known_to_be_there() -> None:
+    code = rights_of_the_code()
+
+    assert ("serin.dev", "llmdeployments", "get") in code
+    assert ("gateway.networking.k8s.io", "httproutes", "get") in code
+    assert ("apps", "deployments", "delete") in code
+    assert ("serin.dev", "llmdeployments/status", "patch") in code
+
+
+def test_the_cluster_role_grants_exactly_what_the_code_does(render: Render) -> None:
+    role = find(render(), "ClusterRole", "serin-system:serin")
+    # kopf notices kinds that are installed later.
+    definitions = {("apiextensions.k8s.io", "customresourcedefinitions", verb) for verb in ("list", "watch")}
+
+    assert granted(role) == rights_of_the_code() | definitions
+
+
+def test_in_single_namespaces_there_is_a_role_in_each_and_no_right_elsewhere(render: Render) -> None:
+    documents = render("watchNamespaces={team-a,team-b}", "rbac.aggregate=false")
+    roles = [each for each in documents if each["kind"] == "Role" and not each["metadata"]["name"].endswith("-lease")]
+    bindings = [each for each in documents if each["kind"] == "RoleBinding"]
+
+    assert not [each for each in documents if each["kind"].startswith("Cluster")]
+    assert [each["metadata"]["namespace"] for each in roles] == ["team-a", "team-b"]
+    assert all(granted(role) == rights_of_the_code() for role in roles)
+    assert sorted(each["metadata"]["namespace"] for each in bindings) == ["serin-system", "team-a", "team-b"]
+
+
+def test_the_lease_role_grants_exactly_what_the_election_does(render: Render) -> None:
+    methods = {
+        argument.value
+        for call in calls("_request")
+        for argument in call.args[:1]
+        if isinstance(argument, ast.Constant) and argument.value in LEASE_VERBS
+    }
+    role = find(render(), "Role", "serin-lease")
+    named = [rule for rule in role["rules"] if "create" not in rule["verbs"]]
+
+    assert granted(role) == rights({port.LEASE}, *(LEASE_VERBS[method] for method in methods))
+    assert [rule["resourceNames"] for rule in named] == [["serin"]]
+    assert environment(render())["SERIN_LEASE_NAME"] == "serin"
+
+
+def test_every_binding_names_a_role_and_the_account_of_the_pods(render: Render) -> None:
+    documents = render("watchNamespaces={team-a}", "serviceAccount.name=somebody")
+    roles = {(each["kind"], each["metadata"]["name"]) for each in documents if each["kind"].endswith("Role")}
+    bindings = [each for each in documents if each["kind"].endswith("Binding")]
+    pod = find(documents, "Deployment", "serin")["spec"]["template"]["spec"]
+
+    assert bindings
+    assert pod["serviceAccountName"] == "somebody"
+    for binding in bindings:
+        assert (binding["roleRef"]["kind"], binding["roleRef"]["name"]) in roles
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "somebody", "namespace": "serin-system"}]
+
+
+def test_nobody_but_the_operator_gets_to_write_a_status(render: Render) -> None:
+    aggregated = [each for each in render() if any("aggregate-to" in label for label in each["metadata"]["labels"])]
+
+    assert len(aggregated) == 2
+    for role in aggregated:
+        assert not {
+            right
+            for right in granted(role)
+            if right[1].endswith("/status") and right[2] not in {"get", "list", "watch"}
+        }
+
+
+def environment(documents: list[dict[str, Any]]) -> dict[str, str]:
+    (container,) = find(documents, "Deployment", "serin")["spec"]["template"]["spec"]["containers"]
+    return {each["name"]: each.get("value", "") for each in container["env"]}
+
+
+def test_every_setting_of_the_operator_can_be_set_and_the_defaults_agree(render: Render) -> None:
+    given = environment(render())
+    from_chart = Settings.from_environment({**given, "SERIN_IDENTITY": "pod", "SERIN_NAMESPACE": "serin-system"})
+    # Only tests bind to a single address.
+    expected = {f"SERIN_{field.name.upper()}" for field in dataclasses.fields(Settings)} - {"SERIN_BIND_ADDRESS"}
+
+    assert given.keys() == expected
+    assert from_chart == Settings(identity="pod")
+
+
+def test_the_ports_of_the_pod_are_those_that_the_operator_opens(render: Render) -> None:
+    documents = render()
+    (container,) = find(documents, "Deployment", "serin")["spec"]["template"]["spec"]["containers"]
+    given = environment(documents)
+    ports = {each["name"]: str(each["containerPort"]) for each in container["ports"]}
+
+    assert ports == {"http": given["SERIN_PROBE_PORT"], "metrics": given["SERIN_METRICS_PORT"]}
+    assert {container["livenessProbe"]["httpGet"]["port"], container["readinessProbe"]["httpGet"]["port"]} == {"http"}
+    assert find(documents, "Service", "serin-metrics")["spec"]["ports"][0]["targetPort"] == "metrics"
+
+
+def test_the_pods_satisfy_the_restricted_pod_security_level(render: Render) -> None:
+    pod = find(render(), "Deployment", "serin")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert not {"hostNetwork", "hostPID", "hostIPC", "volumes"} & pod.keys()
+
+
+def test_two_replicas_are_kept_apart_and_one_stays_up(render: Render) -> None:
+    documents = render()
+    deployment = find(documents, "Deployment", "serin")["spec"]
+    selector = deployment["selector"]["matchLabels"]
+
+    assert deployment["replicas"] == 2
+    assert deployment["template"]["spec"]["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"] == selector
+    assert find(documents, "PodDisruptionBudget", "serin")["spec"]["selector"]["matchLabels"] == selector
+    assert selector.items() <= deployment["template"]["metadata"]["labels"].items()
+
+
+def test_everything_that_is_off_by_default_renders_when_it_is_switched_on(render: Render) -> None:
+    kinds = {each["kind"] for each in render()}
+    more = {
+        each["kind"]
+        for each in render(
+            "metrics.serviceMonitor.enabled=true",
+            "metrics.prometheusRule.enabled=true",
+            "networkPolicy.enabled=true",
+            "priorityClassName=high",
+            "nodeSelector.disk=fast",
+            "extraEnv[0].name=TZ",
+            "imagePullSecrets[0].name=pull",
+        )
+    }
+
+    assert more - kinds == {"ServiceMonitor", "PrometheusRule", "NetworkPolicy"}
+
+
+def test_alerts_name_only_series_that_the_operator_exports(render: Render) -> None:
+    rule = find(render("metrics.prometheusRule.enabled=true"), "PrometheusRule", "serin")
+    expressions = " ".join(each["expr"] for group in rule["spec"]["groups"] for each in group["rules"])
+    used = {word for word in _words(expressions) if word.startswith("serin_")}
+    exported = {word for word in _words((PACKAGE / "telemetry.py").read_text()) if word.startswith("serin_")}
+
+    assert used
+    assert {name.removesuffix("_count") for name in used} <= exported
+
+
+def _words(text: str) -> list[str]:
+    return "".join(letter if letter.isalnum() or letter == "_" else " " for letter in text).split()
+
+
+@pytest.mark.parametrize(
+    ("setting", "complaint"),
+    [
+        ("replicas=3", "replicas"),
+        ("prometheus.url=prometheus:9090", "prometheus/url"),
+        ("prometheus.ulr=x", "ulr"),
+        ("logLevel=loud", "logLevel"),
+        ("workers=0", "workers"),
+        ("image.digest=latest", "image/digest"),
+        ("watchNamespaces={Team_A}", "watchNamespaces"),
+        ("prometheus.requests.backend=fixed", "requests/backend"),
+        ("rbac.create=maybe", "rbac/create"),
+    ],
+    ids=lambda text: text.split("=")[0],
+)
+def test_values_that_make_no_sense_are_refused_by_name(
+    run_helm: Callable[..., subprocess.CompletedProcess[str]], setting: str, complaint: str
+) -> None:
+    done = run_helm("template", "serin", str(CHART), "--kube-version", "1.35.4", "--set", setting)
+
+    assert done.returncode != 0
+    assert complaint in done.stderr
+
+
+def test_every_value_has_a_schema_and_every_schema_a_default() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    schema = yaml.safe_load((CHART / "values.schema.json").read_text())
+
+    assert values.keys() == schema["properties"].keys() - {"global"}
+
+
+@pytest.mark.parametrize("chart", ["serin", "serin-crds"])
+def test_helm_finds_nothing_to_complain_about(
+    run_helm: Callable[..., subprocess.CompletedProcess[str]], chart: str
+) -> None:
+    done = run_helm("lint", "--strict", str(ROOT / "charts" / chart))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_charts_and_package_have_one_version() -> None:
+    charts = [yaml.safe_load((ROOT / "charts" / name / "Chart.yaml").read_text()) for name in ("serin", "serin-crds")]
+    package = (ROOT / "pyproject.toml").read_text().split('\nversion = "')[1].split('"')[0]
+
+    assert {version for chart in charts for version in (chart["version"], chart["appVersion"])} == {package}

@@ -1,0 +1,66 @@
+"""The in-memory cluster of the stories keeps the contract that a real API server keeps, too."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from serin.cluster.port import DEPLOYMENT, Kind
+from serin.errors import ClusterError
+from tests.contract.cluster_port import CHECKS, NAMESPACE, Harness, deployment
+from tests.fakes.fake_cluster import Call, FakeCluster
+
+
+def _clock() -> datetime:
+    return datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class FakeHarness:
+    def __init__(self) -> None:
+        self.cluster = FakeCluster(_clock)
+
+    async def edit(self, kind: Kind, name: str, merge: Mapping[str, Any]) -> None:
+        obj = self.cluster.find(kind, NAMESPACE, name)
+        assert obj is not None
+        self.cluster.put(_merged(obj, merge))
+
+
+def _merged(have: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(have)
+    for key, value in patch.items():
+        result[key] = _merged(result.get(key, {}), value) if isinstance(value, Mapping) else value
+    return result
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+async def test_the_fake_cluster_keeps_the_contract(check: Callable[[Harness, str], Awaitable[None]]) -> None:
+    await check(FakeHarness(), "sample")
+
+
+async def test_a_hook_that_raises_stops_the_write_before_it_happens() -> None:
+    cluster = FakeCluster(_clock)
+
+    def refuse(call: Call) -> None:
+        raise ClusterError(f"No {call}; try again.")
+
+    cluster.before = refuse
+    with pytest.raises(ClusterError, match="apply Deployment sample"):
+        await cluster.apply(DEPLOYMENT, deployment("sample"))
+    assert cluster.find(DEPLOYMENT, NAMESPACE, "sample") is None
+    assert cluster.writes == []
+
+
+async def test_what_belongs_to_an_owner_that_is_gone_is_collected_down_to_the_last() -> None:
+    cluster = FakeCluster(_clock)
+    parent = cluster.put(deployment("parent"))
+    child = deployment("child")
+    child["metadata"]["ownerReferences"] = [{"uid": parent["metadata"]["uid"]}]
+    grandchild = deployment("grandchild")
+    grandchild["metadata"]["ownerReferences"] = [{"uid": cluster.put(child)["metadata"]["uid"]}]
+    cluster.put(grandchild)
+    cluster.collect_garbage()
+    assert len(cluster.all(DEPLOYMENT)) == 3
+    cluster.remove(DEPLOYMENT, NAMESPACE, "parent")
+    cluster.collect_garbage()
+    assert cluster.all(DEPLOYMENT) == []

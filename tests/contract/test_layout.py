@@ -1,0 +1,196 @@
+"""The house keeps its shape: the trap under `operator/`, locks that fit, verbs that exist, nothing of one machine.
+
+Reads files only. Layers between modules are the import contracts' business (`lint-imports`, in pyproject.toml).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[2]
+# Hosts that packages, modules and images are fetched from. Which of them is used is a matter of the machine.
+REGISTRY_HOSTS = re.compile(
+    r"\b(pypi\.org|pythonhosted\.org|proxy\.golang\.org|sum\.golang\.org|registry\.npmjs\.org|static\.crates\.io"
+    r"|index\.crates\.io|repo1\.maven\.org|deb\.debian\.org|docker\.io|ghcr\.io|quay\.io|gcr\.io|registry\.k8s\.io)\b"
+)
+# Folders that only some machine has; /opt and /usr inside an image are another matter.
+MACHINE_PATHS = re.compile(r"(?<![\w$}~/.-])/(home|root|Users|work|mnt|workspace)/[\w.-]+")
+TEXT = {".py", ".toml", ".md", ".yaml", ".yml", ".json", ".txt", ".in", ".sh", ".tpl", ".cfg", ".go", ".mod", ""}
+THIS = Path(__file__).relative_to(ROOT)
+
+
+def files() -> list[Path]:
+    """Every file that is or could be committed, relative to the root."""
+    listed = subprocess.run(
+        ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    return [Path(name) for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+def lines() -> Iterator[tuple[str, str]]:
+    """Every line of text with where it is."""
+    for path in files():
+        if path.suffix in TEXT and path != THIS:
+            for number, line in enumerate((ROOT / path).read_text(errors="replace").splitlines(), start=1):
+                yield f"{path}:{number}", line
+
+
+def test_the_source_root_operator_is_not_a_package_and_holds_no_module() -> None:
+    assert not list((ROOT / "operator").glob("*.py"))
+    assert not (ROOT / "tests" / "operator").exists()
+
+
+def test_python_started_in_the_root_still_finds_its_own_operator() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import operator, collections; print(operator.__file__)"],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert not done.stdout.startswith(str(ROOT / "operator"))
+
+
+def test_no_module_of_the_package_has_the_name_of_one_of_the_standard_library() -> None:
+    names = {path.stem for path in (ROOT / "operator" / "serin").rglob("*.py")} - {"__init__", "__main__"}
+
+    assert not names & sys.stdlib_module_names
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    silent = [
+        str(path)
+        for path in files()
+        if path.suffix == ".py"
+        and (ROOT / path).read_text().strip()
+        and not re.match(r'(#!.*\n)?\s*(r?""")', (ROOT / path).read_text())
+    ]
+
+    assert not silent
+
+
+def test_no_file_names_a_registry_host() -> None:
+    assert not [where for where, line in lines() if REGISTRY_HOSTS.search(line)]
+
+
+def test_no_file_names_a_folder_of_one_machine() -> None:
+    assert not [f"{where}: {line.strip()}" for where, line in lines() if MACHINE_PATHS.search(line)]
+
+
+def test_nothing_is_left_to_be_done_in_a_comment() -> None:
+    unfinished = re.compile(r"\b(TODO|FIXME|XXX|HACK|NotImplementedError)\b")
+
+    assert not [where for where, line in lines() if unfinished.search(line) and not where.startswith("LICENSE")]
+
+
+def test_the_top_level_holds_what_the_architecture_shows() -> None:
+    expected = ["operator", "crds", "charts", "model_server", "tests", "sandbox", "examples", "docs", "bench"]
+    named = ["pyproject.toml", "Makefile", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "SECURITY.md"]
+
+    assert [name for name in expected if not (ROOT / name).is_dir()] == []
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+def verbs() -> dict[str, str]:
+    """The documented verbs of the Makefile."""
+    found = re.findall(r"^([a-z0-9]+):[^\n]*## (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    return dict(found)
+
+
+def test_there_are_at_most_ten_verbs_and_make_alone_lists_them() -> None:
+    listed = subprocess.run(["make", "-C", ROOT], check=True, capture_output=True, text=True).stdout
+
+    assert 0 < len(verbs()) <= 10
+    for verb, sentence in verbs().items():
+        assert re.search(rf"make {verb}\s+{re.escape(sentence)}", listed)
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_the_commands_that_a_page_quotes_exist(page: str) -> None:
+    text = (ROOT / page).read_text()
+    # Only what stands in code counts; "make sure" is English.
+    in_code = set(re.findall(r"(?:`|^\s*\$? ?)make ([a-z0-9]+)\b", text, re.MULTILINE))
+
+    assert in_code <= verbs().keys()
+
+
+def test_continuous_integration_runs_check_test_and_e2e_in_this_order() -> None:
+    script = ROOT / ".ci" / "run"
+
+    assert os.access(script, os.X_OK)
+    assert re.search(r"^for verb in check test e2e;", script.read_text(), re.MULTILINE)
+
+
+def test_secrets_are_looked_for_before_anything_else_is_checked() -> None:
+    recipe = (ROOT / "Makefile").read_text().split("\ncheck:")[1].split("\n\n")[0]
+    steps = [
+        "secret_scan",
+        "ruff check",
+        "ruff format --check",
+        "mypy",
+        "lint-imports",
+        "tests/contract",
+        "--check crds",
+    ]
+    places = [recipe.index(step) for step in steps]
+
+    assert places == sorted(places)
+
+
+def locked(name: str) -> dict[str, Version]:
+    text = (ROOT / "requirements" / name).read_text()
+    return {match[1]: Version(match[2]) for match in re.finditer(r"^([a-z0-9._-]+)==([^ ;\\]+)", text, re.MULTILINE)}
+
+
+def test_the_locks_satisfy_what_the_project_asks_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    asked = {
+        "runtime.txt": project["project"]["dependencies"],
+        "dev.txt": [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]],
+        "build.txt": project["build-system"]["requires"],
+    }
+    wrong = [
+        f"{file}: {each}"
+        for file, requirements in asked.items()
+        for each in map(Requirement, requirements)
+        if each.name.lower() not in locked(file) or not each.specifier.contains(locked(file)[each.name.lower()])
+    ]
+
+    assert not wrong, "run requirements/lock"
+
+
+def test_what_is_tested_is_what_is_shipped() -> None:
+    assert locked("runtime.txt").items() <= locked("dev.txt").items()
+
+
+@pytest.mark.parametrize("name", ["bootstrap.txt", "build.txt", "runtime.txt", "dev.txt"])
+def test_every_locked_package_has_hashes(name: str) -> None:
+    text = (ROOT / "requirements" / name).read_text()
+    packages = re.split(r"^(?=[a-z0-9._-]+==)", text, flags=re.MULTILINE)[1:]
+
+    assert packages
+    assert all("--hash=sha256:" in package for package in packages)
+
+
+def test_decisions_are_numbered_without_gaps_and_have_every_part() -> None:
+    pages = sorted((ROOT / "docs" / "adr").glob("[0-9]*.md"))
+    parts = ("## Context", "## Decision", "## Consequences", "## Rejected")
+
+    assert [page.name[:4] for page in pages] == [f"{number:04d}" for number in range(1, len(pages) + 1)]
+    assert not [page.name for page in pages if any(part not in page.read_text() for part in parts)]

@@ -1,0 +1,282 @@
+"""An API server in memory: the semantics of `serin.cluster.port.Cluster` that rollouts depend on, and no more.
+
+Used by stories and unit tests; `tests/contract/test_cluster_port.py` holds it to what a real API server does.
+It plays no controller: nothing happens here but what is written. `put`, `set_status` and `remove` are for those who
+play users, controllers and the gateway. Lists are replaced whole on apply; nobody else owns parts of ours.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from serin.api.names import FIELD_MANAGER
+from serin.cluster.port import CONTROLLER_REVISION, POD, SERVICE, Kind, Object, kind_of
+from serin.errors import ClusterError, Conflict
+
+Place = tuple[Kind, str, str]
+"""Kind, namespace, name."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request, as the hook sees it before it is carried out."""
+
+    verb: Literal["get", "list", "apply", "apply_status", "delete", "event"]
+    kind: Kind
+    namespace: str
+    name: str
+    body: Mapping[str, Any] | None = None
+
+    @property
+    def writes(self) -> bool:
+        """Whether the API server would have to store something; events count too."""
+        return self.verb not in {"get", "list"}
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.kind} {self.name}"
+
+
+@dataclass(frozen=True)
+class FakeEvent:
+    """An Event that somebody was told."""
+
+    namespace: str
+    name: str
+    reason: str
+    message: str
+    type: str
+    action: str
+
+
+class FakeCluster:
+    """The in-memory cluster.
+
+    `clock` gives managedFields and creation their times. `before` and `after`, when set, are called around every
+    request; one that raises plays a crash, or an API server that is down.
+    """
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self.clock = clock
+        self.before: Callable[[Call], None] | None = None
+        self.after: Callable[[Call], None] | None = None
+        self.writes: list[Call] = []
+        """Every write that was carried out, whether it changed anything or not."""
+        self.events: list[FakeEvent] = []
+        self._objects: dict[Place, Object] = {}
+        self._applied: dict[tuple[Place, str], Object] = {}
+        self._versions = itertools.count(1)
+        self._uids = itertools.count(1)
+
+    # What the port promises ------------------------------------------------------------------------------------------
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
+        self._begin(Call("get", kind, namespace, name))
+        return copy.deepcopy(self._objects.get((kind, namespace, name)))
+
+    async def list(self, kind: Kind, namespace: str, *, labels: Mapping[str, str]) -> list[Object]:
+        self._begin(Call("list", kind, namespace, ""))
+        return [obj for obj in self.all(kind, namespace) if _carries(obj, labels)]
+
+    async def apply(self, kind: Kind, obj: Mapping[str, Any]) -> Object:
+        call = self._begin(Call("apply", kind, *_name(obj), body=obj))
+        place = (kind, *_name(obj))
+        have = self._objects.get(place)
+        self._check_preconditions(obj, have)
+        want = _main_part(kind, obj)
+        merged = _merge(have or {}, self._applied.get((place, ""), {}), want)
+        self._applied[place, ""] = copy.deepcopy(want)
+        return self._finish(call, self._store(place, merged, manager=FIELD_MANAGER))
+
+    async def apply_status(self, kind: Kind, obj: Mapping[str, Any]) -> Object:
+        call = self._begin(Call("apply_status", kind, *_name(obj), body=obj))
+        place = (kind, *_name(obj))
+        have = self._objects.get(place)
+        if have is None:
+            raise Conflict(f"{kind} {place[2]} is gone; look again.")
+        self._check_preconditions(obj, have)
+        want = {"status": copy.deepcopy(dict(obj.get("status") or {}))}
+        merged = _merge(have, self._applied.get((place, "status"), {}), want)
+        self._applied[place, "status"] = want
+        return self._finish(call, self._store(place, merged, manager=FIELD_MANAGER, subresource="status"))
+
+    async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str | None = None) -> None:
+        call = self._begin(Call("delete", kind, namespace, name))
+        have = self._objects.get((kind, namespace, name))
+        if have is not None and uid is not None and have["metadata"]["uid"] != uid:
+            raise Conflict(f"{kind} {name} is another object by now; look again.")
+        self.remove(kind, namespace, name)
+        self._finish(call, {})
+
+    async def event(
+        self,
+        about: Mapping[str, Any],
+        reason: str,
+        message: str,
+        type: Literal["Normal", "Warning"],  # noqa: A002 - the port's own word
+        action: str,
+    ) -> None:
+        namespace, name = _name(about)
+        try:
+            call = self._begin(Call("event", kind_of(about), namespace, name, body={"reason": reason}))
+        except ClusterError:
+            return  # as the real one does: an event that cannot be told stops nothing
+        self.events.append(FakeEvent(namespace, name, reason, message, type, action))
+        self._finish(call, {})
+
+    # For those who play the rest of the world ------------------------------------------------------------------------
+
+    def all(self, kind: Kind, namespace: str | None = None) -> list[Object]:
+        """Copies of every object of a kind, by name."""
+        places = [p for p in self._objects if p[0] == kind and namespace in {None, p[1]}]
+        return [copy.deepcopy(self._objects[place]) for place in sorted(places, key=lambda p: (p[1], p[2]))]
+
+    def find(self, kind: Kind, namespace: str, name: str) -> Object | None:
+        """A copy of one object, without the hooks seeing it."""
+        return copy.deepcopy(self._objects.get((kind, namespace, name)))
+
+    def put(self, obj: Mapping[str, Any], manager: str = "test") -> Object:
+        """Create or replace an object as somebody else; status and what the API server keeps stay as they are."""
+        kind = kind_of(obj)
+        place = (kind, *_name(obj))
+        have = self._objects.get(place, {})
+        new = copy.deepcopy(dict(obj))
+        if _has_status(kind) and "status" in have:
+            new["status"] = copy.deepcopy(have["status"])
+        return self._store(place, new, manager=manager, operation="Update")
+
+    def set_status(self, kind: Kind, namespace: str, name: str, status: Mapping[str, Any] | None) -> Object:
+        """Replace the status of an object as its controller; None removes it, as a restored backup would."""
+        new = copy.deepcopy(self._objects[kind, namespace, name])
+        new.pop("status", None)
+        if status is not None:
+            new["status"] = copy.deepcopy(dict(status))
+        return self._store((kind, namespace, name), new, manager="test", operation="Update", subresource="status")
+
+    def remove(self, kind: Kind, namespace: str, name: str) -> None:
+        """Take an object away; what it owns stays until `collect_garbage`."""
+        place = (kind, namespace, name)
+        self._objects.pop(place, None)
+        for subresource in ("", "status"):
+            self._applied.pop((place, subresource), None)
+
+    def collect_garbage(self) -> None:
+        """Remove what belongs to owners that are gone, as the garbage collector does."""
+        while True:
+            living = {obj["metadata"]["uid"] for obj in self._objects.values()}
+            orphans = [
+                place
+                for place, obj in self._objects.items()
+                if (owners := obj["metadata"].get("ownerReferences")) and not any(o["uid"] in living for o in owners)
+            ]
+            if not orphans:
+                return
+            for place in orphans:
+                self.remove(*place)
+
+    # Inside ----------------------------------------------------------------------------------------------------------
+
+    def _begin(self, call: Call) -> Call:
+        if self.before:
+            self.before(call)
+        return call
+
+    def _finish(self, call: Call, result: Object) -> Object:
+        self.writes.append(call)
+        if self.after:
+            self.after(call)
+        return copy.deepcopy(result)
+
+    def _check_preconditions(self, obj: Mapping[str, Any], have: Mapping[str, Any] | None) -> None:
+        for field in ("resourceVersion", "uid"):
+            wanted = obj["metadata"].get(field)
+            if have is None and field == "resourceVersion":
+                continue  # apply creates what is not there, whatever version was named
+            if wanted is not None and (have is None or have["metadata"][field] != wanted):
+                raise Conflict(f"{obj.get('kind')} {obj['metadata']['name']} has changed meanwhile; look again.")
+
+    def _store(
+        self, place: Place, new: Object, *, manager: str, operation: str = "Apply", subresource: str = ""
+    ) -> Object:
+        kind, namespace, name = place
+        have = self._objects.get(place)
+        meta = new.setdefault("metadata", {})
+        old_meta = have["metadata"] if have else {}
+        new["apiVersion"], new["kind"] = kind.api_version, kind.kind
+        meta["name"], meta["namespace"] = name, namespace
+        for field in ("uid", "creationTimestamp", "generation", "resourceVersion", "managedFields"):
+            meta.pop(field, None)
+            if field in old_meta:
+                meta[field] = copy.deepcopy(old_meta[field])
+        if have == new:
+            return have  # nothing changed: neither resourceVersion nor times move
+        now = self.clock().replace(microsecond=0).isoformat().replace("+00:00", "Z")
+        meta.setdefault("uid", f"uid-{next(self._uids)}")
+        meta.setdefault("creationTimestamp", now)
+        if kind not in {POD, SERVICE, CONTROLLER_REVISION}:
+            changed = have is None or _desired(have) != _desired(new)
+            meta["generation"] = old_meta.get("generation", 0) + changed
+        entry = {"manager": manager, "operation": operation, "apiVersion": kind.api_version, "time": now}
+        meta["managedFields"] = _managed(
+            old_meta.get("managedFields", []), entry | ({"subresource": subresource} if subresource else {})
+        )
+        meta["resourceVersion"] = str(next(self._versions))
+        self._objects[place] = new
+        return new
+
+
+def _name(obj: Mapping[str, Any]) -> tuple[str, str]:
+    return obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
+
+
+def _has_status(kind: Kind) -> bool:
+    return kind != CONTROLLER_REVISION
+
+
+def _carries(obj: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    return labels.items() <= obj["metadata"].get("labels", {}).items()
+
+
+def _desired(obj: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in obj.items() if key not in {"metadata", "status"}}
+
+
+def _main_part(kind: Kind, obj: Mapping[str, Any]) -> Object:
+    want = copy.deepcopy(dict(obj))
+    want["metadata"] = {k: v for k, v in want["metadata"].items() if k not in {"resourceVersion", "uid"}}
+    if _has_status(kind):
+        want.pop("status", None)  # the main endpoint ignores it, as a status subresource makes it do
+    return want
+
+
+def _merge(have: Mapping[str, Any], before: Mapping[str, Any], want: Mapping[str, Any]) -> Object:
+    """What apply leaves: what is wanted now, without what we wanted before and no longer do, plus what others set."""
+    merged = {k: copy.deepcopy(v) for k, v in have.items() if k in want or k not in before}
+    for key in before.keys() - want.keys():
+        if isinstance(before[key], Mapping) and isinstance(have.get(key), Mapping):
+            kept = _merge(have[key], before[key], {})
+            if kept:
+                merged[key] = kept
+    for key, value in want.items():
+        if isinstance(value, Mapping):
+            ours_before = before.get(key)
+            inner_have = have.get(key)
+            merged[key] = _merge(
+                inner_have if isinstance(inner_have, Mapping) else {},
+                ours_before if isinstance(ours_before, Mapping) else {},
+                value,
+            )
+        else:
+            merged[key] = copy.deepcopy(value)
+    return merged
+
+
+def _managed(old: list[Object], entry: Object) -> list[Object]:
+    def identity(one: Object) -> tuple[str, str, str]:
+        return one["manager"], one["operation"], one.get("subresource", "")
+
+    return [*copy.deepcopy([one for one in old if identity(one) != identity(entry)]), entry]

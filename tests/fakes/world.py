@@ -1,0 +1,267 @@
+"""The world around the operator on a stopped clock: user, Deployment controller, kubelet, gateway, traffic.
+
+Stories let it move in steps of a few seconds. It is as simple as the real parts may be seen from outside; how they
+really behave is what the end-to-end tests are for.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from serin.api.names import LABEL_DEPLOYMENT, LABEL_ENGINE_REVISION
+from serin.cluster.port import DEPLOYMENT, HTTP_ROUTE, LLMDEPLOYMENT, POD, PROMPTVERSION
+from serin.metric_sources.port import Key, Watch
+from serin.rollout.snapshot import Counts, Evidence, InFlight
+from tests.fakes.fake_cluster import FakeCluster
+
+NAMESPACE, NAME = "default", "triage"
+KEY = (NAMESPACE, NAME)
+
+
+@dataclass
+class Behaviour:
+    """How the pods of one engine behave; chosen by the engine argument `test-behaviour`."""
+
+    load_seconds: float = 60
+    """From creation to Ready; infinite: never."""
+    error_rate: float = 0.01
+    crash: str | None = None
+    """`CrashLoopBackOff` or `OOMKilled` instead of getting Ready."""
+    schedulable: bool = True
+    drain_seconds: float = 20
+    """How long answers in flight last after the route has let go of the pods."""
+
+
+@dataclass
+class Traffic:
+    """Finished requests by revision, remembered over time so that any window can be counted."""
+
+    rps: float = 10
+    totals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    history: list[tuple[datetime, dict[str, tuple[float, float]]]] = field(default_factory=list)
+
+
+class World:
+    """A cluster whose controllers act when `pass_time` is called; also the evidence source of the reconciler."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+        self.started = self.now
+        self.cluster = FakeCluster(lambda: self.now)
+        self.behaviours: dict[str, Behaviour] = {}
+        self.traffic = Traffic()
+        self.metrics_error: str | None = None
+        self.gateway_works = True
+        self.watches: dict[Key, Watch] = {}
+        self._released: dict[str, datetime] = {}
+        self._pods = 0
+
+    # The user ---------------------------------------------------------------------------------------------------
+
+    def user_applies(self, spec: Mapping[str, Any]) -> None:
+        have = self.cluster.find(LLMDEPLOYMENT, *KEY)
+        annotations = have["metadata"].get("annotations", {}) if have else {}
+        self.cluster.put(
+            {
+                "apiVersion": "serin.dev/v1alpha1",
+                "kind": "LLMDeployment",
+                "metadata": {"namespace": NAMESPACE, "name": NAME, "annotations": annotations},
+                "spec": copy.deepcopy(dict(spec)),
+            }
+        )
+
+    def user_commands(self, command: str) -> None:
+        have = self.cluster.find(LLMDEPLOYMENT, *KEY)
+        assert have
+        have["metadata"]["annotations"] = {"serin.dev/do": command}
+        self.cluster.put(have)
+
+    def user_writes_prompt(self, name: str, text: str) -> None:
+        self.cluster.put(
+            {
+                "apiVersion": "serin.dev/v1alpha1",
+                "kind": "PromptVersion",
+                "metadata": {"namespace": NAMESPACE, "name": name},
+                "spec": {"prompt": "triage", "version": "1.0.0", "messages": [{"role": "system", "content": text}]},
+            }
+        )
+
+    def user_deletes_prompt(self, name: str) -> None:
+        self.cluster.remove(PROMPTVERSION, NAMESPACE, name)
+
+    def status_is_lost(self) -> None:
+        self.cluster.set_status(LLMDEPLOYMENT, *KEY, None)
+
+    # Time ---------------------------------------------------------------------------------------------------------
+
+    def pass_time(self, seconds: float) -> None:
+        """Let the clock and everybody but the operator move on."""
+        self._serve(seconds)
+        self.now += timedelta(seconds=seconds)
+        self._run_deployments()
+        self._run_pods()
+        self._run_gateway()
+        self.traffic.history.append((self.now, dict(self.traffic.totals)))
+
+    def _run_deployments(self) -> None:
+        deployments = {d["metadata"]["labels"][LABEL_ENGINE_REVISION]: d for d in self.cluster.all(DEPLOYMENT)}
+        pods = self.cluster.all(POD)
+        for pod in pods:
+            if pod["metadata"]["labels"][LABEL_ENGINE_REVISION] not in deployments:
+                self.cluster.remove(POD, NAMESPACE, pod["metadata"]["name"])
+        for engine, deployment in deployments.items():
+            mine = [p for p in pods if p["metadata"]["labels"][LABEL_ENGINE_REVISION] == engine]
+            wanted = deployment["spec"]["replicas"]
+            for pod in mine[wanted:]:
+                self.cluster.remove(POD, NAMESPACE, pod["metadata"]["name"])
+            for _ in range(wanted - len(mine)):
+                self._create_pod(deployment)
+
+    def _create_pod(self, deployment: Mapping[str, Any]) -> None:
+        self._pods += 1
+        self.cluster.put(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {
+                    "namespace": NAMESPACE,
+                    "name": f"{deployment['metadata']['name']}-{self._pods:03}",
+                    "labels": deployment["spec"]["template"]["metadata"]["labels"],
+                    "annotations": {
+                        "test/args": " ".join(deployment["spec"]["template"]["spec"]["containers"][0]["args"])
+                    },
+                },
+                "spec": {},
+            }
+        )
+
+    def _run_pods(self) -> None:
+        for pod in self.cluster.all(POD):
+            status = self._pod_status(pod)
+            if status != pod.get("status"):
+                self.cluster.set_status(POD, NAMESPACE, pod["metadata"]["name"], status)
+
+    def _pod_status(self, pod: Mapping[str, Any]) -> dict[str, Any]:
+        behaviour = self.behaviour_of_pod(pod)
+        created = datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
+        if not behaviour.schedulable:
+            no_node = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+            return {"conditions": [no_node | {"message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."}]}
+        ready = behaviour.crash is None and (self.now - created).total_seconds() >= behaviour.load_seconds
+        old = {c["type"]: c for c in pod.get("status", {}).get("conditions", [])}
+        conditions = [
+            self._condition("PodScheduled", "True", old, created),
+            self._condition("Ready", "True" if ready else "False", old, created),
+        ]
+        return {"conditions": conditions, "containerStatuses": [_container(behaviour, ready=ready)]}
+
+    def _condition(self, type_: str, status: str, old: Mapping[str, Any], created: datetime) -> dict[str, Any]:
+        same = type_ in old and old[type_]["status"] == status
+        since = old[type_]["lastTransitionTime"] if same else (self.now if type_ in old else created).isoformat()
+        return {"type": type_, "status": status, "lastTransitionTime": since}
+
+    def behaviour_of_pod(self, pod: Mapping[str, Any]) -> Behaviour:
+        return self._behaviour(pod["metadata"]["annotations"]["test/args"])
+
+    def _behaviour(self, args: str) -> Behaviour:
+        return next(
+            (b for name, b in self.behaviours.items() if f"--test-behaviour {name} " in args.replace("=", " ") + " "),
+            Behaviour(),
+        )
+
+    def _run_gateway(self) -> None:
+        route = self.cluster.find(HTTP_ROUTE, *KEY)
+        if not route or not self.gateway_works:
+            return
+        generation = route["metadata"]["generation"]
+        conditions = [
+            {"type": type_, "status": "True", "reason": type_, "message": "", "observedGeneration": generation}
+            for type_ in ("Accepted", "ResolvedRefs")
+        ]
+        status = {"parents": [{"parentRef": ref, "conditions": conditions} for ref in route["spec"]["parentRefs"]]}
+        if status != route.get("status"):
+            self.cluster.set_status(HTTP_ROUTE, *KEY, status)
+
+    # Traffic and what Prometheus knows of it -------------------------------------------------------------------
+
+    def weights(self) -> dict[str, int]:
+        route = self.cluster.find(HTTP_ROUTE, *KEY)
+        if not route:
+            return {}
+        backends = route["spec"]["rules"][0]["backendRefs"]
+        return {b["name"].removeprefix(f"{NAME}-"): b["weight"] for b in backends}
+
+    def _serve(self, seconds: float) -> None:
+        for revision, weight in self.weights().items():
+            requests, bad = self.traffic.totals.get(revision, (0.0, 0.0))
+            count = self.traffic.rps * seconds * weight / 10_000
+            rate = self._behaviour(self._args_of_revision(revision)).error_rate
+            self.traffic.totals[revision] = (requests + count, bad + count * rate)
+
+    def _args_of_revision(self, revision: str) -> str:
+        from serin.cluster.port import CONTROLLER_REVISION
+
+        record = self.cluster.find(CONTROLLER_REVISION, NAMESPACE, f"{NAME}-{revision}")
+        return " ".join(record["data"]["podTemplate"]["spec"]["containers"][0]["args"]) if record else ""
+
+    def set_watch(self, watch: Watch) -> None:
+        self.watches[watch.key] = watch
+
+    def drop(self, key: Key) -> None:
+        self.watches.pop(key, None)
+
+    def evidence(self, key: Key) -> Evidence:
+        watch = self.watches.get(key)
+        if watch is None:
+            return Evidence()
+        if self.metrics_error:
+            return Evidence(error=self.metrics_error)
+        return Evidence(at=self.now, since=watch.since, counts=self._counts(watch), in_flight=self._in_flight(watch))
+
+    def _counts(self, watch: Watch) -> dict[str, Counts]:
+        if watch.since is None:
+            return {}
+        base = next((totals for at, totals in reversed(self.traffic.history) if at <= watch.since), {})
+        counted = {}
+        for revision in watch.revisions:
+            now, then = self.traffic.totals.get(revision, (0.0, 0.0)), base.get(revision, (0.0, 0.0))
+            counted[revision] = Counts(int(now[0] - then[0]), int(now[1] - then[1]))
+        return counted
+
+    def _in_flight(self, watch: Watch) -> dict[str, InFlight]:
+        busy = {}
+        for engine in watch.engine_revisions:
+            since = self._released.setdefault(engine, self.now)
+            pods = [p for p in self.cluster.all(POD) if p["metadata"]["labels"][LABEL_ENGINE_REVISION] == engine]
+            seconds = max((self.behaviour_of_pod(p).drain_seconds for p in pods), default=0.0)
+            busy[engine] = InFlight(2.0 if (self.now - since).total_seconds() < seconds else 0.0, self.now)
+        return busy
+
+    # What stories ask about ------------------------------------------------------------------------------------
+
+    def ready_pods(self, engine: str) -> int:
+        pods = [p for p in self.cluster.all(POD) if p["metadata"]["labels"][LABEL_ENGINE_REVISION] == engine]
+        assert all(p["metadata"]["labels"][LABEL_DEPLOYMENT] == NAME for p in pods)
+        return sum(
+            any(c["type"] == "Ready" and c["status"] == "True" for c in p.get("status", {}).get("conditions", []))
+            for p in pods
+        )
+
+    def status(self) -> dict[str, Any]:
+        obj = self.cluster.find(LLMDEPLOYMENT, *KEY)
+        assert obj
+        return dict(obj.get("status") or {})
+
+
+def _container(behaviour: Behaviour, *, ready: bool) -> dict[str, Any]:
+    base: dict[str, Any] = {"name": "engine", "restartCount": 0, "ready": ready, "state": {"running": {}}}
+    if behaviour.crash == "OOMKilled":
+        return base | {"restartCount": 1, "lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}
+    if behaviour.crash:
+        last = {"terminated": {"reason": "Error", "exitCode": 1}}
+        return base | {"restartCount": 2, "state": {"waiting": {"reason": behaviour.crash}}, "lastState": last}
+    return base

@@ -1,0 +1,111 @@
+"""A real kube-apiserver with etcd for every test that asks for one, started once per run.
+
+`api_server` is its handle, with Serin's CRDs in place; `kubectl` runs commands against it; `api` speaks HTTP to it,
+which is fast enough for hundreds of manifests. Nothing here runs controllers: no pod ever starts in this tier.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.client import HTTPSConnection
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import pytest
+
+from sandbox import api_tier, credentials
+from sandbox.builds import Cache
+from sandbox.layout import from_environment
+
+ROOT = Path(__file__).parents[2]
+ESTABLISHED = "condition=Established"
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """Runs kubectl against one cluster."""
+
+    binary: Path
+    kubeconfig: Path
+
+    def __call__(self, *arguments: str, manifest: object = None, fails: bool = False) -> str:
+        """What it prints; standard error when it is expected to fail."""
+        done = subprocess.run(
+            [str(self.binary), f"--kubeconfig={self.kubeconfig}", *arguments],
+            input=None if manifest is None else json.dumps(manifest),
+            stdin=subprocess.DEVNULL if manifest is None else None,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            # Its discovery cache is keyed by address; ports come back, API servers do not.
+            env={**os.environ, "HOME": str(self.kubeconfig.parent)},
+        )
+        assert (done.returncode != 0) == fails, done.stdout + done.stderr
+        return done.stderr if fails else done.stdout
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the API server said."""
+
+    status: int
+    body: dict[str, Any]
+    warnings: tuple[str, ...]
+
+    @property
+    def causes(self) -> list[tuple[str, str]]:
+        """Field and message of each thing that is wrong."""
+        causes = self.body.get("details", {}).get("causes", [])
+        return [(cause.get("field", ""), cause["message"]) for cause in causes]
+
+
+@dataclass(frozen=True)
+class Api:
+    """Speaks HTTP to one API server, as its administrator."""
+
+    connection: HTTPSConnection
+
+    def __call__(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        content_type: str = "application/json",
+        **query: str,
+    ) -> Answer:
+        target = f"{path}?{urlencode(query)}" if query else path
+        payload = None if body is None else json.dumps(body)
+        self.connection.request(method, target, payload, {"Content-Type": content_type})
+        response = self.connection.getresponse()
+        content = json.loads(response.read())
+        return Answer(response.status, content, tuple(response.headers.get_all("Warning") or ()))
+
+
+@pytest.fixture(scope="session")
+def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[api_tier.Handle]:
+    with api_tier.start(tmp_path_factory.mktemp("cluster") / "api") as handle:
+        kubectl = Kubectl(Cache(from_environment()).path("kubectl"), handle.kubeconfig)
+        kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
+        kubectl("wait", "--for", ESTABLISHED, "--timeout=30s", "-f", str(ROOT / "crds"))
+        yield handle
+
+
+@pytest.fixture(scope="session")
+def kubectl(api_server: api_tier.Handle) -> Kubectl:
+    return Kubectl(Cache(from_environment()).path("kubectl"), api_server.kubeconfig)
+
+
+@pytest.fixture(scope="session")
+def api(api_server: api_tier.Handle) -> Iterator[Api]:
+    address = urlsplit(api_server.url)
+    context = credentials.client_context(api_server.directory / "certificates")
+    connection = HTTPSConnection(str(address.hostname), address.port, context=context, timeout=30)
+    yield Api(connection)
+    connection.close()

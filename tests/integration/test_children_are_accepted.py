@@ -1,0 +1,232 @@
+"""The real API server takes every child as it is rendered, and `contains` agrees with what it then stores."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sandbox import api_tier
+from sandbox.builds import Cache
+from sandbox.layout import from_environment
+from serin.api.llmdeployment import LLMDeploymentSpec
+from serin.cluster.api_server import ApiServer
+from serin.cluster.kubernetes_cluster import KubernetesCluster
+from serin.cluster.port import kind_of
+from serin.manifests.children import deployment, pod_disruption_budget, service
+from serin.manifests.contains import contains
+from serin.manifests.controller_revision import read_record, render_record
+from serin.routers.gateway_api import GatewayApiRouter
+from tests.unit.manifests import samples
+
+Object = dict[str, Any]
+Change = Callable[[Object], object]
+EVERYTHING = Path(samples.__file__).parent / "specs" / "everything.yaml"
+STABLE = "0000000000"
+
+SPECS = {
+    "smallest": samples.make_spec(),
+    "on-the-cpu": samples.make_spec(model={"source": "file:///opt/model"}, engine={"resources": {}}),
+    "from-a-claim": samples.make_spec(model={"source": "pvc://weights/llama"}, engine={"cache": {"pvc": "weights"}}),
+    "everything": LLMDeploymentSpec.model_validate(yaml.safe_load(EVERYTHING.read_text())),
+}
+
+
+def children(spec: LLMDeploymentSpec, namespace: str) -> dict[str, Object]:
+    """Everything that exists for one revision, by kind."""
+    owner = replace(samples.OWNER, namespace=namespace)
+    record = samples.make_record(spec)
+    rendered = [
+        render_record(owner, record),
+        deployment(owner, record.resolved, 0),
+        pod_disruption_budget(owner, record.resolved),
+        service(owner, record.resolved),
+        GatewayApiRouter().render(owner, spec.routing, {STABLE: 10_000, samples.REVISION: 0}),
+    ]
+    return {child["kind"]: child for child in rendered}
+
+
+KINDS = tuple(children(samples.make_spec(), "default"))
+
+
+class Hands:
+    """kubectl, as a person uses it."""
+
+    def __init__(self, kubeconfig: Path, cache: Cache) -> None:
+        self._command = [str(cache.path("kubectl")), "--kubeconfig", str(kubeconfig)]
+
+    def __call__(self, *arguments: str) -> str:
+        done = subprocess.run([*self._command, *arguments], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def make_namespace(self, name: str, *labels: str) -> None:
+        self("create", "namespace", name)
+        if labels:
+            self("label", "namespace", name, *labels)
+
+
+@pytest.fixture(scope="session")
+def hands(api_server: api_tier.Handle, tmp_path_factory: pytest.TempPathFactory) -> Hands:
+    """A person at an API server that knows HTTPRoutes."""
+    cache = Cache(from_environment())
+    # Contour's build brings the definitions of the Gateway API along; the sandbox needs it anyway.
+    api_tier.provide(cache, ["contour"], tmp_path_factory.mktemp("contour"), None)
+    hands = Hands(api_server.kubeconfig, cache)
+    for definitions in cache.definitions():
+        hands("apply", "--server-side", "--filename", str(definitions))
+    hands("wait", "--for=condition=Established", "crd/httproutes.gateway.networking.k8s.io", "--timeout=30s")
+    return hands
+
+
+@pytest.fixture
+async def cluster(api_server: api_tier.Handle, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[KubernetesCluster]:
+    monkeypatch.setenv("KUBECONFIG", str(api_server.kubeconfig))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    api = await ApiServer.connect(10.0)
+    yield KubernetesCluster(api, identity="test", wrote=lambda _kind, _verb: None)
+    await api.close()
+
+
+@pytest.fixture
+def namespace(hands: Hands, request: pytest.FixtureRequest) -> str:
+    """A namespace of the test's own."""
+    name = f"children-{abs(hash(request.node.nodeid)):x}"
+    hands.make_namespace(name)
+    return name
+
+
+async def stored(cluster: KubernetesCluster, child: Object) -> Object:
+    metadata = child["metadata"]
+    found = await cluster.get(kind_of(child), metadata["namespace"], metadata["name"])
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("name", SPECS)
+async def test_every_child_is_accepted_and_a_second_look_writes_nothing(
+    cluster: KubernetesCluster, namespace: str, name: str
+) -> None:
+    for child in children(SPECS[name], namespace).values():
+        await cluster.apply(kind_of(child), child)
+        there = await stored(cluster, child)
+        assert contains(there, child), child["kind"]
+
+        await cluster.apply(kind_of(child), child)
+        again = await stored(cluster, child)
+        assert again["metadata"]["resourceVersion"] == there["metadata"]["resourceVersion"], child["kind"]
+
+
+async def test_a_record_is_read_back_from_the_api_server_as_it_was(cluster: KubernetesCluster, namespace: str) -> None:
+    record = samples.make_record(SPECS["everything"])
+    child = children(SPECS["everything"], namespace)["ControllerRevision"]
+    await cluster.apply(kind_of(child), child)
+
+    assert read_record(await stored(cluster, child)) == record
+
+
+def gone(*path: str | int) -> Change:
+    """Removes what the path leads to."""
+
+    def remove(child: Object) -> object:
+        below: Any = child
+        for step in path[:-1]:
+            below = below[step]
+        return below.pop(path[-1])
+
+    return remove
+
+
+NO_LONGER_WANTED: dict[str, tuple[str, Change]] = {
+    "hostnames": ("HTTPRoute", gone("spec", "hostnames")),
+    "a-parent": ("HTTPRoute", gone("spec", "parentRefs", 1)),
+    "a-backend": ("HTTPRoute", gone("spec", "rules", 0, "backendRefs", 1)),
+    "a-filter": ("HTTPRoute", gone("spec", "rules", 0, "filters", 1)),
+    "a-header-match": ("HTTPRoute", gone("spec", "rules", 0, "matches", 0, "headers")),
+    "a-timeout": ("HTTPRoute", gone("spec", "rules", 0, "timeouts", "backendRequest")),
+    "the-trial": ("ControllerRevision", gone("metadata", "annotations", "serin.dev/trial")),
+    "all-annotations": ("ControllerRevision", gone("metadata", "annotations")),
+    "a-label": ("Service", gone("metadata", "labels", "app.kubernetes.io/component")),
+    "a-sidecar": ("Deployment", gone("spec", "template", "spec", "containers", 1)),
+    "a-variable": ("Deployment", gone("spec", "template", "spec", "containers", 0, "env", 0)),
+    "a-toleration": ("Deployment", gone("spec", "template", "spec", "tolerations")),
+    "the-eviction-policy": ("PodDisruptionBudget", gone("spec", "unhealthyPodEvictionPolicy")),
+}
+
+
+@pytest.mark.parametrize("name", NO_LONGER_WANTED)
+async def test_what_is_no_longer_wanted_is_seen_and_taken_away(
+    cluster: KubernetesCluster, namespace: str, name: str
+) -> None:
+    kind, change = NO_LONGER_WANTED[name]
+    before = children(SPECS["everything"], namespace)[kind]
+    after = copy.deepcopy(before)
+    change(after)
+    await cluster.apply(kind_of(before), before)
+
+    assert not contains(await stored(cluster, before), after)
+    await cluster.apply(kind_of(after), after)
+    assert contains(await stored(cluster, after), after)
+
+
+EDITS = {
+    "weights": ("HTTPRoute", "/spec/rules/0/backendRefs/0/weight", "1"),
+    "a-stolen-host": ("HTTPRoute", "/spec/hostnames", '["other.example.com"]'),
+    "replicas": ("Deployment", "/spec/replicas", "7"),
+    "an-image": ("Deployment", "/spec/template/spec/containers/0/image", '"other:1"'),
+    "a-limit": ("Deployment", "/spec/template/spec/containers/0/resources/limits/cpu", '"7"'),
+    "a-selector": ("Service", "/spec/selector/serin.dev~1engine-revision", '"other"'),
+    "an-outcome": ("ControllerRevision", "/metadata/annotations/serin.dev~1promotion", '"9"'),
+    "a-budget": ("PodDisruptionBudget", "/spec/maxUnavailable", "2"),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+async def test_what_somebody_changes_by_hand_is_seen_and_put_right(
+    cluster: KubernetesCluster, hands: Hands, namespace: str, name: str
+) -> None:
+    kind, path, value = EDITS[name]
+    child = children(SPECS["everything"], namespace)[kind]
+    await cluster.apply(kind_of(child), child)
+    edit = f'[{{"op": "replace", "path": "{path}", "value": {value}}}]'
+    await asyncio.to_thread(
+        hands, "patch", kind, child["metadata"]["name"], "--namespace", namespace, "--type=json", "--patch", edit
+    )
+
+    assert not contains(await stored(cluster, child), child)
+    await cluster.apply(kind_of(child), child)
+    assert contains(await stored(cluster, child), child)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_others_add_is_left_alone(
+    cluster: KubernetesCluster, hands: Hands, namespace: str, kind: str
+) -> None:
+    child = children(SPECS["everything"], namespace)[kind]
+    await cluster.apply(kind_of(child), child)
+    place = (kind, child["metadata"]["name"], "--namespace", namespace)
+    await asyncio.to_thread(hands, "annotate", *place, "example.com/note=seen", "serin.dev/note=by-hand")
+    await asyncio.to_thread(hands, "label", *place, "example.com/team=support")
+
+    assert contains(await stored(cluster, child), child)
+
+
+def test_a_rendered_pod_passes_the_restricted_level(hands: Hands, tmp_path: Path) -> None:
+    """Also proves each pod valid by itself: the API server looks at a Deployment's template less closely."""
+    hands.make_namespace("restricted", "pod-security.kubernetes.io/enforce=restricted")
+    hands("create", "serviceaccount", "default", "--namespace", "restricted")
+    for name in ("smallest", "on-the-cpu", "from-a-claim"):
+        template = samples.make_template(SPECS[name])
+        pod = {"apiVersion": "v1", "kind": "Pod", **template}
+        pod["metadata"] = template["metadata"] | {"name": name, "namespace": "restricted"}
+        file = tmp_path / f"{name}.json"
+        file.write_text(json.dumps(pod))
+        hands("create", "--dry-run=server", "--validate=strict", "--filename", str(file))

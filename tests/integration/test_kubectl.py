@@ -1,0 +1,173 @@
+"""What people see with kubectl: columns, explanations, the scale subresource, and sentences when they err."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from serin.api.status import (
+    CanaryStatus,
+    Condition,
+    LLMDeploymentStatus,
+    MetricCounts,
+    MetricStatus,
+    PromptVersionStatus,
+    StableStatus,
+)
+from tests.integration.conftest import Answer, Api, Kubectl
+from tests.integration.manifests import LLMDEPLOYMENT, PROMPTVERSION, Manifest, changed, collection
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
+STATUS = LLMDeploymentStatus(
+    observed_generation=1,
+    phase="Progressing",
+    message="The canary is held at 5%.",
+    conditions=(
+        Condition(
+            type="Ready",
+            status="True",
+            observed_generation=1,
+            last_transition_time=NOW,
+            reason="Serving",
+            message="x" * 9000,
+        ),
+    ),
+    weight="5%",
+    step="1/3",
+    model="triage",
+    prompt="triage-1.4.0",
+    verdict="Inconclusive",
+    replicas=4,
+    ready_replicas=3,
+    selector="serin.dev/deployment=seen",
+    stable=StableStatus(revision="aaaaaaaaaa", weight="95%"),
+    canary=CanaryStatus(revision="bbbbbbbbbb", weight="5%", attempt=1, step="1/3", started_at=NOW),
+    metrics=(
+        MetricStatus(
+            name="errors",
+            canary=MetricCounts(requests=10, bad=1),
+            stable=MetricCounts(requests=190, bad=2),
+            evidence=12,
+            verdict="Inconclusive",
+            message="More requests are needed.",
+        ),
+    ),
+)
+PROMPT_STATUS = PromptVersionStatus(content_hash="3f9c00000000", used_by=("triage",), used_by_count=1)
+
+
+def write_status(api: Api, manifest: Manifest, status: LLMDeploymentStatus | PromptVersionStatus) -> Answer:
+    written = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return api(
+        "PATCH",
+        f"{collection(manifest)}/{manifest['metadata']['name']}/status",
+        {"status": written},
+        content_type="application/merge-patch+json",
+        fieldValidation="Strict",
+    )
+
+
+@pytest.fixture
+def deployment(api: Api) -> Iterator[Manifest]:
+    manifest = changed(LLMDEPLOYMENT, "metadata.name", "seen")
+    assert api("POST", collection(manifest), manifest).status == 201
+    yield manifest
+    api("DELETE", f"{collection(manifest)}/seen")
+
+
+def test_the_columns_tell_where_a_rollout_stands(api: Api, kubectl: Kubectl, deployment: Manifest) -> None:
+    assert write_status(api, deployment, STATUS).status == 200
+    heading, row = kubectl("get", "llmdep", "seen").splitlines()
+    assert heading.split() == ["NAME", "PHASE", "WEIGHT", "STEP", "MODEL", "PROMPT", "VERDICT", "READY", "AGE"]
+    assert row.split()[:-1] == ["seen", "Progressing", "5%", "1/3", "triage", "triage-1.4.0", "Inconclusive", "True"]
+    heading, row = kubectl("get", "llmdeployments", "seen", "-o", "wide").splitlines()
+    assert heading.split()[9:] == ["STABLE", "CANARY", "MESSAGE"]
+    assert row.split()[9:] == ["aaaaaaaaaa", "bbbbbbbbbb", "The", "canary", "is", "held", "at", "5%."]
+
+
+def test_the_columns_of_a_prompt_tell_what_it_is(api: Api, kubectl: Kubectl) -> None:
+    manifest = changed(PROMPTVERSION, "metadata.name", "seen-1.4.0")
+    assert api("POST", collection(manifest), manifest).status == 201
+    assert write_status(api, manifest, PROMPT_STATUS).status == 200
+    heading, row = kubectl("get", "pver", "seen-1.4.0").splitlines()
+    assert heading.split() == ["NAME", "PROMPT", "VERSION", "HASH", "USED", "BY", "AGE"]
+    assert row.split()[:-1] == ["seen-1.4.0", "triage", "1.4.0", "3f9c00000000", "1"]
+
+
+def test_the_category_shows_both_kinds(kubectl: Kubectl, deployment: Manifest) -> None:
+    shown = kubectl("get", "serin", "-o", "name").split()
+    assert f"llmdeployment.serin.dev/{deployment['metadata']['name']}" in shown
+    resources = kubectl("api-resources", "--categories=serin", "--no-headers")
+    assert [line.split()[:2] for line in resources.splitlines()] == [
+        ["llmdeployments", "llmdep"],
+        ["promptversions", "pver"],
+    ]
+
+
+def test_status_is_kept_whole_and_long_text_is_clipped(api: Api, deployment: Manifest) -> None:
+    answer = write_status(api, deployment, STATUS)
+    assert answer.status == 200, answer.body
+    assert answer.body["status"] == STATUS.model_dump(mode="json", by_alias=True, exclude_none=True)
+    assert len(answer.body["status"]["conditions"][0]["message"]) == 4096
+    assert answer.body["status"]["canary"]["startedAt"] == "2026-01-02T03:04:05Z"
+    assert LLMDeploymentStatus.model_validate(answer.body["status"]).metrics == STATUS.metrics
+
+
+def test_status_does_not_count_as_a_change_of_the_spec(api: Api, deployment: Manifest) -> None:
+    assert write_status(api, deployment, STATUS).body["metadata"]["generation"] == 1
+
+
+def test_scale_reads_status_and_writes_replicas(api: Api, kubectl: Kubectl, deployment: Manifest) -> None:
+    write_status(api, deployment, STATUS)
+    path = f"{collection(deployment)}/seen"
+    scale = api("GET", f"{path}/scale").body
+    assert (scale["spec"], scale["status"]) == (
+        {"replicas": 1},
+        {"replicas": 4, "selector": "serin.dev/deployment=seen"},
+    )
+    kubectl("scale", "llmdep", "seen", "--replicas=3")
+    assert api("GET", path).body["spec"]["replicas"] == 3
+
+
+def test_what_serin_fills_in_is_shown(kubectl: Kubectl, deployment: Manifest) -> None:
+    spec = json.loads(kubectl("get", "llmdep", deployment["metadata"]["name"], "-o", "json"))["spec"]
+    assert spec["replicas"] == 1
+    assert spec["revisionHistoryLimit"] == 10
+    assert spec["paused"] is False
+    assert spec["rollout"] == {
+        "progressDeadline": "30m",
+        "drainTimeout": "10m",
+        "ramp": {"steps": [{"weight": weight, "hold": "10m"} for weight in (5, 25, 50)]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("llmdep", "One model served by vLLM, every change of which is tried as a canary."),
+        ("llmdep.spec.rollout", "How long answers in flight may take after their pods left the"),
+        ("llmdep.spec.rollout.ramp.steps.pause.for", "until a person says resume when absent."),
+        ("llmdep.spec.model.source", "Where the weights are: `hf://org/model@<commit>`"),
+        ("llmdep.status.canary", "How often this revision has been tried, this time included."),
+        ("pver.spec.messages.content", "Text with `{{ variable }}` placeholders."),
+    ],
+)
+def test_explain_explains(kubectl: Kubectl, path: str, words: str) -> None:
+    assert words in kubectl("explain", path)
+
+
+def test_a_typing_error_is_refused_by_a_plain_apply(kubectl: Kubectl) -> None:
+    manifest = changed(LLMDEPLOYMENT, "spec.rollout.ramp.step", [])
+    assert 'unknown field "spec.rollout.ramp.step"' in kubectl("apply", "-f", "-", manifest=manifest, fails=True)
+
+
+def test_a_broken_rule_is_told_in_one_sentence(kubectl: Kubectl) -> None:
+    manifest = changed(LLMDEPLOYMENT, "spec.model.source", "hf://org/model")
+    told = kubectl("apply", "-f", "-", manifest=manifest, fails=True)
+    assert told.strip() == (
+        'The LLMDeployment "triage" is invalid: spec.model.source: Invalid value: "hf://org/model": '
+        "Write hf://org/model@commit; without a commit or tag nobody can say later what was served."
+    )

@@ -1,0 +1,297 @@
+"""The operator as a real process against a real API server: probes, metrics, leadership, and how it ends."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sandbox import api_tier
+from sandbox.api_tier import Handle
+from serin.cluster.api_server import ApiServer
+
+ROOT = Path(__file__).parents[2]
+LONG = 60.0
+DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
+LLMDEPLOYMENTS = "/apis/serin.dev/v1alpha1/namespaces/default/llmdeployments"
+
+
+@dataclass
+class Process:
+    """One operator."""
+
+    child: subprocess.Popen[bytes]
+    probes: str
+    metrics_url: str
+    log: Path
+
+    def get(self, url: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - loopback, ours
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    def metric(self, series: str) -> float | None:
+        for line in self.get(self.metrics_url)[1].splitlines():
+            name, _, value = line.rpartition(" ")
+            if name == series:
+                return float(value)
+        return None
+
+    def wait(self, seen: Callable[[], object]) -> None:
+        """Wait until something is seen; a process that ended meanwhile, or time that ran out, shows the log."""
+        deadline = time.monotonic() + LONG
+        while not seen():
+            assert self.child.poll() is None, f"ended with {self.child.returncode}:\n{self.log.read_text()}"
+            assert time.monotonic() < deadline, f"not seen in {LONG} s:\n{self.log.read_text()}"
+            time.sleep(0.05)
+
+    def leads(self) -> bool:
+        return self.metric("serin_leader") == 1.0
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        self.child.send_signal(number)
+        return self.child.wait(LONG)
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+
+@contextmanager
+def operator(tier: Handle, directory: Path, name: str, extra: Mapping[str, str] | None = None) -> Iterator[Process]:
+    probes, metrics = _free_port(), _free_port()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT / "operator"),
+        "PYTHONSAFEPATH": "1",
+        "KUBECONFIG": str(tier.kubeconfig),
+        "SERIN_IDENTITY": name,
+        "SERIN_NAMESPACE": "default",
+        "SERIN_LEASE_NAME": directory.name.lower().replace("_", "-")[:50],
+        "SERIN_BIND_ADDRESS": "127.0.0.1",
+        "SERIN_PROBE_PORT": str(probes),
+        "SERIN_METRICS_PORT": str(metrics),
+        "SERIN_PROMETHEUS_URL": "http://127.0.0.1:1",
+        **(extra or {}),
+    }
+    log = directory / f"{name}.log"
+    with log.open("wb") as sink:
+        child = subprocess.Popen([sys.executable, "-m", "serin"], env=environment, stderr=sink, stdout=sink)
+    try:
+        yield Process(child, f"http://127.0.0.1:{probes}", f"http://127.0.0.1:{metrics}/metrics", log)
+    finally:
+        child.kill()
+        child.wait()
+
+
+@pytest.fixture(scope="module")
+def tier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Handle]:
+    with api_tier.start(tmp_path_factory.mktemp("process")) as handle:
+        yield handle
+
+
+@pytest.fixture
+async def api(tier: Handle, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ApiServer]:
+    monkeypatch.setenv("KUBECONFIG", str(tier.kubeconfig))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    connection = await ApiServer.connect(10.0)
+    for file in sorted((ROOT / "crds").glob("*.yaml")):
+        await _install(connection, yaml.safe_load(file.read_text()))
+    yield connection
+    await connection.close()
+
+
+async def _install(api: ApiServer, crd: dict[str, Any]) -> None:
+    path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
+    query = {"fieldManager": "test", "force": "true"}
+    content_type = "application/apply-patch+yaml"
+    async with asyncio.timeout(LONG):
+        seen = await api.request("PATCH", path, body=crd, query=query, content_type=content_type)
+        while not any(c["type"] == "Established" and c["status"] == "True" for c in _conditions(seen)):
+            await asyncio.sleep(0.05)
+            seen = await api.request("GET", path)
+
+
+def _conditions(obj: Mapping[str, Any]) -> list[dict[str, str]]:
+    return list(obj.get("status", {}).get("conditions") or [])
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _llmdeployment(name: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "serin.dev/v1alpha1",
+        "kind": "LLMDeployment",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "model": {"name": "triage", "source": "file:///models/triage"},
+            "routing": {"gateway": {"parentRefs": [{"name": "llm"}]}},
+        },
+    }
+
+
+async def _holder(api: ApiServer, lease: str) -> str:
+    found = await api.request("GET", f"/apis/coordination.k8s.io/v1/namespaces/default/leases/{lease}")
+    return str(found["spec"]["holderIdentity"])
+
+
+async def test_it_leads_answers_and_ends_in_order(tier: Handle, api: ApiServer, tmp_path: Path) -> None:
+    with operator(tier, tmp_path, "one") as one:
+        one.wait(lambda: one.get(f"{one.probes}/readyz")[0] == 200)
+        one.wait(one.leads)
+        assert one.get(f"{one.probes}/healthz") == (200, "ok\n")
+        lease = tmp_path.name.lower().replace("_", "-")[:50]
+        assert await _holder(api, lease) == "one"
+        start = time.monotonic()
+        assert one.end() == 0
+        assert time.monotonic() - start < 10
+        assert await _holder(api, lease) == ""
+        assert {"event", "level", "timestamp"} <= one.lines()[-1].keys()
+        assert one.lines()[-1]["because"] == "signal"
+
+
+@pytest.mark.usefixtures("api")
+def test_a_standby_is_ready_and_takes_over_when_the_leader_is_told_to_stop(tier: Handle, tmp_path: Path) -> None:
+    with operator(tier, tmp_path, "one") as one, operator(tier, tmp_path, "two") as two:
+        for process in (one, two):
+            process.wait(lambda process=process: process.get(f"{process.probes}/readyz")[0] == 200)
+        one.wait(lambda: one.leads() or two.leads())
+        leader, standby = (one, two) if one.leads() else (two, one)
+        assert not standby.leads()
+        assert leader.end() == 0
+        start = time.monotonic()
+        standby.wait(standby.leads)
+        assert time.monotonic() - start < 10
+        assert standby.end() == 0
+
+
+@pytest.mark.usefixtures("api")
+def test_a_frozen_leader_ends_with_an_error_once_it_was_replaced(tier: Handle, tmp_path: Path) -> None:
+    with operator(tier, tmp_path, "one") as one:
+        one.wait(one.leads)
+        with operator(tier, tmp_path, "two") as two:
+            one.child.send_signal(signal.SIGSTOP)
+            two.wait(two.leads)
+            one.child.send_signal(signal.SIGCONT)
+            assert one.child.wait(LONG) == 1
+            assert two.leads()
+            assert two.end() == 0
+
+
+async def test_a_leader_whose_api_server_is_gone_ends_with_an_error(tmp_path: Path) -> None:
+    with api_tier.start(tmp_path / "tier") as own, operator(own, tmp_path, "one") as one:
+        one.wait(one.leads)
+        own.kill("kube-apiserver")
+        assert one.child.wait(LONG) == 1
+
+
+async def test_what_is_applied_is_reconciled_and_what_is_deleted_leaves_no_series(
+    tier: Handle, api: ApiServer, tmp_path: Path
+) -> None:
+    await api.request("POST", LLMDEPLOYMENTS, body=_llmdeployment("triage"))
+    with operator(tier, tmp_path, "one") as one:
+        series = 'serin_rollout_canary_weight_ratio{name="triage",namespace="default"}'
+        one.wait(lambda: one.metric(series) == 0.0)
+        found = await api.request("GET", f"{LLMDEPLOYMENTS}/triage")
+        assert {c["type"] for c in found["status"]["conditions"]} >= {"Available", "Ready", "Reconciling", "Stalled"}
+        assert "finalizers" not in found["metadata"]
+        assert "annotations" not in found["metadata"]
+        deployments = await api.request("GET", "/apis/apps/v1/namespaces/default/deployments")
+        owners = {ref["uid"] for d in deployments["items"] for ref in d["metadata"]["ownerReferences"]}
+        assert owners == {found["metadata"]["uid"]}
+        assert one.metric('serin_api_writes_total{kind="Deployment",verb="apply"}') == 1.0
+        await api.request("DELETE", f"{LLMDEPLOYMENTS}/triage")
+        one.wait(lambda: one.metric(series) is None)
+        assert one.end() == 0
+
+
+async def test_what_somebody_deletes_is_put_back(tier: Handle, api: ApiServer, tmp_path: Path) -> None:
+    await api.request("POST", LLMDEPLOYMENTS, body=_llmdeployment("repaired"))
+    with operator(tier, tmp_path, "one") as one:
+        applied = 'serin_api_writes_total{kind="Deployment",verb="apply"}'
+        one.wait(lambda: one.metric(applied) == 1.0)
+        query = {"labelSelector": "serin.dev/deployment=repaired"}
+        before = await api.request("GET", DEPLOYMENTS, query=query)
+        await api.request("DELETE", f"{DEPLOYMENTS}/{before['items'][0]['metadata']['name']}")
+        one.wait(lambda: one.metric(applied) == 2.0)
+        assert one.end() == 0
+    await api.request("DELETE", f"{LLMDEPLOYMENTS}/repaired")
+
+
+async def test_a_settled_world_is_looked_at_and_not_written_to(tier: Handle, api: ApiServer, tmp_path: Path) -> None:
+    await api.request("POST", LLMDEPLOYMENTS, body=_llmdeployment("settled"))
+    with operator(tier, tmp_path, "one", {"SERIN_RESYNC_INTERVAL": "0.5"}) as one:
+        looks = 'serin_reconcile_duration_seconds_count{outcome="ok"}'
+        one.wait(lambda: (one.metric(looks) or 0) >= 5)
+        before = [line for line in one.get(one.metrics_url)[1].splitlines() if line.startswith("serin_api_writes")]
+        seen = one.metric(looks) or 0
+        one.wait(lambda: (one.metric(looks) or 0) >= seen + 5)
+        after = [line for line in one.get(one.metrics_url)[1].splitlines() if line.startswith("serin_api_writes")]
+        assert after == before
+        assert one.end() == 0
+    await api.request("DELETE", f"{LLMDEPLOYMENTS}/settled")
+
+
+@pytest.mark.usefixtures("api")
+def test_a_standby_that_is_told_to_stop_leaves_the_leader_alone(tier: Handle, tmp_path: Path) -> None:
+    with operator(tier, tmp_path, "one") as one:
+        one.wait(one.leads)
+        with operator(tier, tmp_path, "two") as two:
+            two.wait(lambda: two.get(f"{two.probes}/readyz")[0] == 200)
+            assert two.end() == 0
+        assert one.leads()
+        assert one.end() == 0
+
+
+def test_the_version_is_told_without_a_cluster() -> None:
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "operator")}
+    told = subprocess.run(
+        [sys.executable, "-m", "serin", "--version"], env=environment, capture_output=True, check=True
+    )
+    assert told.stdout.startswith(b"serin ")
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({"SERIN_WORKERS": "many"}, "SERIN_WORKERS is 'many'; set it to a whole number."),
+        ({"SERIN_LOG_LEVEL": "loud"}, "SERIN_LOG_LEVEL is 'loud'; use debug, info, warning or error."),
+        ({"KUBECONFIG": "/nowhere"}, "run in a pod with a ServiceAccount, or set KUBECONFIG."),
+    ],
+    ids=["not a number", "not a level", "no way to the API server"],
+)
+def test_settings_that_make_no_sense_end_it_with_one_sentence(environment: dict[str, str], sentence: str) -> None:
+    base = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT / "operator"),
+        "SERIN_BIND_ADDRESS": "127.0.0.1",
+        "SERIN_PROBE_PORT": str(_free_port()),
+        "SERIN_METRICS_PORT": str(_free_port()),
+    }
+    ended = subprocess.run(
+        [sys.executable, "-m", "serin"], env=base | environment, capture_output=True, check=False, timeout=LONG
+    )
+    assert ended.returncode == 2
+    assert sentence in ended.stderr.decode()
+    assert "Traceback" not in ended.stderr.decode()

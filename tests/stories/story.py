@@ -1,0 +1,212 @@
+"""How a story is told: operator and world take turns, every tick is checked, every change is a transcript line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from serin.cluster.port import CONTROLLER_REVISION, DEPLOYMENT, SERVICE
+from serin.errors import ClusterError
+from serin.manifests.controller_revision import read_record
+from serin.manifests.engine_defaults import EngineDefaults
+from serin.reconciler import Reconciler
+from serin.rollout.phases import TRANSITIONS, Phase
+from serin.rollout.snapshot import Policy
+from serin.routers.gateway_api import GatewayApiRouter
+from tests.fakes.fake_cluster import Call
+from tests.fakes.world import KEY, NAME, NAMESPACE, World
+
+TICK_SECONDS = 5
+TURNS_PER_TICK = 12
+"""A world that stands still must be at rest after this many reconciles."""
+
+
+class CrashError(Exception):
+    """The operator dies here."""
+
+
+class SilentTelemetry:
+    def decided(self, *_: object) -> None: ...
+
+    def forget(self, *_: object) -> None: ...
+
+
+def spec(behaviour: str = "good", **more: Any) -> dict[str, Any]:
+    steps = [{"weight": 5, "hold": "1m"}, {"weight": 25, "hold": "1m"}, {"weight": 50, "hold": "1m"}]
+    base: dict[str, Any] = {
+        "model": {"name": "triage", "source": "file:///models/triage"},
+        "engine": {"args": {"test-behaviour": behaviour}},
+        "replicas": 3,
+        "routing": {"gateway": {"parentRefs": [{"name": "llm"}]}},
+        "rollout": {"ramp": {"steps": steps}, "drainTimeout": "5m", "progressDeadline": "10m"},
+    }
+    return base | more
+
+
+@dataclass
+class Story:
+    """One rollout from the outside."""
+
+    world: World = field(default_factory=World)
+    transcript: list[str] = field(default_factory=list)
+    ever_failed: set[str] = field(default_factory=set)
+    """Revisions whose last verdict was a Fail or that crashed: their weight must not rise."""
+    crash_at: int | None = None
+    """Die around the write of this number, counted from 0."""
+    crash_before: bool = False
+    """Die before the write reaches the API server, not after."""
+    writes: int = 0
+    each_tick: Callable[[Story], None] | None = None
+    _last_line: str = ""
+    _last_phase: Phase | None = None
+    _weights_before: dict[str, int] = field(default_factory=dict)
+
+    def reconciler(self) -> Reconciler:
+        return Reconciler(
+            cluster=self.world.cluster,
+            router=GatewayApiRouter(),
+            evidence=self.world,
+            telemetry=SilentTelemetry(),
+            clock=lambda: self.world.now,
+            defaults=EngineDefaults(image="vllm:test"),
+            policy=Policy(),
+        )
+
+    async def run(self, minutes: float, until: Callable[[Story], bool] | None = None) -> None:
+        """Let time pass, at most this long, or until something is so (which must then happen)."""
+        for _ in range(int(minutes * 60 / TICK_SECONDS)):
+            await self.tick()
+            if until and until(self):
+                return
+        assert until is None, f"did not happen in {minutes} minutes:\n" + "\n".join(self.transcript)
+
+    async def until_phase(self, phase: Phase, minutes: float = 30) -> None:
+        await self.run(minutes, lambda story: story.phase is phase)
+
+    async def tick(self) -> None:
+        self.world.pass_time(TICK_SECONDS)
+        if self.each_tick:
+            self.each_tick(self)
+        for _ in range(TURNS_PER_TICK):
+            if not await self._turn():
+                self._check()
+                return
+        raise AssertionError("the operator keeps writing to a world that stands still:\n" + "\n".join(self.transcript))
+
+    async def _turn(self) -> bool:
+        """One reconcile; whether it wrote anything."""
+        before = len(self.world.cluster.writes)
+        self.world.cluster.before = self._maybe_crash if self.crash_before else None
+        self.world.cluster.after = None if self.crash_before else self._maybe_crash
+        try:
+            await self.reconciler().reconcile(KEY)  # a new one each time: nothing may live in its memory
+        except CrashError:
+            self.crash_at = None
+            self.world.watches.clear()  # the collector died with it
+            return True
+        except ClusterError as error:
+            self.transcript.append(f"{self.clock} error: {error}")
+            return False
+        finally:
+            self.world.cluster.before = self.world.cluster.after = None
+        self._check_weights()
+        self._note()
+        return len(self.world.cluster.writes) > before
+
+    def _maybe_crash(self, call: Call) -> None:
+        if not call.writes:
+            return
+        self.writes += 1
+        if self.crash_at is not None and self.writes - 1 >= self.crash_at:
+            raise CrashError
+
+    # Invariants --------------------------------------------------------------------------------------------------
+
+    def _check_weights(self) -> None:
+        weights = self.world.weights()
+        assert not weights or sum(weights.values()) == 10_000, weights
+        for revision in weights.keys() | self._weights_before.keys():
+            old, new = self._weights_before.get(revision), weights.get(revision)
+            if self._weights_before:
+                assert not (old is None and new), f"{revision} jumped into the route at {new}"
+                assert not (old and new is None), f"{revision} left the route at {old}"
+            if revision in self.ever_failed:
+                assert (new or 0) <= (old or 0), f"{revision} failed and rose from {old} to {new}"
+        self._weights_before = weights
+
+    def _check(self) -> None:
+        """After every tick, with the operator at rest."""
+        records = {r.revision: r for r in map(read_record, self.world.cluster.all(CONTROLLER_REVISION))}
+        weights = self.world.weights()
+        services = {s["metadata"]["name"] for s in self.world.cluster.all(SERVICE)}
+        for revision, weight in weights.items():
+            assert f"{NAME}-{revision}" in services, f"the route names {revision}, which has no Service"
+            if weight:
+                self._check_pods(records[revision].engine_revision, weight)
+        self.ever_failed = {r.revision for r in records.values() if r.rejection}
+        for obj in self.world.cluster.all(DEPLOYMENT):
+            assert obj["metadata"]["ownerReferences"][0]["uid"] == self.uid
+        phase = self.phase
+        if self._last_phase and phase is not self._last_phase:
+            assert phase in TRANSITIONS[self._last_phase], f"{self._last_phase} -> {phase} is not in the table"
+        self._last_phase = phase
+
+    def _check_pods(self, engine: str, weight: int) -> None:
+        needed = -(-self.replicas * weight // 10_000)
+        ready = self.world.ready_pods(engine)
+        assert ready >= min(needed, self.replicas), f"{engine} carries {weight} with {ready} of {needed} pods Ready"
+
+    # What is told ------------------------------------------------------------------------------------------------
+
+    @property
+    def uid(self) -> str:
+        return str(self._object["metadata"]["uid"])
+
+    @property
+    def replicas(self) -> int:
+        return int(self._object["spec"]["replicas"])
+
+    @property
+    def _object(self) -> dict[str, Any]:
+        from serin.cluster.port import LLMDEPLOYMENT
+
+        obj = self.world.cluster.find(LLMDEPLOYMENT, NAMESPACE, NAME)
+        assert obj
+        return obj
+
+    @property
+    def phase(self) -> Phase:
+        return Phase(self.world.status()["phase"])
+
+    @property
+    def canary(self) -> str:
+        return str(self.world.status()["canary"]["revision"])
+
+    @property
+    def conditions(self) -> dict[str, tuple[str, str]]:
+        return {c["type"]: (c["status"], c["reason"]) for c in self.world.status()["conditions"]}
+
+    @property
+    def clock(self) -> str:
+        minutes, seconds = divmod(int((self.world.now - self.world.started).total_seconds()), 60)
+        return f"{minutes:3}:{seconds:02}"
+
+    def _note(self) -> None:
+        status = self.world.status()
+        names = {r.revision: str(r.number) for r in map(read_record, self.world.cluster.all(CONTROLLER_REVISION))}
+        split = " ".join(f"r{names.get(r, '?')}={w / 100:g}%" for r, w in self.world.weights().items()) or "no route"
+        engines = {
+            d["metadata"]["labels"]["serin.dev/engine-revision"]: d["spec"]["replicas"]
+            for d in self.world.cluster.all(DEPLOYMENT)
+        }
+        told = {r.engine_revision: r.number for r in map(read_record, self.world.cluster.all(CONTROLLER_REVISION))}
+        pods = " ".join(
+            f"e{told.get(e, '?')}:{self.world.ready_pods(e)}/{n}"
+            for e, n in sorted(engines.items(), key=lambda i: told.get(i[0], 0))
+        )
+        reason = next(c["reason"] for c in status["conditions"] if c["type"] == "Stalled")
+        line = f"{status['phase']:<12} {reason:<24} {split:<28} {pods}"
+        if line != self._last_line:
+            self._last_line = line
+            self.transcript.append(f"{self.clock} {line}".rstrip())

@@ -1,0 +1,102 @@
+"""The same stories with the operator dying after every single write, and with the status lost in every phase.
+
+A crash before a write leaves the same world as a crash after the write before it, so one of the two is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from serin.rollout.phases import Phase
+from tests.fakes.world import Behaviour
+from tests.stories.story import Story, spec
+
+QUICK: dict[str, Any] = {
+    "replicas": 2,
+    "rollout": {
+        "ramp": {"steps": [{"weight": 20, "hold": "10s"}, {"weight": 60, "hold": "10s"}]},
+        "drainTimeout": "30s",
+        "progressDeadline": "1m",
+    },
+}
+
+
+def prepare(story: Story) -> None:
+    """Everything loads and drains within a tick or two."""
+    quick = {"load_seconds": 5, "drain_seconds": 5}
+    story.world.behaviours = {
+        "good": Behaviour(**quick),
+        "better": Behaviour(**quick),
+        "bad": Behaviour(**quick, error_rate=0.5),
+        "crash": Behaviour(crash="CrashLoopBackOff"),
+    }
+    story.world.user_applies(spec(**QUICK))
+
+
+async def install(story: Story) -> None:
+    await story.until_phase(Phase.STABLE, 5)
+
+
+async def promotion(story: Story) -> None:
+    await install(story)
+    story.world.user_applies(spec("better", **QUICK))
+    await story.run(1)
+    await story.until_phase(Phase.STABLE, 10)
+
+
+async def rollback(story: Story) -> None:
+    await install(story)
+    story.world.user_applies(spec("bad", **QUICK))
+    await story.until_phase(Phase.ROLLED_BACK, 10)
+
+
+async def crash_loop(story: Story) -> None:
+    await install(story)
+    story.world.user_applies(spec("crash", **QUICK))
+    await story.until_phase(Phase.ROLLED_BACK, 10)
+
+
+async def change_of_mind(story: Story) -> None:
+    await install(story)
+    story.world.user_applies(spec("bad", **QUICK))
+    await story.run(0.5)
+    story.world.user_applies(spec("better", **QUICK))
+    await story.run(1)
+    await story.until_phase(Phase.STABLE, 10)
+
+
+Tell = Callable[[Story], Awaitable[None]]
+STORIES: tuple[Tell, ...] = (install, promotion, rollback, crash_loop, change_of_mind)
+
+
+def outcome(story: Story) -> tuple[Phase, dict[str, int], int]:
+    """What counts in the end: where it stands, who serves, and that nothing is left over."""
+    return story.phase, story.world.weights(), story.replicas
+
+
+@pytest.mark.parametrize("tell", STORIES, ids=lambda tell: tell.__name__)
+async def test_a_crash_after_any_write_changes_nothing_in_the_end(tell: Tell) -> None:
+    calm = Story(crash_at=None)
+    prepare(calm)
+    await tell(calm)
+    assert calm.writes > 0
+    for number in range(calm.writes):
+        story = Story(crash_at=number)
+        prepare(story)
+        await tell(story)
+        assert story.crash_at is None, f"write {number} of {calm.writes} was never made"
+        assert outcome(story) == outcome(calm), f"crash after write {number}:\n" + "\n".join(story.transcript)
+
+
+@pytest.mark.parametrize("tell", STORIES, ids=lambda tell: tell.__name__)
+async def test_a_status_lost_in_any_phase_changes_nothing_in_the_end(tell: Tell) -> None:
+    calm = Story()
+    prepare(calm)
+    await tell(calm)
+    forgetful = Story(each_tick=lambda story: story.world.status_is_lost())
+    prepare(forgetful)
+    await tell(forgetful)
+    assert outcome(forgetful) == outcome(calm)

@@ -1,0 +1,245 @@
+"""Whole rollouts, tick by tick; each transcript is compared with the golden file of the story's name.
+
+A story that is meant to change rewrites its file when SERIN_GOLDEN=write is set; the diff is then read by a person.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from serin.rollout.phases import Phase
+from tests.fakes.world import Behaviour
+from tests.stories.story import Story, spec
+
+GOLDEN = Path(__file__).parent / "golden"
+Tell = Callable[[Story], Awaitable[None]]
+
+
+async def install(story: Story) -> None:
+    story.world.user_applies(spec())
+    await story.until_phase(Phase.STABLE)
+
+
+async def good_canary_is_promoted(story: Story) -> None:
+    await install(story)
+    story.world.user_applies(spec("better"))
+    await story.until_phase(Phase.PROMOTING)
+    await story.until_phase(Phase.STABLE)
+
+
+async def bad_canary_is_rolled_back_and_remembered(story: Story) -> None:
+    story.world.behaviours["bad"] = Behaviour(error_rate=0.5)
+    await install(story)
+    story.world.user_applies(spec("bad"))
+    await story.until_phase(Phase.ROLLED_BACK)
+    story.world.user_applies(spec("bad"))
+    await story.run(20)
+    assert story.phase is Phase.ROLLED_BACK
+    story.world.user_applies(spec())
+    await story.until_phase(Phase.STABLE)
+    story.world.user_applies(spec("bad"))
+    await story.run(5)
+    assert story.phase is Phase.ROLLED_BACK
+
+
+async def crashing_canary_gets_no_traffic(story: Story) -> None:
+    story.world.behaviours["crash"] = Behaviour(crash="CrashLoopBackOff")
+    await install(story)
+    story.world.user_applies(spec("crash"))
+    await story.until_phase(Phase.ROLLED_BACK)
+
+
+async def canary_that_is_never_ready_is_rolled_back(story: Story) -> None:
+    story.world.behaviours["stuck"] = Behaviour(load_seconds=float("inf"))
+    await install(story)
+    story.world.user_applies(spec("stuck"))
+    await story.until_phase(Phase.ROLLED_BACK)
+
+
+async def canary_without_a_node_waits_and_is_not_rejected(story: Story) -> None:
+    story.world.behaviours["big"] = Behaviour(schedulable=False)
+    await install(story)
+    story.world.user_applies(spec("big"))
+    await story.run(15)
+    assert story.phase is Phase.PREPARING
+    assert story.conditions["Stalled"] == ("True", "WaitingForCapacity")
+    assert story.conditions["CapacityAvailable"][0] == "False"
+    assert story.conditions["Ready"][0] == "True"
+    story.world.behaviours["big"].schedulable = True
+    await story.until_phase(Phase.PROMOTING)
+    await story.until_phase(Phase.STABLE)
+
+
+async def canary_without_metrics_is_held(story: Story) -> None:
+    await install(story)
+    story.world.user_applies(spec("better"))
+    await story.until_phase(Phase.RAMPING)
+    story.world.metrics_error = "Prometheus does not answer; check that it runs."
+    await story.run(20)
+    assert story.phase is Phase.RAMPING
+    assert story.conditions["MetricsAvailable"][0] == "False"
+    story.world.metrics_error = None
+    await story.until_phase(Phase.STABLE)
+
+
+async def canary_without_traffic_is_held(story: Story) -> None:
+    await install(story)
+    story.world.traffic.rps = 0
+    story.world.user_applies(spec("better"))
+    await story.run(20)
+    assert story.phase is Phase.RAMPING
+    assert story.conditions["Reconciling"] == ("True", "NoTraffic")
+    story.world.traffic.rps = 10
+    await story.until_phase(Phase.STABLE)
+
+
+async def pauses_timed_and_indefinite(story: Story) -> None:
+    steps = [{"weight": 10, "hold": "30s"}, {"pause": {"for": "2m"}}, {"pause": {}}, {"weight": 50, "hold": "30s"}]
+    rollout = {"ramp": {"steps": steps}, "drainTimeout": "5m"}
+    story.world.user_applies(spec(rollout=rollout))
+    await story.until_phase(Phase.STABLE)
+    story.world.user_applies(spec("better", rollout=rollout))
+    await story.until_phase(Phase.PAUSED)
+    await story.run(10)
+    assert story.phase is Phase.PAUSED
+    story.world.user_commands(f"resume@{story.canary}#1")
+    await story.until_phase(Phase.STABLE)
+
+
+async def paused_freezes_the_ramp_but_not_a_rollback(story: Story) -> None:
+    await install(story)
+    story.world.user_applies(spec("turning"))
+    story.world.behaviours["turning"] = Behaviour()
+    await story.until_phase(Phase.RAMPING)
+    await story.run(1)
+    story.world.user_applies(spec("turning", paused=True))
+    await story.run(20)
+    assert story.phase is Phase.PAUSED
+    story.world.behaviours["turning"].error_rate = 0.6
+    await story.until_phase(Phase.ROLLED_BACK)
+
+
+async def commands_promote_abort_retry_and_skip(story: Story) -> None:
+    await install(story)
+    story.world.user_applies(spec("better"))
+    await story.until_phase(Phase.RAMPING)
+    canary = story.canary
+    story.world.user_commands(f"abort@{canary}#a")
+    await story.until_phase(Phase.ROLLED_BACK)
+    story.world.user_commands(f"retry@{canary}#b")
+    await story.until_phase(Phase.RAMPING)
+    story.world.user_commands(f"skip@{canary}#c")
+    await story.run(1)
+    story.world.user_commands(f"abort@{canary}#a")  # a token that was handled: nothing happens
+    await story.run(1)
+    assert story.phase is not Phase.ROLLED_BACK
+    story.world.user_commands(f"promote@{canary}#d")
+    await story.until_phase(Phase.STABLE)
+
+
+async def a_new_revision_in_mid_canary_starts_a_new_canary(story: Story) -> None:
+    await install(story)
+    story.world.user_applies(spec("first"))
+    await story.until_phase(Phase.RAMPING)
+    await story.run(2)
+    story.world.user_applies(spec("second"))
+    await story.until_phase(Phase.PROMOTING)
+    await story.until_phase(Phase.STABLE)
+
+
+async def going_back_to_the_stable_aborts_the_canary(story: Story) -> None:
+    await install(story)
+    story.world.user_applies(spec("better"))
+    await story.until_phase(Phase.RAMPING)
+    await story.run(2)
+    story.world.user_applies(spec())
+    await story.until_phase(Phase.ROLLING_BACK)
+    await story.until_phase(Phase.STABLE)
+
+
+async def pods_lost_in_mid_canary_take_the_traffic_with_them(story: Story) -> None:
+    await install(story)
+    story.world.behaviours["flaky"] = Behaviour()
+    story.world.user_applies(spec("flaky"))
+    await story.until_phase(Phase.RAMPING)
+    await story.run(2)
+    story.world.behaviours["flaky"].load_seconds = float("inf")
+    # A pod stops being Ready between two looks of the operator: that tick it may still carry its weight.
+    story.world.pass_time(5)
+    await story._turn()
+    await story.run(1)
+    assert story.conditions["Reconciling"] == ("True", "CanaryNotReady")
+    story.world.behaviours["flaky"].load_seconds = 60
+    await story.until_phase(Phase.STABLE)
+
+
+async def a_prompt_only_change_moves_nothing(story: Story) -> None:
+    story.world.user_writes_prompt("triage-1", "Triage the ticket.")
+    story.world.user_writes_prompt("triage-2", "Triage the ticket. Answer in JSON.")
+    story.world.user_applies(spec(prompt={"name": "triage-1"}))
+    await story.until_phase(Phase.STABLE)
+    weights = story.world.weights()
+    story.world.user_applies(spec(prompt={"name": "triage-2"}))
+    await story.run(5)
+    assert story.phase is Phase.STABLE
+    assert story.conditions["Accepted"] == ("True", "PromptNotServed")
+    assert story.world.weights() == weights
+    story.world.user_deletes_prompt("triage-2")
+    await story.run(1)
+    assert story.conditions["Accepted"] == ("True", "PromptSourceMissing")
+
+
+async def a_missing_prompt_blocks_and_the_stable_serves_on(story: Story) -> None:
+    await install(story)
+    story.world.user_applies(spec("better", prompt={"name": "nowhere"}))
+    await story.until_phase(Phase.BLOCKED)
+    assert story.conditions["Ready"] == ("False", "PromptNotFound")
+    assert story.conditions["Stalled"][0] == "True"
+    assert story.conditions["Available"][0] == "True"
+    story.world.user_writes_prompt("nowhere", "Here it is.")
+    await story.until_phase(Phase.STABLE)
+
+
+async def the_first_install_that_crashes_says_so(story: Story) -> None:
+    story.world.behaviours["crash"] = Behaviour(crash="OOMKilled")
+    story.world.user_applies(spec("crash"))
+    await story.run(5)
+    assert story.phase is Phase.INSTALLING
+    assert story.conditions["Stalled"] == ("True", "CanaryCrashed")
+    story.world.user_applies(spec())
+    await story.until_phase(Phase.STABLE)
+
+
+STORIES: tuple[Tell, ...] = (
+    good_canary_is_promoted,
+    bad_canary_is_rolled_back_and_remembered,
+    crashing_canary_gets_no_traffic,
+    canary_that_is_never_ready_is_rolled_back,
+    canary_without_a_node_waits_and_is_not_rejected,
+    canary_without_metrics_is_held,
+    canary_without_traffic_is_held,
+    pauses_timed_and_indefinite,
+    paused_freezes_the_ramp_but_not_a_rollback,
+    commands_promote_abort_retry_and_skip,
+    a_new_revision_in_mid_canary_starts_a_new_canary,
+    going_back_to_the_stable_aborts_the_canary,
+    pods_lost_in_mid_canary_take_the_traffic_with_them,
+    a_prompt_only_change_moves_nothing,
+    a_missing_prompt_blocks_and_the_stable_serves_on,
+    the_first_install_that_crashes_says_so,
+)
+
+
+@pytest.mark.parametrize("tell", STORIES, ids=lambda tell: tell.__name__)
+async def test_story_reads_as_its_golden_transcript(tell: Tell) -> None:
+    story = Story()
+    await tell(story)
+    golden = GOLDEN / f"{tell.__name__}.txt"
+    text = "\n".join(story.transcript) + "\n"
+    if os.environ.get("SERIN_GOLDEN") == "write":
+        golden.write_text(text)
+    assert text == golden.read_text()
