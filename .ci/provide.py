@@ -1,0 +1,34 @@
+"""Builds named programs of the sandbox into the cache, with progress: `python .ci/provide.py helm`.
+
+Called by the Makefile before tests, so that nobody waits for a build inside a silent test run. Not here: the programs
+themselves (`sandbox/pins.py`), and a cluster (`python -m sandbox up`).
+"""
+
+from __future__ import annotations
+
+import sys
+
+from sandbox.builds import Cache
+from sandbox.errors import SandboxError
+from sandbox.layout import from_environment
+from sandbox.progress import Progress
+
+
+def main(names: list[str]) -> int:
+    """Build what is missing of `names`."""
+    cache = Cache(from_environment())
+    missing = cache.missing(names)
+    if missing:
+        progress = Progress(missing)
+        try:
+            cache.provide_go(names, progress)
+            cache.build(names, progress)
+        except SandboxError as error:
+            print(f"serin: {error}", file=sys.stderr)
+            return 1
+        progress.finish("built, and kept in the cache")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,116 @@
+"""Looks for secrets in every commit and in every file that could become one: the first step of `make check`.
+
+Run from the repository's root, with a folder as argument for another repository than this one. Exit status 1 and the
+places, never the secrets, when something is found. Gitleaks is built from its pinned module by Go's own tool cache.
+Deliberately not here: rules (`gitleaks/gitleaks.toml`), and files that git ignores.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from sandbox.builds import Cache
+from sandbox.errors import SandboxError
+from sandbox.layout import from_environment
+
+HERE = Path(__file__).resolve().parent
+MODULE = HERE / "gitleaks"
+FOUND = 1
+
+
+def main(arguments: list[str]) -> int:
+    """Scan history and tree; 0 when both are clean."""
+    root = Path(arguments[0] if arguments else HERE.parent).resolve()
+    try:
+        go = Cache(from_environment()).provide_go([])
+        with tempfile.TemporaryDirectory() as scratch:
+            tree = Path(scratch, "tree")
+            _copy_tree(root, tree)
+            commits = _git(root, "rev-list", "--all", "--count").strip()
+            history_clean = commits == "0" or _gitleaks(go, "git", root, f"history, {commits} commits")
+            tree_clean = _gitleaks(go, "dir", tree, "files of the working tree")
+    except SandboxError as error:
+        print(f"secret scan: {error}", file=sys.stderr)
+        return 2
+    if not (history_clean and tree_clean):
+        print(
+            "secret scan: found secrets, see above; revoke each of them first, then take it out "
+            "(a commit that was never pushed can be amended; history that was pushed has to be rewritten).",
+            file=sys.stderr,
+        )
+        return FOUND
+    return 0
+
+
+def _copy_tree(root: Path, target: Path) -> None:
+    """Copy what is tracked or could be: everything that git does not ignore, changes included."""
+    listed = _git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    for name in filter(None, listed):
+        source = root / name
+        # Deleted but not yet committed, or a link: its target is either listed too or not ours.
+        if not source.is_file() or source.is_symlink():
+            continue
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target / name)
+
+
+def _gitleaks(go: str, verb: str, folder: Path, what: str) -> bool:
+    """Whether `folder` is clean.
+
+    Raises:
+        SandboxError: gitleaks could not be built or did not run to its end; that is not "clean".
+    """
+    print(f"secret scan: {what}", flush=True)
+    # A readonly module with its checksums; `go tool` builds it the first time (about half a minute) and caches it.
+    environment = {
+        **os.environ,
+        "CGO_ENABLED": "0",
+        "GOTOOLCHAIN": "local",
+        "GOFLAGS": "-mod=readonly",
+        "GOWORK": "off",
+    }
+    command = [
+        go,
+        "tool",
+        "gitleaks",
+        verb,
+        "--config",
+        MODULE / "gitleaks.toml",
+        "--verbose",
+        "--redact",
+        "--no-banner",
+    ]
+    done = subprocess.run(
+        [*command, "--log-level", "warn", "--no-color", "--exit-code", "97", folder],
+        cwd=MODULE,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode == 0:
+        return True
+    print(done.stdout.replace(f"{folder}/", ""), flush=True)
+    if done.returncode != 97:
+        raise SandboxError("gitleaks did not run to its end, see above; check network and disk and run it again.")
+    return False
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SandboxError(
+            f"{root} is not a git checkout ({done.stderr.strip()}); clone the repository and run it there."
+        )
+    return done.stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

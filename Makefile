@@ -1,0 +1,73 @@
+# Everything a contributor does, by verb. `make demo` and `make test` install what they need themselves.
+# Each recipe is a few words: what a verb does is told where it is done. Caches: SERIN_CACHE, else ~/.cache/serin.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+CACHE := $(or $(SERIN_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/serin)
+UV := $(CACHE)/uv-$(shell sed -n 's/^uv==//p' requirements/bootstrap.in)/bin/uv
+BIN := .venv/bin
+PYTHON := $(BIN)/python
+# The tier of `make sandbox`: full, or api for etcd, the API server and Prometheus only.
+TIER ?= full
+# More words for pytest: make test PYTEST='-k lease -x'
+PYTEST ?=
+# The module that plays the demo, and the one that runs the benchmarks.
+DEMO ?= examples.demo
+BENCH ?= bench
+
+export UV
+export UV_NATIVE_TLS := 1
+# Source roots: the package lies in operator/, everything else is found from here.
+export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)
+
+FAST_TESTS := tests/unit tests/stories tests/contract tests/integration sandbox/tests model_server/tests
+E2E_TESTS := tests/e2e model_server/tests/slow
+
+.PHONY: help demo test check e2e sandbox down crds fmt bench environment
+
+help:
+	@echo "Serin: canary rollouts of LLMs on Kubernetes. Verbs:"
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+demo: environment ## a real cluster, a real model, one good canary and one bad one, in minutes
+	@$(PYTHON) -m $(DEMO)
+
+test: environment ## unit, story, contract and integration tests, the latter on a real API server
+	@$(PYTHON) -m sandbox build --tier api
+	@$(PYTHON) .ci/provide.py helm
+	@$(PYTHON) -m pytest --ignore model_server/tests/slow $(PYTEST) $(FAST_TESTS)
+
+check: environment ## secret scan, lint, format, types, contracts, drift of generated files, in this order
+	@$(PYTHON) .ci/secret_scan.py
+	@echo "check: lint" && $(BIN)/ruff check --quiet
+	@echo "check: format" && $(BIN)/ruff format --check --quiet
+	@echo "check: types" && $(BIN)/mypy
+	@echo "check: contracts" && $(BIN)/lint-imports
+	@$(PYTHON) .ci/provide.py helm kubectl
+	@$(PYTHON) -m pytest -q tests/contract
+	@echo "check: drift" && $(PYTHON) -m serin.api --check crds charts/serin-crds/templates
+
+e2e: environment ## end-to-end tests on the whole sandbox; starts it, and ends it if it was not running
+	@.ci/e2e $(PYTEST) $(E2E_TESTS)
+
+sandbox: environment ## the cluster only; TIER=api for etcd, API server and Prometheus
+	@$(PYTHON) -m sandbox up --tier $(TIER)
+
+down: ## end the sandbox and remove every trace of it but the cache
+	@$$(test -x $(PYTHON) && echo $(PYTHON) || echo python3) -m sandbox down
+
+crds: environment ## write crds/ and charts/serin-crds/ from the API types
+	@$(PYTHON) -m serin.api crds charts/serin-crds/templates
+
+fmt: environment ## format the code and put right what lint can put right
+	@$(BIN)/ruff check --fix --quiet
+	@$(BIN)/ruff format --quiet
+
+bench: environment ## benchmarks
+	@$(PYTHON) -m $(BENCH)
+
+environment:
+	@.ci/environment
