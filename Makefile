@@ -19,7 +19,7 @@ DEMO ?= examples.demo
 BENCH ?= bench
 
 export UV
-export UV_NATIVE_TLS := 1
+export UV_SYSTEM_CERTS := 1
 # Source roots: the package lies in operator/, everything else is found from here.
 export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)
 

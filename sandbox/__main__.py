@@ -117,10 +117,7 @@ def _up_api(layout: Layout) -> None:
     with progress.step("starting etcd, the API server and Prometheus"):
         if handle is None or not handle.commands or not Path(handle.commands["etcd"][0]).exists():
             handle = api_tier.start(layout.api, prometheus=True, die_with_parent=False, layout=layout)
-        for name in handle.commands:
-            handle.run(name)
-            if not handle.ready(name):
-                handle.wait(name)
+        handle.repair()
     environment.link_commands(layout.api / "bin", [cache.path("kubectl")])
     variables = {
         "KUBECONFIG": str(handle.kubeconfig),
@@ -138,16 +135,19 @@ def _up_api(layout: Layout) -> None:
 
 
 def _down(layout: Layout, _: argparse.Namespace) -> int:
-    if not layout.state.exists() and not traces.present(layout.full):
+    # Without root nothing of a full sandbox can be ours, and what others run is none of our business.
+    root = os.geteuid() == 0
+    if not layout.state.exists() and not (root and traces.present(layout.full)):
         print("nothing is running and nothing is left")
         return 0
-    if traces.present(layout.full):
+    if layout.full.exists():
         machine.require_root(os.geteuid())
     with _locked(layout):
         handle = api_tier.load(layout.api)
         if handle is not None:
             handle.stop()
-        full_tier.Cluster(layout, Cache(layout)).down()
+        if root:
+            full_tier.Cluster(layout, Cache(layout)).down()
         for name in _OWN_ENTRIES:
             entry = layout.state / name
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink(missing_ok=True)

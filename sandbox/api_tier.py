@@ -12,6 +12,7 @@ import shutil
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -27,6 +28,7 @@ PROMETHEUS_CONFIG = "global: {scrape_interval: 1s, evaluation_interval: 1s}\nscr
 _ADDRESS = "127.0.0.1"
 _SERVICES = "10.96.0.0/16"
 _START_SECONDS = 60.0
+_ANSWER_SECONDS = 10.0
 # A free port may be taken by someone else between its choice and its use.
 _ATTEMPTS = 3
 
@@ -95,6 +97,15 @@ class Handle:
         )
         self._record()
 
+    def repair(self) -> None:
+        """Start what has ended and restart what does not answer."""
+        for name in self.commands:
+            if not self.alive(name):
+                self.run(name)
+                self.wait(name)
+            elif not processes.happens(partial(self.ready, name), seconds=_ANSWER_SECONDS):
+                self.restart(name)
+
     def wait(self, name: str) -> None:
         """Wait until the component is ready; one that ended meanwhile is an error at once."""
 
@@ -136,9 +147,9 @@ class Handle:
             "url": self.url,
             "prometheus_url": self.prometheus_url,
         }
-        partial = self.directory / "state.json.part"
-        partial.write_text(json.dumps(content))
-        partial.replace(self.directory / "state.json")
+        unfinished = self.directory / "state.json.part"
+        unfinished.write_text(json.dumps(content))
+        unfinished.replace(self.directory / "state.json")
 
 
 def start(

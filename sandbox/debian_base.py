@@ -86,6 +86,8 @@ def install_debian_base(tree: Path) -> None:
             library.unlink()
     for conversions in (tree / "usr" / "lib").glob("*/gconv"):
         shutil.rmtree(conversions)
+    # What is left of programs: there is no shell that could run it.
+    (tree / "usr" / "sbin" / "update-ca-certificates").unlink()
     (tree / "usr" / "bin" / "python3").symlink_to(f"python{PYTHON}")
     _configure(tree)
     compile_bytecode(tree, tree / "usr" / "lib" / f"python{PYTHON}")

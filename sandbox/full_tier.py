@@ -147,7 +147,8 @@ class Cluster:
 
     def _bind(self, init: Init, memory: Record, wanted: Mapping[str, str]) -> None:
         mounted = node_space.mount_points(init)
-        for target, source in wanted.items():
+        # Sorted, so that a directory inside another is bound after it and not hidden by it.
+        for target, source in sorted(wanted.items()):
             check_bind(Path(source), target)
             if target in mounted and memory.binds.get(target) == source:
                 continue

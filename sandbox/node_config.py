@@ -180,6 +180,7 @@ scrape_configs:
     - {{source_labels: [__meta_kubernetes_pod_label_serin_dev_deployment], target_label: deployment}}
     - {{source_labels: [__meta_kubernetes_pod_label_serin_dev_engine_revision], target_label: engine_revision}}
 - job_name: serin-operator
+  honor_labels: true  # our series say which LLMDeployment they are about; its namespace is not the operator's
   kubernetes_sd_configs:
   - {pods}
   relabel_configs:

@@ -186,7 +186,7 @@ def _uv() -> str:
 
 
 def _run(what: str, command: Sequence[str | Path]) -> None:
-    environment = {**os.environ, "UV_NATIVE_TLS": "1", "UV_NO_PROGRESS": "1", "SOURCE_DATE_EPOCH": "315532800"}
+    environment = {**os.environ, "UV_SYSTEM_CERTS": "1", "UV_NO_PROGRESS": "1", "SOURCE_DATE_EPOCH": "315532800"}
     done = subprocess.run(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )

@@ -66,13 +66,17 @@ def alive(identity: Identity | None) -> bool:
 
 def end(identities: Iterable[Identity], grace: float = 5.0) -> None:
     """End these processes: SIGTERM, and SIGKILL for those still there after `grace` seconds."""
-    handles = [(identity, handle) for identity in identities if (handle := _open(identity)) is not None]
+    wanted = list(identities)
+    handles = [(identity, handle) for identity in wanted if (handle := _open(identity)) is not None]
     try:
         for signum, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 10.0)):
             handles = _ended_after(handles, signum, patience)
     finally:
         for _, handle in handles:
             os.close(handle)
+        # Children of this very process stay as zombies until they are collected.
+        for identity in wanted:
+            _collect(identity.pid)
     if handles:
         pids = ", ".join(str(identity.pid) for identity, _ in handles)
         raise SandboxError(f"process {pids} does not end even when killed; look at it with `ps`, then try again")
@@ -99,9 +103,6 @@ def _ended_after(handles: list[tuple[Identity, int]], signum: int, patience: flo
     deadline = time.monotonic() + patience
     remaining = handles
     while remaining and time.monotonic() < deadline:
-        # A child of this very process stays a zombie until it is collected here.
-        for identity, _ in remaining:
-            _collect(identity.pid)
         select.select([handle for _, handle in remaining], [], [], _POLL)
         still = [pair for pair in remaining if alive(pair[0])]
         for pair in remaining:

@@ -30,6 +30,7 @@ from serin.handlers import PromptUsers, Wakers, make_kopf_settings, make_registr
 from serin.manifests.engine_defaults import EngineDefaults
 from serin.metric_sources.collector import Collector
 from serin.metric_sources.prometheus import Prometheus
+from serin.prompt_reconciler import PromptReconciler
 from serin.reconciler import Reconciler
 from serin.rollout.snapshot import Policy
 from serin.routers.gateway_api import GatewayApiRouter
@@ -116,13 +117,24 @@ class Operator:
             reconciler.reconcile, workers=s.workers, resync=s.resync_interval, observed=telemetry.timed
         )
         collector.woke = queue.mark
+        prompts = WorkQueue(
+            PromptReconciler(cluster, lambda: datetime.now(UTC)).reconcile, workers=1, resync=s.resync_interval
+        )
+        wakers = Wakers(queue.mark, prompts.mark, PromptUsers())
         stop = asyncio.create_task(self._stop.wait())
         hold = asyncio.create_task(election.hold())
         work = asyncio.create_task(queue.run())
         collect = asyncio.create_task(collector.run())
-        watch = asyncio.create_task(self._watch(Wakers(queue.mark, PromptUsers()), asyncio.all_tasks()))
+        prompt_work = asyncio.create_task(prompts.run())
+        watch = asyncio.create_task(self._watch(wakers, asyncio.all_tasks()))
         # In the order in which they are ended: who writes goes first, the renewal of the Lease last.
-        tasks = {"work queue": work, "collector": collect, "watches": watch, "lease": hold}
+        tasks = {
+            "work queue": work,
+            "prompts": prompt_work,
+            "collector": collect,
+            "watches": watch,
+            "lease": hold,
+        }
         try:
             done, _ = await asyncio.wait([stop, *tasks.values()], return_when=asyncio.FIRST_COMPLETED)
             return next((name for name, task in {"signal": stop, **tasks}.items() if task in done), "nothing")

@@ -64,16 +64,11 @@ class Wakers:
 
     Args:
         mark: an LLMDeployment is to be looked at.
-        users: kept up to date here, read by whoever writes the status of PromptVersions.
         mark_prompt: a PromptVersion is to be looked at.
+        users: who refers to which PromptVersion; kept up to date here.
     """
 
-    def __init__(
-        self,
-        mark: Callable[[Key], None],
-        users: PromptUsers,
-        mark_prompt: Callable[[Key], None] = lambda _key: None,
-    ) -> None:
+    def __init__(self, mark: Callable[[Key], None], mark_prompt: Callable[[Key], None], users: PromptUsers) -> None:
         self._mark = mark
         self._mark_prompt = mark_prompt
         self._users = users

@@ -93,11 +93,13 @@ def _with_a_role(decision: Decision) -> list[Record]:
 
 
 def _conditional(want: Object, have: Object | None) -> Object:
-    """A route is written only as it was seen: a deposed leader gets a conflict instead of moving traffic."""
+    """A route is written only as it was seen: a deposed leader gets a conflict instead of moving traffic.
+
+    The uid goes with it, or a route deleted meanwhile would be made again.
+    """
     if want["kind"] != "HTTPRoute" or have is None:
         return want
-    metadata = want["metadata"] | {"resourceVersion": have["metadata"]["resourceVersion"]}
-    return want | {"metadata": metadata}
+    return want | {"metadata": want["metadata"] | {name: have["metadata"][name] for name in ("uid", "resourceVersion")}}
 
 
 def _surplus(snapshot: Snapshot, decision: Decision, have: Children) -> Iterable[Object]:

@@ -11,9 +11,11 @@ from datetime import datetime, timedelta
 
 from pydantic import ValidationError
 
+from serin.api.parse import parse_promptversion
 from serin.api.promptversion import PromptVersionSpec
 from serin.api.status import PromptVersionStatus
 from serin.cluster.port import LLMDEPLOYMENT, PROMPTVERSION, Cluster, Object
+from serin.errors import SpecError
 from serin.metric_sources.port import Key
 from serin.rollout.prompts import prompt_status
 from serin.workqueue import FORGET
@@ -35,17 +37,18 @@ class PromptReconciler:
         obj = await self.cluster.get(PROMPTVERSION, *key)
         if obj is None or obj["metadata"].get("deletionTimestamp"):
             return FORGET
+        spec: PromptVersionSpec | str
         try:
-            spec = PromptVersionSpec.model_validate(obj["spec"])
-            before = PromptVersionStatus.model_validate(obj.get("status") or {})
-        except ValidationError:
-            return None  # stored under another CRD; an LLMDeployment that refers to it says so
+            spec = parse_promptversion(obj)
+        except SpecError as error:
+            spec = str(error)
         users = await self.cluster.list(LLMDEPLOYMENT, key[0], labels={})
         used_by = [user["metadata"]["name"] for user in users if _refers(user, key[1])]
-        after = prompt_status(spec, obj["metadata"]["generation"], used_by, self.clock(), before)
+        generation, before = obj["metadata"]["generation"], _before(obj)
+        after = prompt_status(spec, generation=generation, used_by=used_by, now=self.clock(), before=before)
         new = after.model_dump(by_alias=True, exclude_none=True, mode="json")
         if new != obj.get("status"):
-            meta = {name: obj["metadata"][name] for name in ("namespace", "name", "resourceVersion")}
+            meta = {name: obj["metadata"][name] for name in ("namespace", "name", "uid", "resourceVersion")}
             body = {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": meta, "status": new}
             await self.cluster.apply_status(PROMPTVERSION, body)
         return None
@@ -53,3 +56,11 @@ class PromptReconciler:
 
 def _refers(user: Object, prompt: str) -> bool:
     return bool((user.get("spec", {}).get("prompt") or {}).get("name") == prompt)
+
+
+def _before(obj: Object) -> PromptVersionStatus:
+    """The status so far; one that cannot be read counts as lost."""
+    try:
+        return PromptVersionStatus.model_validate(obj.get("status") or {})
+    except ValidationError:
+        return PromptVersionStatus()

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from serin.api.llmdeployment import LLMDeploymentSpec
 from serin.api.names import ANNOTATION_COMMAND, API_VERSION, LABEL_DEPLOYMENT
+from serin.api.parse import parse_llmdeployment
 from serin.api.status import LLMDeploymentStatus
 from serin.cluster.port import (
     CONTROLLER_REVISION,
@@ -31,7 +32,7 @@ from serin.cluster.port import (
     Kind,
     kind_of,
 )
-from serin.errors import ClusterError, Forbidden, Invalid, NotFound, RecordError
+from serin.errors import ClusterError, Forbidden, Invalid, NotFound, RecordError, SpecError
 from serin.manifests.controller_revision import read_record
 from serin.manifests.engine_defaults import EngineDefaults
 from serin.manifests.observed import engines
@@ -110,8 +111,8 @@ class Reconciler:
             self.telemetry.forget(key)
             return FORGET
         try:
-            world = await self._observe(obj, LLMDeploymentSpec.model_validate(obj["spec"]))
-        except (ValidationError, RecordError) as error:
+            world = await self._observe(obj, parse_llmdeployment(obj))
+        except (SpecError, RecordError) as error:
             await self._stop_at(obj, error)
             return None
         decision = decide(world.snapshot)
@@ -127,12 +128,12 @@ class Reconciler:
     async def _observe(self, obj: Object, spec: LLMDeploymentSpec) -> World:
         meta = obj["metadata"]
         owner = Owner(namespace=meta["namespace"], name=meta["name"], uid=meta["uid"])
-        lists = asyncio.gather(*(self._list(kind, owner) for kind in _CHILD_KINDS))
-        route, prompt = await asyncio.gather(
+        lists, route, prompt = await asyncio.gather(
+            asyncio.gather(*(self._list(kind, owner) for kind in _CHILD_KINDS)),
             self.cluster.get(HTTP_ROUTE, owner.namespace, owner.name),
             self._prompt(owner.namespace, spec.prompt.name if spec.prompt else None),
         )
-        record_objects, deployments, pods, services, budgets = await lists
+        record_objects, deployments, pods, services, budgets = lists
         records = tuple(sorted((read_record(o) for o in record_objects), key=lambda r: r.number))
         target = resolve(owner.name, spec, prompt, records, self.defaults)
         if route and not _belongs(route, owner):
@@ -189,20 +190,18 @@ class Reconciler:
             self.evidence.drop(key)
         self.telemetry.decided(key, generation, decision, len(todo.apply) + len(todo.delete) + wrote)
 
-    async def _stop_at(self, obj: Object, error: ValidationError | RecordError) -> None:
+    async def _stop_at(self, obj: Object, error: SpecError | RecordError) -> None:
         """Touch nothing, since what is wanted or what is there cannot be read; only say so."""
-        reason, message = Reason.RECORD_UNREADABLE, str(error)
-        if isinstance(error, ValidationError):
-            reason, message = Reason.INVALID_SPEC, f"The spec cannot be read; correct it: {error}"
+        reason = Reason.INVALID_SPEC if isinstance(error, SpecError) else Reason.RECORD_UNREADABLE
         generation = obj["metadata"]["generation"]
-        await self._write_status(obj, blocked_status(generation, self.clock(), _before(obj), reason, message))
+        await self._write_status(obj, blocked_status(generation, self.clock(), _before(obj), reason, str(error)))
 
     async def _write_status(self, obj: Object, after: LLMDeploymentStatus) -> bool:
         """Write what readers see if it differs; conditional, so that a deposed leader gets a conflict."""
         new = after.model_dump(by_alias=True, exclude_none=True, mode="json")
         if new == obj.get("status"):
             return False
-        meta = {name: obj["metadata"][name] for name in ("namespace", "name", "resourceVersion")}
+        meta = {name: obj["metadata"][name] for name in ("namespace", "name", "uid", "resourceVersion")}
         body = {"apiVersion": API_VERSION, "kind": LLMDEPLOYMENT.kind, "metadata": meta, "status": new}
         await self.cluster.apply_status(LLMDEPLOYMENT, body)
         return True

@@ -10,15 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
 from serin.api.content_hash import content_hash
 from serin.api.llmdeployment import LLMDeploymentSpec
-from serin.api.promptversion import PromptVersionSpec
+from serin.api.parse import parse_promptversion
 from serin.errors import SpecError
 from serin.manifests.engine_defaults import EngineDefaults
 from serin.manifests.pod_template import render_pod_template
-from serin.rollout.prompts import undeclared_message, undeclared_variables
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record, Resolved
 from serin.rollout.revision import engine_revision, revision
@@ -62,16 +59,11 @@ def resolve(
             return Target(_record(owner_name, spec, engine, prompt=None, records=records, defaults=defaults))
         if prompt is None:
             return _without_source(spec.prompt.name, engine, records)
-        content = PromptVersionSpec.model_validate(prompt["spec"])
-        if missing := undeclared_variables(content):
-            return Target(None, Reason.UNDECLARED_VARIABLE, undeclared_message(missing))
+        content = parse_promptversion(prompt)
         copied = _Prompt(spec.prompt.name, content_hash(content), prompt["spec"])
         return Target(_record(owner_name, spec, engine, prompt=copied, records=records, defaults=defaults))
     except SpecError as error:
         return Target(None, Reason.INVALID_SPEC, str(error))
-    except ValidationError as error:
-        name = spec.prompt.name if spec.prompt else ""
-        return Target(None, Reason.INVALID_SPEC, f"PromptVersion {name} cannot be read ({error}); create it anew.")
 
 
 def _without_source(name: str, engine: str, records: tuple[Record, ...]) -> Target:

@@ -67,7 +67,7 @@ class Telemetry:
 
     def __init__(self) -> None:
         # Times of creation would double the series and answer nothing.
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         of = ("namespace", "name")
         self._phase = Gauge(
@@ -152,7 +152,7 @@ class Telemetry:
         """The API server carried out a write."""
         self._writes.labels(kind.kind, verb).inc()
 
-    def read_evidence(self, seconds: float, failed: bool) -> None:  # noqa: FBT001 - the collector's hook
+    def read_evidence(self, seconds: float, *, failed: bool) -> None:
         """Evidence was read, or not."""
         self._evidence.labels("error" if failed else "ok").observe(seconds)
 

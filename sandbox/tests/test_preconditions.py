@@ -86,7 +86,8 @@ def test_a_second_full_sandbox_is_refused_by_naming_the_first(tmp_path: Path, mo
 
 
 def test_a_sandbox_whose_checkout_is_gone_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    orphan, ended = Init(Identity(77, 1, "boot"), tmp_path / "gone"), []
+    orphan = Init(Identity(77, 1, "boot"), tmp_path / "gone")
+    ended: list[Init] = []
     monkeypatch.setattr(node_space, "find_all", lambda: [orphan])
     monkeypatch.setattr(node_space, "destroy", ended.append)
     traces.refuse_others(tmp_path / "mine")

@@ -41,6 +41,7 @@ def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     assert processes.happens(ready.exists, seconds=10)
     processes.end([stubborn], grace=0.2)
     assert not processes.alive(stubborn)
+    assert not Path(f"/proc/{stubborn.pid}").exists(), "it was our child and is left as a zombie"
 
 
 def test_a_process_that_has_ended_but_is_not_collected_counts_as_gone() -> None:

@@ -7,7 +7,6 @@ play users, controllers and the gateway. Lists are replaced whole on apply; nobo
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -76,7 +75,7 @@ class FakeCluster:
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
         self._begin(Call("get", kind, namespace, name))
-        return copy.deepcopy(self._objects.get((kind, namespace, name)))
+        return _copy(self._objects.get((kind, namespace, name)))
 
     async def list(self, kind: Kind, namespace: str, *, labels: Mapping[str, str]) -> list[Object]:
         self._begin(Call("list", kind, namespace, ""))
@@ -89,7 +88,7 @@ class FakeCluster:
         self._check_preconditions(obj, have)
         want = _main_part(kind, obj)
         merged = _merge(have or {}, self._applied.get((place, ""), {}), want)
-        self._applied[place, ""] = copy.deepcopy(want)
+        self._applied[place, ""] = _copy(want)
         return self._finish(call, self._store(place, merged, manager=FIELD_MANAGER))
 
     async def apply_status(self, kind: Kind, obj: Mapping[str, Any]) -> Object:
@@ -99,7 +98,7 @@ class FakeCluster:
         if have is None:
             raise Conflict(f"{kind} {place[2]} is gone; look again.")
         self._check_preconditions(obj, have)
-        want = {"status": copy.deepcopy(dict(obj.get("status") or {}))}
+        want = {"status": _copy(dict(obj.get("status") or {}))}
         merged = _merge(have, self._applied.get((place, "status"), {}), want)
         self._applied[place, "status"] = want
         return self._finish(call, self._store(place, merged, manager=FIELD_MANAGER, subresource="status"))
@@ -133,28 +132,28 @@ class FakeCluster:
     def all(self, kind: Kind, namespace: str | None = None) -> list[Object]:
         """Copies of every object of a kind, by name."""
         places = [p for p in self._objects if p[0] == kind and namespace in {None, p[1]}]
-        return [copy.deepcopy(self._objects[place]) for place in sorted(places, key=lambda p: (p[1], p[2]))]
+        return [_copy(self._objects[place]) for place in sorted(places, key=lambda p: (p[1], p[2]))]
 
     def find(self, kind: Kind, namespace: str, name: str) -> Object | None:
         """A copy of one object, without the hooks seeing it."""
-        return copy.deepcopy(self._objects.get((kind, namespace, name)))
+        return _copy(self._objects.get((kind, namespace, name)))
 
     def put(self, obj: Mapping[str, Any], manager: str = "test") -> Object:
         """Create or replace an object as somebody else; status and what the API server keeps stay as they are."""
         kind = kind_of(obj)
         place = (kind, *_name(obj))
         have = self._objects.get(place, {})
-        new = copy.deepcopy(dict(obj))
+        new = _copy(dict(obj))
         if _has_status(kind) and "status" in have:
-            new["status"] = copy.deepcopy(have["status"])
+            new["status"] = _copy(have["status"])
         return self._store(place, new, manager=manager, operation="Update")
 
     def set_status(self, kind: Kind, namespace: str, name: str, status: Mapping[str, Any] | None) -> Object:
         """Replace the status of an object as its controller; None removes it, as a restored backup would."""
-        new = copy.deepcopy(self._objects[kind, namespace, name])
+        new = _copy(self._objects[kind, namespace, name])
         new.pop("status", None)
         if status is not None:
-            new["status"] = copy.deepcopy(dict(status))
+            new["status"] = _copy(dict(status))
         return self._store((kind, namespace, name), new, manager="test", operation="Update", subresource="status")
 
     def remove(self, kind: Kind, namespace: str, name: str) -> None:
@@ -189,7 +188,7 @@ class FakeCluster:
         self.writes.append(call)
         if self.after:
             self.after(call)
-        return copy.deepcopy(result)
+        return _copy(result)
 
     def _check_preconditions(self, obj: Mapping[str, Any], have: Mapping[str, Any] | None) -> None:
         for field in ("resourceVersion", "uid"):
@@ -211,7 +210,7 @@ class FakeCluster:
         for field in ("uid", "creationTimestamp", "generation", "resourceVersion", "managedFields"):
             meta.pop(field, None)
             if field in old_meta:
-                meta[field] = copy.deepcopy(old_meta[field])
+                meta[field] = _copy(old_meta[field])
         if have == new:
             return have  # nothing changed: neither resourceVersion nor times move
         now = self.clock().replace(microsecond=0).isoformat().replace("+00:00", "Z")
@@ -227,6 +226,15 @@ class FakeCluster:
         meta["resourceVersion"] = str(next(self._versions))
         self._objects[place] = new
         return new
+
+
+def _copy(value: Any) -> Any:
+    """A deep copy of JSON; the general one of the standard library takes six times as long."""
+    if isinstance(value, Mapping):
+        return {key: _copy(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_copy(item) for item in value]
+    return value
 
 
 def _name(obj: Mapping[str, Any]) -> tuple[str, str]:
@@ -246,7 +254,7 @@ def _desired(obj: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _main_part(kind: Kind, obj: Mapping[str, Any]) -> Object:
-    want = copy.deepcopy(dict(obj))
+    want = _copy(dict(obj))
     want["metadata"] = {k: v for k, v in want["metadata"].items() if k not in {"resourceVersion", "uid"}}
     if _has_status(kind):
         want.pop("status", None)  # the main endpoint ignores it, as a status subresource makes it do
@@ -255,7 +263,7 @@ def _main_part(kind: Kind, obj: Mapping[str, Any]) -> Object:
 
 def _merge(have: Mapping[str, Any], before: Mapping[str, Any], want: Mapping[str, Any]) -> Object:
     """What apply leaves: what is wanted now, without what we wanted before and no longer do, plus what others set."""
-    merged = {k: copy.deepcopy(v) for k, v in have.items() if k in want or k not in before}
+    merged = {k: _copy(v) for k, v in have.items() if k in want or k not in before}
     for key in before.keys() - want.keys():
         if isinstance(before[key], Mapping) and isinstance(have.get(key), Mapping):
             kept = _merge(have[key], before[key], {})
@@ -271,7 +279,7 @@ def _merge(have: Mapping[str, Any], before: Mapping[str, Any], want: Mapping[str
                 value,
             )
         else:
-            merged[key] = copy.deepcopy(value)
+            merged[key] = _copy(value)
     return merged
 
 
@@ -279,4 +287,4 @@ def _managed(old: list[Object], entry: Object) -> list[Object]:
     def identity(one: Object) -> tuple[str, str, str]:
         return one["manager"], one["operation"], one.get("subresource", "")
 
-    return [*copy.deepcopy([one for one in old if identity(one) != identity(entry)]), entry]
+    return [*_copy([one for one in old if identity(one) != identity(entry)]), entry]

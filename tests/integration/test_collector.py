@@ -188,7 +188,10 @@ async def test_the_collector_tells_who_has_news_and_reads_nothing_for_nobody(
     woken: list[tuple[str, str]] = []
     reads: list[bool] = []
     collector = Collector(
-        source, interval=0.2, woke=woken.append, observed=lambda _seconds, failed: reads.append(failed)
+        source,
+        interval=0.2,
+        woke=woken.append,
+        observed=lambda seconds, *, failed: reads.append(failed and seconds > 0),
     )
     running = asyncio.create_task(collector.run())
     exporter.requests = {("told-a", "200"): 5}

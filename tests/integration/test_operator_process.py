@@ -25,6 +25,7 @@ from serin.cluster.api_server import ApiServer
 
 ROOT = Path(__file__).parents[2]
 LONG = 60.0
+PROMPTVERSIONS = "/apis/serin.dev/v1alpha1/namespaces/default/promptversions"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
 LLMDEPLOYMENTS = "/apis/serin.dev/v1alpha1/namespaces/default/llmdeployments"
 
@@ -223,6 +224,30 @@ async def test_what_is_applied_is_reconciled_and_what_is_deleted_leaves_no_serie
         assert one.metric('serin_api_writes_total{kind="Deployment",verb="apply"}') == 1.0
         await api.request("DELETE", f"{LLMDEPLOYMENTS}/triage")
         one.wait(lambda: one.metric(series) is None)
+        assert one.end() == 0
+
+
+async def test_a_prompt_tells_its_hash_and_who_uses_it(tier: Handle, api: ApiServer, tmp_path: Path) -> None:
+    spec = {"prompt": "triage", "version": "1.4.0", "messages": [{"role": "system", "content": "Be brief."}]}
+    meta = {"name": "triage-1.4.0", "namespace": "default"}
+    body = {"apiVersion": "serin.dev/v1alpha1", "kind": "PromptVersion", "metadata": meta, "spec": spec}
+    with operator(tier, tmp_path, "one") as one:
+        one.wait(one.leads)
+        await api.request("POST", PROMPTVERSIONS, body=body)
+        user = _llmdeployment("prompted")
+        user["spec"]["prompt"] = {"name": "triage-1.4.0"}
+        await api.request("POST", LLMDEPLOYMENTS, body=user)
+        status: dict[str, Any] = {}
+        async with asyncio.timeout(LONG):
+            while status.get("usedBy") != ["prompted"]:
+                await asyncio.sleep(0.05)
+                status = (await api.request("GET", f"{PROMPTVERSIONS}/triage-1.4.0")).get("status", {})
+        assert len(status["contentHash"]) == 12
+        await api.request("DELETE", f"{LLMDEPLOYMENTS}/prompted")
+        async with asyncio.timeout(LONG):
+            while status.get("usedBy"):
+                await asyncio.sleep(0.05)
+                status = (await api.request("GET", f"{PROMPTVERSIONS}/triage-1.4.0"))["status"]
         assert one.end() == 0
 
 

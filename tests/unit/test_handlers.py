@@ -16,7 +16,7 @@ class Woken:
         self.deployments: list[Key] = []
         self.prompts: list[Key] = []
         self.users = PromptUsers()
-        self.wakers = Wakers(self.deployments.append, self.users, self.prompts.append)
+        self.wakers = Wakers(self.deployments.append, self.prompts.append, self.users)
 
 
 @pytest.fixture

@@ -58,7 +58,9 @@ class KubernetesCluster:
 
     async def list(self, kind: Kind, namespace: str, *, labels: Mapping[str, str]) -> list[Object]:
         """Every object of a namespace with these labels, page by page; a kind that the cluster lacks has none."""
-        query = {"limit": str(PAGE), "labelSelector": ",".join(f"{k}={v}" for k, v in sorted(labels.items()))}
+        query = {"limit": str(PAGE)}
+        if labels:
+            query["labelSelector"] = ",".join(f"{k}={v}" for k, v in sorted(labels.items()))
         found: list[Object] = []
         for _ in range(MAX_PAGES):
             try:

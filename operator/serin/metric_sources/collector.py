@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Protocol
 
 import structlog
 
@@ -17,6 +18,17 @@ from serin.metric_sources.port import Key, MetricSource, Watch
 from serin.rollout.snapshot import NO_EVIDENCE, Evidence
 
 log = structlog.get_logger(__name__)
+
+
+class Observed(Protocol):
+    """Told how long a read took."""
+
+    def __call__(self, seconds: float, *, failed: bool) -> None:
+        """A read took this long, and failed for somebody or not."""
+
+
+def _unobserved(seconds: float, *, failed: bool) -> None:
+    """Nobody wants to know."""
 
 
 class Collector:
@@ -35,7 +47,7 @@ class Collector:
         *,
         interval: float,
         woke: Callable[[Key], None] = lambda _key: None,
-        observed: Callable[[float, bool], None] = lambda _seconds, _failed: None,
+        observed: Observed = _unobserved,
     ) -> None:
         self._source = source
         self._interval = interval
@@ -89,7 +101,7 @@ class Collector:
             log.exception("evidence not read")
             sentence = f"Evidence could not be read ({error}); see the operator's log."
             read = {key: Evidence(error=sentence, since=watch.since) for key, watch in watches.items()}
-        self._observed(time.monotonic() - start, any(evidence.error for evidence in read.values()))
+        self._observed(time.monotonic() - start, failed=any(evidence.error for evidence in read.values()))
         for key, watch in watches.items():
             # The watch may have been changed or dropped while the source was asked.
             if self._watches.get(key) == watch:

@@ -68,7 +68,6 @@ class Reason(StrEnum):
     )
     PROMPT_NOT_FOUND = "PromptNotFound", "The spec names a PromptVersion that does not exist."
     PROMPT_SOURCE_MISSING = "PromptSourceMissing", "The PromptVersion was deleted; its recorded copy stays in use."
-    UNDECLARED_VARIABLE = "UndeclaredVariable", "A prompt uses a placeholder that its variables do not declare."
     CHILD_REFUSED = "ChildRefused", "The API server refuses an object that the spec asks for."
     STABLE_RECORD_MISSING = "StableRecordMissing", "The route serves a revision whose ControllerRevision is gone."
     RECORD_UNREADABLE = "RecordUnreadable", "A ControllerRevision of the deployment cannot be read; nothing is touched."

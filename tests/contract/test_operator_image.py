@@ -1,0 +1,113 @@
+"""The operator's image holds what runs and nothing else, and the same inputs give the same image."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from sandbox.layout import from_environment
+from sandbox.operator_image import build, key_of, sources
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """The tag and the unpacked archive."""
+    folder = tmp_path_factory.mktemp("image")
+    tag = build(folder / "operator.tar", cache=from_environment().cache)
+    with tarfile.open(folder / "operator.tar") as archive:
+        archive.extractall(folder / "archive", filter="data")
+    return tag, folder / "archive"
+
+
+@pytest.fixture(scope="module")
+def tree(image: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root file system of a container."""
+    target = tmp_path_factory.mktemp("tree")
+    for name in manifest(image[1])["Layers"]:
+        # Not by tarfile: absolute links inside an image are as they should be.
+        subprocess.run(["tar", "-xf", image[1] / name, "-C", target], check=True)
+    return target
+
+
+def manifest(archive: Path) -> dict[str, list[str]]:
+    (only,) = json.loads((archive / "manifest.json").read_text())
+    return dict(only)
+
+
+def test_the_tag_names_version_and_content(image: tuple[str, Path]) -> None:
+    tag, archive = image
+
+    assert tag.startswith("serin.dev/operator:0.1.0-")
+    assert manifest(archive)["RepoTags"] == [tag]
+
+
+def test_it_runs_the_module_as_nobody_in_particular(image: tuple[str, Path]) -> None:
+    config = json.loads((image[1] / str(manifest(image[1])["Config"])).read_text())["config"]
+
+    assert config["Entrypoint"] == ["/usr/bin/python3", "-m", "serin"]
+    assert config["User"] == "65532:65532"
+    assert {"PYTHONSAFEPATH=1", "PYTHONDONTWRITEBYTECODE=1"} <= set(config["Env"])
+
+
+def test_its_interpreter_starts_the_operator_from_the_wheel(tree: Path) -> None:
+    program = "import serin.__main__ as operator; print(operator.__file__); operator.main(['--version'])"
+    done = subprocess.run(
+        [tree / "usr" / "bin" / "python3", "-I", "-B", "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [str(site_packages(tree) / "serin" / "__main__.py"), "serin 0.1.0"]
+
+
+def test_every_module_is_compiled_ahead_of_time_because_the_file_system_is_read_only(tree: Path) -> None:
+    modules = [*(site_packages(tree) / "serin").rglob("*.py"), *(site_packages(tree) / "kopf").rglob("*.py")]
+
+    assert modules
+    assert not [path for path in modules if not list((path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"))]
+
+
+def test_there_is_no_shell_no_package_manager_and_no_development_tool(tree: Path) -> None:
+    programs = {path.name for folder in ("usr/bin", "usr/sbin") for path in (tree / folder).glob("*")}
+    packages = {path.name for path in site_packages(tree).iterdir()}
+
+    assert {name for name in programs if not name.startswith("python3")} == set()
+    assert not packages & {"pytest", "mypy", "ruff", "hypothesis", "pip", "bin", "tests"}
+
+
+def test_certificates_and_the_list_of_packages_are_there(tree: Path) -> None:
+    assert (tree / "etc/ssl/certs/ca-certificates.crt").read_text().count("BEGIN CERTIFICATE") > 50
+    assert "Version:" in (tree / "var/lib/dpkg/status.d/libssl3").read_text()
+
+
+def test_a_second_image_is_the_same_to_the_byte(image: tuple[str, Path], tmp_path: Path) -> None:
+    tag = build(tmp_path / "again.tar", cache=from_environment().cache)
+
+    assert tag == image[0]
+    assert (tmp_path / "again.tar").read_bytes() == (image[1].parent / "operator.tar").read_bytes()
+
+
+def test_only_what_the_wheel_is_made_from_makes_it_anew() -> None:
+    names = {path.relative_to(ROOT).as_posix() for path in sources(ROOT)}
+
+    assert {"operator/serin/__main__.py", "pyproject.toml", "requirements/build.txt"} <= names
+    assert not [name for name in names if "__pycache__" in name or name.startswith(("tests/", "docs/"))]
+
+
+def test_a_key_depends_on_where_one_part_ends() -> None:
+    assert key_of(b"ab", b"c") != key_of(b"a", b"bc")
+    assert key_of(b"ab", b"c") == key_of(b"ab", b"c")
+
+
+def site_packages(tree: Path) -> Path:
+    (found,) = (tree / "usr" / "local" / "lib").glob("python3.*/dist-packages")
+    return found
