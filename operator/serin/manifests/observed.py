@@ -9,7 +9,7 @@ from typing import Any
 from serin.api.names import CONTAINER, LABEL_ENGINE_REVISION
 from serin.rollout.snapshot import EngineView, PodView
 
-CRASHING = frozenset({"CrashLoopBackOff"})
+BACKING_OFF = "CrashLoopBackOff"
 OUT_OF_MEMORY = "OOMKilled"
 
 
@@ -64,18 +64,18 @@ def _unschedulable(pod: Mapping[str, Any]) -> str | None:
 
 
 def _crash(container: Mapping[str, Any]) -> str | None:
-    """Why the container counts as crashed: it ran out of memory once, or the kubelet backs off from restarting it."""
-    ended = [
-        state["terminated"]
-        for state in (container.get("state", {}), container.get("lastState", {}))
-        if "terminated" in state
-    ]
-    if any(state.get("reason") == OUT_OF_MEMORY for state in ended):
+    """Why the container counts as crashed: it ran out of memory once, or ended twice and the kubelet backs off.
+
+    One end alone may be a hiccup of the node; the restart tells.
+    """
+    state = container.get("state", {})
+    ended = [s["terminated"] for s in (state, container.get("lastState", {})) if "terminated" in s]
+    if any(end.get("reason") == OUT_OF_MEMORY for end in ended):
         return "the engine ran out of memory (OOMKilled)"
-    waiting = container.get("state", {}).get("waiting", {})
-    if waiting.get("reason") in CRASHING:
-        code = next((state.get("exitCode") for state in ended), "unknown")
-        return f"the engine crashed {container.get('restartCount', 0)} times, last exit code {code}"
+    times = container.get("restartCount", 0) + ("waiting" in state)
+    if state.get("waiting", {}).get("reason") == BACKING_OFF and times >= 2:
+        code = next((end.get("exitCode") for end in ended), "unknown")
+        return f"the engine ended {times} times, last with exit code {code}; see its logs"
     return None
 
 

@@ -97,7 +97,7 @@ def _install(snapshot: Snapshot, target: Record) -> Decision:
         message = f"{common.message} {common.capacity}"
         return replace(common, message=message, reason=Reason.WAITING_FOR_CAPACITY)
     if crash := next((p for p in engine.pods if p.crash), None):
-        message = f"Pod {crash.name}: {crash.crash}; see its logs and correct spec.engine or spec.model."
+        message = f"Pod {crash.name}: {crash.crash}; correct spec.engine or spec.model."
         return replace(common, reason=Reason.CANARY_CRASHED, message=message, stalled=Reason.CANARY_CRASHED)
     return common
 
