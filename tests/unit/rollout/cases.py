@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -47,7 +48,8 @@ def steps(*written: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def make_record(revision: str = A, **changes: Any) -> Record:
-    resolved = {
+    """A record with these facts, of itself or of what was resolved."""
+    resolved: dict[str, Any] = {
         "revision": revision,
         "engine_revision": ENGINE.get(revision, revision),
         "model_name": "triage",
@@ -55,8 +57,11 @@ def make_record(revision: str = A, **changes: Any) -> Record:
         "image": "vllm:test",
         "pod_template": {},
     }
-    facts = {"number": "abcdefgh".index(revision[0]) + 1} | {k: v for k, v in changes.items() if k not in resolved}
-    return Record(resolved=Resolved(**(resolved | {k: v for k, v in changes.items() if k in resolved})), **facts)
+    own = {f.name for f in fields(Record)}
+    resolved |= {name: value for name, value in changes.items() if name not in own}
+    facts: dict[str, Any] = {"number": "abcdefgh".index(revision[0]) + 1}
+    facts |= {name: value for name, value in changes.items() if name in own}
+    return Record(resolved=Resolved(**resolved), **facts)
 
 
 STABLE = make_record(A, promotion=1)
@@ -64,7 +69,12 @@ REJECTION = Rejection("VerdictFailed", "200 bad of 1000.", NOON - HOUR)
 
 
 def make_trial(**changes: Any) -> Trial:
-    base: dict[str, Any] = {"attempt": 1, "against": A, "steps": pin(make_spec().rollout.ramp), "started_at": NOON - HOUR}
+    base: dict[str, Any] = {
+        "attempt": 1,
+        "against": A,
+        "steps": pin(make_spec().rollout.ramp),
+        "started_at": NOON - HOUR,
+    }
     return Trial(**(base | changes))
 
 

@@ -1,3 +1,5 @@
+"""Steps as they are pinned, and the pods that a weight needs."""
+
 from __future__ import annotations
 
 from datetime import timedelta
@@ -5,9 +7,9 @@ from datetime import timedelta
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from serin.rollout.ramp import pin, pods_for, weight_at
 from serin.rollout.trial import Step
-
 from tests.unit.rollout.cases import MINUTE, make_spec, make_trial, steps
 
 

@@ -1,3 +1,5 @@
+"""Traffic moves without a failed request: nobody jumps in or out, and taking weight away never waits."""
+
 from __future__ import annotations
 
 from datetime import timedelta
@@ -5,9 +7,9 @@ from datetime import timedelta
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from serin.rollout.snapshot import FULL_WEIGHT
 from serin.rollout.split import is_settled, next_split
-
 from tests.unit.rollout.cases import NOON, A, B, C, make_route
 
 REVISIONS = (A, B, C, "dddddddddd")
@@ -47,7 +49,11 @@ def splits(draw: st.DrawFn) -> dict[str, int]:
     ],
 )
 def test_next_split_moves_safely(
-    current: dict[str, int], wanted: dict[str, int], settled: bool, expected: dict[str, int]  # noqa: FBT001
+    current: dict[str, int],
+    wanted: dict[str, int],
+    *,
+    settled: bool,
+    expected: dict[str, int],
 ) -> None:
     assert next_split(current, wanted, settled=settled) == expected
 
@@ -55,7 +61,9 @@ def test_next_split_moves_safely(
 @settings(deadline=None, derandomize=True, max_examples=300)
 @given(splits(), splits(), st.booleans())
 def test_every_split_is_whole_and_nobody_jumps_in_or_out(
-    current: dict[str, int], wanted: dict[str, int], settled: bool  # noqa: FBT001
+    current: dict[str, int],
+    wanted: dict[str, int],
+    settled: bool,  # noqa: FBT001
 ) -> None:
     split = next_split(current, wanted, settled=settled)
     assert sum(split.values()) == FULL_WEIGHT
@@ -73,7 +81,9 @@ def test_every_split_is_whole_and_nobody_jumps_in_or_out(
 @settings(deadline=None, derandomize=True, max_examples=300)
 @given(splits(), splits(), st.booleans())
 def test_who_is_unwanted_loses_its_weight_at_once_if_anybody_may_take_over(
-    current: dict[str, int], wanted: dict[str, int], settled: bool  # noqa: FBT001
+    current: dict[str, int],
+    wanted: dict[str, int],
+    settled: bool,  # noqa: FBT001
 ) -> None:
     split = next_split(current, wanted, settled=settled)
     heirs = [r for r, w in wanted.items() if w and (current.get(r) or (r in current and settled))]
@@ -106,7 +116,10 @@ def test_a_gateway_that_keeps_up_gets_there_in_at_most_three_moves(
     ],
 )
 def test_a_route_is_believed_only_when_it_is_served_and_settled(
-    age_seconds: float | None, programmed: bool, expected: bool  # noqa: FBT001
+    age_seconds: float | None,
+    *,
+    programmed: bool,
+    expected: bool,
 ) -> None:
     changed_at = None if age_seconds is None else NOON - timedelta(seconds=age_seconds)
     assert is_settled(make_route({A: 10_000}, changed_at, programmed=programmed), NOON, 2.0) is expected

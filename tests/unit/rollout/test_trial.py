@@ -1,3 +1,5 @@
+"""A trial survives being written, and its clock counts exactly the time in force."""
+
 from __future__ import annotations
 
 import json
@@ -6,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from serin.errors import RecordError
 from serin.rollout.trial import Step, Trial
-
 from tests.unit.rollout.cases import MINUTE, NOON, A, make_trial
 
 moments = st.datetimes(datetime(2020, 1, 1), datetime(2060, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 hypothesis adds it

@@ -1,0 +1,154 @@
+"""Each verb, and everything that must not be carried out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serin.rollout.commands import HANDLED_LIMIT, carry_out
+from serin.rollout.reasons import Reason
+from serin.rollout.record import Record
+from serin.rollout.trial import Step
+from tests.unit.rollout.cases import NOON, REJECTION, STABLE, A, B, make_record, make_trial
+
+STEPS = (Step(500), Step(None), Step(2_500))
+RUNNING = make_record(B, trial=make_trial(steps=STEPS))
+AT_PAUSE = make_record(B, trial=make_trial(steps=STEPS, step=1))
+DONE = make_record(B, trial=make_trial(steps=STEPS, step=3))
+REJECTED = make_record(B, rejection=REJECTION)
+IDLE = make_record(B)
+
+
+def order(verb: str, target: Record, stable: Record | None = STABLE) -> tuple[Record, Reason]:
+    after, result = carry_out(f"{verb}@{B}#1", target, stable, NOON)
+    assert result is not None
+    return after, result.reason
+
+
+@pytest.mark.parametrize(
+    ("verb", "target", "step"),
+    [
+        pytest.param("promote", RUNNING, 3, id="promote goes past the last step"),
+        pytest.param("skip", RUNNING, 1, id="skip goes to the next step"),
+        pytest.param("skip", AT_PAUSE, 2, id="skip leaves a pause"),
+        pytest.param("skip", DONE, 3, id="skip cannot go further than the end"),
+        pytest.param("resume", AT_PAUSE, 2, id="resume leaves a pause"),
+    ],
+)
+def test_a_command_that_moves_the_ramp(verb: str, target: Record, step: int) -> None:
+    after, reason = order(verb, target)
+    assert reason is Reason.COMMAND_DONE
+    assert after.trial is not None
+    assert (after.trial.step, after.trial.entered_at(), after.trial.held(NOON)) == (step, NOON, NOON - NOON)
+    assert after.handled == ("1",)
+    assert (after.rejection, after.promotion) == (None, None)
+
+
+def test_abort_rejects_the_canary_for_good() -> None:
+    after, reason = order("abort", RUNNING)
+    assert reason is Reason.COMMAND_DONE
+    assert after.rejection
+    assert (after.rejection.reason, after.rejection.at) == (Reason.ABORTED, NOON)
+
+
+def test_retry_forgets_the_rejection_and_the_old_trial() -> None:
+    after, reason = order("retry", replace(REJECTED, trial=make_trial(step=2)))
+    assert (reason, after.rejection) == (Reason.COMMAND_DONE, None)
+    assert after.trial is None or after.trial.against != A, "the old trial goes on"
+
+
+@pytest.mark.parametrize(
+    ("verb", "target", "stable"),
+    [
+        pytest.param("resume", RUNNING, STABLE, id="resume without a pause"),
+        pytest.param("resume", DONE, STABLE, id="resume after the last step"),
+        pytest.param("retry", RUNNING, STABLE, id="retry of what runs"),
+        *(
+            pytest.param(verb, target, stable, id=f"{verb} {what}")
+            for verb in ("promote", "abort", "resume", "skip")
+            for what, target, stable in (
+                ("without a trial", IDLE, STABLE),
+                ("of a rejected revision", REJECTED, STABLE),
+                ("before there is a stable", RUNNING, None),
+            )
+        ),
+    ],
+)
+def test_a_command_that_makes_no_sense_now_changes_nothing_and_never_will(
+    verb: str, target: Record, stable: Record | None
+) -> None:
+    after, reason = order(verb, target, stable)
+    assert reason is Reason.COMMAND_IGNORED
+    assert replace(after, handled=()) == target
+    # Remembered, or it would be carried out weeks later, on a canary that nobody has seen yet.
+    again, told = carry_out(f"{verb}@{B}#1", replace(RUNNING, handled=after.handled), STABLE, NOON)
+    assert (again.trial, again.rejection, told) == (RUNNING.trial, None, None)
+
+
+def test_a_command_for_another_revision_is_ignored() -> None:
+    target, result = carry_out(f"promote@{A}#1", RUNNING, STABLE, NOON)
+    assert target is RUNNING
+    assert result is not None
+    assert result.reason is Reason.COMMAND_IGNORED
+    assert B in result.message
+
+
+def test_a_token_is_carried_out_once() -> None:
+    once, _ = carry_out(f"skip@{B}#1", RUNNING, STABLE, NOON)
+    assert carry_out(f"skip@{B}#1", once, STABLE, NOON) == (once, None)
+    assert carry_out(f"abort@{B}#1", once, STABLE, NOON) == (once, None)
+    twice, result = carry_out(f"skip@{B}#2", once, STABLE, NOON)
+    assert result is not None
+    assert twice.handled == ("1", "2")
+
+
+def test_the_newest_tokens_are_remembered() -> None:
+    target = replace(RUNNING, handled=tuple(f"old-{n}" for n in range(HANDLED_LIMIT)))
+    after, _ = carry_out(f"skip@{B}#new", target, STABLE, NOON)
+    assert after.handled == (*target.handled[1:], "new")
+
+
+def test_blanks_around_a_command_do_no_harm() -> None:
+    _, result = carry_out(f"  skip@{B}#1\n", RUNNING, STABLE, NOON)
+    assert result is not None
+    assert result.reason is Reason.COMMAND_DONE
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param("promote", id="a verb alone"),
+        pytest.param(f"promote@{B}", id="no token"),
+        pytest.param(f"promote@{B}#", id="an empty token"),
+        pytest.param(f"destroy@{B}#1", id="an unknown verb"),
+        pytest.param(f"PROMOTE@{B}#1", id="upper case"),
+        pytest.param(f"promote @{B}#1", id="a blank inside"),
+        pytest.param(f"promote@{B}#a b", id="a blank in the token"),
+        pytest.param(f"promote@{B}#{'x' * 65}", id="a token too long"),
+        pytest.param(f"promote@{B}#1\npromote@{B}#2", id="two lines"),
+        pytest.param("x" * 300_000, id="as long as an annotation can be"),
+    ],
+)
+def test_nonsense_says_how_to_write_it(raw: str) -> None:
+    target, result = carry_out(raw, RUNNING, STABLE, NOON)
+    assert target is RUNNING
+    assert result is not None
+    assert result.reason is Reason.COMMAND_IGNORED
+    assert "<verb>@<revision>#<token>" in result.message
+    assert len(result.command) <= 256
+
+
+@settings(deadline=None, derandomize=True)
+@given(
+    st.text() | st.from_regex(rf"[a-z]+@({A}|{B})#[A-Za-z0-9._:-]+"),
+    st.sampled_from([RUNNING, AT_PAUSE, DONE, REJECTED, IDLE]),
+)
+def test_no_text_raises_and_every_text_is_answered(raw: str, target: Record) -> None:
+    after, result = carry_out(raw, target, STABLE, NOON)
+    assert result is not None
+    assert (after.resolved, after.number, after.promotion) == (target.resolved, target.number, target.promotion)
+    if result.reason is Reason.COMMAND_IGNORED:
+        assert replace(after, handled=()) == target

@@ -1,0 +1,219 @@
+"""What holds for every decision, whatever the world looks like; single situations are in the other files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from serin.api.status import LLMDeploymentStatus
+from serin.rollout.commands import carry_out
+from serin.rollout.decide import decide
+from serin.rollout.phases import Phase
+from serin.rollout.ramp import weight_at
+from serin.rollout.roles import find_stable
+from serin.rollout.snapshot import FULL_WEIGHT, Evidence, PodView, Snapshot
+from serin.rollout.status import status
+from serin.rollout.withdrawal import is_drained
+from tests.unit.rollout.cases import (
+    BAD,
+    ENGINE,
+    GOOD,
+    MINUTE,
+    NOON,
+    A,
+    B,
+    C,
+    by_name,
+    canary_at,
+    make_engine,
+    make_record,
+    make_route,
+    make_trial,
+    serving,
+    weight_of,
+)
+from tests.unit.rollout.worlds import canaries, snapshots
+
+every_world = settings(deadline=None, derandomize=True, max_examples=80)
+
+
+@every_world
+@given(snapshots())
+def test_the_same_snapshot_always_gives_the_same_decision(snapshot: Snapshot) -> None:
+    assert decide(snapshot) == decide(snapshot)
+
+
+@every_world
+@given(snapshots())
+def test_every_decision_is_whole(snapshot: Snapshot) -> None:
+    decision = decide(snapshot)
+    assert not decision.weights or sum(decision.weights.values()) == FULL_WEIGHT
+    assert min(decision.weights.values(), default=0) >= 0
+    assert min(decision.engines.values(), default=0) >= 0
+    assert not decision.retired & decision.engines.keys()
+    assert decision.retired | decision.engines.keys() >= snapshot.engines.keys(), "an engine was overlooked"
+    assert not decision.forgotten & {r.revision for r in (decision.stable, decision.canary, decision.target) if r}
+    assert not decision.forgotten & snapshot.route.weights.keys()
+    assert len({r.revision for r in decision.records}) == len(decision.records)
+    assert all(r.recorded for r in decision.records)
+    assert decision.due_in is None or decision.due_in >= timedelta()
+    assert decision.message
+
+
+@every_world
+@given(snapshots())
+def test_every_decision_can_be_told(snapshot: Snapshot) -> None:
+    told = status("triage", 1, snapshot, decide(snapshot), LLMDeploymentStatus())
+    assert len(told.conditions) == 8
+    again = status("triage", 1, replace(snapshot, now=NOON + MINUTE), decide(snapshot), told)
+    assert again == told, "the clock alone changed what readers see"
+
+
+@every_world
+@given(snapshots())
+def test_nobody_gains_weight_but_the_stable_and_the_canary(snapshot: Snapshot) -> None:
+    decision = decide(snapshot)
+    may = {r.revision for r in (decision.stable, decision.canary) if r}
+    for revision, weight in decision.weights.items():
+        assert revision in may or weight <= snapshot.route.weights.get(revision, 0)
+
+
+@every_world
+@given(snapshots())
+def test_a_rejected_revision_never_gains_weight(snapshot: Snapshot) -> None:
+    decision = decide(snapshot)
+    after = {r.revision: r for r in (*snapshot.records, *decision.records)}
+    for revision, weight in decision.weights.items():
+        record = after.get(revision)
+        if record and record.rejection and record.promotion is None:
+            assert weight <= snapshot.route.weights.get(revision, 0)
+
+
+@every_world
+@given(canaries(), st.sampled_from(["crash", "fail"]))
+def test_a_crash_or_a_fail_takes_the_canarys_weight_at_once(snapshot: Snapshot, trouble: str) -> None:
+    """Whatever the step, the pause, the route, the pods and the command that stands."""
+    assert snapshot.target is not None
+    assert snapshot.target.trial is not None
+    begun = snapshot.target.trial.traffic_since
+    if trouble == "crash":
+        crashed = PodView("crashed", ready=False, not_ready_since=NOON, crash="OOMKilled")
+        snapshot = replace(snapshot, engines=dict(snapshot.engines) | by_name(make_engine(B, crashed)))
+    else:
+        snapshot = replace(snapshot, evidence=Evidence(at=NOON, since=begun, counts=BAD))
+    decision = decide(snapshot)
+    assert weight_of(decision, B) == 0
+    assert decision.target is not None
+    assert decision.target.rejection is not None
+    assert decision.target in decision.records
+
+
+@every_world
+@given(canaries())
+def test_a_canary_never_gets_more_than_its_step_and_its_pods_carry(snapshot: Snapshot) -> None:
+    decision = decide(snapshot)
+    weight = weight_of(decision, B)
+    if decision.stable and decision.stable.revision == B:
+        return  # promoted
+    assert decision.target is not None
+    trial = decision.target.trial
+    assert weight <= (weight_at(trial) if trial and not decision.target.rejection else 0)
+    engine = snapshot.engines.get(ENGINE[B])
+    assert weight == 0 or (engine and engine.ready * 10_000 >= snapshot.spec.replicas * weight and engine.ready)
+
+
+@every_world
+@given(snapshots())
+def test_pods_that_may_still_have_requests_stay(snapshot: Snapshot) -> None:
+    decision = decide(snapshot)
+    engine_of = {r.revision: r.engine_revision for r in snapshot.records}
+    serving_now = {engine_of.get(r) for r in snapshot.route.weights}
+    assert not decision.retired & serving_now
+    for engine in decision.retired:
+        assert is_drained(snapshot, engine, settled=True)
+
+
+@every_world
+@given(snapshots())
+def test_only_a_command_or_a_finished_ramp_promotes(snapshot: Snapshot) -> None:
+    before = {r.revision: r.promotion for r in snapshot.records}
+    for record in decide(snapshot).records:
+        if record.promotion == before.get(record.revision):
+            continue
+        stable = find_stable(snapshot)
+        installs = stable is None
+        witnessed = stable is not None and stable.revision == record.revision
+        if installs or witnessed:
+            continue
+        assert snapshot.target is not None
+        target = snapshot.target
+        if snapshot.command:
+            target, _ = carry_out(snapshot.command, target, stable, NOON)
+        assert record.revision == target.revision
+        assert target.trial is not None
+        assert target.trial.step >= len(target.trial.steps)
+        assert not snapshot.spec.paused
+        assert snapshot.engines[target.engine_revision].ready >= snapshot.spec.replicas
+
+
+@every_world
+@given(snapshots())
+def test_who_serves_without_a_record_is_not_replaced_by_the_untested(snapshot: Snapshot) -> None:
+    unknown = {r for r, w in snapshot.route.weights.items() if w} - {r.revision for r in snapshot.records}
+    most = max((snapshot.route.weights[r] for r in unknown), default=0)
+    assume(most > FULL_WEIGHT // 2)
+    decision = decide(snapshot)
+    for revision, weight in decision.weights.items():
+        assert weight <= snapshot.route.weights.get(revision, 0)
+
+
+@pytest.mark.parametrize("revision", [B, C], ids=["an old canary", "a new canary"])
+def test_a_trial_against_another_stable_starts_anew(revision: str) -> None:
+    snapshot = canary_at(2)
+    route = make_route({A: 5_000, revision: 5_000})
+    target = replace(make_record(revision), trial=make_trial(step=2, against=C, attempt=3))
+    decision = decide(replace(snapshot, target=target, records=(snapshot.records[0], target), route=route))
+    assert decision.canary is not None
+    trial = decision.canary.trial
+    assert trial is not None
+    assert (trial.attempt, trial.against, trial.step, trial.started_at) == (4, A, 0, NOON)
+    assert weight_of(decision, revision) <= 500
+
+
+def test_evidence_begins_with_the_first_weight_not_before() -> None:
+    entering = canary_at(route=make_route({A: 10_000, B: 0}), trial={"traffic_since": None, "clock_started_at": None})
+    decision = decide(entering)
+    assert weight_of(decision, B) == 500
+    assert decision.window is not None
+    assert (decision.window.since, decision.window.revisions) == (NOON, (B, A))
+    absent = decide(replace(entering, route=make_route({A: 10_000})))
+    assert (weight_of(absent, B), absent.window) == (0, None)
+
+
+def test_the_clock_runs_only_while_the_weight_is_served_and_nobody_pauses() -> None:
+    running = decide(canary_at(held=MINUTE)).canary
+    assert running
+    assert running.trial
+    assert running.trial.clock_started_at == NOON - MINUTE
+    for still in (
+        canary_at(held=MINUTE, spec=serving().spec.model_copy(update={"paused": True})),
+        canary_at(held=MINUTE, route=make_route({A: 9_500, B: 500}, programmed=False)),
+        canary_at(held=MINUTE, route=make_route({A: 9_900, B: 100})),
+    ):
+        stopped = decide(still).canary
+        assert stopped
+        assert stopped.trial
+        assert (stopped.trial.clock_started_at, stopped.trial.held_before) == (None, MINUTE)
+
+
+def test_a_world_at_rest_asks_for_nothing() -> None:
+    decision = decide(serving())
+    assert (decision.phase, decision.records, decision.due_in, decision.window) == (Phase.STABLE, (), None, None)
+    assert decision.engines == {ENGINE[A]: 3}
+    running = decide(canary_at(held=MINUTE, counts=GOOD))
+    assert running.records == ()
+    assert running.due_in == 9 * MINUTE

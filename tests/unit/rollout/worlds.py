@@ -1,0 +1,186 @@
+"""Random snapshots, for properties that hold in every world: likely ones and ones that should never be.
+
+Small pools make coincidences likely: three revisions, one of which may share the pods of another, and few times.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from hypothesis import strategies as st
+
+from serin.rollout.ramp import pin
+from serin.rollout.reasons import Reason
+from serin.rollout.record import Record
+from serin.rollout.snapshot import (
+    NO_ROUTE,
+    Counts,
+    EngineView,
+    Evidence,
+    InFlight,
+    PodView,
+    RouteView,
+    Snapshot,
+)
+from serin.rollout.trial import Trial
+from tests.unit.rollout.cases import (
+    ENGINE,
+    HOUR,
+    MINUTE,
+    NOON,
+    REJECTION,
+    STABLE,
+    A,
+    B,
+    C,
+    make_record,
+    make_spec,
+    steps,
+)
+
+SPECS = tuple(
+    make_spec(replicas=replicas, paused=paused, rollout=rollout, revisionHistoryLimit=limit)
+    for replicas, paused, rollout, limit in (
+        (3, False, {}, 10),
+        (3, True, {}, 10),
+        (0, False, steps({"weight": 1, "hold": "0s"}), 1),
+        (30, False, steps({"weight": 5, "hold": "1m"}, {"pause": {}}, {"weight": 99.99}), 1),
+        (
+            1,
+            False,
+            steps({"weight": 50}, {"pause": {"for": "5m"}}) | {"drainTimeout": "0s", "progressDeadline": "1s"},
+            2,
+        ),
+    )
+)
+moments: st.SearchStrategy[datetime] = st.sampled_from(
+    [NOON + age for age in (-48 * HOUR, -HOUR, -5 * MINUTE, -timedelta(seconds=3), timedelta(), MINUTE, 3 * HOUR)]
+)
+"""Some of them lie ahead: clocks of several machines never agree."""
+pods = st.builds(
+    PodView,
+    name=st.sampled_from(["p1", "p2", "p3"]),
+    ready=st.booleans(),
+    not_ready_since=st.none() | moments,
+    unschedulable=st.none() | st.just("no node"),
+    crash=st.none() | st.none() | st.just("OOMKilled"),
+    waiting=st.none() | st.just("ImagePullBackOff"),
+    deleting=st.booleans(),
+)
+trials = st.builds(
+    Trial,
+    attempt=st.integers(1, 3),
+    against=st.sampled_from([A, B, C]),
+    steps=st.sampled_from([pin(spec.rollout.ramp) for spec in SPECS]),
+    started_at=moments,
+    step=st.integers(0, 4),
+    step_entered_at=st.none() | moments,
+    held_before=st.timedeltas(timedelta(), HOUR),
+    clock_started_at=st.none() | moments,
+    traffic_since=st.none() | moments,
+)
+counts = st.integers(0, 500).flatmap(lambda n: st.builds(Counts, st.just(n), st.integers(0, n)))
+
+
+@st.composite
+def records(draw: st.DrawFn) -> tuple[Record, ...]:
+    known = draw(st.lists(st.sampled_from([A, B, C]), unique=True))
+    return tuple(draw(record(revision)) for revision in sorted(known))
+
+
+@st.composite
+def record(draw: st.DrawFn, revision: str) -> Record:
+    return make_record(
+        revision,
+        engine_revision=draw(st.sampled_from([ENGINE[revision], ENGINE[revision], ENGINE[A]])),
+        promotion=draw(st.none() | st.integers(1, 3)),
+        rejection=draw(st.none() | st.none() | st.just(REJECTION)),
+        trial=draw(st.none() | trials),
+        handled=draw(st.just(()) | st.just(("1",))),
+    )
+
+
+@st.composite
+def routes(draw: st.DrawFn) -> RouteView:
+    names = draw(st.lists(st.sampled_from([A, B, C, "dddddddddd"]), min_size=1, max_size=4, unique=True))
+    cuts = sorted(draw(st.lists(st.sampled_from([0, 1, 500, 5_000, 9_500, 10_000]), min_size=3, max_size=3)))
+    edges = [0, *cuts[: len(names) - 1], 10_000]
+    return RouteView(
+        weights={name: edges[i + 1] - edges[i] for i, name in enumerate(names)},
+        programmed=draw(st.booleans()),
+        refused=draw(st.none() | st.none() | st.just("No such Gateway.")),
+        changed_at=draw(st.none() | moments),
+    )
+
+
+@st.composite
+def evidences(draw: st.DrawFn) -> Evidence:
+    flights = st.builds(InFlight, st.sampled_from([0.0, 3.0]), moments)
+    return Evidence(
+        error=draw(st.none() | st.just("Prometheus is down; start it.")),
+        at=draw(st.none() | moments),
+        since=draw(st.none() | moments),
+        counts=draw(st.dictionaries(st.sampled_from([A, B, C]), counts)),
+        in_flight=draw(st.dictionaries(st.sampled_from(sorted(ENGINE.values())), flights)),
+    )
+
+
+@st.composite
+def snapshots(draw: st.DrawFn) -> Snapshot:
+    """A world; its parts need not fit together, as after a crash, a backup or somebody's kubectl."""
+    known = draw(records())
+    blocked = draw(st.integers(0, 9)) == 0
+    new = make_record(draw(st.sampled_from([A, B, C])), recorded=False)
+    target = next((r for r in known if r.revision == new.revision), new)
+    facts: dict[str, Any] = (
+        {"spec_error": "It cannot be; change it.", "spec_reason": Reason.INVALID_SPEC} if blocked else {}
+    )
+    engines = draw(st.lists(st.sampled_from(sorted(ENGINE.values())), unique=True))
+    return Snapshot(
+        now=NOON,
+        spec=draw(st.sampled_from(SPECS)),
+        target=None if blocked else target,
+        records=known,
+        engines={
+            e: EngineView(
+                e,
+                replicas=draw(st.integers(0, 5)),
+                pods=tuple(draw(st.lists(pods, max_size=4))),
+                replica_failure=draw(st.none() | st.none() | st.just("exceeded quota")),
+            )
+            for e in engines
+        },
+        route=draw(routes() | routes() | st.just(NO_ROUTE)),
+        evidence=draw(evidences()),
+        command=draw(
+            st.none()
+            | st.builds("{}@{}#{}".format, st.sampled_from(VERBS), st.sampled_from([A, B, C]), st.integers(1, 2))
+        ),
+        **facts,
+    )
+
+
+@st.composite
+def canaries(draw: st.DrawFn) -> Snapshot:
+    """`B` is on trial against `A`, which serves; everything else may be as it wants."""
+    spec = draw(st.sampled_from(SPECS))
+    ramp = pin(spec.rollout.ramp)
+    weight = draw(st.sampled_from([0, 500, 5_000, 9_999]))
+    trial = draw(trials)
+    trial = replace(trial, against=A, steps=ramp, step=min(trial.step, len(ramp)), traffic_since=NOON - HOUR)
+    snapshot = draw(snapshots())
+    return replace(
+        snapshot,
+        spec=spec,
+        target=(canary := make_record(B, trial=trial)),
+        records=(STABLE, canary),
+        route=replace(snapshot.route, weights={A: 10_000 - weight, B: weight}, exists=True),
+        command=draw(st.none() | st.sampled_from([f"promote@{B}#1", f"skip@{B}#1", f"resume@{B}#1"])),
+        spec_error=None,
+        spec_reason=Reason.ACCEPTED,
+    )
+
+
+VERBS = ("promote", "abort", "resume", "skip", "retry", "destroy")

@@ -1,0 +1,191 @@
+"""What is written, in which order, and what is not."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from serin.api.names import child_name
+from serin.manifests.children import deployment, pod_disruption_budget, service
+from serin.manifests.controller_revision import render_record
+from serin.manifests.owner import Owner
+from serin.planner import Children, Plan, plan
+from serin.rollout.decide import decide
+from serin.rollout.record import Record
+from serin.rollout.snapshot import Evidence, InFlight, Snapshot
+from serin.routers.gateway_api import GatewayApiRouter
+from tests.unit.rollout.cases import (
+    BAD,
+    ENGINE,
+    NOON,
+    REJECTION,
+    SETTLED,
+    STABLE,
+    A,
+    B,
+    C,
+    by_name,
+    canary_at,
+    make_engine,
+    make_pods,
+    make_record,
+    make_route,
+    make_spec,
+    serving,
+)
+
+OWNER = Owner("default", "triage", "0f8f")
+ROUTER = GatewayApiRouter()
+TEMPLATE = {"metadata": {"labels": {}}, "spec": {"containers": [{"name": "engine", "image": "vllm:test"}]}}
+
+
+def seen(snapshot: Snapshot) -> Children:
+    """The children of a snapshot as an API server would show them."""
+    number = 0
+
+    def stored(obj: dict[str, Any]) -> dict[str, Any]:
+        nonlocal number
+        number += 1
+        obj = copy.deepcopy(obj)
+        obj["metadata"] |= {"uid": f"uid-{number}", "resourceVersion": str(number)}
+        return obj
+
+    by_engine = {r.engine_revision: r for r in reversed(snapshot.records)}
+    running = [(by_engine[e], view) for e, view in snapshot.engines.items() if e in by_engine]
+    weights = snapshot.route.weights
+    return Children(
+        records=tuple(stored(render_record(OWNER, r)) for r in snapshot.records),
+        deployments=tuple(stored(deployment(OWNER, r.resolved, view.replicas)) for r, view in running),
+        budgets=tuple(stored(pod_disruption_budget(OWNER, r.resolved)) for r, _ in running),
+        services=tuple(stored(service(OWNER, r.resolved)) for r in snapshot.records if r.revision in weights),
+        route=stored(ROUTER.render(OWNER, snapshot.spec.routing, weights)) if weights else None,
+    )
+
+
+def planned(snapshot: Snapshot, have: Children | None = None) -> Plan:
+    return plan(OWNER, ROUTER, snapshot, decide(snapshot), have or seen(snapshot))
+
+
+def names(objects: tuple[dict[str, Any], ...]) -> list[str]:
+    return [f"{obj['kind']}/{obj['metadata']['name'].removeprefix('triage-')}" for obj in objects]
+
+
+def test_a_world_that_is_as_wanted_needs_no_write() -> None:
+    assert planned(serving()) == Plan()
+    assert planned(canary_at()) == Plan()
+
+
+def test_a_first_canary_is_remembered_before_its_pods_are_made() -> None:
+    snapshot = serving(target=make_record(B, recorded=False))
+    todo = planned(snapshot)
+    assert names(todo.apply) == [
+        f"ControllerRevision/{B}",
+        f"Deployment/{ENGINE[B]}",
+        f"PodDisruptionBudget/{ENGINE[B]}",
+    ]
+    assert todo.delete == ()
+    assert todo.apply[1]["spec"]["replicas"] == 1
+
+
+def test_a_canary_enters_the_route_after_its_service_and_after_its_record() -> None:
+    ready = serving(
+        target=make_record(B, recorded=False),
+        engines=by_name(make_engine(A, *make_pods(3)), make_engine(B, *make_pods(1))),
+    )
+    todo = planned(ready, seen(replace(ready, engines=serving().engines)))
+    kinds = [obj["kind"] for obj in todo.apply]
+    assert kinds == ["ControllerRevision", "Deployment", "PodDisruptionBudget", "Service", "HTTPRoute"]
+
+
+def test_a_rollback_is_remembered_before_the_route_changes_and_deletes_nothing_yet() -> None:
+    todo = planned(canary_at(counts=BAD))
+    assert names(todo.apply) == [f"ControllerRevision/{B}", "HTTPRoute/triage"]
+    assert "serin.dev/rejection" in todo.apply[0]["metadata"]["annotations"]
+    weights = {b["name"]: b["weight"] for b in todo.apply[1]["spec"]["rules"][0]["backendRefs"]}
+    assert weights == {child_name("triage", A): 10_000, child_name("triage", B): 0}
+    assert todo.delete == ()
+
+
+def test_a_promotion_is_remembered_before_the_route_changes() -> None:
+    engines = by_name(make_engine(A, *make_pods(3)), make_engine(B, *make_pods(3)))
+    todo = planned(canary_at(2, trial={"step": 3}, engines=engines))
+    assert names(todo.apply) == [f"ControllerRevision/{B}", "HTTPRoute/triage"]
+    assert todo.apply[0]["metadata"]["annotations"] == {"serin.dev/promotion": "2"}
+
+
+def gone(**changes: Any) -> Snapshot:
+    """A rejected canary that is out of the route and idle."""
+    rejected = make_record(B, rejection=REJECTION)
+    base: dict[str, Any] = {
+        "target": rejected,
+        "records": (STABLE, rejected),
+        "engines": by_name(make_engine(A, *make_pods(3)), make_engine(B, *make_pods(1))),
+        "evidence": Evidence(in_flight={ENGINE[B]: InFlight(0, NOON)}),
+    }
+    return serving(**(base | changes))
+
+
+def test_what_is_drained_is_deleted_its_record_is_kept() -> None:
+    snapshot = gone()
+    have = seen(replace(snapshot, route=make_route({A: 10_000, B: 0})))
+    todo = planned(snapshot, replace(have, route=seen(snapshot).route))
+    assert names(todo.delete) == [f"Deployment/{ENGINE[B]}", f"PodDisruptionBudget/{ENGINE[B]}", f"Service/{B}"]
+    assert todo.apply == ()
+
+
+def test_a_service_stays_until_the_gateway_has_let_go_of_it() -> None:
+    fresh = gone(route=make_route({A: 10_000}, NOON - timedelta(seconds=1)))
+    have = replace(seen(replace(fresh, route=make_route({A: 10_000, B: 0}))), route=seen(fresh).route)
+    assert planned(fresh, have).delete == ()
+    zero = gone(route=make_route({A: 10_000, B: 0}, SETTLED))
+    assert planned(zero).delete == ()
+
+
+def test_what_drains_is_neither_scaled_nor_touched() -> None:
+    busy = gone(evidence=Evidence(in_flight={ENGINE[B]: InFlight(3, NOON)}))
+    todo = planned(busy)
+    assert names(todo.apply) == []
+    assert [n for n in names(todo.delete) if not n.startswith("Service/")] == []
+
+
+def test_somebody_elses_change_is_set_right() -> None:
+    have = seen(canary_at())
+    have.deployments[0]["spec"]["replicas"] = 9
+    have.route["spec"]["rules"][0]["backendRefs"][0]["weight"] = 1  # type: ignore[index]
+    todo = planned(canary_at(), have)
+    assert names(todo.apply) == [f"Deployment/{ENGINE[A]}", "HTTPRoute/triage"]
+
+
+def test_a_route_is_written_only_as_it_was_seen_and_made_without_conditions() -> None:
+    have = seen(canary_at(counts=BAD))
+    assert have.route is not None
+    route = planned(canary_at(counts=BAD), have).apply[-1]
+    assert route["metadata"]["resourceVersion"] == have.route["metadata"]["resourceVersion"]
+    missing = planned(canary_at(), replace(have, route=None)).apply[-1]
+    assert missing["kind"] == "HTTPRoute"
+    assert "resourceVersion" not in missing["metadata"]
+
+
+def test_two_revisions_with_the_same_pods_share_one_deployment_made_from_the_older_record() -> None:
+    older = make_record(A, promotion=1, pod_template=TEMPLATE)
+    younger = make_record(C, engine_revision=ENGINE[A], recorded=False, pod_template=TEMPLATE | {"new": "default"})
+    snapshot = serving(records=(older,), target=younger)
+    todo = planned(snapshot, replace(seen(snapshot), deployments=()))
+    assert names(todo.apply) == [f"ControllerRevision/{C}", f"Deployment/{ENGINE[A]}"]
+    assert todo.apply[1]["spec"]["template"] == TEMPLATE
+
+
+def test_pruned_records_are_deleted_last() -> None:
+    old: tuple[Record, ...] = (replace(make_record(B), number=0), STABLE)
+    snapshot = serving(records=old, spec=make_spec(revisionHistoryLimit=1))
+    assert names(planned(snapshot).delete) == [f"ControllerRevision/{B}"]
+
+
+def test_without_a_stable_there_is_no_route() -> None:
+    snapshot = serving(
+        target=make_record(A), records=(make_record(A),), engines={}, route=replace(make_route({}), exists=False)
+    )
+    todo = planned(snapshot)
+    assert names(todo.apply) == [f"Deployment/{ENGINE[A]}", f"PodDisruptionBudget/{ENGINE[A]}"]

@@ -1,0 +1,123 @@
+"""From a spec to a recorded revision, or to a sentence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from serin.api.llmdeployment import LLMDeploymentSpec
+from serin.manifests.engine_defaults import EngineDefaults
+from serin.resolve import Target, resolve
+from serin.rollout.reasons import Reason
+from serin.rollout.record import Record
+
+SPEC: dict[str, Any] = {
+    "model": {"name": "triage", "source": "file:///models/triage"},
+    "routing": {"gateway": {"parentRefs": [{"name": "llm"}]}},
+}
+OLD, NEW = EngineDefaults(image="vllm:old"), EngineDefaults(image="vllm:new", leave_seconds=60)
+
+
+def prompt(text: str = "Triage the ticket.", **more: Any) -> dict[str, Any]:
+    return {"spec": {"prompt": "triage", "version": "1.0.0", "messages": [{"role": "system", "content": text}]} | more}
+
+
+def resolved(
+    *records: Record, source: dict[str, Any] | None = None, defaults: EngineDefaults = OLD, **changes: Any
+) -> Target:
+    return resolve("triage", LLMDeploymentSpec.model_validate(SPEC | changes), source, records, defaults)
+
+
+def record_of(target: Target) -> Record:
+    assert target.record is not None, target.message
+    return target.record
+
+
+def known(**changes: Any) -> Record:
+    return replace(record_of(resolved(**changes)), recorded=True)
+
+
+def test_a_new_spec_makes_a_record_that_is_still_to_be_written() -> None:
+    target = resolved()
+    made = record_of(target)
+    assert (target.reason, target.message) == (Reason.ACCEPTED, None)
+    assert (made.number, made.recorded, made.promotion, made.trial) == (1, False, None, None)
+    assert made.resolved.image == "vllm:old"
+    assert made.resolved.pod_template["spec"]["containers"][0]["image"] == "vllm:old"
+
+
+def test_a_known_revision_is_used_as_it_was_recorded_whatever_the_defaults_are_now() -> None:
+    old = known()
+    assert record_of(resolved(old, defaults=NEW)) is old
+    assert record_of(resolved(old, defaults=NEW, replicas=5, paused=True)) is old
+
+
+def test_a_new_engine_revision_gets_the_defaults_of_today() -> None:
+    made = record_of(resolved(known(), defaults=NEW, engine={"args": {"max-model-len": "64"}}))
+    assert (made.number, made.resolved.image) == (2, "vllm:new")
+    own = record_of(resolved(known(), defaults=NEW, engine={"image": "mine:1"}))
+    assert own.resolved.image == "mine:1"
+
+
+def test_a_new_prompt_on_the_same_pods_takes_their_template_over() -> None:
+    old = known()
+    made = record_of(resolved(old, defaults=NEW, prompt={"name": "triage-1"}, source=prompt()))
+    assert made.revision != old.revision
+    assert (made.engine_revision, made.resolved.pod_template) == (old.engine_revision, old.resolved.pod_template)
+    assert made.resolved.image == "vllm:old"
+
+
+def test_the_prompt_is_copied_and_its_content_is_its_identity() -> None:
+    first = record_of(resolved(prompt={"name": "triage-1"}, source=prompt()))
+    assert first.resolved.prompt_name == "triage-1"
+    assert first.resolved.prompt_content == prompt()["spec"]
+    other_name = record_of(resolved(prompt={"name": "copy"}, source=prompt(author="Ana", version="2.0.0")))
+    assert other_name.revision == first.revision
+    other_text = record_of(resolved(prompt={"name": "triage-1"}, source=prompt("Answer in JSON.")))
+    assert other_text.revision != first.revision
+
+
+def test_a_prompt_that_was_never_seen_blocks() -> None:
+    target = resolved(known(), prompt={"name": "nowhere"})
+    assert (target.record, target.reason) == (None, Reason.PROMPT_NOT_FOUND)
+    assert "nowhere" in str(target.message)
+
+
+def test_a_deleted_prompt_lives_on_in_its_latest_copy_for_these_pods() -> None:
+    first = known(prompt={"name": "p"}, source=prompt("one"))
+    second = replace(known(prompt={"name": "p"}, source=prompt("two")), number=2)
+    target = resolved(first, second, prompt={"name": "p"})
+    assert (target.record, target.reason) == (second, Reason.PROMPT_SOURCE_MISSING)
+    assert second.revision in str(target.message)
+    other_pods = resolved(first, second, prompt={"name": "p"}, engine={"image": "mine:1"})
+    assert (other_pods.record, other_pods.reason) == (None, Reason.PROMPT_NOT_FOUND)
+
+
+@pytest.mark.parametrize(
+    ("changes", "source", "says"),
+    [
+        pytest.param({"prompt": {"name": "p"}}, {"spec": {"prompt": "x"}}, "version", id="a prompt cut short"),
+        pytest.param(
+            {"podTemplate": {"spec": {"priority": 2**60}}},
+            None,
+            "write the number as a string",
+            id="an overlong number",
+        ),
+        pytest.param(
+            {"prompt": {"name": "p"}}, prompt(outputSchema={"maximum": 2**60}), "53 bits", id="the same in a prompt"
+        ),
+    ],
+)
+def test_what_cannot_be_resolved_is_a_sentence_not_an_exception(
+    changes: dict[str, Any], source: dict[str, Any] | None, says: str
+) -> None:
+    target = resolved(source=source, **changes)
+    assert (target.record, target.reason) == (None, Reason.INVALID_SPEC)
+    assert says in str(target.message)
+
+
+def test_numbers_go_on_after_pruning() -> None:
+    late = replace(known(), number=41)
+    assert record_of(resolved(late, engine={"image": "mine:1"})).number == 42
