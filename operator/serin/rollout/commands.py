@@ -51,9 +51,10 @@ def carry_out(raw: str, target: Record, stable: Record | None, now: datetime) ->
     if parsed["token"] in target.handled:
         return target, None
     changed, problem = _apply(Verb(parsed["verb"]), target, stable, now)
+    # Remembered even if it made no sense, or it would be carried out weeks later, on a canary that nobody has seen yet.
+    handled = (*target.handled, parsed["token"])[-HANDLED_LIMIT:]
     if problem:
-        return target, _ignored(raw, problem)
-    handled = (*changed.handled, parsed["token"])[-HANDLED_LIMIT:]
+        return replace(target, handled=handled), _ignored(raw, problem)
     return replace(changed, handled=handled), CommandResult(raw, Reason.COMMAND_DONE, f"{raw} was carried out.")
 
 
@@ -61,15 +62,23 @@ def _apply(verb: Verb, target: Record, stable: Record | None, now: datetime) -> 
     trial = target.trial
     if verb is Verb.RETRY:
         problem = None if target.rejection else "The revision is not rejected; there is nothing to retry."
-        return replace(target, rejection=None, trial=None), problem
+        # Against nobody, so that it is begun anew; it stays for the count of attempts.
+        return replace(target, rejection=None, trial=trial and replace(trial, against="")), problem
     if target.rejection or trial is None or stable is None:
         return target, f"No canary of revision {target.revision} runs; see status.phase before you command."
     if verb is Verb.ABORT:
-        return replace(target, rejection=Rejection(Reason.ABORTED, "A person aborted the canary.", now)), None
+        rejection = Rejection(Reason.ABORTED, "A person aborted the canary.", now)
+        return replace(target, rejection=rejection), None
     if verb is Verb.RESUME and (trial.step >= len(trial.steps) or trial.steps[trial.step].weight is not None):
         return target, "The ramp is not at a pause step; wait for one, or use skip."
     step = len(trial.steps) if verb is Verb.PROMOTE else min(trial.step + 1, len(trial.steps))
     return replace(target, trial=trial.at_step(step, now)), None
+
+
+def names(raw: str | None, revision: str) -> bool:
+    """Whether the command that stands is about this revision."""
+    parsed = _PATTERN.fullmatch(raw.strip()) if raw else None
+    return parsed is not None and parsed["revision"] == revision
 
 
 def _ignored(raw: str, why: str) -> CommandResult:

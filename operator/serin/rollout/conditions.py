@@ -88,7 +88,8 @@ def _available(snapshot: Snapshot, decision: Decision) -> _Answer:
 def _ready(decision: Decision, available: _Answer) -> _Answer:
     if available.status != "True":
         return _Answer("False", available.reason, available.message)
-    rolled_back = decision.target is not None and decision.target.rejection is not None
+    withdrawn = decision.phase in {Phase.ROLLED_BACK, Phase.ROLLING_BACK}
+    rolled_back = withdrawn and decision.target is not None and decision.target.rejection is not None
     if rolled_back:
         return _Answer("False", Reason.ROLLED_BACK, decision.message)
     if decision.phase is Phase.BLOCKED:

@@ -32,10 +32,12 @@ def decide(snapshot: Snapshot) -> Decision:
     """
     stable = roles.find_stable(snapshot)
     target, command = _obey(snapshot, stable)
+    if unrecorded := roles.unrecorded(snapshot, stable):
+        return _complete(snapshot, _orphaned(snapshot, unrecorded))
     if target is None:
         decision = _blocked(snapshot, stable)
     elif stable is None:
-        decision = _orphaned(snapshot) or _install(snapshot, target)
+        decision = _install(snapshot, target)
     elif target.engine_revision == stable.engine_revision:
         decision = _settled(snapshot, stable, target)
     elif target.rejection:
@@ -64,18 +66,18 @@ def _blocked(snapshot: Snapshot, stable: Record | None) -> Decision:
     )
 
 
-def _orphaned(snapshot: Snapshot) -> Decision | None:
-    """The route serves revisions without a record: touch nothing, an untested revision must not replace them."""
-    serving = sorted(revision for revision, weight in snapshot.route.weights.items() if weight)
-    known = {r.revision for r in (*snapshot.records, snapshot.target) if r}
-    if not serving or known & set(serving):
-        return None
+def _orphaned(snapshot: Snapshot, unrecorded: tuple[str, ...]) -> Decision:
+    """The route serves revisions without a record: touch nothing, an untested revision must not replace them.
+
+    Nor is a new target recorded meanwhile: it may be one of them, and nothing would seem to be missing any more.
+    """
     message = (
-        f"The route serves {', '.join(serving)}, whose ControllerRevision is gone; restore it from a backup, or delete "
-        "the HTTPRoute to install the spec's revision from scratch."
+        f"The route serves {', '.join(unrecorded)}, whose ControllerRevision is gone; restore it from a backup, or "
+        "delete the HTTPRoute to install the spec's revision from scratch."
     )
     reason = Reason.STABLE_RECORD_MISSING
-    return Decision(phase=Phase.BLOCKED, reason=reason, message=message, target=snapshot.target, stalled=reason)
+    target = snapshot.target if snapshot.target and snapshot.target.recorded else None
+    return Decision(phase=Phase.BLOCKED, reason=reason, message=message, target=target, stalled=reason)
 
 
 def _install(snapshot: Snapshot, target: Record) -> Decision:
@@ -90,6 +92,13 @@ def _install(snapshot: Snapshot, target: Record) -> Decision:
         engines={target.engine_revision: needed},
         capacity=no_node_for(engine),
     )
+    if target.rejection:
+        message = (
+            f"{target.revision} was rolled back before and there is no stable; change the spec, or annotate with "
+            f"serin.dev/do=retry@{target.revision}#<token>."
+        )
+        reason = Reason.ROLLED_BACK
+        return replace(common, phase=Phase.BLOCKED, reason=reason, message=message, stalled=reason)
     if engine.ready >= needed:
         promoted = replace(target, promotion=1, trial=None)
         return replace(_settled(snapshot, promoted, promoted), reason=Reason.PROMOTED)
@@ -145,7 +154,7 @@ def _rejected(snapshot: Snapshot, stable: Record, target: Record) -> Decision:
 
 def _on_trial(snapshot: Snapshot, stable: Record, target: Record) -> Decision:
     """The target is the canary: ask the guards, move the ramp on if none objects."""
-    trial = target.trial
+    trial = target.trial and target.trial.with_deadline(snapshot.now, frozen=snapshot.spec.paused)
     if trial is None or trial.against != stable.revision:
         trial = Trial(
             attempt=1 + (trial.attempt if trial else 0),
@@ -157,7 +166,7 @@ def _on_trial(snapshot: Snapshot, stable: Record, target: Record) -> Decision:
     finding = first_finding(candidate)
     if finding and finding.rejects:
         rejection = Rejection(finding.reason, finding.message, snapshot.now)
-        decision = _rejected(snapshot, stable, replace(target, trial=None, rejection=rejection))
+        decision = _rejected(snapshot, stable, replace(target, trial=trial, rejection=rejection))
         return replace(decision, judgement=candidate.judgement)
     if finding is None and candidate.is_last:
         promoted = replace(target, trial=None, promotion=roles.next_promotion(snapshot.records))
@@ -252,7 +261,10 @@ def _changed_records(snapshot: Snapshot, decision: Decision) -> tuple[Record, ..
     stored = {r.revision: r for r in snapshot.records}
     wanted = roles.closed_trials(snapshot, decision.canary.revision if decision.canary else None)
     changed = {r.revision: r for r in wanted}
-    changed |= {r.revision: r for r in (decision.stable, decision.target) if r}
+    for r in (decision.stable, decision.target):
+        if r:  # one revision may be both: then the stable knows of its promotion, the target of its commands
+            promotion = r.promotion or (changed[r.revision].promotion if r.revision in changed else None)
+            changed[r.revision] = replace(r, promotion=promotion)
     return tuple(replace(r, recorded=True) for r in changed.values() if not r.recorded or r != stored.get(r.revision))
 
 

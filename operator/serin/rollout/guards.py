@@ -169,7 +169,9 @@ def holding(c: Candidate) -> Finding | None:
 
 def inconclusive(c: Candidate) -> Finding | None:
     """A weight ends only with data and without a Fail; blind or without traffic it is held."""
-    if c.is_last or c.trial.steps[c.trial.step].weight is None or c.judgement.verdict is Verdict.PASS:
+    if c.is_last or c.trial.steps[c.trial.step].weight is None:
+        return None
+    if c.judgement.verdict is Verdict.PASS and _seen_in_this_step(c):
         return None
     if error := c.snapshot.evidence.error:
         return Finding(Phase.RAMPING, Reason.METRICS_UNAVAILABLE, error)
@@ -207,11 +209,23 @@ def no_node_for(engine: EngineView) -> str | None:
     return pending or engine.replica_failure
 
 
+def _seen_in_this_step(c: Candidate) -> bool:
+    """Whether the newest sample is from this step; an older one says nothing about its weight."""
+    at = c.snapshot.evidence.at
+    return at is not None and at >= c.trial.entered_at()
+
+
 def _time_left(c: Candidate) -> timedelta:
-    """Until the progress deadline, counted from the step or from the moment a pod stopped being Ready, if later."""
+    """Until the progress deadline, counted from the step or from the moment a pod stopped being Ready, if later.
+
+    A pod that does not exist yet (an autoscaler wants more, one was evicted, a quota freed) has missed no deadline.
+    """
+    deadline = c.snapshot.spec.rollout.progress_deadline
     waiting_since = [pod.not_ready_since for pod in c.engine.pods if pod.not_ready_since and not pod.deleting]
+    if not waiting_since and c.engine.replica_failure is None:
+        return deadline
     start: datetime = max([c.trial.entered_at(), *([min(waiting_since)] if waiting_since else [])])
-    return c.snapshot.spec.rollout.progress_deadline - (c.snapshot.now - start)
+    return deadline - ((c.trial.frozen_at or c.snapshot.now) - start)
 
 
 def _future(left: timedelta) -> timedelta | None:

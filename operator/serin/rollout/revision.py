@@ -32,8 +32,9 @@ def engine_revision(spec: LLMDeploymentSpec) -> str:
     if spec.engine.resources:
         engine["resources"] = _as_text(spec.engine.resources.model_dump(exclude_defaults=True))
     content: dict[str, Any] = {"model": spec.model.model_dump(by_alias=True), "engine": engine}
-    if spec.pod_template:
-        content["podTemplate"] = spec.pod_template.model_dump(by_alias=True, exclude_defaults=True)
+    overlay = spec.pod_template.model_dump(by_alias=True, exclude_defaults=True) if spec.pod_template else {}
+    if overlay := {part: fields for part, fields in overlay.items() if fields}:
+        content["podTemplate"] = overlay
     return _digest(content)
 
 

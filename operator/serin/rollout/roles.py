@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from serin.rollout.commands import names
 from serin.rollout.record import Record
-from serin.rollout.snapshot import Snapshot
+from serin.rollout.snapshot import FULL_WEIGHT, Snapshot
 
 
 def find_stable(snapshot: Snapshot) -> Record | None:
@@ -14,6 +15,8 @@ def find_stable(snapshot: Snapshot) -> Record | None:
     The route is the witness of last resort: records may have come back from a backup without their annotations. What
     it testifies is answered as promoted, so that it is written down before the split moves on.
     """
+    if alone := _served_alone(snapshot):
+        return alone
     promoted = [r for r in snapshot.records if r.promotion is not None]
     if promoted:
         return max(promoted, key=lambda r: r.promotion or 0)
@@ -22,6 +25,23 @@ def find_stable(snapshot: Snapshot) -> Record | None:
     if not serving:
         return None
     return replace(max(serving, key=lambda r: (weights[r.revision], -r.number)), promotion=1)
+
+
+def _served_alone(snapshot: Snapshot) -> Record | None:
+    """The target if it has all traffic already and only its record is lost: adopting it moves nothing."""
+    target = snapshot.target
+    if target is None or target.recorded or snapshot.route.weights.get(target.revision) != FULL_WEIGHT:
+        return None
+    return replace(target, promotion=next_promotion(snapshot.records))
+
+
+def unrecorded(snapshot: Snapshot, stable: Record | None) -> tuple[str, ...]:
+    """Revisions without a record that get at least as much traffic as who is taken for the stable."""
+    weights = snapshot.route.weights
+    known = {r.revision for r in snapshot.records} | ({stable.revision} if stable else set())
+    least = weights.get(stable.revision, 0) if stable else 0
+    unknown = {r: w for r, w in weights.items() if w and r not in known}
+    return tuple(sorted(unknown)) if max(unknown.values(), default=-1) >= least else ()
 
 
 def next_promotion(records: tuple[Record, ...]) -> int:
@@ -41,6 +61,7 @@ def prunable(snapshot: Snapshot, spared: set[str]) -> frozenset[str]:
         r.revision
         for r in sorted(snapshot.records, key=lambda r: r.number)
         if r.revision not in spared | running | set(snapshot.route.weights)
+        and not names(snapshot.command, r.revision)  # it holds the tokens of the command that still stands
     ]
     excess = len(snapshot.records) - snapshot.spec.revision_history_limit
     return frozenset(candidates[: max(0, excess)])

@@ -44,9 +44,13 @@ class Trial:
     traffic_since: datetime | None = None
     """When the canary got its first weight above 0: the start of the evidence. None: not yet."""
 
+    frozen_at: datetime | None = None
+    """Since when `spec.paused` stops the progress deadline; None: it does not."""
+
     def held(self, now: datetime) -> timedelta:
         """How long the current step has been in force."""
-        running = now - self.clock_started_at if self.clock_started_at else timedelta()
+        # Never less than nothing: another operator's clock may have been ahead.
+        running = max(now - self.clock_started_at, timedelta()) if self.clock_started_at else timedelta()
         return self.held_before + running
 
     def entered_at(self) -> datetime:
@@ -58,6 +62,14 @@ class Trial:
         if running == (self.clock_started_at is not None):
             return self
         return replace(self, held_before=self.held(now), clock_started_at=now if running else None)
+
+    def with_deadline(self, now: datetime, *, frozen: bool) -> Trial:
+        """The same trial with its progress deadline stopped or running; time that it stood still does not count."""
+        if frozen == (self.frozen_at is not None):
+            return self
+        if self.frozen_at is None:
+            return replace(self, frozen_at=now)
+        return replace(self, frozen_at=None, step_entered_at=self.entered_at() + max(now - self.frozen_at, timedelta()))
 
     def at_step(self, step: int, now: datetime) -> Trial:
         """The same trial at another step, whose clock has not started."""
@@ -76,6 +88,7 @@ class Trial:
                 "heldSeconds": self.held_before.total_seconds(),
                 "clockStartedAt": _text(self.clock_started_at),
                 "trafficSince": _text(self.traffic_since),
+                "frozenAt": _text(self.frozen_at),
             },
             separators=(",", ":"),
         )
@@ -99,6 +112,7 @@ class Trial:
                 held_before=timedelta(seconds=data["heldSeconds"]),
                 clock_started_at=_time(data["clockStartedAt"]),
                 traffic_since=_time(data["trafficSince"]),
+                frozen_at=_time(data.get("frozenAt")),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise RecordError(
