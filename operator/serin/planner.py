@@ -52,13 +52,17 @@ class Plan:
 
 def plan(owner: Owner, router: Router, snapshot: Snapshot, decision: Decision, have: Children) -> Plan:
     """The writes that turn what is there into what was decided."""
+    route = [router.render(owner, snapshot.spec.routing, decision.weights)] if decision.weights else []
+    # A route that names nobody new comes before the pods: weight leaves before pods do, and nothing that the API server
+    # refuses about a Deployment can keep a rollback waiting.
+    early = decision.weights.keys() <= snapshot.route.weights.keys()
     wanted = [
         *(render_record(owner, record) for record in decision.records),
+        *(route if early else ()),
         *_engines(owner, snapshot, decision),
         *(service(owner, record.resolved) for record in _serving(snapshot, decision)),
+        *(() if early else route),
     ]
-    if decision.weights:
-        wanted.append(router.render(owner, snapshot.spec.routing, decision.weights))
     pending = ((want, have.find(want)) for want in wanted)
     return Plan(
         apply=tuple(_conditional(want, there) for want, there in pending if there is None or not contains(there, want)),

@@ -45,7 +45,7 @@ from serin.rollout.decide import decide
 from serin.rollout.decision import Decision
 from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
-from serin.rollout.snapshot import Evidence, Policy, Snapshot
+from serin.rollout.snapshot import Evidence, Policy, RouteView, Snapshot
 from serin.rollout.status import blocked_status, status
 from serin.routers.port import Router
 from serin.workqueue import FORGET
@@ -136,16 +136,17 @@ class Reconciler:
         record_objects, deployments, pods, services, budgets = lists
         records = tuple(sorted((read_record(o) for o in record_objects), key=lambda r: r.number))
         target = resolve(owner.name, spec, prompt, records, self.defaults)
+        view = self.router.read(route, owner.name)
         if route and not _belongs(route, owner):
             message = f"An HTTPRoute {owner.name} that is not ours exists; delete it, or rename this LLMDeployment."
-            route, target = None, Target(None, Reason.ROUTE_REFUSED, message)
+            view, target = RouteView({}, foreign=True, refused=message), Target(None, Reason.ROUTE_REFUSED, message)
         snapshot = Snapshot(
             now=self.clock(),
             spec=spec,
             target=target.record,
             records=records,
             engines=engines(deployments, pods),
-            route=self.router.read(route, owner.name),
+            route=view,
             evidence=self.evidence.evidence((owner.namespace, owner.name)),
             command=meta.get("annotations", {}).get(ANNOTATION_COMMAND),
             spec_error=target.message,

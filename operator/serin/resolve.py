@@ -59,11 +59,18 @@ def resolve(
             return Target(_record(owner_name, spec, engine, prompt=None, records=records, defaults=defaults))
         if prompt is None:
             return _without_source(spec.prompt.name, engine, records)
-        content = parse_promptversion(prompt)
-        copied = _Prompt(spec.prompt.name, content_hash(content), prompt["spec"])
+        copied = _copy_of(spec.prompt.name, prompt)
         return Target(_record(owner_name, spec, engine, prompt=copied, records=records, defaults=defaults))
     except SpecError as error:
         return Target(None, Reason.INVALID_SPEC, str(error))
+
+
+def _copy_of(name: str, prompt: Mapping[str, Any]) -> _Prompt:
+    try:
+        content = parse_promptversion(prompt)
+        return _Prompt(name, content_hash(content), prompt["spec"])
+    except SpecError as error:
+        raise SpecError(f"PromptVersion {name}: {error}") from error
 
 
 def _without_source(name: str, engine: str, records: tuple[Record, ...]) -> Target:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from serin.cluster.port import HTTP_ROUTE
 from serin.rollout.phases import Phase
-from tests.fakes.world import Behaviour
+from tests.fakes.world import KEY, Behaviour
 from tests.stories.story import Story, spec
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -95,6 +96,58 @@ async def canary_without_traffic_is_held(story: Story) -> None:
     assert story.conditions["Reconciling"] == ("True", "NoTraffic")
     story.world.traffic.rps = 10
     await story.until_phase(Phase.STABLE)
+
+
+async def traffic_that_stops_holds_the_step(story: Story) -> None:
+    await install(story)
+    story.world.user_applies(spec("better"))
+    await story.run(10, lambda s: s.world.status().get("step") == "2/3")
+    story.world.traffic.rps = 0
+    await story.run(10)
+    assert story.conditions["Reconciling"] == ("True", "NoTraffic")
+    story.world.traffic.rps = 10
+    await story.until_phase(Phase.STABLE)
+
+
+async def an_autoscaler_in_mid_canary_takes_no_more_than_the_pods_carry(story: Story) -> None:
+    await install(story)
+    story.world.user_applies(spec("better"))
+    await story.run(20, lambda s: s.world.status().get("weight") == "50%")
+    story.world.user_applies(spec("better", replicas=8))
+    await story.run(0.5)
+    assert story.world.status()["weight"] == "25%"
+    await story.until_phase(Phase.PROMOTING)
+    await story.until_phase(Phase.STABLE)
+
+
+async def a_command_from_another_time_does_nothing(story: Story) -> None:
+    await install(story)
+    story.world.user_applies(spec("better"))
+    await story.until_phase(Phase.RAMPING)
+    canary = story.canary
+    story.world.user_applies(spec())
+    await story.until_phase(Phase.STABLE)
+    story.world.user_commands(f"promote@{canary}#1")
+    await story.run(1)
+    story.world.user_applies(spec("better"))
+    await story.until_phase(Phase.RAMPING)
+    await story.run(0.5)
+    assert story.phase is Phase.RAMPING
+
+
+async def a_route_of_our_name_that_is_not_ours_is_left_alone(story: Story) -> None:
+    await install(story)
+    stolen = story.world.cluster.find(HTTP_ROUTE, *KEY)
+    assert stolen
+    stolen["metadata"]["ownerReferences"] = []
+    before = story.world.cluster.put(stolen)["spec"]
+    story.world.user_applies(spec("better"))
+    await story.run(2)
+    assert story.conditions["Accepted"] == ("False", "RouteRefused")
+    assert story.conditions["Stalled"][0] == "True"
+    after = story.world.cluster.find(HTTP_ROUTE, *KEY)
+    assert after
+    assert after["spec"] == before
 
 
 async def pauses_timed_and_indefinite(story: Story) -> None:
@@ -222,6 +275,10 @@ STORIES: tuple[Tell, ...] = (
     canary_without_a_node_waits_and_is_not_rejected,
     canary_without_metrics_is_held,
     canary_without_traffic_is_held,
+    traffic_that_stops_holds_the_step,
+    an_autoscaler_in_mid_canary_takes_no_more_than_the_pods_carry,
+    a_command_from_another_time_does_nothing,
+    a_route_of_our_name_that_is_not_ours_is_left_alone,
     pauses_timed_and_indefinite,
     paused_freezes_the_ramp_but_not_a_rollback,
     commands_promote_abort_retry_and_skip,

@@ -155,7 +155,7 @@ def test_somebody_elses_change_is_set_right() -> None:
     have.deployments[0]["spec"]["replicas"] = 9
     have.route["spec"]["rules"][0]["backendRefs"][0]["weight"] = 1  # type: ignore[index]
     todo = planned(canary_at(), have)
-    assert names(todo.apply) == [f"Deployment/{ENGINE[A]}", "HTTPRoute/triage"]
+    assert names(todo.apply) == ["HTTPRoute/triage", f"Deployment/{ENGINE[A]}"]
 
 
 def test_a_route_is_written_only_as_it_was_seen_and_made_without_conditions() -> None:
@@ -178,7 +178,7 @@ def test_two_revisions_with_the_same_pods_share_one_deployment_made_from_the_old
 
 
 def test_pruned_records_are_deleted_last() -> None:
-    old: tuple[Record, ...] = (replace(make_record(B), number=0), STABLE)
+    old: tuple[Record, ...] = (replace(make_record(B), number=0), make_record(C), STABLE)
     snapshot = serving(records=old, spec=make_spec(revisionHistoryLimit=1))
     assert names(planned(snapshot).delete) == [f"ControllerRevision/{B}"]
 

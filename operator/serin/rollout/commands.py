@@ -75,6 +75,21 @@ def _apply(verb: Verb, target: Record, stable: Record | None, now: datetime) -> 
     return replace(target, trial=trial.at_step(step, now)), None
 
 
+def out_of_place(raw: str | None, records: tuple[Record, ...], target: Record | None) -> tuple[Record, ...]:
+    """The record that a command names although the spec asks for another, with the token remembered as handled.
+
+    Or the command would be carried out later, when the spec comes back to that revision and nobody expects it.
+    """
+    parsed = _PATTERN.fullmatch(raw.strip()) if raw else None
+    return tuple(
+        replace(record, handled=(*record.handled, parsed["token"])[-HANDLED_LIMIT:])
+        for record in records
+        if parsed
+        and record.revision == parsed["revision"] != (target.revision if target else None)
+        and parsed["token"] not in record.handled
+    )
+
+
 def names(raw: str | None, revision: str) -> bool:
     """Whether the command that stands is about this revision."""
     parsed = _PATTERN.fullmatch(raw.strip()) if raw else None

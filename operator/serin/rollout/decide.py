@@ -11,9 +11,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 from serin.rollout import roles, withdrawal
-from serin.rollout.commands import CommandResult, carry_out
+from serin.rollout.commands import CommandResult, carry_out, out_of_place
 from serin.rollout.decision import Decision, EvidenceWindow
-from serin.rollout.guards import Candidate, Finding, carries, first_finding, no_node_for
+from serin.rollout.guards import Candidate, Finding, carried, carries, first_finding, no_node_for
 from serin.rollout.phases import Phase
 from serin.rollout.ramp import pin
 from serin.rollout.reasons import Reason
@@ -60,7 +60,8 @@ def _blocked(snapshot: Snapshot, stable: Record | None) -> Decision:
         reason=snapshot.spec_reason,
         message=snapshot.spec_error or snapshot.spec_reason.explanation,
         stable=stable,
-        weights={stable.revision: FULL_WEIGHT} if stable else {},
+        # A route that is not ours is not touched, whoever serves.
+        weights={stable.revision: FULL_WEIGHT} if stable and not snapshot.route.foreign else {},
         engines={stable.engine_revision: snapshot.spec.replicas} if stable else {},
         stalled=snapshot.spec_reason,
     )
@@ -173,7 +174,8 @@ def _on_trial(snapshot: Snapshot, stable: Record, target: Record) -> Decision:
         decision = _settled(snapshot, promoted, promoted)
         return replace(decision, reason=Reason.PROMOTED, judgement=candidate.judgement)
     if finding is None:
-        candidate = replace(candidate, trial=trial.at_step(trial.step + 1, snapshot.now))
+        trial = trial.at_step(trial.step + 1, snapshot.now, candidate.counted)
+        candidate = replace(candidate, trial=trial)
         finding = first_finding(candidate)
     return _trial_decision(candidate, finding)
 
@@ -207,13 +209,11 @@ def _trial_decision(candidate: Candidate, finding: Finding | None) -> Decision:
 
 
 def _weight_now(candidate: Candidate) -> int:
-    """The step's weight if its pods are there, else what the route gives now as long as the pods carry that."""
-    now = min(candidate.weight_on_route, candidate.weight)
-    if candidate.snapshot.spec.paused or candidate.snapshot.route.refused:
-        return now if carries(candidate, now) else 0
-    if carries(candidate, candidate.weight):
+    """The step's weight if its pods are there, else what the route gives now, as far as the pods carry that."""
+    frozen = candidate.snapshot.spec.paused or candidate.snapshot.route.refused
+    if carries(candidate, candidate.weight) and not frozen:
         return candidate.weight
-    return now if carries(candidate, now) else 0
+    return min(candidate.weight_on_route, candidate.weight, carried(candidate))
 
 
 def _canary_share(candidate: Candidate, weight: int) -> dict[str, int]:
@@ -261,10 +261,13 @@ def _changed_records(snapshot: Snapshot, decision: Decision) -> tuple[Record, ..
     stored = {r.revision: r for r in snapshot.records}
     wanted = roles.closed_trials(snapshot, decision.canary.revision if decision.canary else None)
     changed = {r.revision: r for r in wanted}
+    for named in out_of_place(snapshot.command, snapshot.records, decision.target):
+        changed[named.revision] = replace(changed.get(named.revision, named), handled=named.handled)
     for r in (decision.stable, decision.target):
         if r:  # one revision may be both: then the stable knows of its promotion, the target of its commands
             promotion = r.promotion or (changed[r.revision].promotion if r.revision in changed else None)
-            changed[r.revision] = replace(r, promotion=promotion)
+            handled = changed[r.revision].handled if r.revision in changed else r.handled
+            changed[r.revision] = replace(r, promotion=promotion, handled=max(handled, r.handled, key=len))
     return tuple(replace(r, recorded=True) for r in changed.values() if not r.recorded or r != stored.get(r.revision))
 
 

@@ -42,6 +42,11 @@ class Candidate:
         return weight_at(self.trial)
 
     @property
+    def counted(self) -> int:
+        """Finished requests of the canary since it got traffic."""
+        return self.judgement.metrics[0].canary.requests if self.judgement.metrics else 0
+
+    @property
     def is_last(self) -> bool:
         """Whether all steps are done and only the promotion is left."""
         return self.trial.step >= len(self.trial.steps)
@@ -175,8 +180,7 @@ def inconclusive(c: Candidate) -> Finding | None:
         return None
     if error := c.snapshot.evidence.error:
         return Finding(Phase.RAMPING, Reason.METRICS_UNAVAILABLE, error)
-    counted = c.judgement.metrics[0].canary.requests if c.judgement.metrics else 0
-    reason = Reason.AWAITING_EVIDENCE if counted else Reason.NO_TRAFFIC
+    reason = Reason.AWAITING_EVIDENCE if c.counted > c.trial.counted else Reason.NO_TRAFFIC
     return Finding(Phase.RAMPING, reason, c.judgement.message)
 
 
@@ -203,6 +207,11 @@ def carries(c: Candidate, weight: int) -> bool:
     return c.engine.ready >= pods_for(c.snapshot.spec.replicas, weight)
 
 
+def carried(c: Candidate) -> int:
+    """The highest weight that the canary's Ready pods carry."""
+    return min(FULL_WEIGHT, c.engine.ready * FULL_WEIGHT // max(1, c.snapshot.spec.replicas))
+
+
 def no_node_for(engine: EngineView) -> str | None:
     """The sentence of the scheduler or of the quota that keeps pods away, or None."""
     pending = next((pod.unschedulable for pod in engine.pods if pod.unschedulable and not pod.deleting), None)
@@ -210,9 +219,9 @@ def no_node_for(engine: EngineView) -> str | None:
 
 
 def _seen_in_this_step(c: Candidate) -> bool:
-    """Whether the newest sample is from this step; an older one says nothing about its weight."""
+    """Whether the canary has finished requests in this step; earlier ones say nothing about its weight."""
     at = c.snapshot.evidence.at
-    return at is not None and at >= c.trial.entered_at()
+    return at is not None and at >= c.trial.entered_at() and c.counted > c.trial.counted
 
 
 def _time_left(c: Candidate) -> timedelta:

@@ -55,7 +55,7 @@ def closed_trials(snapshot: Snapshot, keep: str | None) -> list[Record]:
 
 
 def prunable(snapshot: Snapshot, spared: set[str]) -> frozenset[str]:
-    """The oldest records beyond `revisionHistoryLimit`; what is spared or runs stays."""
+    """The oldest records beyond `revisionHistoryLimit`; what is spared or runs stays and is not counted."""
     running = {r.revision for r in snapshot.records if r.engine_revision in snapshot.engines}
     candidates = [
         r.revision
@@ -63,5 +63,5 @@ def prunable(snapshot: Snapshot, spared: set[str]) -> frozenset[str]:
         if r.revision not in spared | running | set(snapshot.route.weights)
         and not names(snapshot.command, r.revision)  # it holds the tokens of the command that still stands
     ]
-    excess = len(snapshot.records) - snapshot.spec.revision_history_limit
+    excess = len(candidates) - snapshot.spec.revision_history_limit
     return frozenset(candidates[: max(0, excess)])

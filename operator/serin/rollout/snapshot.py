@@ -74,6 +74,8 @@ class RouteView:
     """Accepted and ResolvedRefs at the current generation on every parent."""
     refused: str | None = None
     """The sentence of a parent that refuses the route at its current generation, or None."""
+    foreign: bool = False
+    """It has the LLMDeployment's name but is not ours: neither read nor written."""
     changed_at: datetime | None = None
     """When our field manager last changed it (whole seconds)."""
 

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from serin.rollout.reasons import Reason
     from serin.rollout.record import Record
     from serin.rollout.snapshot import Counts, Snapshot
-    from serin.rollout.verdict import Judgement
 
 
 def status(
@@ -54,7 +53,7 @@ def status(
         selector=f"{LABEL_DEPLOYMENT}={name}",
         stable=StableStatus(**_side(snapshot, decision, decision.stable)) if decision.stable else None,
         canary=_canary(snapshot, decision, canary) if canary else None,
-        metrics=_metrics(decision.judgement),
+        metrics=_metrics(decision, before),
         rejected=_rejected(decision.target),
         last_handled_command=_command(decision, before),
     )
@@ -94,9 +93,12 @@ def _step(canary: Record) -> str | None:
     return f"{min(trial.step + 1, len(trial.steps))}/{len(trial.steps)}" if trial else None
 
 
-def _metrics(judgement: Judgement | None) -> tuple[MetricStatus, ...]:
+def _metrics(decision: Decision, before: LLMDeploymentStatus) -> tuple[MetricStatus, ...]:
+    """What the verdict rests on; after a rollback the counts that it rested on stay to be read."""
+    judgement = decision.judgement
     if judgement is None:
-        return ()
+        rejected = _rejected(decision.target)
+        return before.metrics if rejected and rejected == before.rejected else ()
     return tuple(
         MetricStatus(
             name=metric.name,

@@ -43,7 +43,8 @@ class Trial:
     """None while the clock stands still."""
     traffic_since: datetime | None = None
     """When the canary got its first weight above 0: the start of the evidence. None: not yet."""
-
+    counted: int = 0
+    """Finished requests of the canary when the step was entered: a step ends only with data of its own."""
     frozen_at: datetime | None = None
     """Since when `spec.paused` stops the progress deadline; None: it does not."""
 
@@ -71,9 +72,12 @@ class Trial:
             return replace(self, frozen_at=now)
         return replace(self, frozen_at=None, step_entered_at=self.entered_at() + max(now - self.frozen_at, timedelta()))
 
-    def at_step(self, step: int, now: datetime) -> Trial:
-        """The same trial at another step, whose clock has not started."""
-        return replace(self, step=step, step_entered_at=now, held_before=timedelta(), clock_started_at=None)
+    def at_step(self, step: int, now: datetime, counted: int | None = None) -> Trial:
+        """The same trial at another step, whose clock has not started; `counted` as far as it is known."""
+        counted = self.counted if counted is None else counted
+        return replace(
+            self, step=step, step_entered_at=now, held_before=timedelta(), clock_started_at=None, counted=counted
+        )
 
     def to_json(self) -> str:
         """One line of JSON; the inverse of `from_json`."""
@@ -88,6 +92,7 @@ class Trial:
                 "heldSeconds": self.held_before.total_seconds(),
                 "clockStartedAt": _text(self.clock_started_at),
                 "trafficSince": _text(self.traffic_since),
+                "counted": self.counted,
                 "frozenAt": _text(self.frozen_at),
             },
             separators=(",", ":"),
@@ -105,19 +110,26 @@ class Trial:
             return cls(
                 attempt=int(data["attempt"]),
                 against=str(data["against"]),
-                steps=tuple(_step(item) for item in data["steps"]),
+                steps=_steps(data["steps"]),
                 started_at=datetime.fromisoformat(data["startedAt"]),
                 step=int(data["step"]),
                 step_entered_at=_time(data["stepEnteredAt"]),
                 held_before=timedelta(seconds=data["heldSeconds"]),
                 clock_started_at=_time(data["clockStartedAt"]),
                 traffic_since=_time(data["trafficSince"]),
-                frozen_at=_time(data.get("frozenAt")),
+                counted=int(data["counted"]),
+                frozen_at=_time(data["frozenAt"]),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise RecordError(
                 f"The trial annotation is unreadable ({error}); remove it to start the trial anew."
             ) from error
+
+
+def _steps(items: list[dict[str, Any]]) -> tuple[Step, ...]:
+    if not items:
+        raise ValueError("no steps")  # it would be promoted without having been tried
+    return tuple(_step(item) for item in items)
 
 
 def _step(item: dict[str, Any]) -> Step:

@@ -156,12 +156,12 @@ def test_the_oldest_records_beyond_the_limit_go() -> None:
 
 
 def test_pruning_spares_who_has_a_role_who_runs_and_who_is_in_the_route() -> None:
-    assert prunable_of(4, {A}) == {B, C}
-    assert prunable_of(4, set(), engines=by_name(make_engine(A))) == {B, C}
-    assert prunable_of(4, set(), route=make_route({A: 0, B: 10_000})) == {C, "dddddddddd"}
+    assert prunable_of(3, {A}) == {B, C}
+    assert prunable_of(3, set(), engines=by_name(make_engine(A))) == {B, C}
+    assert prunable_of(2, set(), route=make_route({A: 0, B: 10_000})) == {C, "dddddddddd"}
     assert prunable_of(1, {letter * 10 for letter in "abcdef"}) == frozenset()
 
 
 def test_pruning_spares_the_memory_of_the_command_that_still_stands() -> None:
     """Without its tokens the same annotation would be carried out once more."""
-    assert prunable_of(4, set(), command=f"promote@{A}#1") == {B, C}
+    assert prunable_of(3, set(), command=f"promote@{A}#1") == {B, C}
