@@ -23,7 +23,7 @@ export UV_SYSTEM_CERTS := 1
 # Source roots: the package lies in operator/, everything else is found from here.
 export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)
 
-FAST_TESTS := tests/unit tests/stories tests/contract tests/integration sandbox/tests model_server/tests
+FAST_TESTS := tests/unit tests/stories tests/contract tests/integration sandbox/tests model_server/tests examples/tests
 E2E_TESTS := tests/e2e model_server/tests/slow
 
 .PHONY: help demo test check e2e sandbox down crds fmt bench environment
@@ -49,6 +49,7 @@ check: environment ## secret scan, lint, format, types, contracts, drift of gene
 	@$(PYTHON) .ci/provide.py helm kubectl
 	@$(PYTHON) -m pytest -q tests/contract
 	@echo "check: drift" && $(PYTHON) -m serin.api --check crds charts/serin-crds/templates
+	@$(PYTHON) -m docs.reference.generate --check
 
 e2e: environment ## end-to-end tests on the whole sandbox; starts it, and ends it if it was not running
 	@.ci/e2e $(PYTEST) $(E2E_TESTS)
@@ -59,8 +60,9 @@ sandbox: environment ## the cluster only; TIER=api for etcd, API server and Prom
 down: ## end the sandbox and remove every trace of it but the cache
 	@$$(test -x $(PYTHON) && echo $(PYTHON) || echo python3) -m sandbox down
 
-crds: environment ## write crds/ and charts/serin-crds/ from the API types
+crds: environment ## write crds/, charts/serin-crds/ and docs/reference/ from the code
 	@$(PYTHON) -m serin.api crds charts/serin-crds/templates
+	@$(PYTHON) -m docs.reference.generate
 
 fmt: environment ## format the code and put right what lint can put right
 	@$(BIN)/ruff check --fix --quiet

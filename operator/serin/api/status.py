@@ -107,8 +107,6 @@ class CanaryStatus(SideStatus):
     """Step of the ramp, such as `1/3`."""
     started_at: Time | None = None
     """When this trial began."""
-    step_held: Annotated[str | None, Field(max_length=32)] = None
-    """How long the current step has been in force when this status was written, such as `4m`."""
     verdict: Text | None = None
     """The verdict on the canary, as a sentence."""
 

@@ -90,6 +90,14 @@ def out_of_place(raw: str | None, records: tuple[Record, ...], target: Record | 
     )
 
 
+def was_handled(raw: str, records: tuple[Record, ...]) -> bool:
+    """Whether the record that a command names has seen its token: then there is nothing to say about it any more."""
+    parsed = _PATTERN.fullmatch(raw.strip())
+    return parsed is not None and any(
+        record.revision == parsed["revision"] and parsed["token"] in record.handled for record in records
+    )
+
+
 def names(raw: str | None, revision: str) -> bool:
     """Whether the command that stands is about this revision."""
     parsed = _PATTERN.fullmatch(raw.strip()) if raw else None

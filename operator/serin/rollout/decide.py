@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from serin.rollout import roles, withdrawal
-from serin.rollout.commands import CommandResult, carry_out, out_of_place
+from serin.rollout.commands import CommandResult, carry_out, out_of_place, was_handled
 from serin.rollout.decision import Decision, EvidenceWindow
 from serin.rollout.guards import Candidate, Finding, carried, carries, first_finding, no_node_for
 from serin.rollout.phases import Phase
@@ -48,7 +48,7 @@ def decide(snapshot: Snapshot) -> Decision:
 
 
 def _obey(snapshot: Snapshot, stable: Record | None) -> tuple[Record | None, CommandResult | None]:
-    if snapshot.target is None or not snapshot.command:
+    if snapshot.target is None or not snapshot.command or was_handled(snapshot.command, snapshot.records):
         return snapshot.target, None
     return carry_out(snapshot.command, snapshot.target, stable, snapshot.now)
 

@@ -180,8 +180,10 @@ def inconclusive(c: Candidate) -> Finding | None:
         return None
     if error := c.snapshot.evidence.error:
         return Finding(Phase.RAMPING, Reason.METRICS_UNAVAILABLE, error)
-    reason = Reason.AWAITING_EVIDENCE if c.counted > c.trial.counted else Reason.NO_TRAFFIC
-    return Finding(Phase.RAMPING, reason, c.judgement.message)
+    if c.counted <= c.trial.counted:
+        message = f"No request has reached the canary in this step; check that traffic flows. {c.judgement.message}"
+        return Finding(Phase.RAMPING, Reason.NO_TRAFFIC, message)
+    return Finding(Phase.RAMPING, Reason.AWAITING_EVIDENCE, c.judgement.message)
 
 
 GUARDS: tuple[Guard, ...] = (

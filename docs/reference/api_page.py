@@ -1,0 +1,137 @@
+"""`api.md`: every field, default, limit and rule of both kinds, as the CRDs have them.
+
+Called by `docs.reference.generate`. Deliberately not here: what a field is good for beyond its one sentence.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from docs.reference.texts import code, docstrings, table
+from serin.api import names
+from serin.api.crd import KINDS, Kind, render_crd
+from serin.api.rule import VALIDATIONS
+
+LIMITS = {
+    "format": "{}",
+    "maxLength": "at most {} characters",
+    "minItems": "at least {}",
+    "maxItems": "at most {} entries",
+    "maxProperties": "at most {} keys",
+}
+# What the module of names leaves to the name of the constant.
+MEANINGS = {
+    "LABEL_ENGINE_REVISION": "On pods and on what belongs to them: the engine revision.",
+    "LABEL_REVISION": "On Services: the revision.",
+}
+
+
+def api_page() -> list[str]:
+    """The lines of the page."""
+    parts = [
+        f"# API reference: {names.API_VERSION}",
+        "",
+        "`kubectl explain llmdep.spec --recursive` shows the same from your cluster. A field that is not here is",
+        "refused by `kubectl apply`. `[]` is an entry of a list, `.*` a value of a map.",
+    ]
+    for kind in KINDS:
+        parts += ["", *_section(kind)]
+    rows = [(f"`{value}`", meaning) for value, meaning in _names()]
+    return [*parts, "", "## Labels and annotations", "", *table(("name", "meaning"), rows)]
+
+
+def _section(kind: Kind) -> list[str]:
+    version = render_crd(kind)["spec"]["versions"][0]
+    root = version["schema"]["openAPIV3Schema"]
+    spec, status = root["properties"]["spec"], root["properties"]["status"]
+    rules = dict.fromkeys((f"`{path}`" if path else "the object", rule["message"]) for path, rule in _rules("", root))
+    subresources = ", ".join(f"`{name}`" for name in version["subresources"])
+    columns = ", ".join(column.name for column in kind.columns if column.always)
+    wide = ", ".join(column.name for column in kind.columns if not column.always)
+    return [
+        f"## {kind.kind}",
+        "",
+        f"{kind.description} Short name `{kind.short}`; subresources {subresources}.",
+        f"Columns of `kubectl get`: {columns}; with `-o wide` also {wide}.",
+        "",
+        f"### {kind.kind}: spec",
+        "",
+        *table(("path", "type", "default", "limits", "description"), _fields("spec", spec)),
+        "",
+        f"### {kind.kind}: rules",
+        "",
+        "The API server refuses a manifest that breaks one of these, with this sentence.",
+        "",
+        *table(("path", "sentence"), rules),
+        "",
+        f"### {kind.kind}: status",
+        "",
+        "Written by Serin, for readers; nothing is decided from it.",
+        "",
+        *table(("path", "type", "description"), (row[:2] + row[4:] for row in _fields("status", status))),
+    ]
+
+
+def _fields(path: str, node: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, str]]:
+    """One row per field below a node, parents before children."""
+    required = set(node.get("required", ()))
+    for name, child in node.get("properties", {}).items():
+        here = f"{path}.{name}"
+        default = "**required**" if name in required else code(child.get("default"))
+        yield f"`{here}`", _type(child), default, _limits(child), child.get("description", "")
+        for suffix, below in _below(child):
+            yield from _fields(here + suffix, below)
+
+
+def _rules(path: str, node: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, str]]]:
+    for rule in node.get(VALIDATIONS, ()):
+        yield path, rule
+    for name, child in node.get("properties", {}).items():
+        yield from _rules(f"{path}.{name}".lstrip("."), child)
+    for suffix, below in _below(node):
+        if suffix:
+            yield from _rules(path + suffix, below)
+
+
+def _below(node: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    yield "", node
+    if "items" in node:
+        yield "[]", node["items"]
+    if "additionalProperties" in node:
+        yield ".*", node["additionalProperties"]
+
+
+def _type(node: Mapping[str, Any]) -> str:
+    if node.get("x-kubernetes-int-or-string"):
+        return "integer or string"
+    if node.get("type") == "array":
+        return f"list of {_type(node['items'])}"
+    if "additionalProperties" in node:
+        return f"map of {_type(node['additionalProperties'])}"
+    if node.get("x-kubernetes-preserve-unknown-fields"):
+        return "object, passed on"
+    return str(node.get("type", "any"))
+
+
+def _limits(node: Mapping[str, Any]) -> str:
+    told = [text.format(node[key]) for key, text in LIMITS.items() if key in node]
+    if node.get("minLength") == 1:
+        told.append("not empty")
+    if "enum" in node:
+        told.append("one of " + ", ".join(f"`{value}`" for value in node["enum"]))
+    if "minimum" in node:
+        told.append(f"{'above' if node.get('exclusiveMinimum') else 'at least'} {node['minimum']}")
+    if "maximum" in node:
+        told.append(f"{'below' if node.get('exclusiveMaximum') else 'at most'} {node['maximum']}")
+    return "; ".join(told)
+
+
+def _names() -> Iterator[tuple[str, str]]:
+    """The names of serin.dev that stand on objects, with what is said of them in the code."""
+    said = docstrings(inspect.getsource(names))
+    for name, value in vars(names).items():
+        if name.startswith(("LABEL_", "ANNOTATION_")):
+            meaning = said[name] if name in said else MEANINGS[name]
+            yield value, meaning.replace("``", "`")

@@ -1,0 +1,166 @@
+"""The reference pages say what the code says, and the chart's README lists the values and alerts that there are."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from docs.reference import operator_pages
+from docs.reference.generate import COMMAND, FOLDER, HEADER, pages, stale
+from serin.api.crd import KINDS
+from serin.rollout.conditions import TYPES
+from serin.rollout.phases import Phase
+from serin.rollout.reasons import Reason
+from serin.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "serin"
+PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *(ROOT / "charts").rglob("*.md"), ROOT / "sandbox" / "README.md"])
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)#\s]+)(#[^)\s]+)?\)")
+
+
+def test_no_page_of_the_reference_differs_from_the_code() -> None:
+    assert stale(FOLDER) == [], f"run `{COMMAND}`"
+
+
+def test_no_page_of_the_reference_is_left_over() -> None:
+    generated = {path.name for path in FOLDER.glob("*.md") if path.read_text().startswith(HEADER)}
+
+    assert generated == {path.name for path in FOLDER.glob("*.md")} == pages().keys()
+
+
+def test_the_reference_names_every_kind_reason_phase_and_setting() -> None:
+    made = pages()
+
+    assert [kind.kind for kind in KINDS if f"## {kind.kind}\n" not in made["api.md"]] == []
+    assert [name for name in (*Reason, *Phase) if f"| `{name}` |" not in made["reasons.md"]] == []
+    assert [f for f in Settings.__dataclass_fields__ if f"`SERIN_{f.upper()}`" not in made["settings.md"]] == []
+
+
+def test_every_setting_that_the_chart_sets_names_a_value_that_there_is() -> None:
+    values = dict(flat(chart_values()))
+    named = [value.strip("`") for value in operator_pages.chart_values().values() if value.startswith("`")]
+
+    assert len(named) > 10
+    assert [name for name in named if name not in values] == []
+
+
+def test_the_check_notices_a_changed_page(tmp_path: Path) -> None:
+    def run(*options: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "docs.reference.generate", "--folder", str(tmp_path), *options],
+            cwd=ROOT,
+            env={"PYTHONPATH": f"{ROOT / 'operator'}:{ROOT}"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    missing = run("--check")
+    assert (missing.returncode, run().returncode, run("--check").returncode) == (1, 0, 0)
+    assert (
+        missing.stderr
+        == f"Stale: api.md, reasons.md, metrics.md, settings.md; run `{COMMAND}` and commit the result.\n"
+    )
+    changed = tmp_path / "reasons.md"
+    changed.write_text(changed.read_text().replace("`Aborted`", "`Cancelled`"))
+    wrong = run("--check")
+    assert (wrong.returncode, wrong.stderr.partition(";")[0]) == (1, "Stale: reasons.md")
+
+
+def chart_values() -> dict[str, Any]:
+    values: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
+    return values
+
+
+def flat(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value by its dotted path; what is a whole for Kubernetes (resources and the like) stays one."""
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value and name != "resources":
+            yield from flat(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", value
+
+
+def test_the_charts_readme_lists_every_value_with_its_default() -> None:
+    rows = re.findall(r"^\| `([A-Za-z.]+)` \| `([^`]*)` \|", (CHART / "README.md").read_text(), re.MULTILINE)
+
+    assert {name: yaml.safe_load(default) for name, default in rows} == dict(flat(chart_values()))
+    assert len(rows) == len(dict(rows))
+
+
+def test_the_charts_readme_lists_every_alert() -> None:
+    alerts = re.findall(r"- alert: (\w+)", (CHART / "templates" / "prometheusrule.yaml").read_text())
+    listed = re.findall(r"^\| `(Serin\w+)` \|", (CHART / "README.md").read_text(), re.MULTILINE)
+
+    assert listed == alerts
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    broken = [
+        target + anchor
+        for target, anchor in LINK.findall(page.read_text())
+        if "://" not in target and not _found(page.parent / target, anchor)
+    ]
+
+    assert broken == []
+
+
+def _found(path: Path, anchor: str) -> bool:
+    if not anchor or not path.is_file():
+        return path.exists()
+    headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    return anchor[1:] in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(
+    "page", ["docs/concepts/rollout.md", "docs/concepts/status.md", "docs/how-to/debug-at-night.md"]
+)
+def test_a_page_names_only_reasons_and_phases_that_there_are(page: str) -> None:
+    text = (ROOT / page).read_text()
+    # What fills a cell of a table and is CamelCase in code is a reason, a phase, a condition or an alert.
+    cells = re.findall(r"(?<=\| )((?:`[A-Z][A-Za-z]+`(?:, )?)+)(?= \|)", text)
+    named = {word for cell in cells for word in re.findall(r"`([A-Za-z]+)`", cell)}
+    alerts = set(re.findall(r"- alert: (\w+)", (CHART / "templates" / "prometheusrule.yaml").read_text()))
+
+    assert named
+    assert named <= {*Reason, *Phase, *TYPES, *alerts}
+
+
+def test_the_night_page_knows_every_reason_that_needs_a_person() -> None:
+    page = (ROOT / "docs" / "how-to" / "debug-at-night.md").read_text()
+    quiet = {
+        Reason.INSTALLING,
+        Reason.SERVING,
+        Reason.CANARY_RUNNING,
+        Reason.PROMOTING,
+        Reason.PROMOTED,
+        Reason.CAPACITY_AVAILABLE,
+        Reason.ROUTE_PROGRAMMED,
+        Reason.METRICS_AVAILABLE,
+        Reason.NO_CANARY,
+        Reason.ACCEPTED,
+        Reason.COMMAND_DONE,
+        Reason.WITHDRAWING,
+        Reason.NO_ROUTE,
+    }
+
+    assert [str(reason) for reason in Reason if reason not in quiet and f"`{reason}`" not in page] == []
+
+
+def test_the_golden_transcript_that_the_rollout_page_quotes_is_a_golden_one() -> None:
+    page = (ROOT / "docs" / "concepts" / "rollout.md").read_text()
+    golden = {
+        name: (ROOT / "tests" / "stories" / "golden" / f"{name}.txt").read_text()
+        for name in ("good_canary_is_promoted", "bad_canary_is_rolled_back_and_remembered")
+    }
+
+    assert [name for name, text in golden.items() if text.rstrip("\n") not in page] == []
