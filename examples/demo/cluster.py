@@ -1,0 +1,103 @@
+"""kubectl, helm and the like as functions: one call, bounded in time, whose failure is a sentence.
+
+Called by everything that talks to a cluster. Not here: watching (follow).
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from examples.demo.errors import CommandError
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One namespace of one cluster."""
+
+    environment: Mapping[str, str]
+    """With KUBECONFIG, and a PATH to kubectl and helm."""
+    namespace: str
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 60) -> str:
+        """Run kubectl in the namespace and return what it printed.
+
+        Raises:
+            CommandError: it failed, or took longer than `timeout` seconds.
+        """
+        return self.run(["kubectl", "--namespace", self.namespace, *arguments], stdin=stdin, timeout=timeout)
+
+    def run(self, command: Sequence[str], *, stdin: str | None = None, timeout: float = 60) -> str:
+        """Run a program and return what it printed.
+
+        Raises:
+            CommandError: it failed, or took longer than `timeout` seconds.
+        """
+        told = " ".join(command[:6])
+        try:
+            done = subprocess.run(
+                command,
+                input=stdin,
+                capture_output=True,
+                text=True,
+                env=dict(self.environment),
+                timeout=timeout,
+                check=False,
+            )
+        except FileNotFoundError as error:
+            raise CommandError(f"{command[0]} is not on the PATH; install it, or run `make sandbox`.") from error
+        except subprocess.TimeoutExpired as error:
+            raise CommandError(f"`{told}` took longer than {timeout:.0f} s; look at the cluster.") from error
+        if done.returncode != 0:
+            raise CommandError(f"`{told}` failed; correct this: {done.stderr.strip()[-600:]}")
+        return done.stdout
+
+    def get(self, resource: str, *arguments: str) -> Object:
+        """One object or a list of them, as JSON."""
+        found: Object = json.loads(self.kubectl("get", resource, *arguments, "--output=json"))
+        return found
+
+    def find(self, resource: str) -> Object | None:
+        """One object, or None if there is none."""
+        text = self.kubectl("get", resource, "--ignore-not-found", "--output=json")
+        found: Object | None = json.loads(text) if text.strip() else None
+        return found
+
+    def items(self, resource: str, labels: str) -> list[Object]:
+        """All objects with these labels."""
+        found: list[Object] = self.get(resource, f"--selector={labels}")["items"]
+        return found
+
+    def apply(self, manifest: Object) -> str:
+        """`kubectl apply` an object; returns kubectl's line, which ends with created, configured or unchanged."""
+        return self.kubectl("apply", "--filename=-", stdin=yaml.safe_dump(manifest)).strip()
+
+    def wait(self, what: str, condition: str, seconds: float) -> None:
+        """`kubectl wait --for=<condition>`."""
+        self.kubectl("wait", what, f"--for={condition}", f"--timeout={seconds:.0f}s", timeout=seconds + 30)
+
+    def wait_gone(self, kind: str, labels: str, seconds: float) -> None:
+        """Wait until no object of a kind has these labels."""
+        if self.items(kind, labels):
+            command = ("wait", kind, f"--selector={labels}", "--for=delete", f"--timeout={seconds:.0f}s")
+            self.kubectl(*command, timeout=seconds + 30)
+
+    def make_namespace(self, labels: Mapping[str, str] | None = None) -> None:
+        """Create the namespace if it is not there, with these labels."""
+        metadata = {"name": self.namespace, "labels": dict(labels or {})}
+        manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
+        self.kubectl("apply", "--filename=-", stdin=yaml.safe_dump(manifest))
+
+
+def load_manifest(path: Path) -> Object:
+    """The one object of a YAML file."""
+    manifest: Object = yaml.safe_load(path.read_text())
+    return manifest

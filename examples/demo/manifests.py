@@ -1,0 +1,40 @@
+"""The example's YAML files, adapted to the place where they are applied. Pure but for reading the file.
+
+Called by scenes. In the sandbox the files are applied as they are; on another cluster what is the sandbox's own (engine
+image, borrowed directories, model paths, gateway) gives way to what the user named.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+from examples.demo.cluster import Object, load_manifest
+from examples.demo.place import ROOT, Place
+
+FIRST_CANARY = ROOT / "examples" / "01-first-canary"
+INSTALL = FIRST_CANARY / "01-install.yaml"
+BETTER = FIRST_CANARY / "02-better-checkpoint.yaml"
+TOO_SMALL = FIRST_CANARY / "03-too-small.yaml"
+
+
+def manifest(path: Path, place: Place) -> Object:
+    """The object of a file, as this place needs it."""
+    written = load_manifest(path)
+    return written if place.sandbox else adapted(written, place)
+
+
+def adapted(written: Object, place: Place) -> Object:
+    """The same without what only the sandbox has."""
+    fitting = copy.deepcopy(written)
+    spec = fitting["spec"]
+    spec["model"]["source"] = place.models.get(spec["model"]["source"], spec["model"]["source"])
+    # Without these three: the operator's default image on one GPU, with nothing borrowed from the node.
+    spec.pop("podTemplate", None)
+    for field in ("image", "resources"):
+        spec["engine"].pop(field, None)
+    if place.engine_image:
+        spec["engine"]["image"] = place.engine_image
+    namespace, name = place.gateway
+    spec["routing"]["gateway"]["parentRefs"] = [{"name": name, "namespace": namespace}]
+    return fitting

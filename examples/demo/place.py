@@ -1,0 +1,108 @@
+"""Where the demo runs: the sandbox of this checkout, or the cluster that KUBECONFIG names. Read from the environment.
+
+Called by `__main__` and the end-to-end tests. Not here: making anything (prepare).
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from examples.demo.errors import DemoError
+
+ROOT = Path(__file__).resolve().parents[2]
+SANDBOX_GATEWAY = ("gateway", "llm")
+NEEDED = {
+    "PROMETHEUS_URL": "the Prometheus that scrapes gateway and pods, as pods reach it",
+    "GATEWAY_URL": "the gateway, as this machine reaches it",
+    "DEMO_GATEWAY": "the Gateway as namespace/name",
+    "DEMO_OPERATOR_IMAGE": "the operator's image, as repository:tag",
+    "DEMO_MODEL": "a model source that the demo begins with, such as hf://org/model@commit",
+    "DEMO_BETTER_MODEL": "the model source that the demo changes to",
+}
+"""What a cluster of the user's own must be told, besides DEMO_IMAGE, an engine image that may be left out."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Everything that differs between the sandbox and another cluster."""
+
+    environment: Mapping[str, str]
+    gateway_url: str
+    prometheus_url: str
+    gateway: tuple[str, str] = SANDBOX_GATEWAY
+    """Namespace and name of the Gateway."""
+    sandbox: bool = True
+    operator_image: str | None = None
+    """None: made from this checkout."""
+    engine_image: str | None = None
+    """In the place of the examples' own; None with a cluster of the user's: the operator's default."""
+    models: Mapping[str, str] = field(default_factory=dict)
+    """Model sources to write in the place of the examples' own."""
+
+
+def users_own(environment: Mapping[str, str] = os.environ) -> Place | None:
+    """The cluster that the user names by KUBECONFIG; None if the sandbox is to be used.
+
+    Raises:
+        DemoError: not everything that must be known of it is set.
+    """
+    kubeconfig = environment.get("KUBECONFIG")
+    if not kubeconfig or Path(kubeconfig) == sandbox_state(environment) / "kubeconfig":
+        return None
+    missing = [f"{name} ({what})" for name, what in NEEDED.items() if not environment.get(name)]
+    if missing:
+        raise DemoError(
+            f"KUBECONFIG names a cluster of your own, so set {', '.join(missing)}; "
+            "or unset KUBECONFIG to use the sandbox."
+        )
+    namespace, slash, name = environment["DEMO_GATEWAY"].partition("/")
+    if not slash or not namespace or not name:
+        raise DemoError(f"DEMO_GATEWAY is {environment['DEMO_GATEWAY']!r}; write it as namespace/name.")
+    return Place(
+        environment=environment,
+        gateway_url=environment["GATEWAY_URL"].rstrip("/"),
+        prometheus_url=environment["PROMETHEUS_URL"].rstrip("/"),
+        gateway=(namespace, name),
+        sandbox=False,
+        operator_image=environment["DEMO_OPERATOR_IMAGE"],
+        engine_image=environment.get("DEMO_IMAGE") or None,
+        models={
+            "file:///opt/serin/models/early": environment["DEMO_MODEL"],
+            "file:///opt/serin/models/better": environment["DEMO_BETTER_MODEL"],
+        },
+    )
+
+
+def sandbox_place(environment: Mapping[str, str] = os.environ) -> Place:
+    """The sandbox that runs, from the file that `python -m sandbox up` writes.
+
+    Raises:
+        DemoError: there is no such file.
+    """
+    path = sandbox_state(environment) / "env"
+    if not path.exists():
+        raise DemoError("No sandbox runs here; start one with `make sandbox`.")
+    known = {**environment, **read_exports(path.read_text(), environment.get("PATH", ""))}
+    if "GATEWAY_URL" not in known:
+        raise DemoError("The sandbox is only the API tier; start all of it with `make sandbox`.")
+    return Place(known, known["GATEWAY_URL"], known["PROMETHEUS_URL"])
+
+
+def sandbox_state(environment: Mapping[str, str]) -> Path:
+    """Where the sandbox of this checkout keeps its state."""
+    return Path(environment.get("SERIN_SANDBOX_DIR") or ROOT / ".sandbox").absolute()
+
+
+def read_exports(text: str, path: str) -> dict[str, str]:
+    """The variables of a file of shell `export` lines; `$PATH` in them is `path`."""
+    variables: dict[str, str] = {}
+    for line in text.splitlines():
+        words = shlex.split(line)
+        if len(words) == 2 and words[0] == "export":
+            name, _, value = words[1].partition("=")
+            variables[name] = value.replace("$PATH", path)
+    return variables

@@ -1,0 +1,145 @@
+"""What has to be there before the story begins: sandbox, vLLM, checkpoints, the operator's image, both charts.
+
+Called by `__main__` and the end-to-end tests. All of it is cached or idempotent: a second time costs seconds.
+Not here: the story (scenes).
+"""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from examples.demo.cluster import Cluster
+from examples.demo.errors import CommandError, DemoError
+from examples.demo.place import ROOT, Place, sandbox_place, sandbox_state
+from examples.demo.say import Teller
+
+EARLY_STEPS = 150
+"""Training steps of the checkpoint that the demo begins with: a real model, stopped too early."""
+SYSTEM_NAMESPACE = "serin-system"
+RELEASE = "serin"
+DEFINITIONS_RELEASE = "serin-crds"
+DEFINITIONS = ("llmdeployments.serin.dev", "promptversions.serin.dev")
+OPERATOR_PODS = "app.kubernetes.io/name=serin"
+
+
+def sandbox(tell: Teller) -> Place:
+    """Start the sandbox, or put right what is not well."""
+    stream(tell, [sys.executable, "-m", "sandbox", "up"])
+    return sandbox_place()
+
+
+def engines(tell: Teller) -> None:
+    """vLLM and two checkpoints of the tiny model, shown to the node under fixed paths."""
+    vllm = Path(stream(tell, [sys.executable, "-m", "model_server.cpu.install"]))
+    train = [str(vllm / "bin" / "python"), "-m", "model_server.tiny"]
+    early = stream(tell, [*train, "--steps", str(EARLY_STEPS)])
+    better = stream(tell, train)
+    models = sandbox_state(os.environ) / "models"
+    for name, source in (("early", early), ("better", better)):
+        show(Path(source), models / name)
+    # One directory for all, of the sandbox's own: what is bound twice, or below another bind, can be hidden by it.
+    for target, shown in (("/opt/serin/vllm", vllm), ("/opt/serin/models", models)):
+        stream(tell, [sys.executable, "-m", "sandbox", "bind", str(shown), target])
+
+
+def show(source: Path, target: Path) -> None:
+    """Copy a checkpoint, a megabyte, unless it is there; never half of one, since pods may read it."""
+    if target.is_dir() and not _differ(source, target):
+        return
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(source, partial)
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+
+
+def _differ(source: Path, target: Path) -> bool:
+    names = sorted(file.name for file in source.iterdir())
+    if names != sorted(file.name for file in target.iterdir()):
+        return True
+    return bool(filecmp.cmpfiles(source, target, names, shallow=False)[0] != names)
+
+
+def operator(tell: Teller, place: Place) -> None:
+    """Install both charts, the operator under its own ServiceAccount in a namespace that admits only the restricted.
+
+    Raises:
+        DemoError: it does not become available.
+    """
+    image = place.operator_image or sandbox_operator_image(tell)
+    system = Cluster(place.environment, SYSTEM_NAMESPACE)
+    system.make_namespace({"pod-security.kubernetes.io/enforce": "restricted"})
+    charts = ROOT / "charts"
+    helm = ["helm", "upgrade", "--install", "--namespace", SYSTEM_NAMESPACE, "--wait", "--timeout", "3m"]
+    tell.say("helm upgrade --install serin-crds charts/serin-crds")
+    # Definitions outlive their release, and may have come by kubectl.
+    system.run([*helm, "--take-ownership", DEFINITIONS_RELEASE, str(charts / "serin-crds")], timeout=200)
+    for definition in DEFINITIONS:
+        system.wait(f"customresourcedefinition/{definition}", "condition=Established", 60)
+    tell.say("helm upgrade --install serin charts/serin")
+    values = [f"--set-string={name}={value}" for name, value in operator_values(image, place).items()]
+    system.run([*helm, RELEASE, str(charts / "serin"), *values], timeout=200)
+
+
+def operator_values(image: str, place: Place) -> dict[str, str]:
+    """What the chart is told."""
+    repository, _, tag = image.rpartition(":")
+    values = {"image.repository": repository, "image.tag": tag, "prometheus.url": place.prometheus_url}
+    if place.sandbox:
+        # There is no registry: the image was loaded into the node.
+        values["image.pullPolicy"] = "Never"
+    return values
+
+
+def sandbox_operator_image(tell: Teller) -> str:
+    """Make the operator's image from this checkout, load it into the node and return its tag."""
+    archive = sandbox_state(os.environ) / "operator.tar"
+    tag = stream(tell, [sys.executable, "-m", "sandbox.operator_image", str(archive)])
+    stream(tell, [sys.executable, "-m", "sandbox", "load", str(archive)])
+    return tag
+
+
+def check_cluster(place: Place) -> None:
+    """Refuse a cluster that lacks what the demo needs.
+
+    Raises:
+        DemoError: the API server does not answer, or there is no Gateway API, or not the Gateway.
+    """
+    namespace, name = place.gateway
+    gateways = Cluster(place.environment, namespace)
+    try:
+        known = gateways.kubectl("api-resources", "--api-group=gateway.networking.k8s.io", "--output=name")
+    except CommandError as error:
+        raise DemoError(f"The cluster does not answer ({error}); check KUBECONFIG.") from error
+    if "httproutes." not in known:
+        raise DemoError("The cluster has no Gateway API; install it with a gateway that implements it.")
+    if gateways.find(f"gateways.gateway.networking.k8s.io/{name}") is None:
+        raise DemoError(f"There is no Gateway {namespace}/{name}; create it, or correct DEMO_GATEWAY.")
+
+
+def stream(tell: Teller, command: Sequence[str], environment: Mapping[str, str] = os.environ) -> str:
+    """Run a program of this checkout, show what it prints as it comes, and return its last line.
+
+    Raises:
+        CommandError: it failed.
+    """
+    last = ""
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, env=dict(environment)
+    ) as process:
+        try:
+            for line in process.stdout or ():
+                last = line.rstrip()
+                tell.plain(f"         {last}")
+        except BaseException:
+            process.terminate()
+            raise
+    if process.returncode != 0:
+        raise CommandError(f"`{' '.join(command[1:4])}` failed; correct this: {last}")
+    return last

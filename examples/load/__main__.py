@@ -1,0 +1,65 @@
+"""Command line of the load generator: `python -m examples.load --url URL --rps 4 --seconds 60`.
+
+Prints one line per revision that answered. The exit status is 1 if any request failed. Not here: sending (generator).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+
+from examples.load.generator import Load
+from examples.load.outcome import Outcome, count
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m examples.load", description="Send tickets and judge the answers.")
+    parser.add_argument("--url", default=os.environ.get("GATEWAY_URL"), help="the gateway; default: $GATEWAY_URL")
+    parser.add_argument("--model", default="triage", help="spec.model.name; default: triage")
+    parser.add_argument("--rps", type=float, default=4.0, help="requests per second; default: 4")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long; default: 60")
+    parser.add_argument("--count", type=int, default=10_000, help="never more requests than this; default: 10000")
+    parser.add_argument("--long-share", type=float, default=0.3, help="share of long tickets, 0 to 1; default: 0.3")
+    parser.add_argument("--host", help="Host header, where the gateway tells models apart by it")
+    options = parser.parse_args(arguments)
+    if not options.url:
+        parser.error("name the gateway with --url or GATEWAY_URL")
+    if options.rps <= 0 or options.seconds <= 0 or options.count <= 0:
+        parser.error("--rps, --seconds and --count must be above zero")
+    load = Load(
+        options.url.rstrip("/"),
+        options.model,
+        rps=options.rps,
+        seconds=options.seconds,
+        count=options.count,
+        long_share=options.long_share,
+        host=options.host,
+    )
+    load.start()
+    try:
+        load.join()
+    except KeyboardInterrupt:
+        load.stop()
+    print(summary(load.outcomes()))
+    return 1 if any(outcome.failed for outcome in load.outcomes()) else 0
+
+
+def summary(outcomes: Sequence[Outcome]) -> str:
+    """One line per revision, then the different errors."""
+    by_revision: defaultdict[str, list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        by_revision[outcome.revision or "unknown"].append(outcome)
+    lines = [f"{'REVISION':14} {'SENT':>6} {'ERRORS':>7} {'WRONG':>6} {'MEDIAN':>8}"]
+    for revision, theirs in sorted(by_revision.items()):
+        all_of = count(theirs)
+        lines.append(f"{revision:14} {all_of.sent:6} {all_of.failed:7} {all_of.wrong:6} {all_of.latency:7.2f}s")
+    errors = sorted({outcome.error for outcome in outcomes if outcome.error})
+    return "\n".join([*lines, *(f"  {error}" for error in errors[:10])])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

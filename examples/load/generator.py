@@ -1,0 +1,179 @@
+"""The generator: sends tickets at a fixed rate with the official OpenAI client, and notes what came back.
+
+Open loop: a slow server does not slow the sender down, as real users do not wait for each other. Bounded in time, in
+count and in how many requests may be under way; nothing is retried, so that every failure is seen. It runs in a thread
+with an event loop of its own, beside a caller that is not asynchronous. Not here: counting (outcome).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from openai import APIConnectionError, APIStatusError, AsyncOpenAI, OpenAIError
+
+from examples.load.outcome import Outcome
+from model_server.tiny.tickets import Ticket, Variant, instruction, is_good, ticket
+
+REVISION_HEADER = "x-serin-revision"
+TOO_MANY = "not sent: too many requests were under way"
+
+
+@dataclass
+class Load:
+    """One run of the generator; start it once."""
+
+    url: str
+    """The gateway, without `/v1`."""
+    model: str
+    rps: float
+    seconds: float
+    count: int = 10_000
+    """Never more requests than this."""
+    concurrency: int = 200
+    """Never more requests under way than this; one that comes due beyond is noted as failed and not sent."""
+    timeout: float = 30.0
+    """Seconds that one request may take."""
+    long_share: float = 0.3
+    """Share of tickets that carry a long thread."""
+    seed: int = 1
+    host: str | None = None
+    """Host header, where the gateway tells models apart by host name."""
+    _outcomes: list[Outcome] = field(default_factory=list, init=False)
+    _changed: threading.Condition = field(default_factory=threading.Condition, init=False)
+    _stop: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False)
+    _stopping: bool = field(default=False, init=False)
+    _over: bool = field(default=False, init=False)
+    _thread: threading.Thread | None = field(default=None, init=False)
+    _problem: BaseException | None = field(default=None, init=False)
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._thread = threading.Thread(target=self._in_thread, name="load", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Send nothing more, and return when everything under way has ended, in at most `timeout` seconds.
+
+        Raises:
+            RuntimeError: the generator itself broke, or does not end.
+        """
+        with self._changed:
+            self._stopping = True
+            if self._loop is not None:
+                # A loop that has just closed has nothing left to stop.
+                with suppress(RuntimeError):
+                    self._loop.call_soon_threadsafe(self._stop.set)
+        self.join()
+
+    def join(self) -> None:
+        """Return when the run has come to its own end.
+
+        Raises:
+            RuntimeError: the generator itself broke, or does not end.
+        """
+        if self._thread is None:
+            return
+        self._thread.join(self.timeout + (0 if self._stopping else self.seconds) + 10)
+        if self._thread.is_alive():
+            raise RuntimeError("The load generator does not end; stop the process.")
+        if self._problem:
+            raise RuntimeError(
+                f"The load generator broke ({self._problem!r}); correct its arguments."
+            ) from self._problem
+
+    def outcomes(self, since: float = 0.0, until: float = float("inf")) -> tuple[Outcome, ...]:
+        """What has ended so far, by the time at which it was sent (seconds since the epoch)."""
+        return tuple(o for o in tuple(self._outcomes) if since <= o.sent_at < until)
+
+    def wait_for(self, enough: Callable[[tuple[Outcome, ...]], bool], timeout: float) -> bool:
+        """Wait until the outcomes are enough, or the run or `timeout` seconds are over; tells whether they are."""
+        with self._changed:
+            self._changed.wait_for(lambda: enough(self.outcomes()) or self._over, timeout)
+        return enough(self.outcomes())
+
+    def _in_thread(self) -> None:
+        try:
+            asyncio.run(self._run())
+        except BaseException as problem:  # noqa: BLE001 - handed to whoever joins
+            self._problem = problem
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+
+    async def _run(self) -> None:
+        numbers, loop = random.Random(self.seed), asyncio.get_running_loop()
+        with self._changed:
+            self._loop = loop
+            if self._stopping:
+                return
+        headers = {"Host": self.host} if self.host else None
+        client = AsyncOpenAI(
+            base_url=f"{self.url}/v1",
+            api_key="unused",
+            max_retries=0,
+            timeout=self.timeout,
+            default_headers=headers,
+        )
+        async with client:
+            began = loop.time()
+            under_way: set[asyncio.Task[None]] = set()
+            for n in range(self.count):
+                due = n / self.rps
+                if due >= self.seconds or await self._stopped_before(began + due):
+                    break
+                asked = ticket(numbers, long_share=self.long_share)
+                if len(under_way) >= self.concurrency:
+                    self._note(Outcome(time.time(), 0.0, None, TOO_MANY, None, None, asked.long))
+                    continue
+                task = loop.create_task(self._ask(client, asked))
+                under_way.add(task)
+                task.add_done_callback(under_way.discard)
+            await asyncio.gather(*under_way)
+
+    async def _stopped_before(self, moment: float) -> bool:
+        """Wait for the moment of the loop's clock, or until stop is called; tells whether it was."""
+        try:
+            async with asyncio.timeout_at(moment):
+                await self._stop.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _ask(self, client: AsyncOpenAI, asked: Ticket) -> None:
+        sent_at, began = time.time(), time.monotonic()
+        status: int | None = None
+        error: str | None = None
+        revision: str | None = None
+        good: bool | None = None
+        try:
+            raw = await client.chat.completions.with_raw_response.create(
+                model=self.model,
+                messages=[
+                    {"role": "system", "content": instruction(Variant.JSON)},
+                    {"role": "user", "content": asked.text},
+                ],
+                temperature=0,
+                max_tokens=32,
+            )
+            status, revision = raw.http_response.status_code, raw.headers.get(REVISION_HEADER)
+            good = is_good(raw.parse().choices[0].message.content or "", asked)
+        except APIStatusError as refused:
+            status, revision = refused.status_code, refused.response.headers.get(REVISION_HEADER)
+            error = f"HTTP {refused.status_code}: {refused.message[:200]}"
+        except APIConnectionError as broken:
+            error = f"{type(broken).__name__}: {broken.__cause__ or broken}"
+        except OpenAIError as broken:
+            error = f"{type(broken).__name__}: {broken}"
+        self._note(Outcome(sent_at, time.monotonic() - began, status, error, revision, good, asked.long))
+
+    def _note(self, outcome: Outcome) -> None:
+        with self._changed:
+            self._outcomes.append(outcome)
+            self._changed.notify_all()

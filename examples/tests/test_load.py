@@ -1,0 +1,105 @@
+"""The load generator against a small server on loopback that answers as it is told."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from examples.load import Load
+from examples.load.__main__ import summary
+from examples.load.generator import TOO_MANY
+
+
+class _Model(BaseHTTPRequestHandler):
+    """Knows the answer `network, high` and nothing else; refuses long prompts; hangs when told to."""
+
+    hang = threading.Event()
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if not self.hang.is_set():
+            self.hang.wait(20)
+        text = body["messages"][1]["content"]
+        if "\n" in text:
+            self._reply(400, {"error": {"message": "too long"}})
+            return
+        content = json.dumps({"queue": "network", "priority": "high"})
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}
+        self._reply(200, {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]})
+
+    def _reply(self, status: int, body: object) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("x-serin-revision", "abc")
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    _Model.hang.set()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Model)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    _Model.hang.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_every_answer_is_judged_and_every_error_kept_with_the_revision_that_made_it(url: str) -> None:
+    load = Load(url, "m", rps=200, seconds=10, count=80)
+    load.start()
+    load.join()
+    outcomes = load.outcomes()
+    assert len(outcomes) == 80
+    assert {o.revision for o in outcomes} == {"abc"}
+    assert {o.status for o in outcomes if o.long} == {400}
+    assert {o.status for o in outcomes if not o.long} == {200}
+    assert {o.good for o in outcomes if not o.failed} == {True, False}
+    assert "abc" in summary(outcomes)
+
+
+def test_a_slow_server_does_not_slow_the_sender_down_and_what_is_beyond_the_bound_is_noted(url: str) -> None:
+    _Model.hang.clear()
+    load = Load(url, "m", rps=100, seconds=10, count=30, concurrency=5)
+    load.start()
+    assert load.wait_for(lambda outcomes: len(outcomes) >= 25, 10)
+    assert {o.error for o in load.outcomes()} == {TOO_MANY}
+    _Model.hang.set()
+    load.join()
+    assert len(load.outcomes()) == 30
+
+
+def test_stop_ends_the_run_before_its_time(url: str) -> None:
+    load = Load(url, "m", rps=50, seconds=600, count=100_000)
+    load.start()
+    assert load.wait_for(lambda outcomes: len(outcomes) >= 3, 10)
+    load.stop()
+    sent = len(load.outcomes())
+    assert not load.wait_for(lambda outcomes: len(outcomes) > sent, 1)
+
+
+def test_a_server_that_is_not_there_is_an_error_without_a_status() -> None:
+    load = Load("http://127.0.0.1:9", "m", rps=50, seconds=1, count=3)
+    load.start()
+    load.join()
+    assert [o.status for o in load.outcomes()] == [None] * 3
+    assert all(o.failed and o.revision is None for o in load.outcomes())
+
+
+def test_a_generator_that_breaks_says_so() -> None:
+    load = Load("http://127.0.0.1:9", "m", rps=50, seconds=1, count=3, long_share="many")  # type: ignore[arg-type]
+    load.start()
+    with pytest.raises(RuntimeError, match="correct its arguments"):
+        load.join()

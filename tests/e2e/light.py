@@ -1,0 +1,132 @@
+"""LLMDeployments on the light engine, which starts in a second and answers thousands of requests per second.
+
+Called by the end-to-end tests. `Story` is one LLMDeployment and what it went through. Not here: traffic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from examples.demo import conditions as seen
+from examples.demo.cluster import Cluster, Object
+from examples.demo.follow import Follower
+
+IMAGE = "serin.dev/light:dev"
+NAME = "light"
+RESOURCE = f"llmdeployment/{NAME}"
+PATIENCE = 180.0
+"""Seconds that any one step of a rollout may take on the light engine."""
+STEPS: Sequence[Mapping[str, Any]] = ({"weight": 20, "hold": "1s"}, {"weight": 50, "hold": "1s"})
+
+
+def host(cluster: Cluster) -> str:
+    """The host name of the model: every test has its own, so that no route takes another's requests."""
+    return f"{cluster.namespace}.example.com"
+
+
+def manifest(
+    cluster: Cluster,
+    variant: str,
+    *,
+    steps: Sequence[Mapping[str, Any]] = STEPS,
+    args: Mapping[str, str] | None = None,
+    replicas: int = 1,
+) -> Object:
+    """An LLMDeployment; each variant makes an engine revision of its own."""
+    return {
+        "apiVersion": "serin.dev/v1alpha1",
+        "kind": "LLMDeployment",
+        "metadata": {"name": NAME},
+        "spec": {
+            "model": {"name": NAME, "source": "file:///nowhere"},
+            "engine": {
+                "image": IMAGE,
+                "args": {"seed": variant, **(args or {})},
+                "resources": {"limits": {}, "requests": {"cpu": "10m", "memory": "32Mi"}},
+            },
+            "replicas": replicas,
+            "routing": {
+                "gateway": {"parentRefs": [{"name": "llm", "namespace": "gateway"}], "hostnames": [host(cluster)]}
+            },
+            "rollout": {"ramp": {"steps": list(steps)}, "progressDeadline": "2m", "drainTimeout": "60s"},
+        },
+    }
+
+
+@dataclass(frozen=True)
+class Story:
+    """One LLMDeployment on the light engine, seen by a watch."""
+
+    cluster: Cluster
+    follower: Follower
+
+    @property
+    def latest(self) -> Object:
+        """As it is now, from the API server."""
+        return self.cluster.get(RESOURCE)
+
+    def install(self, variant: str = "0", **options: Any) -> Object:
+        """Install it and wait until it serves."""
+        self.cluster.apply(manifest(self.cluster, variant, **options))
+        return self.follower.wait_for("it serves", seen.is_settled, PATIENCE)
+
+    def change(self, variant: str, **options: Any) -> Object:
+        """Apply a change, and return the first state in which it is a canary."""
+        self.cluster.apply(manifest(self.cluster, variant, **options))
+        generation = self.latest["metadata"]["generation"]
+        return self.follower.wait_for(
+            "the change is a canary",
+            lambda s: s["metadata"]["generation"] == generation and seen.is_current(s) and bool(seen.side(s, "canary")),
+            PATIENCE,
+        )
+
+    def promoted(self, revision: str) -> Object:
+        """Wait until a revision is the stable and nothing is under way."""
+        return self.follower.wait_for(
+            f"{revision} is promoted",
+            lambda s: seen.is_settled(s) and seen.side(s, "stable").get("revision") == revision,
+            PATIENCE,
+            never=lambda s: (seen.status(s).get("rejected") or {}).get("revision") == revision,
+        )
+
+    def rolled_back(self, revision: str) -> Object:
+        """Wait until a revision is rejected and its pods are gone."""
+        return self.follower.wait_for(
+            f"{revision} is rolled back",
+            lambda s: seen.is_rolled_back(s) and seen.status(s)["rejected"]["revision"] == revision,
+            PATIENCE,
+            never=lambda s: seen.side(s, "stable").get("revision") == revision,
+        )
+
+    def at_weight(self, revision: str, weight: str) -> Object:
+        """Wait until the route gives the canary a weight, such as `50%`."""
+        return self.follower.wait_for(
+            f"{revision} gets {weight}",
+            lambda s: seen.side(s, "canary").get("revision") == revision and seen.status(s).get("weight") == weight,
+            PATIENCE,
+            never=lambda s: (seen.status(s).get("rejected") or {}).get("revision") == revision,
+        )
+
+    def command(self, verb: str, revision: str, token: str) -> None:
+        """Give a command as a person does."""
+        self.cluster.kubectl("annotate", RESOURCE, "--overwrite", f"serin.dev/do={verb}@{revision}#{token}")
+
+    def pods(self, engine_revision: str) -> dict[str, int]:
+        """UIDs of the pods that are not being deleted, with their restarts."""
+        pods = self.cluster.items("pods", f"serin.dev/engine-revision={engine_revision}")
+        return {
+            pod["metadata"]["uid"]: sum(c["restartCount"] for c in pod["status"].get("containerStatuses", ()))
+            for pod in pods
+            if "deletionTimestamp" not in pod["metadata"]
+        }
+
+    def promoting(self, revision: str) -> Object:
+        """Wait until a revision is the stable, though the old pods may still answer."""
+        return self.follower.wait_for(
+            f"{revision} becomes the stable",
+            lambda s: seen.side(s, "stable").get("revision") == revision,
+            PATIENCE,
+            never=lambda s: (seen.status(s).get("rejected") or {}).get("revision") == revision,
+        )

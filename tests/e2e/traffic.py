@@ -1,0 +1,177 @@
+"""Plain requests at a high rate over connections that stay open, and long streaming answers; every failure is kept.
+
+Called by the end-to-end tests. Bounded in rate, in count and in connections. Not here: the OpenAI client, which is a
+user's way and too slow for thousands of requests per second (examples.load).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from types import TracebackType
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from examples.demo.cluster import Cluster
+from examples.demo.place import Place
+from tests.e2e.light import NAME, host
+
+PATH = "/v1/chat/completions"
+MARK = "told to fail"
+"""In the body of an error that the light engine made because it was asked to."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A request without a good answer."""
+
+    after: float
+    """Seconds since the traffic began."""
+    status: int | None
+    revision: str | None
+    text: str
+
+    def was_made_by(self, revisions: set[str]) -> bool:
+        """Whether one of these revisions' engines failed on purpose, rather than anything on the way."""
+        return self.status == 500 and MARK in self.text and self.revision in revisions
+
+
+@dataclass
+class Traffic:
+    """Use it as a context: inside, requests are sent until the limit; leaving it waits for what is under way."""
+
+    place: Place
+    cluster: Cluster
+    rate: float
+    """Requests per second, all connections together."""
+    limit: int = 300_000
+    connections: int = 16
+    answered: Counter[str] = field(default_factory=Counter)
+    """Good answers by revision."""
+    failures: list[Failure] = field(default_factory=list)
+    _sent: int = 0
+    _stopping: bool = False
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+    _thread: threading.Thread | None = None
+
+    def __enter__(self) -> Traffic:
+        """Begin to send."""
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="traffic")
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        """Send nothing more and wait for what is under way."""
+        self._stopping = True
+        if self._thread:
+            self._thread.join(60)
+
+    @property
+    def ended(self) -> int:
+        """Requests that came to an end, good or bad."""
+        return sum(self.answered.values()) + len(self.failures)
+
+    def wait_for(self, more: int, seconds: float) -> None:
+        """Wait until so many more requests have ended."""
+        wanted = self.ended + more
+        with self._changed:
+            reached = self._changed.wait_for(lambda: self.ended >= wanted, seconds)
+        assert reached, f"only {self.ended} of {wanted} requests ended in time"
+
+    async def _run(self) -> None:
+        connector = aiohttp.TCPConnector(limit=self.connections)
+        timeout = aiohttp.ClientTimeout(total=30)
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+            began = asyncio.get_running_loop().time()
+            await asyncio.gather(*(self._send(session, began) for _ in range(self.connections)))
+
+    async def _send(self, session: aiohttp.ClientSession, began: float) -> None:
+        """One connection's share: take the next request, wait until it is due, send it."""
+        loop = asyncio.get_running_loop()
+        body = json.dumps({"model": NAME, "messages": [{"role": "user", "content": "vpn"}]}).encode()
+        headers = {"Host": host(self.cluster), "Content-Type": "application/json"}
+        while not self._stopping and self._sent < self.limit:
+            due = began + self._sent / self.rate
+            self._sent += 1
+            if (early := due - loop.time()) > 0:
+                await asyncio.sleep(early)
+            status, revision, text = None, None, ""
+            try:
+                async with session.post(f"{self.place.gateway_url}{PATH}", data=body, headers=headers) as answer:
+                    status, revision = answer.status, answer.headers.get("x-serin-revision")
+                    text = await answer.text()
+            except (aiohttp.ClientError, TimeoutError) as error:
+                status, text = None, repr(error)
+            with self._changed:
+                if status == 200:
+                    self.answered[revision or ""] += 1
+                else:
+                    self.failures.append(Failure(loop.time() - began, status, revision, text[:300]))
+                self._changed.notify_all()
+
+
+class Stream:
+    """One streaming answer, read in a thread of its own; open when the constructor returns."""
+
+    def __init__(self, place: Place, cluster: Cluster, seconds: float) -> None:
+        address = urlsplit(place.gateway_url)
+        self._connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=seconds + 30)
+        body = {"model": NAME, "stream": True, "prompt": f"stream-seconds={seconds}"}
+        self._began = time.monotonic()
+        headers = {"Host": host(cluster), "Content-Type": "application/json"}
+        self._connection.request("POST", "/v1/completions", json.dumps(body), headers)
+        self._answer = self._connection.getresponse()
+        self.status = self._answer.status
+        self.revision = self._answer.headers.get("x-serin-revision")
+        self.took = 0.0
+        """Seconds from the request to the end of the answer."""
+        self.problem: str | None = None
+        """How it was cut; None if it came to its own end."""
+        self._thread = threading.Thread(target=self._read, name="stream")
+        self._thread.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether the answer has not ended yet."""
+        return self._thread.is_alive()
+
+    def join(self, seconds: float) -> None:
+        """Wait for its end."""
+        self._thread.join(seconds)
+        assert not self._thread.is_alive(), "the stream does not end"
+
+    def _read(self) -> None:
+        last = ""
+        try:
+            for line in self._answer:
+                last = line.decode().strip() or last
+            if last != "data: [DONE]":
+                self.problem = f"its last event is {last!r}"
+        except (OSError, http.client.HTTPException) as error:
+            self.problem = repr(error)
+        finally:
+            self.took = time.monotonic() - self._began
+            self._connection.close()
+
+
+def open_streams(place: Place, cluster: Cluster, seconds: float, *, at_least: int, revisions: set[str]) -> list[Stream]:
+    """Open streams until each of these revisions has so many; those that fail at once are not counted."""
+    streams: list[Stream] = []
+    for _ in range(30 * at_least):
+        stream = Stream(place, cluster, seconds)
+        if stream.status == 200:
+            streams.append(stream)
+        else:
+            stream.join(10)
+        have = Counter(s.revision for s in streams)
+        if all(have[revision] >= at_least for revision in revisions):
+            return streams
+    raise AssertionError(f"streams reached only {dict(have)}")
