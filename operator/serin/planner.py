@@ -8,7 +8,7 @@ names them, deletions last.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from serin.api.names import LABEL_ENGINE_REVISION, LABEL_REVISION
@@ -18,6 +18,7 @@ from serin.manifests.controller_revision import render_record
 from serin.manifests.owner import Owner
 from serin.rollout.decision import Decision
 from serin.rollout.record import Record
+from serin.rollout.roles import find_stable
 from serin.rollout.snapshot import Snapshot
 from serin.rollout.split import is_settled
 from serin.routers.port import Router
@@ -47,7 +48,9 @@ class Plan:
     """Writes, in the order in which they must be made."""
 
     apply: tuple[Object, ...] = ()
-    delete: tuple[Object, ...] = field(default=())
+    delete: tuple[Object, ...] = ()
+    withdraws: bool = False
+    """The route in `apply` gives nobody more weight but the stable: it may be written even if all else is refused."""
 
 
 def plan(owner: Owner, router: Router, snapshot: Snapshot, decision: Decision, have: Children) -> Plan:
@@ -63,10 +66,11 @@ def plan(owner: Owner, router: Router, snapshot: Snapshot, decision: Decision, h
         *(service(owner, record.resolved) for record in _serving(snapshot, decision)),
         *(() if early else route),
     ]
-    pending = ((want, have.find(want)) for want in wanted)
+    pending = ((_as_it_was_made(want, there), there) for want, there in ((w, have.find(w)) for w in wanted))
     return Plan(
         apply=tuple(_conditional(want, there) for want, there in pending if there is None or not contains(there, want)),
         delete=tuple(_surplus(snapshot, decision, have)),
+        withdraws=_withdraws(snapshot, decision),
     )
 
 
@@ -96,18 +100,34 @@ def _with_a_role(decision: Decision) -> list[Record]:
     return [r for r in (decision.stable, decision.canary, decision.target) if r is not None]
 
 
-def _conditional(want: Object, have: Object | None) -> Object:
-    """A route is written only as it was seen: a deposed leader gets a conflict instead of moving traffic.
+def _withdraws(snapshot: Snapshot, decision: Decision) -> bool:
+    """As seen from the records as they are stored: a promotion that could not be recorded is none."""
+    stable = find_stable(snapshot)
+    now = snapshot.route.weights
+    return all(w <= now.get(r, 0) or (stable is not None and r == stable.revision) for r, w in decision.weights.items())
 
-    The uid goes with it, or a route deleted meanwhile would be made again.
+
+def _as_it_was_made(want: Object, have: Object | None) -> Object:
+    """A Deployment keeps the settings that it was made with: an upgrade of the operator moves no generation."""
+    if want["kind"] != "Deployment" or have is None:
+        return want
+    kept = {name: have["spec"][name] for name in want["spec"].keys() & have["spec"].keys() - {"replicas", "template"}}
+    return want | {"spec": want["spec"] | kept}
+
+
+def _conditional(want: Object, have: Object | None) -> Object:
+    """Route and records are written only as they were seen: a deposed leader gets a conflict, and changes nothing.
+
+    The uid goes with it, or an object deleted meanwhile would be made again.
     """
-    if want["kind"] != "HTTPRoute" or have is None:
+    if want["kind"] not in {"HTTPRoute", "ControllerRevision"} or have is None:
         return want
     return want | {"metadata": want["metadata"] | {name: have["metadata"][name] for name in ("uid", "resourceVersion")}}
 
 
 def _surplus(snapshot: Snapshot, decision: Decision, have: Children) -> Iterable[Object]:
-    for obj in (*have.deployments, *have.budgets):
+    # Budgets first: who is retired is read off the Deployments, so a crash in between must leave those.
+    for obj in (*have.budgets, *have.deployments):
         if _label(obj, LABEL_ENGINE_REVISION) in decision.retired:
             yield obj
     gone = not snapshot.route.exists or is_settled(snapshot.route, snapshot.now, snapshot.policy.settle_seconds)

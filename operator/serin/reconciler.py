@@ -32,7 +32,7 @@ from serin.cluster.port import (
     Kind,
     kind_of,
 )
-from serin.errors import ClusterError, Forbidden, Invalid, NotFound, RecordError, SpecError
+from serin.errors import ClusterError, Conflict, Forbidden, Invalid, NotFound, RecordError, SpecError
 from serin.manifests.controller_revision import read_record
 from serin.manifests.engine_defaults import EngineDefaults
 from serin.manifests.observed import engines
@@ -72,6 +72,9 @@ class Telemetry(Protocol):
 
     def decided(self, key: Key, generation: int, decision: Decision, writes: int) -> None:
         """One reconcile came to an end."""
+
+    def stopped(self, key: Key, reason: Reason, message: str) -> None:
+        """A reconcile ended before it could decide."""
 
     def forget(self, key: Key) -> None:
         """The LLMDeployment is gone."""
@@ -165,16 +168,24 @@ class Reconciler:
         return await self.cluster.get(PROMPTVERSION, namespace, name) if name else None
 
     async def _execute(self, owner: Owner, todo: Plan) -> ClusterError | None:
-        """Make the writes; returns the first refusal, which must not keep the others (a rollback) from being made."""
+        """Make the writes; after the first refusal, which is returned, only one that takes weight from a canary.
+
+        What follows rests on what comes before: no pods without their record, no backend without its Service.
+        """
         refused: ClusterError | None = None
         for obj in todo.apply:
+            if refused and not (obj["kind"] == HTTP_ROUTE.kind and todo.withdraws):
+                continue
             try:
                 await self.cluster.apply(kind_of(obj), obj)
             except (Invalid, Forbidden, NotFound) as error:
                 refused = refused or error
-        for obj in todo.delete:
+        for obj in () if refused else todo.delete:
             meta = obj["metadata"]
-            await self.cluster.delete(kind_of(obj), owner.namespace, meta["name"], uid=meta["uid"])
+            try:
+                await self.cluster.delete(kind_of(obj), owner.namespace, meta["name"], uid=meta["uid"])
+            except (Conflict, Forbidden) as error:
+                refused = refused or error
         return refused
 
     async def _report(self, key: Key, world: World, decision: Decision, todo: Plan) -> None:
@@ -196,6 +207,7 @@ class Reconciler:
         reason = Reason.INVALID_SPEC if isinstance(error, SpecError) else Reason.RECORD_UNREADABLE
         generation = obj["metadata"]["generation"]
         await self._write_status(obj, blocked_status(generation, self.clock(), _before(obj), reason, str(error)))
+        self.telemetry.stopped((obj["metadata"]["namespace"], obj["metadata"]["name"]), reason, str(error))
 
     async def _write_status(self, obj: Object, after: LLMDeploymentStatus) -> bool:
         """Write what readers see if it differs; conditional, so that a deposed leader gets a conflict."""

@@ -76,7 +76,9 @@ def _copy_of(name: str, prompt: Mapping[str, Any]) -> _Prompt:
 def _without_source(name: str, engine: str, records: tuple[Record, ...]) -> Target:
     """The PromptVersion is gone: its recorded copy stays in use if there is one for these pods."""
     copies = [r for r in records if r.resolved.prompt_name == name]
-    same = next((r for r in reversed(copies) if r.engine_revision == engine), None)
+    # Several copies under one name: the one on trial, else the one promoted last, else the newest.
+    candidates = [r for r in copies if r.engine_revision == engine]
+    same = max(candidates, key=lambda r: (r.trial is not None, r.promotion or 0, r.number), default=None)
     if same:
         message = (
             f"PromptVersion {name} is gone; revision {same.revision} keeps its recorded copy. Restore or rename it."

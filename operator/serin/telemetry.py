@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from serin.cluster.port import Kind
 from serin.rollout.decision import Decision
 from serin.rollout.phases import Phase
+from serin.rollout.reasons import Reason
 from serin.rollout.snapshot import FULL_WEIGHT
 from serin.workqueue import Key
 
@@ -136,6 +137,12 @@ class Telemetry:
             writes=writes,
             due_in=decision.due_in.total_seconds() if decision.due_in else None,
         )
+
+    def stopped(self, key: Key, reason: Reason, message: str) -> None:
+        """A reconcile ended before it could decide: spec or records cannot be read."""
+        self._set_phase(key, Phase.BLOCKED)
+        self._stalled.labels(*key).set(1)
+        log.warning("stopped", namespace=key[0], name=key[1], reason=str(reason), message=message)
 
     def forget(self, key: Key) -> None:
         """The LLMDeployment is gone, so are its series."""

@@ -29,6 +29,8 @@ class CrashError(Exception):
 class SilentTelemetry:
     def decided(self, *_: object) -> None: ...
 
+    def stopped(self, *_: object) -> None: ...
+
     def forget(self, *_: object) -> None: ...
 
 
@@ -90,13 +92,16 @@ class Story:
         if self.each_tick:
             self.each_tick(self)
         for _ in range(TURNS_PER_TICK):
-            if not await self._turn():
+            wrote = await self._turn()
+            if wrote is None:
+                return
+            if not wrote:
                 self._check()
                 return
         raise AssertionError("the operator keeps writing to a world that stands still:\n" + "\n".join(self.transcript))
 
-    async def _turn(self) -> bool:
-        """One reconcile; whether it wrote anything."""
+    async def _turn(self) -> bool | None:
+        """One reconcile; whether it wrote anything, or None if it was its last."""
         before = len(self.world.cluster.writes)
         self.world.cluster.before = self._maybe_crash if self.crash_before else None
         self.world.cluster.after = None if self.crash_before else self._maybe_crash
@@ -105,7 +110,8 @@ class Story:
         except CrashError:
             self.crash_at = None
             self.world.watches.clear()  # the collector died with it
-            return True
+            self._check_weights()
+            return None  # it comes back with the next tick: until then the world lives with what was written
         except ClusterError as error:
             self.transcript.append(f"{self.clock} error: {error}")
             return False
@@ -149,6 +155,7 @@ class Story:
         for obj in self.world.cluster.all(DEPLOYMENT):
             assert obj["metadata"]["ownerReferences"][0]["uid"] == self.uid
         phase = self.phase
+        assert phase
         if self._last_phase and phase is not self._last_phase:
             assert phase in TRANSITIONS[self._last_phase], f"{self._last_phase} -> {phase} is not in the table"
         self._last_phase = phase
@@ -181,8 +188,9 @@ class Story:
         return obj
 
     @property
-    def phase(self) -> Phase:
-        return Phase(self.world.status()["phase"])
+    def phase(self) -> Phase | None:
+        phase = self.world.status().get("phase")
+        return Phase(phase) if phase else None
 
     @property
     def canary(self) -> str:

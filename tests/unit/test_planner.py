@@ -73,8 +73,8 @@ def names(objects: tuple[dict[str, Any], ...]) -> list[str]:
 
 
 def test_a_world_that_is_as_wanted_needs_no_write() -> None:
-    assert planned(serving()) == Plan()
-    assert planned(canary_at()) == Plan()
+    assert planned(serving()) == Plan(withdraws=True)
+    assert planned(canary_at()) == Plan(withdraws=True)
 
 
 def test_a_first_canary_is_remembered_before_its_pods_are_made() -> None:
@@ -131,7 +131,7 @@ def test_what_is_drained_is_deleted_its_record_is_kept() -> None:
     snapshot = gone()
     have = seen(replace(snapshot, route=make_route({A: 10_000, B: 0})))
     todo = planned(snapshot, replace(have, route=seen(snapshot).route))
-    assert names(todo.delete) == [f"Deployment/{ENGINE[B]}", f"PodDisruptionBudget/{ENGINE[B]}", f"Service/{B}"]
+    assert names(todo.delete) == [f"PodDisruptionBudget/{ENGINE[B]}", f"Deployment/{ENGINE[B]}", f"Service/{B}"]
     assert todo.apply == ()
 
 

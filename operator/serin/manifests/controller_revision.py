@@ -22,6 +22,7 @@ from serin.api.names import (
 )
 from serin.errors import RecordError
 from serin.manifests.owner import Owner, common_labels
+from serin.rollout.reasons import Reason
 from serin.rollout.record import Record, Rejection, Resolved
 from serin.rollout.revision import HASH_SCHEMA
 from serin.rollout.trial import Trial
@@ -65,12 +66,10 @@ def read_record(obj: Mapping[str, Any]) -> Record:
             resolved=resolved,
             number=int(obj["revision"]),
             promotion=int(promotion) if promotion else None,
-            rejection=_read_rejection(rejection) if rejection else None,
-            trial=Trial.from_json(trial) if trial else None,
+            rejection=_read_rejection(rejection, metadata) if rejection else None,
+            trial=_read_trial(trial) if trial else None,
             handled=_read_handled(annotations.get(ANNOTATION_HANDLED)),
         )
-    except RecordError as error:
-        raise RecordError(f"ControllerRevision {name}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RecordError(
             f"ControllerRevision {name} is not a record that Serin wrote ({error!r}); "
@@ -134,13 +133,29 @@ def _annotations(record: Record) -> dict[str, str]:
     return annotations
 
 
-def _read_rejection(text: str) -> Rejection:
-    facts = json.loads(text)
-    return Rejection(reason=str(facts["reason"]), message=str(facts["message"]), at=datetime.fromisoformat(facts["at"]))
+def _read_trial(text: str) -> Trial | None:
+    """The running trial; None where it is damaged: the canary then starts again from the first step, still watched."""
+    try:
+        return Trial.from_json(text)
+    except RecordError:
+        return None
+
+
+def _read_rejection(text: str, metadata: Mapping[str, Any]) -> Rejection:
+    """Why it was rolled back; a damaged annotation still says that it was."""
+    try:
+        facts = json.loads(text)
+        at = datetime.fromisoformat(facts["at"])
+        return Rejection(reason=str(facts["reason"]), message=str(facts["message"]), at=at)
+    except (ValueError, KeyError, TypeError):
+        at = datetime.fromisoformat(metadata["creationTimestamp"])
+        return Rejection(reason=Reason.ROLLED_BACK, message=f"The reason cannot be read any more: {text[:200]}", at=at)
 
 
 def _read_handled(text: str | None) -> tuple[str, ...]:
-    tokens = json.loads(text) if text else []
-    if not isinstance(tokens, list):
-        raise TypeError("the handled tokens are not a list")
-    return tuple(str(token) for token in tokens)
+    """Tokens of commands; damaged, they are forgotten, since nothing else can be known."""
+    try:
+        tokens = json.loads(text) if text else []
+    except ValueError:
+        return ()
+    return tuple(str(token) for token in tokens) if isinstance(tokens, list) else ()

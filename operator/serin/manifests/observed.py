@@ -43,6 +43,7 @@ def read_pod(pod: Mapping[str, Any]) -> PodView:
         crash=_crash(container),
         waiting=_waiting(container),
         deleting=bool(pod["metadata"].get("deletionTimestamp")),
+        created_at=datetime.fromisoformat(pod["metadata"]["creationTimestamp"]),
     )
 
 

@@ -62,7 +62,7 @@ class Prometheus:
         # Who is not watched any more needs no baseline.
         self._baselines = {watch.key: self._baselines[watch.key] for watch in watches if watch.key in self._baselines}
         try:
-            samples = await self._samples([self._backend(w, r) for w in watches if w.since for r in w.revisions])
+            samples = await self._samples([self._backend(w, r) for w in watches for r in w.revisions])
             in_flight = await self._in_flight([e for watch in watches for e in watch.engine_revisions])
         except MetricsError as error:
             return {watch.key: Evidence(error=str(error), since=watch.since) for watch in watches}
@@ -97,6 +97,11 @@ class Prometheus:
         if known is None or known.since != since or not backends <= known.backends:
             samples = await self._samples(sorted(backends), at=since)
             values = {sample.series: sample.value for found in samples.values() for sample in found}
+            if not values and not await self._query("count(up)", since):
+                raise MetricsError(
+                    f"Prometheus holds nothing from {since:%Y-%m-%d %H:%M:%S} UTC, when the trial began, so nothing "
+                    "can be counted since; abort the canary and retry it."
+                )
             known = Baseline(since, frozenset(backends), values)
             # A scrape that began before the window may still be on its way into the store.
             if datetime.now(UTC) - since > INGESTED:

@@ -45,16 +45,16 @@ def carry_out(raw: str, target: Record, stable: Record | None, now: datetime) ->
     parsed = _PATTERN.fullmatch(raw.strip())
     if not parsed or parsed["verb"] not in set(Verb):
         verbs = ", ".join(Verb)
-        return target, _ignored(raw, f"It does not read <verb>@<revision>#<token> with a verb of {verbs}; write it so.")
+        return target, ignored(raw, f"It does not read <verb>@<revision>#<token> with a verb of {verbs}; write it so.")
     if parsed["revision"] != target.revision:
-        return target, _ignored(raw, f"It names another revision than the spec's, {target.revision}; name that one.")
+        return target, ignored(raw, f"It names another revision than the spec's, {target.revision}; name that one.")
     if parsed["token"] in target.handled:
         return target, None
     changed, problem = _apply(Verb(parsed["verb"]), target, stable, now)
     # Remembered even if it made no sense, or it would be carried out weeks later, on a canary that nobody has seen yet.
     handled = (*target.handled, parsed["token"])[-HANDLED_LIMIT:]
     if problem:
-        return replace(target, handled=handled), _ignored(raw, problem)
+        return replace(target, handled=handled), ignored(raw, problem)
     return replace(changed, handled=handled), CommandResult(raw, Reason.COMMAND_DONE, f"{raw} was carried out.")
 
 
@@ -71,8 +71,9 @@ def _apply(verb: Verb, target: Record, stable: Record | None, now: datetime) -> 
         return replace(target, rejection=rejection), None
     if verb is Verb.RESUME and (trial.step >= len(trial.steps) or trial.steps[trial.step].weight is not None):
         return target, "The ramp is not at a pause step; wait for one, or use skip."
-    step = len(trial.steps) if verb is Verb.PROMOTE else min(trial.step + 1, len(trial.steps))
-    return replace(target, trial=trial.at_step(step, now)), None
+    if verb is Verb.PROMOTE:
+        return replace(target, trial=replace(trial.at_step(len(trial.steps), now), forced=True)), None
+    return replace(target, trial=trial.at_step(min(trial.step + 1, len(trial.steps)), now)), None
 
 
 def out_of_place(raw: str | None, records: tuple[Record, ...], target: Record | None) -> tuple[Record, ...]:
@@ -104,5 +105,6 @@ def names(raw: str | None, revision: str) -> bool:
     return parsed is not None and parsed["revision"] == revision
 
 
-def _ignored(raw: str, why: str) -> CommandResult:
+def ignored(raw: str, why: str) -> CommandResult:
+    """What is reported of a command that was not carried out."""
     return CommandResult(raw[:256], Reason.COMMAND_IGNORED, why)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from serin.api.status import Condition
@@ -29,6 +29,8 @@ TYPES = (
 _ON_TRIAL = frozenset({Phase.PREPARING, Phase.RAMPING, Phase.PAUSED})
 
 
+REFUSAL_LASTS = timedelta(seconds=15)
+
 Status = Literal["True", "False", "Unknown"]
 
 
@@ -46,9 +48,9 @@ def conditions(
     available = _available(snapshot, decision)
     answers = (
         available,
-        _ready(decision, available),
+        _ready(snapshot, decision, available),
         _reconciling(snapshot, decision),
-        _stalled(decision),
+        _stalled(snapshot, decision),
         _accepted(snapshot, decision),
         _capacity(decision),
         _route(snapshot),
@@ -80,14 +82,16 @@ def _available(snapshot: Snapshot, decision: Decision) -> _Answer:
     engine = snapshot.engines.get(stable.engine_revision)
     if engine is None or (engine.ready == 0 and snapshot.spec.replicas > 0):
         return _Answer("False", Reason.STABLE_UNAVAILABLE, Reason.STABLE_UNAVAILABLE.explanation)
-    if not snapshot.route.weights.get(stable.revision) and not snapshot.route.programmed:
+    if not snapshot.route.weights.get(stable.revision) or not snapshot.route.accepted:
         return _Answer("False", *_told(_route(snapshot)))
     return _Answer("True", Reason.SERVING, f"{engine.ready} pods of {stable.revision} are Ready.")
 
 
-def _ready(decision: Decision, available: _Answer) -> _Answer:
+def _ready(snapshot: Snapshot, decision: Decision, available: _Answer) -> _Answer:
     if available.status != "True":
         return _Answer("False", available.reason, available.message)
+    if refusal := lasting_refusal(snapshot):
+        return _Answer("False", Reason.ROUTE_REFUSED, refusal)
     withdrawn = decision.phase in {Phase.ROLLED_BACK, Phase.ROLLING_BACK}
     rolled_back = withdrawn and decision.target is not None and decision.target.rejection is not None
     if rolled_back:
@@ -98,6 +102,8 @@ def _ready(decision: Decision, available: _Answer) -> _Answer:
 
 
 def _reconciling(snapshot: Snapshot, decision: Decision) -> _Answer:
+    if refusal := lasting_refusal(snapshot):
+        return _Answer("False", Reason.ROUTE_REFUSED, refusal)
     settled = decision.phase in {Phase.STABLE, Phase.ROLLED_BACK, Phase.BLOCKED}
     if not settled:
         return _Answer("True", decision.reason, decision.message)
@@ -108,7 +114,9 @@ def _reconciling(snapshot: Snapshot, decision: Decision) -> _Answer:
     return _Answer("False", decision.reason, decision.message)
 
 
-def _stalled(decision: Decision) -> _Answer:
+def _stalled(snapshot: Snapshot, decision: Decision) -> _Answer:
+    if decision.stalled is None and (refusal := lasting_refusal(snapshot)):
+        return _Answer("True", Reason.ROUTE_REFUSED, refusal)
     if decision.stalled is None:
         return _Answer("False", decision.reason, decision.message)
     return _Answer("True", decision.stalled, decision.message)
@@ -117,13 +125,20 @@ def _stalled(decision: Decision) -> _Answer:
 def _accepted(snapshot: Snapshot, decision: Decision) -> _Answer:
     if snapshot.target is None:
         return _Answer("False", snapshot.spec_reason, snapshot.spec_error or snapshot.spec_reason.explanation)
-    if snapshot.route.refused:
-        return _Answer("False", Reason.ROUTE_REFUSED, snapshot.route.refused)
+    if refusal := lasting_refusal(snapshot):
+        return _Answer("False", Reason.ROUTE_REFUSED, refusal)
     if snapshot.spec_reason is Reason.PROMPT_SOURCE_MISSING:
         return _Answer("True", snapshot.spec_reason, snapshot.spec_error or snapshot.spec_reason.explanation)
     if decision.target and decision.target.resolved.prompt_name:
         return _Answer("True", Reason.PROMPT_NOT_SERVED, Reason.PROMPT_NOT_SERVED.explanation)
     return _Answer("True", Reason.ACCEPTED, Reason.ACCEPTED.explanation)
+
+
+def lasting_refusal(snapshot: Snapshot) -> str | None:
+    """The gateway's refusal, once it has lasted: a Service that is seconds old may not be known to it yet."""
+    route = snapshot.route
+    fresh = route.changed_at is not None and snapshot.now - route.changed_at < REFUSAL_LASTS
+    return None if fresh else route.refused
 
 
 def _capacity(decision: Decision) -> _Answer:

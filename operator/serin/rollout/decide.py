@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from serin.rollout import roles, withdrawal
-from serin.rollout.commands import CommandResult, carry_out, out_of_place, was_handled
+from serin.rollout.commands import CommandResult, carry_out, ignored, out_of_place, was_handled
+from serin.rollout.conditions import REFUSAL_LASTS, lasting_refusal
 from serin.rollout.decision import Decision, EvidenceWindow
-from serin.rollout.guards import Candidate, Finding, carried, carries, first_finding, no_node_for
+from serin.rollout.guards import Candidate, Finding, blind_at_entry, carried, carries, first_finding, no_node_for
 from serin.rollout.phases import Phase
-from serin.rollout.ramp import pin
+from serin.rollout.ramp import pin, pods_for
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record, Rejection
 from serin.rollout.snapshot import FULL_WEIGHT, EngineView, Snapshot
@@ -48,8 +50,10 @@ def decide(snapshot: Snapshot) -> Decision:
 
 
 def _obey(snapshot: Snapshot, stable: Record | None) -> tuple[Record | None, CommandResult | None]:
-    if snapshot.target is None or not snapshot.command or was_handled(snapshot.command, snapshot.records):
+    if not snapshot.command or was_handled(snapshot.command, snapshot.records):
         return snapshot.target, None
+    if snapshot.target is None:
+        return None, ignored(snapshot.command, "The spec cannot be carried out; correct it first.")
     return carry_out(snapshot.command, snapshot.target, stable, snapshot.now)
 
 
@@ -103,13 +107,26 @@ def _install(snapshot: Snapshot, target: Record) -> Decision:
     if engine.ready >= needed:
         promoted = replace(target, promotion=1, trial=None)
         return replace(_settled(snapshot, promoted, promoted), reason=Reason.PROMOTED)
-    if common.capacity:
-        message = f"{common.message} {common.capacity}"
-        return replace(common, message=message, reason=Reason.WAITING_FOR_CAPACITY)
+    return replace(common, **_what_keeps(snapshot, engine, common.message))
+
+
+def _what_keeps(snapshot: Snapshot, engine: EngineView, message: str) -> dict[str, Any]:
+    """Why a first install is not Ready yet, as changes to its decision; it is never given up."""
+    if no_node := no_node_for(engine):
+        return {"message": f"{message} {no_node}", "reason": Reason.WAITING_FOR_CAPACITY}
     if crash := next((p for p in engine.pods if p.crash), None):
-        message = f"Pod {crash.name}: {crash.crash}; correct spec.engine or spec.model."
-        return replace(common, reason=Reason.CANARY_CRASHED, message=message, stalled=Reason.CANARY_CRASHED)
-    return common
+        told = f"Pod {crash.name}: {crash.crash}; correct spec.engine or spec.model."
+        return {"message": told, "reason": Reason.CANARY_CRASHED, "stalled": Reason.CANARY_CRASHED}
+    waiting = next((f" {p.name}: {p.waiting}." for p in engine.pods if p.waiting), "")
+    since = min((p.not_ready_since for p in engine.pods if p.not_ready_since and not p.deleting), default=None)
+    if since is None:
+        return {}
+    left = snapshot.spec.rollout.progress_deadline - (snapshot.now - since)
+    if left > timedelta():
+        return {"message": f"{message}{waiting}", "due_in": left}
+    overdue = Reason.PROGRESS_DEADLINE_EXCEEDED
+    told = f"{message} The progress deadline is over; see the pods' logs and events.{waiting}"
+    return {"message": told, "reason": overdue, "stalled": overdue}
 
 
 def _settled(snapshot: Snapshot, stable: Record, target: Record) -> Decision:
@@ -164,6 +181,9 @@ def _on_trial(snapshot: Snapshot, stable: Record, target: Record) -> Decision:
             started_at=snapshot.now,
         )
     candidate = Candidate(snapshot, stable, target, trial, _judgement(snapshot, stable, target, trial))
+    if _is_current(snapshot, trial):  # counters that began anew must not hold the step until they have caught up
+        trial = replace(trial, counted=min(trial.counted, candidate.counted))
+        candidate = replace(candidate, trial=trial)
     finding = first_finding(candidate)
     if finding and finding.rejects:
         rejection = Rejection(finding.reason, finding.message, snapshot.now)
@@ -174,7 +194,7 @@ def _on_trial(snapshot: Snapshot, stable: Record, target: Record) -> Decision:
         decision = _settled(snapshot, promoted, promoted)
         return replace(decision, reason=Reason.PROMOTED, judgement=candidate.judgement)
     if finding is None:
-        trial = trial.at_step(trial.step + 1, snapshot.now, candidate.counted)
+        trial = trial.at_step(trial.step + 1, snapshot.now, candidate.counted if _is_current(snapshot, trial) else None)
         candidate = replace(candidate, trial=trial)
         finding = first_finding(candidate)
     return _trial_decision(candidate, finding)
@@ -199,7 +219,7 @@ def _trial_decision(candidate: Candidate, finding: Finding | None) -> Decision:
         weights={candidate.stable.revision: FULL_WEIGHT - weight} | _canary_share(candidate, weight),
         engines={
             candidate.stable.engine_revision: snapshot.spec.replicas,
-            canary.engine_revision: max(candidate.pods_needed, 1),
+            canary.engine_revision: max(candidate.pods_needed, pods_for(snapshot.spec.replicas, _routed(candidate))),
         },
         judgement=candidate.judgement,
         stalled=finding.reason if finding.stalls else None,
@@ -208,9 +228,16 @@ def _trial_decision(candidate: Candidate, finding: Finding | None) -> Decision:
     )
 
 
+def _routed(candidate: Candidate) -> int:
+    """What the route gives the canary's pods now, under whichever revision; pods go after weight, not before."""
+    weights, engine = candidate.snapshot.route.weights, candidate.record.engine_revision
+    records = {r.revision: r for r in (*candidate.snapshot.records, candidate.record)}
+    return sum(weights.get(r.revision, 0) for r in records.values() if r.engine_revision == engine)
+
+
 def _weight_now(candidate: Candidate) -> int:
     """The step's weight if its pods are there, else what the route gives now, as far as the pods carry that."""
-    frozen = candidate.snapshot.spec.paused or candidate.snapshot.route.refused
+    frozen = candidate.snapshot.spec.paused or candidate.snapshot.route.refused or blind_at_entry(candidate)
     if carries(candidate, candidate.weight) and not frozen:
         return candidate.weight
     return min(candidate.weight_on_route, candidate.weight, carried(candidate))
@@ -224,10 +251,13 @@ def _canary_share(candidate: Candidate, weight: int) -> dict[str, int]:
 
 def _judgement(snapshot: Snapshot, stable: Record, target: Record, trial: Trial) -> Judgement:
     """The verdict over the trial's own window; evidence of an earlier window counts as none."""
-    evidence = snapshot.evidence
-    current = trial.traffic_since is not None and evidence.since == trial.traffic_since and not evidence.error
-    counts = evidence.counts if current else {}
+    counts = snapshot.evidence.counts if _is_current(snapshot, trial) else {}
     return judge(counts.get(target.revision), counts.get(stable.revision))
+
+
+def _is_current(snapshot: Snapshot, trial: Trial) -> bool:
+    evidence = snapshot.evidence
+    return trial.traffic_since is not None and evidence.since == trial.traffic_since and evidence.error is None
 
 
 def _engine(snapshot: Snapshot, record: Record) -> EngineView:
@@ -273,7 +303,8 @@ def _changed_records(snapshot: Snapshot, decision: Decision) -> tuple[Record, ..
 
 def _window(decision: Decision, draining: frozenset[str]) -> EvidenceWindow | None:
     trial = decision.canary.trial if decision.canary else None
-    if trial and trial.traffic_since and decision.stable and decision.canary:
+    if trial and decision.stable and decision.canary:
+        # Before it has traffic, too: a canary that could not be watched must not get any.
         revisions = (decision.canary.revision, decision.stable.revision)
         return EvidenceWindow(trial.traffic_since, revisions, tuple(sorted(draining)))
     return EvidenceWindow(None, (), tuple(sorted(draining))) if draining else None
@@ -282,6 +313,8 @@ def _window(decision: Decision, draining: frozenset[str]) -> EvidenceWindow | No
 def _due(snapshot: Snapshot, decision: Decision, *, settled: bool, draining: bool) -> timedelta | None:
     """The earliest moment at which the clock alone may change the decision."""
     due = [decision.due_in] if decision.due_in is not None else []
+    if snapshot.route.refused and snapshot.route.changed_at and not lasting_refusal(snapshot):
+        due.append(snapshot.route.changed_at + REFUSAL_LASTS - snapshot.now)
     if snapshot.route.programmed and not settled:
         due.append(timedelta(seconds=snapshot.policy.settle_seconds + 1))
     if draining:

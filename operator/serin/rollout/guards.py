@@ -86,6 +86,9 @@ class Finding:
     due_in: timedelta | None = None
 
 
+_WHOLE_SECOND = timedelta(seconds=1)
+"""Kubernetes writes times in whole seconds, cut off."""
+
 Guard = Callable[[Candidate], Finding | None]
 
 
@@ -96,7 +99,9 @@ def _reject(reason: Reason, message: str) -> Finding:
 def crashed(c: Candidate) -> Finding | None:
     """A pod that crash-loops or ran out of memory needs no statistics."""
     for pod in c.engine.pods:
-        if pod.crash and not pod.deleting:
+        # What a pod of an earlier attempt went through is not held against this one.
+        earlier = pod.created_at is not None and pod.created_at < c.trial.started_at - _WHOLE_SECOND
+        if pod.crash and not pod.deleting and not earlier:
             return _reject(Reason.CANARY_CRASHED, f"Pod {pod.name}: {pod.crash}.")
     return None
 
@@ -132,10 +137,17 @@ def paused(c: Candidate) -> Finding | None:
     return Finding(Phase.PAUSED, Reason.PAUSED, Reason.PAUSED.explanation) if c.snapshot.spec.paused else None
 
 
+def blind_at_entry(c: Candidate) -> Finding | None:
+    """Nobody gets traffic that could not be watched: the window would begin with a hole."""
+    if c.trial.traffic_since is None and c.snapshot.evidence.error and not c.trial.forced:
+        return Finding(Phase.PREPARING, Reason.METRICS_UNAVAILABLE, c.snapshot.evidence.error)
+    return None
+
+
 def route_refused(c: Candidate) -> Finding | None:
     """The gateway does not take the route: nothing moves until it does."""
     if refused := c.snapshot.route.refused:
-        return Finding(Phase.PREPARING, Reason.ROUTE_REFUSED, refused, stalls=True)
+        return Finding(Phase.PREPARING, Reason.ROUTE_REFUSED, refused)
     return None
 
 
@@ -173,16 +185,23 @@ def holding(c: Candidate) -> Finding | None:
 
 
 def inconclusive(c: Candidate) -> Finding | None:
-    """A weight ends only with data and without a Fail; blind or without traffic it is held."""
-    if c.is_last or c.trial.steps[c.trial.step].weight is None:
+    """A weight, and the whole ramp, end only with a Pass on current data; blind or without traffic they are held.
+
+    A pause step brings no weight of its own, so it needs none. A person who says promote answers for it.
+    """
+    if c.trial.forced or (not c.is_last and c.trial.steps[c.trial.step].weight is None):
         return None
-    if c.judgement.verdict is Verdict.PASS and _seen_in_this_step(c):
-        return None
-    if error := c.snapshot.evidence.error:
-        return Finding(Phase.RAMPING, Reason.METRICS_UNAVAILABLE, error)
-    if c.counted <= c.trial.counted:
+    evidence = c.snapshot.evidence
+    if evidence.error:
+        return Finding(Phase.RAMPING, Reason.METRICS_UNAVAILABLE, evidence.error)
+    # Taken before the step was entered, it says nothing about it.
+    if evidence.at is None or evidence.at < c.trial.entered_at():
+        return Finding(Phase.RAMPING, Reason.AWAITING_EVIDENCE, f"Waits for a sample. {c.judgement.message}")
+    if not c.is_last and c.counted <= c.trial.counted:
         message = f"No request has reached the canary in this step; check that traffic flows. {c.judgement.message}"
         return Finding(Phase.RAMPING, Reason.NO_TRAFFIC, message)
+    if c.judgement.verdict is Verdict.PASS:
+        return None
     return Finding(Phase.RAMPING, Reason.AWAITING_EVIDENCE, c.judgement.message)
 
 
@@ -191,6 +210,7 @@ GUARDS: tuple[Guard, ...] = (
     failed,
     short_of_pods,
     paused,
+    blind_at_entry,
     route_refused,
     not_in_force,
     pause_step,
@@ -218,12 +238,6 @@ def no_node_for(engine: EngineView) -> str | None:
     """The sentence of the scheduler or of the quota that keeps pods away, or None."""
     pending = next((pod.unschedulable for pod in engine.pods if pod.unschedulable and not pod.deleting), None)
     return pending or engine.replica_failure
-
-
-def _seen_in_this_step(c: Candidate) -> bool:
-    """Whether the canary has finished requests in this step; earlier ones say nothing about its weight."""
-    at = c.snapshot.evidence.at
-    return at is not None and at >= c.trial.entered_at() and c.counted > c.trial.counted
 
 
 def _time_left(c: Candidate) -> timedelta:

@@ -31,7 +31,7 @@ def engine_revision(spec: LLMDeploymentSpec) -> str:
     engine = spec.engine.model_dump(by_alias=True, exclude_defaults=True, exclude={"cache"})
     if spec.engine.resources:
         engine["resources"] = _as_text(spec.engine.resources.model_dump(exclude_defaults=True))
-    content: dict[str, Any] = {"model": spec.model.model_dump(by_alias=True), "engine": engine}
+    content: dict[str, Any] = {"model": spec.model.model_dump(by_alias=True, exclude_defaults=True), "engine": engine}
     overlay = spec.pod_template.model_dump(by_alias=True, exclude_defaults=True) if spec.pod_template else {}
     if overlay := {part: fields for part, fields in overlay.items() if fields}:
         content["podTemplate"] = overlay

@@ -36,6 +36,7 @@ class PodView:
     waiting: str | None = None
     """Why the container has not started (ImagePullBackOff, …) with the kubelet's message, or None."""
     deleting: bool = False
+    created_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ class RouteView:
     exists: bool = True
     programmed: bool = False
     """Accepted and ResolvedRefs at the current generation on every parent."""
+    accepted: bool = False
+    """Every parent accepts the route, at this generation or the last one that it has looked at."""
     refused: str | None = None
     """The sentence of a parent that refuses the route at its current generation, or None."""
     foreign: bool = False

@@ -53,7 +53,7 @@ def status(
         selector=f"{LABEL_DEPLOYMENT}={name}",
         stable=StableStatus(**_side(snapshot, decision, decision.stable)) if decision.stable else None,
         canary=_canary(snapshot, decision, canary) if canary else None,
-        metrics=_metrics(decision, before),
+        metrics=_metrics(snapshot, decision, before),
         rejected=_rejected(decision.target),
         last_handled_command=_command(decision, before),
     )
@@ -93,9 +93,11 @@ def _step(canary: Record) -> str | None:
     return f"{min(trial.step + 1, len(trial.steps))}/{len(trial.steps)}" if trial else None
 
 
-def _metrics(decision: Decision, before: LLMDeploymentStatus) -> tuple[MetricStatus, ...]:
+def _metrics(snapshot: Snapshot, decision: Decision, before: LLMDeploymentStatus) -> tuple[MetricStatus, ...]:
     """What the verdict rests on; after a rollback the counts that it rested on stay to be read."""
     judgement = decision.judgement
+    if snapshot.evidence.error and before.metrics:
+        return before.metrics  # what was seen last stays to be read; MetricsAvailable says that it is old
     if judgement is None:
         rejected = _rejected(decision.target)
         return before.metrics if rejected and rejected == before.rejected else ()

@@ -45,6 +45,8 @@ class Trial:
     """When the canary got its first weight above 0: the start of the evidence. None: not yet."""
     counted: int = 0
     """Finished requests of the canary when the step was entered: a step ends only with data of its own."""
+    forced: bool = False
+    """A person said promote: no verdict is waited for any more."""
     frozen_at: datetime | None = None
     """Since when `spec.paused` stops the progress deadline; None: it does not."""
 
@@ -93,6 +95,7 @@ class Trial:
                 "clockStartedAt": _text(self.clock_started_at),
                 "trafficSince": _text(self.traffic_since),
                 "counted": self.counted,
+                "forced": self.forced,
                 "frozenAt": _text(self.frozen_at),
             },
             separators=(",", ":"),
@@ -117,8 +120,10 @@ class Trial:
                 held_before=timedelta(seconds=data["heldSeconds"]),
                 clock_started_at=_time(data["clockStartedAt"]),
                 traffic_since=_time(data["trafficSince"]),
-                counted=int(data["counted"]),
-                frozen_at=_time(data["frozenAt"]),
+                # What came later must be read without, or an upgrade would lose the canaries on trial.
+                counted=int(data.get("counted", 0)),
+                forced=bool(data.get("forced", False)),
+                frozen_at=_time(data.get("frozenAt")),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise RecordError(

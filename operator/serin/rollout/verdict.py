@@ -21,6 +21,10 @@ PASS_ABOVE = 0.05
 """Between this and `FAIL_BELOW` more evidence is awaited."""
 
 
+NEGLIGIBLE = 40.0
+"""A term smaller than the largest by this factor, as a logarithm, changes no digit of the sum."""
+
+
 class Verdict(StrEnum):
     """Three-valued: silence is never Pass and never Fail."""
 
@@ -93,8 +97,13 @@ def fisher_upper_tail(canary: Counts, stable: Counts) -> float:
     if canary.bad <= max(0, bad - n0):  # the lowest value possible: certain
         return 1.0
     total = _log_choose(n1 + n0, bad)
-    logs = [_log_choose(n1, j) + _log_choose(n0, bad - j) - total for j in range(canary.bad, highest + 1)]
-    top = max(logs)
+    logs: list[float] = []
+    top = -math.inf
+    for j in range(canary.bad, highest + 1):
+        logs.append(_log_choose(n1, j) + _log_choose(n0, bad - j) - total)
+        top = max(top, logs[-1])
+        if logs[-1] < top - NEGLIGIBLE:  # past the mode, and what follows is smaller still
+            break
     return min(1.0, math.exp(top) * math.fsum(math.exp(value - top) for value in logs))
 
 

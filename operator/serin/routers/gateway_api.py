@@ -81,6 +81,7 @@ class GatewayApiRouter:
         return RouteView(
             weights=_weights(obj, owner_name),
             programmed=bool(verdicts) and all(verdict.served for verdict in verdicts),
+            accepted=bool(verdicts) and all(verdict.accepted for verdict in verdicts),
             refused=next((verdict.refused for verdict in verdicts if verdict.refused), None),
             changed_at=_changed_at(obj),
         )
@@ -99,6 +100,8 @@ class _Verdict:
     """What one parent says about the route at its current generation."""
 
     served: bool = False
+    accepted: bool = False
+    """At any generation: what was accepted last goes on being served while a change is looked at."""
     refused: str | None = None
 
     @classmethod
@@ -106,15 +109,18 @@ class _Verdict:
         """Several controllers may answer for one parent; one that serves the route is enough."""
         metadata = obj.get("metadata") or {}
         generation = metadata.get("generation")
-        refused = None
+        refused, accepted = None, False
         for entry in (obj.get("status") or {}).get("parents") or ():
             if _parent(entry.get("parentRef") or {}, metadata) != _parent(ref, metadata):
                 continue
             current = [c for c in entry.get("conditions") or () if c.get("observedGeneration") == generation]
             if {c.get("type") for c in current if c.get("status") == "True"} >= set(_SERVED):
-                return cls(served=True)
+                return cls(served=True, accepted=True)
+            accepted = accepted or any(
+                c.get("type") == "Accepted" and c.get("status") == "True" for c in entry.get("conditions") or ()
+            )
             refused = refused or _refusal(current, ref)
-        return cls(refused=refused)
+        return cls(accepted=accepted, refused=refused)
 
 
 def _parent(ref: Mapping[str, Any], metadata: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -123,10 +123,6 @@ def test_a_record_of_a_newer_serin_is_refused() -> None:
         lambda obj: obj["data"].update(hashSchema="one"),
         lambda obj: obj.pop("revision"),
         lambda obj: obj["metadata"]["annotations"].update({"serin.dev/promotion": "first"}),
-        lambda obj: obj["metadata"]["annotations"].update({"serin.dev/rejection": "{}"}),
-        lambda obj: obj["metadata"]["annotations"].update({"serin.dev/rejection": "["}),
-        lambda obj: obj["metadata"]["annotations"].update({"serin.dev/trial": "{}"}),
-        lambda obj: obj["metadata"]["annotations"].update({"serin.dev/handled": '"token"'}),
     ],
 )
 def test_a_damaged_record_is_an_error_that_names_it(damage: Any) -> None:
@@ -135,6 +131,24 @@ def test_a_damaged_record_is_an_error_that_names_it(damage: Any) -> None:
 
     with pytest.raises(RecordError, match="ControllerRevision triage-abcdef0123"):
         read_record(obj)
+
+
+@pytest.mark.parametrize("text", ["{}", "[", "null", '"text"', '{"reason":"VerdictFailed"}'])
+def test_a_damaged_rejection_still_says_that_it_was_rejected(text: str) -> None:
+    obj = copy.deepcopy(render_record(OWNER, make_record()))
+    obj["metadata"] |= {"creationTimestamp": "2026-05-04T12:00:00Z"}
+    obj["metadata"]["annotations"]["serin.dev/rejection"] = text
+    rejection = read_record(obj).rejection
+    assert rejection is not None
+    assert text in rejection.message
+
+
+@pytest.mark.parametrize("text", ["{}", "[", "null", '"text"', '{"steps":[]}'])
+def test_a_damaged_trial_or_token_list_is_none(text: str) -> None:
+    obj = copy.deepcopy(render_record(OWNER, make_record()))
+    obj["metadata"]["annotations"] |= {"serin.dev/trial": text, "serin.dev/handled": text}
+    record = read_record(obj)
+    assert (record.trial, record.handled) == (None, ())
 
 
 def test_times_keep_their_zone() -> None:

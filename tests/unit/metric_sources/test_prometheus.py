@@ -23,11 +23,15 @@ class Asked:
         self.now: dict[tuple[str, str], float] = {}
         self.then: dict[tuple[str, str], float] = {}
         self.rows: list[Any] | None = None
+        self.was_there = True
+        """Whether Prometheus has any sample from the beginning of the window."""
 
     def custom_query(self, query: str, form: dict[str, str]) -> list[Any]:
         self.queries.append((query, form))
         if self.rows is not None:
             return self.rows
+        if query == "count(up)":
+            return [{"metric": {}, "value": [0, "3"]}] if self.was_there else []
         names = re.findall(r'envoy_cluster_name=~"([^"]*)"', query)
         wanted = set(names[0].replace("\\\\", "").split("|")) if names else set()
         found = self.then if "time" in form else self.now
@@ -66,7 +70,8 @@ async def test_one_query_serves_all_watches_and_baselines_are_asked_once(asked: 
     assert read["ns", "b"].counts == {"r2": Counts(4, 4)}
     times = [form.get("time") for _, form in asked.queries]
     assert times.count(None) == 3
-    assert times.count(f"{SINCE.timestamp():.3f}") == 2
+    # The second has no series then: it is asked once more whether Prometheus was there at all.
+    assert times.count(f"{SINCE.timestamp():.3f}") == 3
 
 
 async def test_a_baseline_of_this_moment_is_asked_again_because_a_scrape_may_still_arrive(
@@ -77,6 +82,21 @@ async def test_a_baseline_of_this_moment_is_asked_again_because_a_scrape_may_sti
     await source.read([fresh])
     asked.then = {("ns_a-r1_8000", "200"): 5}
     assert (await source.read([fresh]))[fresh.key].counts == {"r1": Counts(4, 0)}
+
+
+async def test_a_window_that_begins_in_a_hole_counts_nothing(asked: Asked, source: Prometheus) -> None:
+    """Or the stable's whole life would be compared with the canary's first minutes."""
+    asked.now, asked.was_there = {("ns_a-r1_8000", "200"): 1_000_000}, False
+    evidence = (await source.read([Watch("ns", "a", SINCE, ("r1",))]))["ns", "a"]
+    assert evidence.counts == {}
+    assert "holds nothing from 2026-01-01 00:00:00 UTC" in str(evidence.error)
+
+
+async def test_a_canary_without_traffic_is_told_that_nobody_could_watch_it(asked: Asked, source: Prometheus) -> None:
+    watch = Watch("ns", "a", None, ("r1",))
+    assert (await source.read([watch]))[watch.key].error is None
+    asked.rows = [{"nonsense": True}]
+    assert (await source.read([watch]))[watch.key].error is not None
 
 
 async def test_a_baseline_goes_with_its_watch(source: Prometheus) -> None:

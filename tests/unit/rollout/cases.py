@@ -95,7 +95,7 @@ def by_name(*engines: EngineView) -> dict[str, EngineView]:
 
 
 def make_route(weights: Mapping[str, int], changed_at: datetime | None = SETTLED, **facts: Any) -> RouteView:
-    return RouteView(weights, **({"programmed": True, "changed_at": changed_at} | facts))
+    return RouteView(weights, **({"programmed": True, "accepted": True, "changed_at": changed_at} | facts))
 
 
 def serving(**changes: Any) -> Snapshot:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from serin.api.status import LLMDeploymentStatus
 from serin.rollout.commands import carry_out
 from serin.rollout.decide import decide
+from serin.rollout.decision import EvidenceWindow
 from serin.rollout.phases import Phase
 from serin.rollout.ramp import weight_at
 from serin.rollout.roles import find_stable
@@ -67,9 +68,11 @@ def test_every_decision_is_whole(snapshot: Snapshot) -> None:
 @every_world
 @given(snapshots())
 def test_every_decision_can_be_told(snapshot: Snapshot) -> None:
-    told = status("triage", 1, snapshot, decide(snapshot), LLMDeploymentStatus())
+    decision = decide(snapshot)
+    told = status("triage", 1, snapshot, decision, LLMDeploymentStatus())
     assert len(told.conditions) == 8
-    again = status("triage", 1, replace(snapshot, now=NOON + MINUTE), decide(snapshot), told)
+    before_it_is_due = NOON + (MINUTE if decision.due_in is None else min(MINUTE, decision.due_in / 2))
+    again = status("triage", 1, replace(snapshot, now=before_it_is_due), decision, told)
     assert again == told, "the clock alone changed what readers see"
 
 
@@ -191,7 +194,8 @@ def test_evidence_begins_with_the_first_weight_not_before() -> None:
     assert decision.window is not None
     assert (decision.window.since, decision.window.revisions) == (NOON, (B, A))
     absent = decide(replace(entering, route=make_route({A: 10_000})))
-    assert (weight_of(absent, B), absent.window) == (0, None)
+    # Watched all the same: a canary that could not be must not get traffic.
+    assert (weight_of(absent, B), absent.window) == (0, EvidenceWindow(None, (B, A), ()))
 
 
 def test_the_clock_runs_only_while_the_weight_is_served_and_nobody_pauses() -> None:

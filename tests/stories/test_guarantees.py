@@ -1,0 +1,210 @@
+"""Promises that one bad moment could break; each test is the moment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from serin.cluster.port import CONTROLLER_REVISION, DEPLOYMENT, HTTP_ROUTE, Kind
+from serin.errors import Conflict, Invalid
+from serin.rollout.phases import Phase
+from tests.fakes.world import KEY, NAME, NAMESPACE, Behaviour
+from tests.stories.story import Story, spec
+
+BLIND = "Prometheus does not answer; check that it runs."
+
+
+async def install(story: Story) -> None:
+    story.world.user_applies(spec())
+    await story.until_phase(Phase.STABLE)
+
+
+def refuse(story: Story, kind: Kind) -> None:
+    """From now on the API server takes no object of this kind; reads and other writes go on."""
+    apply = story.world.cluster.apply
+
+    async def refusing(of: Kind, obj: dict[str, object]) -> dict[str, object]:
+        if of is kind:
+            raise Invalid(f"{kind} is refused by policy; ask your administrator.", "refused by policy")
+        return await apply(of, obj)
+
+    story.world.cluster.apply = refusing  # type: ignore[method-assign, assignment]
+
+
+async def test_nothing_is_promoted_blind_not_even_after_the_last_step() -> None:
+    story = Story()
+    story.world.behaviours["turning"] = Behaviour()
+    await install(story)
+    story.world.user_applies(spec("turning"))
+    await story.until_phase(Phase.PROMOTING)  # every step has passed, the last pods load
+    story.world.metrics_error = BLIND
+    story.world.behaviours["turning"].error_rate = 0.9
+    await story.run(10)
+    assert story.world.status()["weight"] == "50%"
+    story.world.metrics_error = None
+    await story.until_phase(Phase.ROLLED_BACK)
+
+
+async def test_a_ramp_that_ends_with_a_pause_is_not_promoted_blind() -> None:
+    story = Story()
+    steps = [{"weight": 10, "hold": "30s"}, {"pause": {"for": "2m"}}]
+    await install(story)
+    story.world.user_applies(spec("better", rollout={"ramp": {"steps": steps}, "drainTimeout": "1m"}))
+    await story.until_phase(Phase.PAUSED)
+    story.world.metrics_error = BLIND
+    await story.run(15)
+    assert story.world.status()["weight"] == "10%"
+    assert story.conditions["MetricsAvailable"][0] == "False"
+
+
+async def test_nobody_enters_who_could_not_be_watched() -> None:
+    story = Story()
+    await install(story)
+    story.world.metrics_error = BLIND
+    story.world.user_applies(spec("better"))
+    await story.run(10)
+    assert story.conditions["Reconciling"] == ("True", "MetricsUnavailable")
+    assert [w for w in story.world.weights().values() if w] == [10_000]
+    story.world.metrics_error = None
+    await story.until_phase(Phase.PROMOTING)
+    await story.until_phase(Phase.STABLE)
+
+
+async def test_a_person_may_promote_blind() -> None:
+    story = Story()
+    await install(story)
+    story.world.user_applies(spec("better"))
+    await story.until_phase(Phase.RAMPING)
+    story.world.metrics_error = BLIND
+    story.world.user_commands(f"promote@{story.canary}#1")
+    await story.until_phase(Phase.STABLE)
+
+
+@pytest.mark.parametrize("kind", [CONTROLLER_REVISION, DEPLOYMENT], ids=str)
+async def test_without_its_record_or_its_pods_no_revision_gets_a_request(kind: Kind) -> None:
+    story = Story()
+    await install(story)
+    before = story.world.weights()
+    refuse(story, kind)
+    story.world.user_applies(spec("better"))
+    await story.run(5)
+    assert story.phase is Phase.BLOCKED
+    assert story.conditions["Accepted"] == ("False", "ChildRefused")
+    assert story.conditions["Ready"][0] == "False"
+    assert story.conditions["Available"][0] == "True"
+    assert story.world.weights() == before
+
+
+async def test_a_rollback_happens_even_if_it_cannot_be_recorded() -> None:
+    story = Story()
+    story.world.behaviours["turning"] = Behaviour()
+    await install(story)
+    story.world.user_applies(spec("turning"))
+    await story.until_phase(Phase.RAMPING)
+    await story.run(2)
+    canary = story.canary
+    refuse(story, CONTROLLER_REVISION)
+    story.world.behaviours["turning"].error_rate = 0.9
+    await story.run(2)
+    assert story.world.weights().get(canary, 0) == 0
+
+
+async def test_a_damaged_trial_starts_anew_and_is_still_watched() -> None:
+    story = Story()
+    story.world.behaviours["turning"] = Behaviour()
+    await install(story)
+    story.world.user_applies(spec("turning"))
+    await story.run(20, lambda s: s.world.status().get("weight") == "25%")
+    record = story.world.cluster.find(CONTROLLER_REVISION, NAMESPACE, f"{NAME}-{story.canary}")
+    assert record
+    record["metadata"]["annotations"]["serin.dev/trial"] = "{oops"
+    story.world.cluster.put(record)
+    await story.run(0.5)
+    assert story.world.status()["step"] == "1/3"
+    assert story.world.status()["weight"] == "5%"
+    story.world.behaviours["turning"].error_rate = 0.9
+    await story.until_phase(Phase.ROLLED_BACK)
+
+
+async def test_no_route_no_readiness() -> None:
+    story = Story()
+    story.world.gateway_works = False
+    story.world.user_applies(spec())
+    await story.run(5)
+    assert story.phase is Phase.STABLE
+    assert {t: s for t, (s, _) in story.conditions.items() if t in {"Available", "Ready", "Reconciling"}} == {
+        "Available": "False",
+        "Ready": "False",
+        "Reconciling": "True",
+    }
+    story.world.gateway_works = True
+    await story.run(1)
+    assert story.conditions["Ready"] == ("True", "Serving")
+
+
+async def test_a_route_that_is_refused_for_good_stalls_and_is_said() -> None:
+    story = Story()
+    await install(story)
+    story.world.gateway_works = False
+    route = story.world.cluster.find(HTTP_ROUTE, *KEY)
+    assert route
+    no = {
+        "reason": "NoMatchingParent",
+        "message": "No listener.",
+        "observedGeneration": route["metadata"]["generation"],
+    }
+    conditions = [{"type": "Accepted", "status": "True", **no}, {"type": "ResolvedRefs", "status": "False", **no}]
+    parents = [{"parentRef": route["spec"]["parentRefs"][0], "conditions": conditions}]
+    story.world.cluster.set_status(HTTP_ROUTE, *KEY, {"parents": parents})
+    await story.run(1)
+    assert story.conditions["Available"][0] == "True"
+    assert story.conditions["Ready"] == ("False", "RouteRefused")
+    assert story.conditions["Reconciling"][0] == "False"
+    assert story.conditions["Stalled"] == ("True", "RouteRefused")
+    assert story.conditions["Accepted"] == ("False", "RouteRefused")
+
+
+async def test_a_first_install_that_never_gets_ready_says_so_after_its_deadline() -> None:
+    story = Story()
+    story.world.behaviours["stuck"] = Behaviour(load_seconds=float("inf"))
+    story.world.user_applies(spec("stuck"))
+    await story.run(9)
+    assert story.conditions["Stalled"][0] == "False"
+    await story.run(3)
+    assert story.phase is Phase.INSTALLING
+    assert story.conditions["Stalled"] == ("True", "ProgressDeadlineExceeded")
+
+
+async def test_a_command_that_meets_a_blocked_spec_is_answered() -> None:
+    story = Story()
+    await install(story)
+    story.world.user_applies(spec("better", prompt={"name": "nowhere"}))
+    await story.until_phase(Phase.BLOCKED)
+    story.world.user_commands("abort@0123456789#1")
+    await story.run(0.5)
+    assert story.world.status()["lastHandledCommand"]["outcome"] == "CommandIgnored"
+
+
+@pytest.mark.parametrize("kind", [HTTP_ROUTE, CONTROLLER_REVISION], ids=str)
+async def test_a_deposed_leader_changes_neither_route_nor_record(kind: Kind) -> None:
+    """Its writes carry the version that it has seen; the new leader has written meanwhile."""
+    story = Story()
+    await install(story)
+    story.world.user_applies(spec("better"))
+    await story.until_phase(Phase.RAMPING)
+    story.world.user_commands(f"abort@{story.canary}#1")
+    cluster, apply = story.world.cluster, story.world.cluster.apply
+
+    async def overtaken(of: Kind, obj: dict[str, Any]) -> dict[str, Any]:
+        have = cluster.find(of, NAMESPACE, obj["metadata"]["name"])
+        if of is kind and have:
+            have["metadata"].setdefault("annotations", {})["by"] = "the new leader"
+            cluster.put(have)
+        return await apply(of, obj)
+
+    cluster.apply = overtaken  # type: ignore[method-assign, assignment]
+    before = story.world.weights()
+    with pytest.raises(Conflict):
+        await story.reconciler().reconcile(KEY)
+    assert story.world.weights() == before
