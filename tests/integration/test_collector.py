@@ -108,16 +108,35 @@ async def until(source: Prometheus, watch: Watch, seen: Callable[[Evidence], boo
     return evidence
 
 
+@pytest.fixture
+async def beginning(exporter: Exporter, source: Prometheus) -> datetime:
+    """A moment of which Prometheus has samples, but none of a series that a test makes later."""
+    exporter.requests = {}
+    async with asyncio.timeout(LONG):
+        while True:
+            since = datetime.now(UTC)
+            if (await source.read([watch("anything", since, "at-all")]))["ns", "anything"].error is None:
+                return since
+            await asyncio.sleep(0.1)
+
+
+async def test_a_window_that_begins_before_prometheus_counts_nothing(exporter: Exporter, source: Prometheus) -> None:
+    exporter.requests = {("hole-a", "200"): 1000}
+    hole = watch("hole", datetime.now(UTC) - timedelta(hours=1), "a")
+    evidence = (await source.read([hole]))[hole.key]
+    assert evidence.counts == {}
+    assert "abort the canary and retry it" in str(evidence.error)
+
+
 def watch(name: str, since: datetime, *revisions: str) -> Watch:
     return Watch("ns", name, since, revisions)
 
 
 async def test_requests_are_counted_from_the_start_of_the_window_exactly(
-    exporter: Exporter, source: Prometheus
+    exporter: Exporter, source: Prometheus, beginning: datetime
 ) -> None:
-    long_ago = datetime.now(UTC) - timedelta(hours=1)
     exporter.requests = {("window-old", "200"): 1000, ("window-old", "404"): 3, ("window-old", "500"): 10}
-    before = await until(source, watch("window", long_ago, "old"), lambda e: e.counts.get("old") == Counts(1010, 10))
+    before = await until(source, watch("window", beginning, "old"), lambda e: e.counts.get("old") == Counts(1010, 10))
     # The window begins at the scrape that was just read, so the next one is the first that may show a difference.
     since = before.at
     assert since
@@ -137,21 +156,21 @@ async def test_requests_are_counted_from_the_start_of_the_window_exactly(
     assert evidence.counts["old"] == Counts(5, 1)
 
 
-async def test_classes_of_codes_and_other_backends_do_not_count(exporter: Exporter, source: Prometheus) -> None:
-    long_ago = datetime.now(UTC) - timedelta(hours=1)
+async def test_classes_of_codes_and_other_backends_do_not_count(
+    exporter: Exporter, source: Prometheus, beginning: datetime
+) -> None:
     exporter.requests = {("exact-a", "200"): 7, ("exact-a", "2xx"): 7, ("exact-ab", "200"): 50, ("other-a", "200"): 60}
-    evidence = await until(source, watch("exact", long_ago, "a"), lambda e: bool(e.counts))
+    evidence = await until(source, watch("exact", beginning, "a"), lambda e: bool(e.counts))
     assert evidence.counts == {"a": Counts(7, 0)}
 
 
 async def test_several_rollouts_are_read_together_however_many_names_there_are(
-    exporter: Exporter, source: Prometheus
+    exporter: Exporter, source: Prometheus, beginning: datetime
 ) -> None:
-    long_ago = datetime.now(UTC) - timedelta(hours=1)
     exporter.requests = {("many-r7", "200"): 1, ("many-r449", "500"): 2, ("more-x", "400"): 3}
-    many = watch("many", long_ago, *(f"r{number}" for number in range(450)))
+    many = watch("many", beginning, *(f"r{number}" for number in range(450)))
     await until(source, many, lambda e: len(e.counts) == 2)
-    read = await source.read([many, watch("more", long_ago, "x")])
+    read = await source.read([many, watch("more", beginning, "x")])
     assert read["ns", "many"].counts == {"r7": Counts(1, 0), "r449": Counts(2, 2)}
     assert read["ns", "more"].counts == {"x": Counts(3, 3)}
 
@@ -183,7 +202,7 @@ async def test_pods_that_do_not_answer_are_unknown_and_not_idle(exporter: Export
 
 
 async def test_the_collector_tells_who_has_news_and_reads_nothing_for_nobody(
-    exporter: Exporter, source: Prometheus
+    exporter: Exporter, source: Prometheus, beginning: datetime
 ) -> None:
     woken: list[tuple[str, str]] = []
     reads: list[bool] = []
@@ -195,7 +214,7 @@ async def test_the_collector_tells_who_has_news_and_reads_nothing_for_nobody(
     )
     running = asyncio.create_task(collector.run())
     exporter.requests = {("told-a", "200"): 5}
-    told = watch("told", datetime.now(UTC) - timedelta(hours=1), "a")
+    told = watch("told", beginning, "a")
     collector.set_watch(told)
     async with asyncio.timeout(LONG):
         while not collector.evidence(told.key).counts:  # noqa: ASYNC110 - what is waited for is in Prometheus
