@@ -2,6 +2,7 @@
 
 place     where it runs: the sandbox, or the cluster that KUBECONFIG names (settings from the environment)
 prepare   what has to be there first: sandbox, vLLM, checkpoints, operator image, charts
+own_cluster   what a cluster of the user's own is asked first, so that nothing of theirs is changed
 cluster   kubectl as a function
 manifests the example's files, adapted to the place
 follow    what an LLMDeployment went through, seen by a watch

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
-from examples.demo import prepare
+from examples.demo import own_cluster, prepare
 from examples.demo.cluster import Cluster
 from examples.demo.errors import DemoError
 from examples.demo.follow import Follower
@@ -20,8 +20,11 @@ from examples.demo.report import Ledger, table
 from examples.demo.say import Teller
 from examples.demo.scenes import LONGEST, NAME, NAMESPACE, RPS, Story, play, start_over
 from examples.load import Load
+from sandbox.errors import SandboxError
+from sandbox.preconditions import check_demo
 
 INTERRUPTED = 130
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not 1 <= options.rps <= 100:
         parser.error("--rps must be between 1 and 100")
     # Whoever ends us politely gets the same clean leave as Ctrl-C.
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in ENDINGS:
+        signal.signal(number, _interrupt)
     tell = Teller()
     try:
         return _demo(tell, options.rps)
@@ -48,10 +52,11 @@ def _demo(tell: Teller, rps: float) -> int:
     tell.chapter("Preparing")
     place = users_own()
     if place is None:
+        _ask_the_machine()
         place = prepare.sandbox(tell)
         prepare.engines(tell)
     else:
-        prepare.check_cluster(place)
+        place = own_cluster.ready(tell, place)
     prepare.operator(tell, place)
     cluster = Cluster(place.environment, NAMESPACE)
     start_over(cluster, tell)
@@ -67,6 +72,14 @@ def _demo(tell: Teller, rps: float) -> int:
         finally:
             load.stop()
     return _close(tell, story, prepared)
+
+
+def _ask_the_machine() -> None:
+    """Refuse a machine that cannot run the sandbox and the engines, before minutes are spent on it."""
+    try:
+        check_demo()
+    except SandboxError as error:
+        raise DemoError(f"{str(error).rstrip('.')}.") from error
 
 
 def _close(tell: Teller, story: Story, prepared: float) -> int:
@@ -95,6 +108,9 @@ def _retry(story: Story) -> str:
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    # Once: what follows is bounded in time, and must not be cut short. Not SIG_IGN, which programs would inherit.
+    for number in ENDINGS:
+        signal.signal(number, lambda *_: None)
     raise KeyboardInterrupt
 
 

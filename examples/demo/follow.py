@@ -7,6 +7,7 @@ true all along. Not here: judging (scenes).
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import threading
 import time
@@ -37,9 +38,13 @@ class Follower:
 
     def __enter__(self) -> Follower:
         """Begin to watch."""
-        self._begin("json", self._read_objects)
-        if self._tell:
-            self._begin("table", self._read_lines)
+        try:
+            self._begin("json", self._read_objects)
+            if self._tell:
+                self._begin("table", self._read_lines)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -88,7 +93,7 @@ class Follower:
         thread.start()
 
     def _watch(self, output: str, read: Callable[[subprocess.Popen[str]], None]) -> None:
-        command = ["kubectl", "--namespace", self._cluster.namespace, "get", "llmdeployments", "--watch"]
+        command = [*_tied(), "kubectl", "--namespace", self._cluster.namespace, "get", "llmdeployments", "--watch"]
         command += [f"--field-selector=metadata.name={self._name}"]
         if output == "json":
             command += ["--output=json", "--output-watch-events"]
@@ -128,6 +133,15 @@ class Follower:
             if self._tell and words != shown:
                 self._tell(line.rstrip())
             shown = words
+
+
+def _tied() -> list[str]:
+    """What makes a program end with us, even where nobody can clean up: a test run that is killed, a lost terminal.
+
+    The kernel watches the thread that started the program; ours lives as long as the program does.
+    """
+    # Only Linux has it; elsewhere the context's own end has to do.
+    return ["setpriv", "--pdeathsig", "TERM", "--"] if shutil.which("setpriv") else []
 
 
 def _where(state: Object) -> str:

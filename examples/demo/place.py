@@ -6,6 +6,7 @@ Called by `__main__` and the end-to-end tests. Not here: making anything (prepar
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from pathlib import Path
 from examples.demo.errors import DemoError
 
 ROOT = Path(__file__).resolve().parents[2]
+TAG = r"([A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"
+DIGEST = r"(sha256:[0-9a-f]{64})?"
 SANDBOX_GATEWAY = ("gateway", "llm")
 NEEDED = {
     "PROMETHEUS_URL": "the Prometheus that scrapes gateway and pods, as pods reach it",
@@ -27,6 +30,31 @@ NEEDED = {
 
 
 @dataclass(frozen=True)
+class Image:
+    """An image reference in the parts that the operator's chart wants; a digest wins over a tag."""
+
+    repository: str
+    tag: str = ""
+    digest: str = ""
+
+    @classmethod
+    def parse(cls, reference: str) -> Image:
+        """Read `repository:tag`, `repository@sha256:…` or both; a registry in the repository may have a port.
+
+        Raises:
+            DemoError: it is neither.
+        """
+        rest, _, digest = reference.partition("@")
+        # A colon before the last slash belongs to the registry's port.
+        folder, slash, last = rest.rpartition("/")
+        name, _, tag = last.partition(":")
+        known = cls(f"{folder}{slash}{name}", tag, digest)
+        if not name or not re.fullmatch(TAG, tag) or not re.fullmatch(DIGEST, digest) or not (tag or digest):
+            raise DemoError(f"{reference!r} is no image; write it as repository:tag or repository@sha256:….")
+        return known
+
+
+@dataclass(frozen=True)
 class Place:
     """Everything that differs between the sandbox and another cluster."""
 
@@ -36,7 +64,7 @@ class Place:
     gateway: tuple[str, str] = SANDBOX_GATEWAY
     """Namespace and name of the Gateway."""
     sandbox: bool = True
-    operator_image: str | None = None
+    operator_image: Image | None = None
     """None: made from this checkout."""
     engine_image: str | None = None
     """In the place of the examples' own; None with a cluster of the user's: the operator's default."""
@@ -68,7 +96,7 @@ def users_own(environment: Mapping[str, str] = os.environ) -> Place | None:
         prometheus_url=environment["PROMETHEUS_URL"].rstrip("/"),
         gateway=(namespace, name),
         sandbox=False,
-        operator_image=environment["DEMO_OPERATOR_IMAGE"],
+        operator_image=Image.parse(environment["DEMO_OPERATOR_IMAGE"]),
         engine_image=environment.get("DEMO_IMAGE") or None,
         models={
             "file:///opt/serin/models/early": environment["DEMO_MODEL"],

@@ -1,7 +1,7 @@
 """What has to be there before the story begins: sandbox, vLLM, checkpoints, the operator's image, both charts.
 
 Called by `__main__` and the end-to-end tests. All of it is cached or idempotent: a second time costs seconds.
-Not here: the story (scenes).
+Not here: what a cluster of the user's own is asked first (own_cluster), and the story (scenes).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from examples.demo.cluster import Cluster
-from examples.demo.errors import CommandError, DemoError
-from examples.demo.place import ROOT, Place, sandbox_place, sandbox_state
+from examples.demo.errors import CommandError
+from examples.demo.place import ROOT, Image, Place, sandbox_place, sandbox_state
 from examples.demo.say import Teller
 
 EARLY_STEPS = 150
@@ -25,6 +25,8 @@ SYSTEM_NAMESPACE = "serin-system"
 RELEASE = "serin"
 DEFINITIONS_RELEASE = "serin-crds"
 DEFINITIONS = ("llmdeployments.serin.dev", "promptversions.serin.dev")
+OURS = "serin.dev/installed-by=demo"
+"""A label of both releases: on a cluster of the user's own the demo touches no others."""
 OPERATOR_PODS = "app.kubernetes.io/name=serin"
 
 
@@ -70,13 +72,13 @@ def operator(tell: Teller, place: Place) -> None:
     """Install both charts, the operator under its own ServiceAccount in a namespace that admits only the restricted.
 
     Raises:
-        DemoError: it does not become available.
+        CommandError: it does not become available.
     """
-    image = place.operator_image or sandbox_operator_image(tell)
+    image = place.operator_image or Image.parse(sandbox_operator_image(tell))
     system = Cluster(place.environment, SYSTEM_NAMESPACE)
     system.make_namespace({"pod-security.kubernetes.io/enforce": "restricted"})
     charts = ROOT / "charts"
-    helm = ["helm", "upgrade", "--install", "--namespace", SYSTEM_NAMESPACE, "--wait", "--timeout", "3m"]
+    helm = ["helm", "upgrade", "--install", "--namespace", SYSTEM_NAMESPACE, "--labels", OURS, "--wait", "--timeout=3m"]
     tell.say("helm upgrade --install serin-crds charts/serin-crds")
     # Definitions outlive their release, and may have come by kubectl.
     system.run([*helm, "--take-ownership", DEFINITIONS_RELEASE, str(charts / "serin-crds")], timeout=200)
@@ -87,10 +89,14 @@ def operator(tell: Teller, place: Place) -> None:
     system.run([*helm, RELEASE, str(charts / "serin"), *values], timeout=200)
 
 
-def operator_values(image: str, place: Place) -> dict[str, str]:
+def operator_values(image: Image, place: Place) -> dict[str, str]:
     """What the chart is told."""
-    repository, _, tag = image.rpartition(":")
-    values = {"image.repository": repository, "image.tag": tag, "prometheus.url": place.prometheus_url}
+    values = {
+        "image.repository": image.repository,
+        "image.tag": image.tag,
+        "image.digest": image.digest,
+        "prometheus.url": place.prometheus_url,
+    }
     if place.sandbox:
         # There is no registry: the image was loaded into the node.
         values["image.pullPolicy"] = "Never"
@@ -103,24 +109,6 @@ def sandbox_operator_image(tell: Teller) -> str:
     tag = stream(tell, [sys.executable, "-m", "sandbox.operator_image", str(archive)])
     stream(tell, [sys.executable, "-m", "sandbox", "load", str(archive)])
     return tag
-
-
-def check_cluster(place: Place) -> None:
-    """Refuse a cluster that lacks what the demo needs.
-
-    Raises:
-        DemoError: the API server does not answer, or there is no Gateway API, or not the Gateway.
-    """
-    namespace, name = place.gateway
-    gateways = Cluster(place.environment, namespace)
-    try:
-        known = gateways.kubectl("api-resources", "--api-group=gateway.networking.k8s.io", "--output=name")
-    except CommandError as error:
-        raise DemoError(f"The cluster does not answer ({error}); check KUBECONFIG.") from error
-    if "httproutes." not in known:
-        raise DemoError("The cluster has no Gateway API; install it with a gateway that implements it.")
-    if gateways.find(f"gateways.gateway.networking.k8s.io/{name}") is None:
-        raise DemoError(f"There is no Gateway {namespace}/{name}; create it, or correct DEMO_GATEWAY.")
 
 
 def stream(tell: Teller, command: Sequence[str], environment: Mapping[str, str] = os.environ) -> str:

@@ -90,6 +90,17 @@ def test_stop_ends_the_run_before_its_time(url: str) -> None:
     assert not load.wait_for(lambda outcomes: len(outcomes) > sent, 1)
 
 
+def test_a_proxy_of_the_environment_is_not_used(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    load = Load(url, "m", rps=50, seconds=5, count=3, long_share=0)
+    load.start()
+    load.join()
+    assert [o.status for o in load.outcomes()] == [200] * 3
+
+
 def test_a_server_that_is_not_there_is_an_error_without_a_status() -> None:
     load = Load("http://127.0.0.1:9", "m", rps=50, seconds=1, count=3)
     load.start()

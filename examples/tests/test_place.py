@@ -9,9 +9,11 @@ import pytest
 from examples.demo.cluster import load_manifest
 from examples.demo.errors import DemoError
 from examples.demo.manifests import BETTER, INSTALL, TOO_SMALL, adapted
-from examples.demo.place import NEEDED, read_exports, sandbox_place, users_own
+from examples.demo.place import NEEDED, Image, Place, read_exports, sandbox_place, users_own
+from examples.demo.prepare import operator_values
 from serin.api.llmdeployment import LLMDeploymentSpec
 
+DIGEST = f"sha256:{'0a' * 32}"
 OWN = {
     "KUBECONFIG": "/elsewhere/config",
     "PROMETHEUS_URL": "http://prometheus:9090/",
@@ -42,6 +44,37 @@ def test_what_is_missing_of_a_cluster_of_the_users_is_named(name: str) -> None:
 def test_a_gateway_without_namespace_or_name_is_refused(written: str) -> None:
     with pytest.raises(DemoError, match="namespace/name"):
         users_own(OWN | {"DEMO_GATEWAY": written})
+
+
+@pytest.mark.parametrize(
+    ("reference", "parts"),
+    [
+        pytest.param("serin:1", ("serin", "1", ""), id="tag"),
+        pytest.param("example.com/team/serin:1", ("example.com/team/serin", "1", ""), id="registry"),
+        pytest.param("localhost:5000/serin:1", ("localhost:5000/serin", "1", ""), id="registry-with-port"),
+        pytest.param(f"localhost:5000/serin@{DIGEST}", ("localhost:5000/serin", "", DIGEST), id="digest"),
+        pytest.param(f"example.com/serin:1@{DIGEST}", ("example.com/serin", "1", DIGEST), id="tag-and-digest"),
+    ],
+)
+def test_an_image_is_split_into_what_the_chart_wants(reference: str, parts: tuple[str, str, str]) -> None:
+    repository, tag, digest = parts
+    place = users_own(OWN | {"DEMO_OPERATOR_IMAGE": reference})
+    assert place
+    assert place.operator_image == Image(repository, tag, digest)
+    values = operator_values(place.operator_image, place)
+    assert (values["image.repository"], values["image.tag"], values["image.digest"]) == parts
+    assert "image.pullPolicy" not in values
+
+
+@pytest.mark.parametrize("reference", ["serin", "localhost:5000/serin", "serin:", ":1", "serin@sha256:12", "a/:1"])
+def test_an_image_without_tag_or_digest_is_refused(reference: str) -> None:
+    with pytest.raises(DemoError, match="repository:tag or repository@sha256"):
+        users_own(OWN | {"DEMO_OPERATOR_IMAGE": reference})
+
+
+def test_the_sandbox_never_pulls_the_image_that_it_made() -> None:
+    values = operator_values(Image.parse("serin.dev/operator:dev"), Place({}, "http://g", "http://p"))
+    assert values["image.pullPolicy"] == "Never"
 
 
 def test_the_shell_lines_of_the_sandbox_are_read(tmp_path: Path) -> None:

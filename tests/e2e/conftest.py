@@ -1,7 +1,7 @@
 """The whole sandbox with the operator installed by its charts, started once per run; ended only if it was not there.
 
-`place` says where it is, `light_image` loads the light engine, `cluster` is a namespace of a test's own. What is made
-here is what `make demo` makes: the tests reuse its modules.
+`place` says where it is, `began` since when, `light_image` loads the light engine, `cluster` is a namespace of a test's
+own. What is made here is what `make demo` makes: the tests reuse its modules.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 
@@ -22,6 +23,12 @@ from sandbox import full_tier
 from sandbox.builds import Cache
 from sandbox.layout import from_environment
 from tests.e2e.light import IMAGE
+
+
+@pytest.fixture(scope="session", autouse=True)
+def began() -> datetime:
+    """When this run began to touch the sandbox."""
+    return datetime.now(UTC)
 
 
 @pytest.fixture(scope="session")

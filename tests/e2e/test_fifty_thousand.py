@@ -6,11 +6,12 @@ from examples.demo import conditions as seen
 from examples.demo.cluster import Cluster
 from examples.demo.follow import Follower
 from examples.demo.place import Place
-from tests.e2e.light import NAME, Story
+from tests.e2e.light import NAME, PATIENCE, Story
 from tests.e2e.traffic import Traffic
 
 REQUESTS = 50_000
 RATE = 400.0
+ROLLOUTS = ("good-1", "good-2", "bad-2", "good-3", "good-4", "bad-4", "good-5")
 FAILS = {"error-rate": "0.5"}
 
 
@@ -23,19 +24,22 @@ def test_of_fifty_thousand_requests_only_those_fail_that_a_bad_canary_failed_its
         story = Story(cluster, follower)
         story.install()
         with Traffic(place, cluster, RATE) as traffic:
-            for n in range(1, 6):
-                canary = seen.side(story.change(f"good-{n}"), "canary")["revision"]
-                good.append(canary)
-                story.promoted(canary)
-                if n in {2, 4}:
-                    canary = seen.side(story.change(f"bad-{n}", args=FAILS), "canary")["revision"]
+            for n, name in enumerate(ROLLOUTS, start=1):
+                fails = name.startswith("bad")
+                canary = seen.side(story.change(name, args=FAILS if fails else None), "canary")["revision"]
+                # However quick the rollouts are: each has its share of the requests before the next one begins.
+                traffic.wait_until(REQUESTS * n // len(ROLLOUTS), PATIENCE)
+                if fails:
                     bad.add(canary)
                     story.rolled_back(canary)
+                else:
+                    good.append(canary)
+                    story.promoted(canary)
             during = traffic.ended
     unexplained = [failure for failure in traffic.failures if not failure.was_made_by(bad)]
     assert not unexplained, f"{len(unexplained)} of {traffic.ended}: {unexplained[:10]}"
     assert during >= REQUESTS
-    assert len(bad) == 2
+    assert (len(good), len(bad)) == (5, 2)
     assert all(traffic.answered[revision] for revision in [*good, *bad]), traffic.answered
     assert {failure.revision for failure in traffic.failures} == bad
     assert {seen.status(s)["rejected"]["reason"] for _, s in follower.states if seen.status(s).get("rejected")} == {

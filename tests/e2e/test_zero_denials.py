@@ -1,13 +1,13 @@
 """Whatever the other end-to-end tests made the operator do, its ServiceAccount was never refused anything.
 
-The last file by name, hence the last to run. What was refused while the chart was uninstalled does not count: helm
-takes the rights away before the pods have ended, so the last write of a leader, releasing its lease, is too late.
+The last file by name, hence the last to run. What happened before this run, perhaps by a person's hand, does not count.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,55 +16,47 @@ from examples.demo.prepare import RELEASE, SYSTEM_NAMESPACE
 
 ACCOUNT = f"system:serviceaccount:{SYSTEM_NAMESPACE}:{RELEASE}"
 DECISION = "authorization.k8s.io/decision"
-BINDINGS = {("rolebindings", f"{RELEASE}-lease"), ("clusterrolebindings", f"{SYSTEM_NAMESPACE}:{RELEASE}")}
 
 
-def test_the_operator_was_never_denied_anything(place: Place) -> None:
-    allowed, denied = judged(events(Path(place.environment["SERIN_AUDIT_LOG"])))
+def test_the_operator_was_never_denied_anything(place: Place, began: datetime) -> None:
+    allowed, denied = judged(events(Path(place.environment["SERIN_AUDIT_LOG"])), since=began)
     assert allowed > 0
     assert denied == []
 
 
-def test_a_denial_counts_only_while_the_rights_are_bound() -> None:
-    def event(verb: str, resource: str, name: str, user: str, decision: str = "allow") -> dict[str, Any]:
-        reference = {"resource": resource, "name": name, "namespace": SYSTEM_NAMESPACE}
+def test_a_denial_of_this_run_is_found_and_named() -> None:
+    began = datetime(2026, 1, 2, tzinfo=UTC)
+
+    def event(verb: str, decision: str, after: timedelta, user: str = ACCOUNT) -> dict[str, Any]:
         return {
             "verb": verb,
-            "objectRef": reference,
             "user": {"username": user},
             "annotations": {DECISION: decision},
-            "requestURI": f"/{resource}/{name}",
+            "requestURI": "/leases/serin",
+            "requestReceivedTimestamp": (began + after).isoformat().replace("+00:00", "Z"),
         }
 
-    refused = event("update", "leases", "serin", ACCOUNT, "forbid")
-    unbound = event("delete", "rolebindings", "serin-lease", "helm")
-    bound = event("create", "rolebindings", "serin-lease", "helm")
-    assert judged([event("get", "leases", "serin", ACCOUNT), refused]) == (1, ["update /leases/serin"])
-    assert judged([unbound, refused, bound]) == (0, [])
-    assert judged([unbound, bound, refused]) == (0, ["update /leases/serin"])
+    later = timedelta(seconds=1.5)
+    log = [event("get", "allow", later), event("update", "forbid", later), event("list", "forbid", later, "somebody")]
+    assert judged(log, since=began) == (1, ["update /leases/serin"])
+    assert judged([event("get", "allow", -later), event("update", "forbid", -later)], since=began) == (1, [])
 
 
-def judged(log: Iterable[dict[str, Any]]) -> tuple[int, list[str]]:
-    """How many requests of the operator were allowed, and which were denied."""
-    allowed, denied, unbound = 0, [], set[tuple[str, str]]()
+def judged(log: Iterable[dict[str, Any]], *, since: datetime) -> tuple[int, list[str]]:
+    """How many requests of the operator were ever allowed, and which were denied since then."""
+    allowed, denied = 0, []
     for event in log:
-        reference = event.get("objectRef") or {}
-        key = (reference.get("resource", ""), reference.get("name", ""))
-        if key in BINDINGS and event["verb"] == "delete":
-            unbound.add(key)
-        elif key in BINDINGS and event["verb"] == "create":
-            unbound.discard(key)
         if event["user"]["username"] != ACCOUNT:
             continue
         if (event.get("annotations") or {}).get(DECISION) != "forbid":
             allowed += 1
-        elif not unbound:
+        elif datetime.fromisoformat(event["requestReceivedTimestamp"]) >= since:
             denied.append(f"{event['verb']} {event['requestURI']}")
     return allowed, denied
 
 
 def events(log: Path) -> Iterator[dict[str, Any]]:
-    """Requests of the operator and changes of bindings, oldest first, from older files of the log too."""
+    """Requests of the operator, oldest first, from older files of the log too."""
     for file in sorted(log.parent.glob(f"{log.stem}*{log.suffix}")):
         with file.open() as lines:
-            yield from (json.loads(line) for line in lines if ACCOUNT in line or "rolebindings" in line)
+            yield from (json.loads(line) for line in lines if ACCOUNT in line)

@@ -81,7 +81,10 @@ class Traffic:
 
     def wait_for(self, more: int, seconds: float) -> None:
         """Wait until so many more requests have ended."""
-        wanted = self.ended + more
+        self.wait_until(self.ended + more, seconds)
+
+    def wait_until(self, wanted: int, seconds: float) -> None:
+        """Wait until so many requests have ended since the beginning."""
         with self._changed:
             reached = self._changed.wait_for(lambda: self.ended >= wanted, seconds)
         assert reached, f"only {self.ended} of {wanted} requests ended in time"
