@@ -6,6 +6,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
+# A service may have no HOME; Go and the caches want one.
+ifeq ($(HOME),)
+export HOME := $(shell echo ~)
+endif
 CACHE := $(or $(SERIN_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/serin)
 UV := $(CACHE)/uv-$(shell sed -n 's/^uv==//p' requirements/bootstrap.in)/bin/uv
 BIN := .venv/bin
@@ -20,6 +24,12 @@ BENCH ?= bench
 
 export UV
 export UV_SYSTEM_CERTS := 1
+# Never through a proxy: this machine, and the node of its sandbox, in whichever network that is (sandbox/network.py).
+comma := ,
+NODES := $(foreach octet,213 214 219 231 237 83,10.$(octet).0.2 10.$(octet).0.0/16)
+LOCAL := $(sort $(subst $(comma), ,$(NO_PROXY) $(no_proxy)) localhost 127.0.0.1 ::1 $(NODES))
+export NO_PROXY := $(subst $() ,$(comma),$(LOCAL))
+export no_proxy := $(NO_PROXY)
 # Source roots: the package lies in operator/, everything else is found from here.
 export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)
 

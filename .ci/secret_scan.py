@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from sandbox import bounds
 from sandbox.builds import Cache
 from sandbox.errors import SandboxError
 from sandbox.layout import from_environment
@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
     """Scan history and tree; 0 when both are clean."""
     root = Path(arguments[0] if arguments else HERE.parent).resolve()
     try:
-        go = Cache(from_environment()).provide_go([])
+        go = Cache(from_environment()).provide_go([], modules=[MODULE / "go.mod"])
         with tempfile.TemporaryDirectory() as scratch:
             tree = Path(scratch, "tree")
             _copy_tree(root, tree)
@@ -85,31 +85,28 @@ def _gitleaks(go: str, verb: str, folder: Path, what: str) -> bool:
         "--redact",
         "--no-banner",
     ]
-    done = subprocess.run(
+    done = bounds.finish(
         [*command, "--log-level", "warn", "--no-color", "--exit-code", "97", folder],
+        doing="the search for secrets",
+        seconds=bounds.BUILD_SECONDS,
         cwd=MODULE,
         env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
     )
     if done.returncode == 0:
         return True
-    print(done.stdout.replace(f"{folder}/", ""), flush=True)
+    print((done.stdout + done.stderr).decode(errors="replace").replace(f"{folder}/", ""), flush=True)
     if done.returncode != 97:
         raise SandboxError("gitleaks did not run to its end, see above; check network and disk and run it again.")
     return False
 
 
 def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=False)
+    done = bounds.finish(["git", "-C", root, *arguments], doing="git", seconds=bounds.QUICK_SECONDS)
     if done.returncode:
         raise SandboxError(
-            f"{root} is not a git checkout ({done.stderr.strip()}); clone the repository and run it there."
+            f"{root} is not a git checkout ({done.stderr.decode().strip()}); clone the repository and run it there."
         )
-    return done.stdout
+    return done.stdout.decode()
 
 
 if __name__ == "__main__":

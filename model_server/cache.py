@@ -13,10 +13,13 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+
+from sandbox import bounds
 
 KEY_LENGTH = 12
 PARTIAL = ".partial-"
+# Several gigabytes over a slow line, or a training, on a busy machine.
+LOCK_SECONDS = 3600.0
 
 
 def cache_root() -> Path:
@@ -42,13 +45,12 @@ def key_of(*parts: str | bytes) -> str:
 def building(target: Path) -> Iterator[Path | None]:
     """Yield an empty directory that becomes `target` when the block succeeds, or None when `target` is there already.
 
-    One builder at a time per target, across processes; others wait for it. A block that fails leaves no `target`;
-    what a killed builder left behind, of this target or of another, is removed by the next one.
+    One builder at a time per target, across processes; others wait for it, an hour at most (SandboxError). A block that
+    fails leaves no `target`; what a killed builder left behind, of this target or of another, the next one removes.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     # The lock comes before the look: two callers that start together must not build twice.
-    with _lock(target) as locked:
-        fcntl.flock(locked, fcntl.LOCK_EX)
+    with bounds.held(_lock(target), seconds=LOCK_SECONDS, waiting=print):
         if target.is_dir():
             yield None
             return
@@ -65,8 +67,8 @@ def building(target: Path) -> Iterator[Path | None]:
         partial.rename(target)
 
 
-def _lock(target: Path) -> IO[str]:
-    return (target.parent / f".{target.name}.lock").open("w")
+def _lock(target: Path) -> Path:
+    return target.parent / f".{target.name}.lock"
 
 
 def _sweep(target: Path) -> None:
@@ -76,7 +78,7 @@ def _sweep(target: Path) -> None:
         if name == target.name:
             shutil.rmtree(stale, ignore_errors=True)
             continue
-        with _lock(target.parent / name) as other:
+        with _lock(target.parent / name).open("a") as other:
             try:
                 fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -7,21 +7,22 @@ sentence and exit status 1. Not here: anything that knows how a cluster is made.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import IO
 
-from sandbox import api_tier, environment, full_tier, machine, pins, traces
+from sandbox import api_tier, bounds, environment, full_tier, machine, pins, traces
 from sandbox.builds import Cache
 from sandbox.errors import SandboxError
 from sandbox.layout import PACKAGE, Layout, from_environment
 from sandbox.progress import Progress
 
-_OWN_ENTRIES = ("api", "bin", "env", "full", "kubeconfig", "logs")
+# The API tier has a directory of its own; all else belongs to the full tier.
+_FULL_ENTRIES = ("bin", "env", "full", "home", "kubeconfig", "logs")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,7 +62,9 @@ def _parser() -> argparse.ArgumentParser:
         "--bind", action="append", default=[], metavar="SRC:DST", help="show a directory on the node, below /opt"
     )
     up.set_defaults(run=_up)
-    verbs.add_parser("down", help="end everything and remove every trace but the cache").set_defaults(run=_down)
+    down = verbs.add_parser("down", help="end everything and remove every trace but the cache")
+    down.add_argument("--tier", choices=("all", "full"), default="all")
+    down.set_defaults(run=_down)
     verbs.add_parser("status", help="what runs and whether it is ready").set_defaults(run=_status)
     verbs.add_parser("env", help="print the shell lines that point at the sandbox").set_defaults(run=_env)
     load = verbs.add_parser("load", help="import an image archive into the node")
@@ -103,6 +106,7 @@ def _up(layout: Layout, options: argparse.Namespace) -> int:
             "GATEWAY_URL": site.gateway_url,
             "PROMETHEUS_URL": site.prometheus_url,
             "SERIN_AUDIT_LOG": str(layout.audit_log),
+            **environment.kept_here(layout, site.plan.addresses),
         }
         environment.write(layout.env_file, environment.render(variables, path_first=layout.bin))
         progress.finish(f"the sandbox is ready; use it with `. {_relative(layout.env_file)}`")
@@ -123,6 +127,7 @@ def _up_api(layout: Layout) -> None:
         "KUBECONFIG": str(handle.kubeconfig),
         "PROMETHEUS_URL": handle.prometheus_url or "",
         "SERIN_AUDIT_LOG": str(handle.audit_log),
+        **environment.kept_here(layout, ()),
     }
     content = environment.render(variables, path_first=layout.api / "bin")
     environment.write(layout.api / "env", content)
@@ -134,7 +139,7 @@ def _up_api(layout: Layout) -> None:
     progress.finish(f"the API tier is ready; use it with `. {_relative(shown)}`")
 
 
-def _down(layout: Layout, _: argparse.Namespace) -> int:
+def _down(layout: Layout, options: argparse.Namespace) -> int:
     # Without root nothing of a full sandbox can be ours, and what others run is none of our business.
     root = os.geteuid() == 0
     if not layout.state.exists() and not (root and traces.present(layout.full)):
@@ -144,14 +149,18 @@ def _down(layout: Layout, _: argparse.Namespace) -> int:
         machine.require_root(os.geteuid())
     with _locked(layout):
         handle = api_tier.load(layout.api)
-        if handle is not None:
+        if handle is not None and options.tier == "all":
             handle.stop()
         if root:
             full_tier.Cluster(layout, Cache(layout)).down()
-        for name in _OWN_ENTRIES:
+        for name in (*_FULL_ENTRIES, *(("api",) if options.tier == "all" else ())):
             entry = layout.state / name
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink(missing_ok=True)
-    layout.lock.unlink(missing_ok=True)
+        if (layout.api / "env").exists():
+            environment.write(layout.env_file, (layout.api / "env").read_text())
+            print("the full sandbox is gone, the API tier stays")
+            return 0
+        layout.lock.unlink(missing_ok=True)
     # Beside the checkout the directory is ours whole; elsewhere somebody may keep other things in it.
     if layout.state == PACKAGE.parent / ".sandbox":
         shutil.rmtree(layout.state, ignore_errors=True)
@@ -236,17 +245,9 @@ def _relative(path: Path) -> str:
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
-@contextmanager
-def _locked(layout: Layout) -> Iterator[None]:
-    """One change at a time per checkout; the lock goes with the process that holds it."""
-    layout.state.mkdir(parents=True, exist_ok=True)
-    with layout.lock.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print("waiting for another run of this command to end", flush=True)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+def _locked(layout: Layout) -> AbstractContextManager[IO[str]]:
+    """One change at a time per checkout."""
+    return bounds.held(layout.lock, waiting=lambda sentence: print(sentence, flush=True))
 
 
 if __name__ == "__main__":

@@ -7,18 +7,16 @@ Callers: both tiers and the verb `build`. Not here: the list of binaries (`pins`
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from sandbox import machine, pins
+from sandbox import bounds, machine, pins
 from sandbox.errors import SandboxError
 from sandbox.layout import PACKAGE, Layout
 from sandbox.progress import Progress
@@ -61,9 +59,9 @@ class Cache:
             steps["fetching envoy"] = pins.ENVOY_SECONDS
         return steps
 
-    def provide_go(self, names: Iterable[str], note: Progress | None = None) -> str:
-        """Find a Go that is new enough, or install one into the cache; returns its path."""
-        needed = pins.newest_go_needed(names)
+    def provide_go(self, names: Iterable[str], note: Progress | None = None, *, modules: Sequence[Path] = ()) -> str:
+        """Find a Go that is new enough for these binaries and go.mod files, or install one into the cache."""
+        needed = pins.newest_go_needed(names, modules)
         self._go = shutil.which("go")
         if self._go is None or _go_release(self._go) < needed:
             self._go = str(self._fetch_go(note))
@@ -114,10 +112,11 @@ class Cache:
             "GOWORK": "off",
         }
         command = [self._go, *command[1:]]
-        done = subprocess.run(command, cwd=binary.folder, env=environment, capture_output=True, text=True, check=False)
+        doing = f"building {binary.name}"
+        done = bounds.finish(command, doing=doing, seconds=bounds.BUILD_SECONDS, cwd=binary.folder, env=environment)
         if done.returncode != 0:
-            raise SandboxError(explain(f"building {binary.name}", done.stderr))
-        return done.stdout
+            raise SandboxError(explain(doing, done.stderr.decode(errors="replace")))
+        return done.stdout.decode()
 
     def _folder(self, binary: pins.Binary) -> Path:
         digest = hashlib.sha256()
@@ -162,9 +161,9 @@ class Cache:
                 "-r",
                 str(requirements),
             ]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            done = bounds.finish(command, doing=f"fetching {name}", seconds=bounds.BUILD_SECONDS)
             if done.returncode != 0:
-                raise SandboxError(explain(f"fetching {name}", done.stderr))
+                raise SandboxError(explain(f"fetching {name}", done.stderr.decode(errors="replace")))
             if only:
                 Path(target, only).rename(staging / name)
                 (staging / name).chmod(0o755)
@@ -183,9 +182,7 @@ class Cache:
 
     @contextmanager
     def _lock(self, name: str) -> Iterator[None]:
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / f".{name}.lock").open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with bounds.held(self.root / f".{name}.lock"):
             # Whoever held the lock before and was killed may have left a half-filled folder.
             for stale in self.root.glob(f".{name}-????????????.*"):
                 shutil.rmtree(stale, ignore_errors=True)
@@ -224,6 +221,6 @@ def _installer() -> list[str]:
 
 def _go_release(go: str) -> tuple[int, int, int]:
     environment = {**os.environ, "GOTOOLCHAIN": "local"}
-    done = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=False, env=environment)
-    match = re.search(r"go(\d+)\.(\d+)(?:\.(\d+))?", done.stdout)
+    done = bounds.finish([go, "env", "GOVERSION"], doing="go env", seconds=bounds.QUICK_SECONDS, env=environment)
+    match = re.search(r"go(\d+)\.(\d+)(?:\.(\d+))?", done.stdout.decode())
     return (int(match[1]), int(match[2]), int(match[3] or 0)) if match else (0, 0, 0)

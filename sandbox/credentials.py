@@ -9,10 +9,10 @@ from __future__ import annotations
 import base64
 import json
 import ssl
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sandbox import bounds
 from sandbox.errors import SandboxError
 
 # File name -> identity. In system:masters are people, and programs that Kubernetes has no built-in role for.
@@ -34,11 +34,10 @@ def make_certificates(tool: Path, directory: Path, *, hosts: Sequence[str], clie
     command = [str(tool), "-out", str(directory), "-server", ",".join(hosts)]
     for file, identity in clients.items():
         command += ["-client", f"{file}={identity}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = bounds.finish(command, doing="writing certificates", seconds=bounds.QUICK_SECONDS)
     if done.returncode != 0:
-        raise SandboxError(
-            f"The certificates cannot be written to {directory} ({done.stderr.strip()}); check that it is writable"
-        )
+        sentence = done.stderr.decode(errors="replace").strip()[-200:]
+        raise SandboxError(f"The certificates cannot be written to {directory} ({sentence}); check that it is writable")
 
 
 def write_kubeconfig(path: Path, *, url: str, certificates: Path, client: str) -> Path:

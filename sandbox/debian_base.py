@@ -15,9 +15,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from sandbox import bounds
 from sandbox.errors import SandboxError
 
 PYTHON = "3.11"
+RELEASE = Path("/etc/os-release")
 PACKAGES = (
     f"python{PYTHON}-minimal",
     f"libpython{PYTHON}-minimal",
@@ -55,7 +57,7 @@ GROUP = "root:x:0:\nnonroot:x:65532:\n"
 
 def system_name() -> str:
     """What the layer depends on beside this module: release and architecture, with this module's own recipe."""
-    release = Path("/etc/os-release").read_text() if Path("/etc/os-release").exists() else ""
+    release = RELEASE.read_text() if RELEASE.exists() else ""
     fields = dict(line.split("=", 1) for line in release.splitlines() if "=" in line)
     name = f"{fields.get('ID', '')}-{fields.get('VERSION_ID', '')}".replace('"', "")
     if name != "debian-12":
@@ -105,8 +107,6 @@ def compile_bytecode(tree: Path, folder: Path, *, python: Path | None = None) ->
 
 
 def _download(folder: Path) -> list[Path]:
-    # apt drops its rights while it downloads; the folder must let its user in.
-    folder.chmod(0o777)
     if _apt(["download", *PACKAGES], folder):
         if _apt(["update"], folder):
             raise SandboxError("apt-get update failed; check the network and the package sources, then run it again.")
@@ -120,11 +120,17 @@ def _download(folder: Path) -> list[Path]:
 
 def _apt(arguments: Sequence[str], folder: Path) -> str:
     """Run apt-get; the last line of what it said if it failed, else nothing."""
-    command = ["apt-get", "-q", "-o", "Acquire::Retries=3", *arguments]
-    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    command = ["apt-get", "-q", "-o", "Acquire::Retries=3", "-o", "DPkg::Lock::Timeout=120"]
+    if os.geteuid() == 0:
+        # As root, apt would download as another user, whom nothing but an open folder would let in.
+        command += ["-o", "APT::Sandbox::User=root"]
+    done = bounds.finish(
+        [*command, *arguments], doing="fetching the base packages", seconds=bounds.PACKAGE_SECONDS, cwd=folder
+    )
     if done.returncode == 0:
         return ""
-    return (done.stdout.strip().splitlines() or ["no output"])[-1]
+    said = (done.stdout + done.stderr).decode(errors="replace").strip()
+    return (said.splitlines() or ["no output"])[-1]
 
 
 def _unpack(archive: Path, tree: Path) -> None:

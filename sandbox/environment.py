@@ -10,12 +10,30 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sandbox.layout import Layout
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
 
 def render(variables: Mapping[str, str], *, path_first: Path) -> str:
     """Return shell `export` lines; `path_first` is put in front of the reader's own PATH."""
     lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     lines.append(f'export PATH={shlex.quote(str(path_first))}:"$PATH"')
     return "".join(f"{line}\n" for line in lines)
+
+
+def kept_here(layout: Layout, addresses: Sequence[str], given: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the variables by which clients reach the sandbox past any proxy and leave nothing in the user's home."""
+    known = [each.strip() for name in ("NO_PROXY", "no_proxy") for each in given.get(name, "").split(",")]
+    exempt = ",".join(dict.fromkeys(each for each in (*known, *LOOPBACK, *addresses) if each))
+    return {
+        "NO_PROXY": exempt,
+        "no_proxy": exempt,
+        "KUBECACHEDIR": str(layout.home / "kubectl"),
+        "HELM_CACHE_HOME": str(layout.home / "helm" / "cache"),
+        "HELM_CONFIG_HOME": str(layout.home / "helm" / "config"),
+        "HELM_DATA_HOME": str(layout.home / "helm" / "data"),
+    }
 
 
 def write(path: Path, content: str) -> None:

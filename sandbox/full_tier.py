@@ -8,7 +8,7 @@ takes its place. Callers: `__main__`. Not here: what the components are (`compon
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sandbox import credentials, environment, gateway_api, keeper, network, node_space, pins, record, traces
@@ -59,7 +59,8 @@ class Cluster:
         with progress.step("starting the node and Prometheus"):
             keep.start(*_NODE)
         with progress.step("importing images"):
-            images.load_own(self._layout)
+            memory.images = images.load_own(self._layout, memory.images)
+            memory.save(self._file)
         with progress.step("installing the Gateway API"):
             memory.definitions = gateway_api.install(site, memory.definitions)
             memory.save(self._file)
@@ -152,12 +153,23 @@ class Cluster:
             check_bind(Path(source), target)
             if target in mounted and memory.binds.get(target) == source:
                 continue
+            refuse_hiding(target, [each for each in mounted if each in memory.binds])
             if target in mounted:
                 node_space.run(init, ["umount", "--lazy", target])
             node_space.run(init, ["mkdir", "-p", target])
             node_space.run(init, ["mount", "--bind", source, target])
             memory.binds[target] = source
         memory.save(self._file)
+
+
+def refuse_hiding(target: str, bound: Sequence[str]) -> None:
+    """Refuse to bind over directories that are bound below `target`: they would be there no more, and nobody told."""
+    below = sorted(each for each in bound if each != target and Path(each).is_relative_to(target))
+    if below:
+        raise SandboxError(
+            f"Binding {target} would hide {', '.join(below)}, bound below it before; bind beside it, "
+            "or run `make down` and bind the outer directory first"
+        )
 
 
 def check_bind(source: Path, target: str) -> None:

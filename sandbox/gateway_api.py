@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 
+from sandbox import bounds, environment
 from sandbox.components import Site
 from sandbox.errors import SandboxError
 from sandbox.layout import PACKAGE
@@ -34,18 +34,16 @@ def write_envoy_bootstrap(site: Site) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     command = [str(site.cache.path("contour")), "bootstrap", str(path), "--xds-address=127.0.0.1", "--xds-port=8001"]
     command += [f"--resources-dir={path.parent}", "--admin-address=/run/serin/envoy-admin.sock"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = bounds.finish(command, doing="contour bootstrap", seconds=bounds.QUICK_SECONDS)
     if done.returncode != 0:
-        raise SandboxError(
-            f"{path} cannot be written ({done.stderr.strip()[-200:]}); check that its directory is writable"
-        )
+        sentence = done.stderr.decode(errors="replace").strip()[-200:]
+        raise SandboxError(f"{path} cannot be written ({sentence}); check that its directory is writable")
 
 
 def _kubectl(site: Site, *arguments: str) -> None:
     command = [str(site.cache.path("kubectl")), f"--kubeconfig={site.layout.kubeconfig}", *arguments]
-    # Its discovery cache would otherwise land in the user's home.
-    variables = {**os.environ, "KUBECACHEDIR": str(site.layout.full / "kubectl-cache")}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
+    variables = {**os.environ, **environment.kept_here(site.layout, site.plan.addresses)}
+    done = bounds.finish(command, doing=f"kubectl {arguments[0]}", seconds=bounds.PACKAGE_SECONDS, env=variables)
     if done.returncode != 0:
-        sentence = done.stderr.strip()[-300:]
+        sentence = done.stderr.decode(errors="replace").strip()[-300:]
         raise SandboxError(f"kubectl {arguments[0]} failed ({sentence}); run the same command again")

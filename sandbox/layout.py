@@ -52,6 +52,11 @@ class Layout:
         return self.state / "bin"
 
     @property
+    def home(self) -> Path:
+        """What kubectl and helm would otherwise keep in the user's home."""
+        return self.state / "home"
+
+    @property
     def full(self) -> Path:
         """The full tier's own files."""
         return self.state / "full"

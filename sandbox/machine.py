@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from sandbox import bounds
 from sandbox.errors import SandboxError
 
 GIGABYTE = 1024**3
@@ -83,13 +83,14 @@ def install(packages: Sequence[str], note: Callable[[str], None]) -> None:
         )
     note(f"installing system packages that are missing: {names}")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages]
-    tries = (command, ["apt-get", "update", "-q"], command)
-    for attempt in tries:
-        done = subprocess.run(attempt, capture_output=True, text=True, check=False, env=environment)
+    # Another apt may be at work: its lock is waited for, and not for ever.
+    apt = ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=120", "-o", "Acquire::Retries=3"]
+    command = [*apt, "install", "-y", "--no-install-recommends", *packages]
+    for attempt in (command, [*apt, "update"], command):
+        done = bounds.finish(attempt, doing=f"installing {names}", seconds=bounds.PACKAGE_SECONDS, env=environment)
         if attempt is command and done.returncode == 0:
             return
-    last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
+    last = (done.stderr.strip() or done.stdout.strip()).decode(errors="replace").splitlines()[-1:]
     raise SandboxError(
         f"apt-get cannot install {names} ({''.join(last)}); connect it to its package mirror or install them by hand"
     )

@@ -8,11 +8,11 @@ Callers: `full_tier`. Not here: the pods' side (CNI's business) and services (ku
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
+from sandbox import bounds
 from sandbox.errors import SandboxError
 
 HOST_LINK = "serin-host"
@@ -41,6 +41,11 @@ class Plan:
     def node(self) -> IPv4Address:
         """The node, as this machine and the pods see it."""
         return self.link[2]
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """What no proxy may stand before: the node for clients that compare names, the block for those that know it."""
+        return str(self.node), str(self.block)
 
     @property
     def pods(self) -> IPv4Network:
@@ -114,10 +119,10 @@ def _ip(*arguments: str) -> str:
 
 
 def _run(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = bounds.finish(command, doing=" ".join(command), seconds=bounds.QUICK_SECONDS)
     if done.returncode != 0:
-        sentence = done.stderr.strip() or "no output"
+        sentence = done.stderr.decode(errors="replace").strip() or "no output"
         raise SandboxError(
             f"`{' '.join(command)}` failed ({sentence}); check that this root may change the network (CAP_NET_ADMIN)"
         )
-    return done.stdout or "[]"
+    return done.stdout.decode() or "[]"

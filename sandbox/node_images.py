@@ -6,6 +6,7 @@ Not here: writing archives (`images`, `engine_image`).
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,13 +50,21 @@ class NodeImages:
         )
         return loaded
 
-    def load_own(self, layout: Layout) -> None:
-        """Import the pause image and the engine image, unless both are there."""
-        pause, engine = layout.images / "pause.tar", layout.images / "engine.tar"
-        names = {engine_image.write_pause(self.cache.path("pause"), pause), engine_image.write_engine(engine)}
-        if not names <= self.names():
-            self.load(pause)
-            self.load(engine)
+    def load_own(self, layout: Layout, loaded: str) -> str:
+        """Import pause and engine image unless they are there as they are now; `loaded` is what this returned before.
+
+        The names alone would not do: a new release of the sandbox changes what is inside, not what it is called.
+        """
+        archives = (layout.images / "pause.tar", layout.images / "engine.tar")
+        names = {
+            engine_image.write_pause(self.cache.path("pause"), archives[0]),
+            engine_image.write_engine(archives[1]),
+        }
+        digest = hashlib.sha256(b"".join(archive.read_bytes() for archive in archives)).hexdigest()
+        if digest != loaded or not names <= self.names():
+            for archive in archives:
+                self.load(archive)
+        return digest
 
     def _ctr(self, *arguments: str, stdin: Path | None = None) -> str:
         ctr = [str(self.cache.path("ctr")), "--address", node_config.CONTAINERD_SOCKET, "--namespace", "k8s.io"]

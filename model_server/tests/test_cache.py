@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from model_server.cache import PARTIAL, building, cache_root, key_of
+from model_server.cpu import install as installer
 from model_server.cpu.install import (
     LOCKS,
     NEEDED_BYTES,
@@ -19,6 +20,7 @@ from model_server.cpu.install import (
 from model_server.light.image import ImageBuildError, find_go
 from model_server.tiny.__main__ import main as tiny_main
 from model_server.tiny.__main__ import model_key
+from sandbox import machine
 
 
 def test_the_cache_is_where_serin_cache_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,6 +125,24 @@ def test_a_missing_uv_is_refused_with_advice(environ: dict[str, str]) -> None:
 def test_a_missing_go_is_refused_with_advice() -> None:
     with pytest.raises(ImageBuildError, match="set GO to its path"):
         find_go({"PATH": "", "GO": "/nowhere/go"})
+
+
+def test_the_library_of_the_kernels_is_installed_only_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(machine, "install", lambda packages, _note: asked.append(packages))
+    monkeypatch.setattr(installer, "LIBRARY", "libc.so.6")
+    installer.provide_libraries()
+    assert asked == []
+    monkeypatch.setattr(installer, "LIBRARY", "libnobody-has-it.so.1")
+    installer.provide_libraries()
+    assert asked == [["libnuma1"]]
+
+
+def test_a_step_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installer, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(installer, "STEP_SECONDS", 0.2)
+    with pytest.raises(InstallError, match="was ended after"):
+        run("[1/1] hangs", (sys.executable, "-c", "import time; time.sleep(60)"))
 
 
 def test_a_failing_step_is_quoted_and_a_working_one_is_timed(capsys: pytest.CaptureFixture[str]) -> None:

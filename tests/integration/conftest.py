@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPSConnection
@@ -23,6 +24,7 @@ from sandbox.builds import Cache
 from sandbox.layout import from_environment
 
 ROOT = Path(__file__).parents[2]
+IDLE_SECONDS = 30.0
 ESTABLISHED = "condition=Established"
 
 
@@ -44,7 +46,7 @@ class Kubectl:
             check=False,
             timeout=60,
             # Its discovery cache is keyed by address; ports come back, API servers do not.
-            env={**os.environ, "HOME": str(self.kubeconfig.parent)},
+            env={**os.environ, "KUBECACHEDIR": str(self.kubeconfig.parent / "kubectl")},
         )
         assert (done.returncode != 0) == fails, done.stdout + done.stderr
         return done.stderr if fails else done.stdout
@@ -65,11 +67,12 @@ class Answer:
         return [(cause.get("field", ""), cause["message"]) for cause in causes]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Api:
     """Speaks HTTP to one API server, as its administrator."""
 
     connection: HTTPSConnection
+    used: float = 0.0
 
     def __call__(
         self,
@@ -82,9 +85,13 @@ class Api:
     ) -> Answer:
         target = f"{path}?{urlencode(query)}" if query else path
         payload = None if body is None else json.dumps(body)
+        # The API server hangs up after 90 s without a request; whoever was idle begins anew, long before.
+        if time.monotonic() - self.used > IDLE_SECONDS:
+            self.connection.close()
         self.connection.request(method, target, payload, {"Content-Type": content_type})
         response = self.connection.getresponse()
         content = json.loads(response.read())
+        self.used = time.monotonic()
         return Answer(response.status, content, tuple(response.headers.get_all("Warning") or ()))
 
 

@@ -6,17 +6,28 @@ import subprocess
 import tarfile
 from pathlib import Path
 
+import pytest
+
 from model_server.light.image import HERE, TAG, find_go, write
+from sandbox.builds import Cache
+from sandbox.layout import from_environment
 
 
-def test_the_servers_own_tests_pass() -> None:
-    run = subprocess.run([find_go(os.environ), "test", "./..."], cwd=HERE, capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def environ() -> dict[str, str]:
+    """With the Go of the machine, or of the cache where it has none."""
+    return {**os.environ, "GO": Cache(from_environment()).provide_go([], modules=[HERE / "go.mod"])}
+
+
+def test_the_servers_own_tests_pass(environ: dict[str, str]) -> None:
+    command = [find_go(environ), "test", "./..."]
+    run = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False, timeout=600)
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-def test_the_image_is_one_static_program_and_the_same_every_time(tmp_path: Path) -> None:
+def test_the_image_is_one_static_program_and_the_same_every_time(tmp_path: Path, environ: dict[str, str]) -> None:
     first, second = tmp_path / "first.tar", tmp_path / "second.tar"
-    assert write(first, os.environ) == write(second, os.environ)
+    assert write(first, environ) == write(second, environ)
     assert first.read_bytes() == second.read_bytes()
     with tarfile.open(first) as archive:
         content = archive.extractfile("manifest.json")

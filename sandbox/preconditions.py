@@ -1,0 +1,50 @@
+"""What must be true before minutes are spent: everything that the demo needs of this machine, asked in one second.
+
+Called by the demo first of all. Every finding is one sentence that says what to do. Not here: what is installed or
+built when it is missing (`machine`, `builds`).
+"""
+
+from __future__ import annotations
+
+import os
+
+from sandbox import debian_base, machine, pins
+from sandbox.builds import Cache
+from sandbox.errors import SandboxError
+from sandbox.layout import Layout, from_environment
+
+# Measured: vLLM for CPUs takes 6 GB, and its downloads pass through the same disk.
+ENGINE_BYTES = 10 * machine.GIGABYTE
+
+
+def check_demo(layout: Layout | None = None) -> None:
+    """Refuse a machine on which the demo in the sandbox would fail later.
+
+    Raises:
+        SandboxError: it is not Linux on x86_64, not Debian 12, not run by root, or has too little disk.
+    """
+    here = layout or from_environment()
+    machine.require_linux()
+    require_processor(os.uname().machine)
+    debian_base.system_name()
+    machine.require_root(os.geteuid())
+    machine.require_space(here.cache, needed(here))
+    machine.require_space(here.state, machine.WARM_BYTES)
+
+
+def require_processor(name: str) -> None:
+    """Refuse a processor for which vLLM is not locked."""
+    if name != "x86_64":
+        raise SandboxError(
+            f"The demo's engine is locked for x86_64 and this machine is {name}; run it on an x86_64 machine, "
+            "or set KUBECONFIG to a cluster you have"
+        )
+
+
+def needed(layout: Layout) -> int:
+    """The disk that is still to be filled below the cache, in bytes."""
+    names = [*(binary.name for binary in pins.BINARIES), "envoy"]
+    cluster = machine.COLD_BYTES if Cache(layout).missing(names) else machine.WARM_BYTES
+    environments = layout.cache / "vllm"
+    built = environments.is_dir() and any(not entry.name.startswith(".") for entry in environments.iterdir())
+    return cluster + (0 if built else ENGINE_BYTES)
