@@ -21,6 +21,7 @@ FOLLOWING = """
 import signal, sys
 from examples.demo.cluster import Cluster
 from examples.demo.follow import Follower
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits it ignored
 with Follower(Cluster({"PATH": sys.argv[1]}, "here"), "triage", tell=lambda line: None):
     signal.pause()
 """
@@ -91,5 +92,8 @@ def test_a_program_that_is_ended_leaves_no_watch(
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as program:
         running = watches(2)
         program.send_signal(ending)
-        assert program.wait(PATIENCE) != 0
+        try:
+            assert program.wait(PATIENCE) != 0
+        finally:
+            program.kill()
     assert all(readable(handle) for handle in running)

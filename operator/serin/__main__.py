@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.metadata
+import json
 import logging
 import os
 import signal
@@ -26,6 +27,7 @@ from serin.cluster.api_server import ApiServer
 from serin.cluster.kubernetes_cluster import KubernetesCluster
 from serin.cluster.lease import Election
 from serin.errors import SettingsError
+from serin.evidence.replay import replay
 from serin.handlers import PromptUsers, Wakers, make_kopf_settings, make_registry
 from serin.manifests.engine_defaults import EngineDefaults
 from serin.metric_sources.collector import Collector
@@ -48,7 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the operator until it is told to stop, or must; does not return."""
     parser = argparse.ArgumentParser(prog="serin", description="Kubernetes operator for canary rollouts of LLMs.")
     parser.add_argument("--version", action="version", version=f"serin {_version()}")
-    parser.parse_args(arguments)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", help="without one: run the operator")
+    commands.add_parser("evidence", help="read slices as JSON lines from standard input, print what they prove")
+    if parser.parse_args(arguments).command == "evidence":
+        sys.exit(_replay())
     try:
         settings = Settings.from_environment(os.environ)
         configure_logging(settings.log_level)
@@ -59,6 +64,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.shutdown()
     # Not sys.exit: it would wait for a thread in which Prometheus never finishes its answer.
     os._exit(status)
+
+
+def _replay() -> int:
+    """`serin evidence`: exit status 2 if any line was bad."""
+    status = 0
+    for answer in replay(sys.stdin):
+        status = 2 if "error" in answer else status
+        sys.stdout.write(json.dumps(answer) + "\n")
+    return status
 
 
 class Operator:

@@ -1,0 +1,56 @@
+"""Proof for a promotion: the canary is no worse than the tolerance, shown now, not ever.
+
+H: canary bad rate >= rho * stable bad rate + delta. Rejecting it, at any time, errs with probability at most beta.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from serin.evidence.log_space import log_sum
+from serin.evidence.slices import Slice
+
+SHARES = (0.05, 0.15, 0.3, 0.45, 0.6, 0.75, 0.85, 0.92)
+"""How good the canary may be, as a share of the tolerance; equal prior."""
+
+
+@dataclass
+class NonInferiority:
+    """The running proof."""
+
+    rho: float = 1.25
+    delta: float = 0.005
+    beta: float = 0.05
+    logs: list[float] = field(default_factory=lambda: [-math.log(len(SHARES))] * len(SHARES))
+
+    def add(self, s: Slice) -> None:
+        """Take one slice into account; one with an empty side counts for nothing."""
+        if not (s.n1 and s.n0):
+            return
+        ratio = s.n1 * self.rho / s.n0
+        self.logs = [
+            log + s.x1 * math.log(a) + s.x0 * math.log1p(ratio * (1 - a)) + self.delta * s.n1 * (1 - a)
+            for log, a in zip(self.logs, SHARES, strict=True)
+        ]
+
+    @property
+    def log_e(self) -> float:
+        """ln of the e-value so far."""
+        return log_sum(self.logs)
+
+    @property
+    def proven(self) -> bool:
+        """Whether the proof holds at this moment."""
+        return self.log_e >= -math.log(self.beta)
+
+    def still_needed(self, s: Slice) -> float | None:
+        """About how many more canary requests prove it if all goes on as in `s` (pooled); None: not at this weight."""
+        if not (s.n1 and s.n0):
+            return None
+        p = (s.x1 + s.x0 + 0.5) / (s.n1 + s.n0 + 1)
+        ratio = s.n1 * self.rho / s.n0
+        gain = max(
+            p * math.log(a) + p * (s.n0 / s.n1) * math.log1p(ratio * (1 - a)) + self.delta * (1 - a) for a in SHARES
+        )
+        return max(0.0, -math.log(self.beta) - self.log_e) / gain if gain > 0 else None

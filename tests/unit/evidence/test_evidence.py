@@ -1,0 +1,192 @@
+"""The statistics against the specification's vectors, by enumeration, and at their extremes."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serin.__main__ import main
+from serin.evidence.closed_form import Ceiling, ClosedForm
+from serin.evidence.conditional import MOST_OPEN, RELEASE_SECONDS, ConditionalTest, Parameters
+from serin.evidence.log_space import log_choose, log_sum
+from serin.evidence.non_inferiority import NonInferiority
+from serin.evidence.replay import replay
+from serin.evidence.slices import Slice
+
+VECTORS = json.loads((Path(__file__).parent / "vectors.json").read_text())
+KEYS = ("n1", "x1", "n0", "x0", "t", "epoch")
+counts = st.tuples(st.integers(0, 400), st.integers(0, 400), st.floats(0, 1), st.floats(0, 1)).map(
+    lambda c: (c[0], round(c[0] * c[2]), c[1], round(c[1] * c[3]))
+)
+
+
+def parameters_of(vector: dict[str, Any]) -> Parameters:
+    return Parameters(vector["alpha"], vector["margin"], vector["cap"], vector["min_stratum"])
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda v: v["name"])
+def test_every_figure_is_as_specified(vector: dict[str, Any]) -> None:
+    test, proof = ConditionalTest(parameters_of(vector)), NonInferiority()
+    simple, ceiling = ClosedForm(), Ceiling(0.05)
+    for number, values in enumerate(vector["slices"]):
+        s = Slice(*values)
+        test.add(s)
+        proof.add(s)
+        simple.add(s)
+        ceiling.add(s.n1, s.x1)
+        assert test.log_e == pytest.approx(vector["log_e"][number], abs=1e-6)
+        assert proof.log_e == pytest.approx(vector["non_inferiority_log_e"][number], abs=1e-6)
+        assert proof.proven == vector["proven"][number]
+        assert simple.log_e == pytest.approx(vector["closed_form_log_e"][number], abs=1e-6)
+        assert ceiling.log_e == pytest.approx(vector["ceiling_5_percent_log_e"][number], abs=1e-6)
+    assert test.rolled_back == vector["rolled_back"]
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda v: v["name"])
+def test_a_restart_after_any_slice_changes_nothing(vector: dict[str, Any]) -> None:
+    test = ConditionalTest(parameters_of(vector))
+    for number, values in enumerate(vector["slices"]):
+        test.add(Slice(*values))
+        stored = json.loads(json.dumps(test.state()))
+        test = ConditionalTest.from_state(parameters_of(vector), stored)
+        assert test.log_e == pytest.approx(vector["log_e"][number], abs=1e-6)
+
+
+@pytest.mark.parametrize("cap", [None, 0.5])
+@pytest.mark.parametrize("margin", [1.0, 1.25])
+@pytest.mark.parametrize(("n1", "n0", "bad"), [(10, 40, 7), (30, 30, 30), (50, 50, 3), (5, 95, 40)])
+def test_one_step_is_fair_by_enumeration(n1: int, n0: int, bad: int, margin: float, cap: float | None) -> None:
+    """E under H0 of what the e-value can be used for is 1: never more, and with the boost no less."""
+    parameters = Parameters(margin=margin, cap=cap)
+    top = -math.log(parameters.alpha) * (1 if cap is None else cap)
+    support = range(max(0, bad - n0), min(n1, bad) + 1)
+    law = [log_choose(n1, j) + log_choose(n0, bad - j) + j * math.log(margin) for j in support]
+    total, mean = log_sum(law), 0.0
+    for j, p in zip(support, law, strict=True):
+        test = ConditionalTest(parameters)
+        test.add(Slice(n1, j, n0, bad - j))
+        mean += math.exp(p - total) * math.exp(min(test.log_e, top))
+    assert mean == pytest.approx(1, abs=1e-9)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(counts, st.floats(0, 5_000), st.integers(0, 40)), max_size=30))
+def test_it_stays_finite_bounded_and_monotone_in_its_verdict(
+    slices: list[tuple[tuple[int, int, int, int], float, int]],
+) -> None:
+    test, rolled_back = ConditionalTest(), False
+    for values, t, epoch in slices:
+        test.add(Slice(*values, t, epoch))
+        assert math.isfinite(test.log_e)
+        assert 0 <= test.evidence <= 1
+        assert len(test.open) <= MOST_OPEN
+        assert test.rolled_back >= rolled_back
+        rolled_back = test.rolled_back
+
+
+def test_a_catastrophe_at_a_high_rate_is_found_at_once() -> None:
+    """In probability space 600 of 600 underflows, and the test silently never fires."""
+    test = ConditionalTest()
+    for second in (15, 30):
+        test.add(Slice(600, 600, 2400, 24, second))
+    assert math.isfinite(test.log_e)
+    assert test.rolled_back
+
+
+def test_many_releases_at_once_equal_one_after_the_other() -> None:
+    at_once, step_by_step = ConditionalTest(), ConditionalTest()
+    day = 24 * 3600
+    at_once.add(Slice(0, 0, 0, 0, day))
+    for release in range(1, day // RELEASE_SECONDS + 1):
+        step_by_step.add(Slice(0, 0, 0, 0, release * RELEASE_SECONDS))
+    assert at_once.releases == step_by_step.releases
+    assert at_once.active == pytest.approx(step_by_step.active)
+    assert at_once.log_e == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("state", [{}, {"version": 2}, [], None, {"version": 1, "open": {"a": []}}])
+def test_a_state_that_cannot_be_read_is_an_error(state: Any) -> None:
+    with pytest.raises(ValueError, match="start the trial anew"):
+        ConditionalTest.from_state(Parameters(), state)
+    other = ConditionalTest().state() | {"version": 2}
+    with pytest.raises(ValueError, match="another version"):
+        ConditionalTest.from_state(Parameters(), other)
+
+
+def test_what_is_still_needed_is_about_what_it_then_takes() -> None:
+    proof, seen = NonInferiority(), Slice(100, 1, 300, 3)
+    proof.add(seen)
+    needed = proof.still_needed(seen)
+    assert needed
+    more = 0
+    while not proof.proven:
+        proof.add(seen)
+        more += 100
+    assert 0.5 * more <= needed <= 2 * more
+    assert NonInferiority(rho=1, delta=0).still_needed(seen) is None  # no tolerance: nothing can be proven
+    assert NonInferiority().still_needed(Slice(0, 0, 300, 3)) is None
+
+
+def test_replay_answers_each_slice_and_starts_anew_on_reset() -> None:
+    lines = []
+    for vector in VECTORS:
+        lines.append(json.dumps({"reset": {k: vector[k] for k in ("alpha", "margin", "cap", "min_stratum")}}))
+        lines += [json.dumps(dict(zip(KEYS, values, strict=True))) for values in vector["slices"]]
+    answers = list(replay(lines))
+    expected = [log for vector in VECTORS for log in vector["log_e"]]
+    assert [a["log_e"] for a in answers] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "nonsense",
+        "[]",
+        "3",
+        '{"n1": 1}',
+        '{"n1": -1, "x1": 0, "n0": 1, "x0": 0}',
+        '{"n1": 1, "x1": 2, "n0": 1, "x0": 0}',
+        '{"n1": 1.5, "x1": 0, "n0": 1, "x0": 0}',
+        '{"n1": true, "x1": 0, "n0": 1, "x0": 0}',
+        '{"n1": 1, "x1": 0, "n0": 1, "x0": 0, "t": "soon"}',
+        '{"n1": 1, "x1": 0, "n0": 1, "x0": 0, "t": NaN}',
+        '{"n1": 1, "x1": 0, "n0": 1, "x0": 0, "t": -1}',
+        '{"n1": 1, "x1": 0, "n0": 1, "x0": 0, "what": 1}',
+        '{"n1": 1e400, "x1": 0, "n0": 1, "x0": 0}',
+        '{"n1": 9999999999999999999999, "x1": 0, "n0": 1, "x0": 0}',
+        '{"reset": 3}',
+        '{"reset": {"alpha": 2}}',
+        '{"reset": {"margin": 0.5}}',
+        '{"reset": {"cap": 0}}',
+        '{"reset": {"min_stratum": 0}}',
+        '{"reset": {"min_stratum": 2.5}}',
+        '{"reset": {"alpha": null}}',
+        '{"reset": {"beta": 1}}',
+    ],
+)
+def test_a_bad_line_is_answered_and_changes_nothing(line: str) -> None:
+    good = json.dumps({"n1": 10, "x1": 1, "n0": 90, "x0": 9})
+    [first, bad, second] = replay([good, line, good])
+    assert bad["error"].startswith("Line 2: ")
+    assert [first, second] == list(replay([good, good]))
+
+
+def test_the_command_prints_a_line_per_slice_and_fails_at_the_end_if_one_was_bad(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = json.dumps({"n1": 10, "x1": 1, "n0": 90, "x0": 9})
+    for text, status in ((f"{good}\n", 0), (f"{good}\noops\n\n{good}\n", 2)):
+        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+        with pytest.raises(SystemExit) as ended:
+            main(["evidence"])
+        assert ended.value.code == status
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        given = [line for line in text.splitlines() if line]
+        assert ["error" in line for line in lines] == [line == "oops" for line in given]
