@@ -55,9 +55,7 @@ class Story:
     ever_failed: set[str] = field(default_factory=set)
     """Revisions whose last verdict was a Fail or that crashed: their weight must not rise."""
     crash_at: int | None = None
-    """Die around the write of this number, counted from 0."""
-    crash_before: bool = False
-    """Die before the write reaches the API server, not after."""
+    """Die right after the write of this number, counted from 0."""
     writes: int = 0
     each_tick: Callable[[Story], None] | None = None
     _most_ready: dict[str, int] = field(default_factory=dict)
@@ -103,8 +101,7 @@ class Story:
     async def _turn(self) -> bool | None:
         """One reconcile; whether it wrote anything, or None if it was its last."""
         before = len(self.world.cluster.writes)
-        self.world.cluster.before = self._maybe_crash if self.crash_before else None
-        self.world.cluster.after = None if self.crash_before else self._maybe_crash
+        self.world.cluster.after = self._maybe_crash
         try:
             await self.reconciler().reconcile(KEY)  # a new one each time: nothing may live in its memory
         except CrashError:
@@ -116,7 +113,7 @@ class Story:
             self.transcript.append(f"{self.clock} error: {error}")
             return False
         finally:
-            self.world.cluster.before = self.world.cluster.after = None
+            self.world.cluster.after = None
         self._check_weights()
         self._note()
         return len(self.world.cluster.writes) > before
