@@ -25,7 +25,8 @@ LARGEST_SUPPORT = 2_000
 HALVINGS = 50
 MOST_OPEN = 32
 """Open strata at a time, one for each value that the epoch label can have; one more closes the oldest."""
-STATE_VERSION = 1
+STATE_VERSION = 2
+NOTHING = Slice(0, 0, 0, 0)
 
 _LOG_PRIOR = tuple(math.log(w) for w in PRIOR)
 _LOG_PSI = tuple(math.log(psi) for psi in PSI)
@@ -71,6 +72,8 @@ class ConditionalTest:
     releases: int = 0
     open: dict[int, tuple[int, int, int, int]] = field(default_factory=dict)
     rolled_back: bool = False
+    closed: Slice = NOTHING
+    """Totals over every stratum closed so far, also those that say nothing: all that `ramp` may look at."""
 
     @property
     def threshold(self) -> float:
@@ -116,7 +119,8 @@ class ConditionalTest:
         self.releases += due
 
     def _close(self, n1: int, x1: int, n0: int, x0: int) -> None:
-        bad = x1 + x0
+        bad, was = x1 + x0, self.closed
+        self.closed = Slice(was.n1 + n1, was.x1 + x1, was.n0 + n0, was.x0 + x0)
         if self.rolled_back or not (n1 and n0 and bad) or bad == n1 + n0:
             return
         before = self.log_e
@@ -171,6 +175,7 @@ class ConditionalTest:
             "releases": self.releases,
             "open": {str(epoch): list(counts) for epoch, counts in sorted(self.open.items())},
             "rolledBack": self.rolled_back,
+            "closed": [self.closed.n1, self.closed.x1, self.closed.n0, self.closed.x0],
         }
 
     @classmethod
@@ -183,6 +188,7 @@ class ConditionalTest:
         try:
             opened = {int(epoch): [int(n) for n in counts] for epoch, counts in state["open"].items()}
             active = [float(log) for log in state["active"]]
+            n1, x1, n0, x0 = (int(n) for n in state["closed"])
             readable = state["version"] == STATE_VERSION and len(active) == len(PSI)
             test = cls(
                 parameters=parameters,
@@ -190,8 +196,9 @@ class ConditionalTest:
                 frozen=float(state["frozen"]),
                 boosted=float(state["boosted"]),
                 releases=int(state["releases"]),
-                open={epoch: (n1, x1, n0, x0) for epoch, (n1, x1, n0, x0) in opened.items()},
+                open={epoch: (a, b, c, d) for epoch, (a, b, c, d) in opened.items()},
                 rolled_back=bool(state["rolledBack"]),
+                closed=Slice(n1, x1, n0, x0),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"The state of the evidence is damaged ({error}); start the trial anew.") from error

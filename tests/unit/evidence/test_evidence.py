@@ -111,13 +111,27 @@ def test_many_releases_at_once_equal_one_after_the_other() -> None:
     assert at_once.log_e == pytest.approx(0, abs=1e-9)
 
 
-@pytest.mark.parametrize("state", [{}, {"version": 2}, [], None, {"version": 1, "open": {"a": []}}])
+@pytest.mark.parametrize("state", [{}, {"version": 1}, [], None, {"version": 2, "open": {"a": []}}])
 def test_a_state_that_cannot_be_read_is_an_error(state: Any) -> None:
     with pytest.raises(ValueError, match="start the trial anew"):
         ConditionalTest.from_state(Parameters(), state)
-    other = ConditionalTest().state() | {"version": 2}
+    other = ConditionalTest().state() | {"version": 1}
     with pytest.raises(ValueError, match="another version"):
         ConditionalTest.from_state(Parameters(), other)
+
+
+def test_every_closed_stratum_is_counted_also_one_that_says_nothing() -> None:
+    test = ConditionalTest()
+    test.add(Slice(2, 1, 50, 0, 15, 0))  # too few of the canary: open
+    assert test.closed == Slice(0, 0, 0, 0)
+    test.add(Slice(2, 0, 50, 1, 30, 0))
+    assert test.closed == Slice(4, 1, 100, 1)
+    test.add(Slice(5, 0, 50, 0, 45, 0))  # nothing bad: says nothing
+    test.add(Slice(1, 1, 0, 0, 60, 1))  # stays open until the release closes it
+    assert test.closed == Slice(9, 1, 150, 1)
+    test.add(Slice(0, 0, 0, 0, 615, 2))
+    assert test.closed == Slice(10, 2, 150, 1)
+    assert ConditionalTest.from_state(Parameters(), json.loads(json.dumps(test.state()))) == test
 
 
 def test_what_is_still_needed_is_about_what_it_then_takes() -> None:
