@@ -103,6 +103,11 @@ class ConditionalTest:
             if len(self.open) > MOST_OPEN:
                 self._close(*self.open.pop(next(iter(self.open))))
 
+    def close_epoch(self, epoch: int) -> None:
+        """Close what is open of an epoch, because its value of the label is about to mean another period."""
+        if epoch in self.open:
+            self._close(*self.open.pop(epoch))
+
     def _release_until(self, t: float) -> None:
         """All releases due before `t` in one step; a slice that ends exactly at a release comes before it."""
         due = math.ceil(t / RELEASE_SECONDS) - 1 - self.releases

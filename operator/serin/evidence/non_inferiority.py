@@ -14,6 +14,9 @@ from serin.evidence.slices import Slice
 SHARES = (0.05, 0.15, 0.3, 0.45, 0.6, 0.75, 0.85, 0.92)
 """How good the canary may be, as a share of the tolerance; equal prior."""
 
+BETA = 0.05
+"""Probability of promoting a canary that is worse than the tolerance, at the most."""
+
 
 @dataclass
 class NonInferiority:
@@ -21,7 +24,7 @@ class NonInferiority:
 
     rho: float = 1.25
     delta: float = 0.005
-    beta: float = 0.05
+    beta: float = BETA
     logs: list[float] = field(default_factory=lambda: [-math.log(len(SHARES))] * len(SHARES))
 
     def add(self, s: Slice) -> None:

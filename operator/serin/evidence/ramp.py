@@ -2,8 +2,8 @@
 
 Bad answers until detection depend on the canary's *requests*, not on percent or minutes. So the weight is what keeps
 the expected excess of bad answers per slice at `budget`, given the worst that the closed strata still allow. It reads
-closed strata and nothing else: that makes the weight predictable, which the proof of `conditional` needs. Pure; called by
-the operator, by `serin simulate` and by the benchmark. Fixed steps are obeyed as written and not found here.
+closed strata and nothing else: that makes the weight predictable, which the proof of `conditional` needs. Pure; called
+by the operator, by `serin simulate` and by the benchmark. Fixed steps are obeyed as written and not found here.
 """
 
 from __future__ import annotations

@@ -1,0 +1,96 @@
+"""An absolute limit on one bad rate: is the canary above it, and is it proven to be below?
+
+Two e-processes on the canary's own counts, one for each question, and one on the stable's: a limit that the stable
+breaks too says nothing about the canary (specification, sections 3 and 4). Used by `serin.evidence.metric`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from serin.evidence.closed_form import Ceiling
+from serin.evidence.log_space import log_sum
+from serin.evidence.non_inferiority import BETA, SHARES
+from serin.evidence.slices import Slice
+
+
+@dataclass
+class CeilingTest:
+    """The running test of one ceiling; slices pool nowhere, since only one side is looked at."""
+
+    rate: float
+    """The limit, above 0 and below 1."""
+    alpha: float
+    """Probability of rolling back a canary that keeps it, at the most."""
+    above: Ceiling = field(init=False)
+    stable_above: Ceiling = field(init=False)
+    below: list[float] = field(default_factory=lambda: [-math.log(len(SHARES))] * len(SHARES))
+    fired: bool = False
+
+    def __post_init__(self) -> None:
+        self.above, self.stable_above = Ceiling(self.rate), Ceiling(self.rate)
+
+    @property
+    def threshold(self) -> float:
+        """ln(1/alpha)."""
+        return -math.log(self.alpha)
+
+    @property
+    def log_e(self) -> float:
+        """ln of the evidence that the canary is above the limit."""
+        return self.above.log_e
+
+    @property
+    def shared(self) -> bool:
+        """Whether the stable is above the limit as well: then the canary is not to blame."""
+        return self.stable_above.log_e >= self.threshold - 1e-9
+
+    @property
+    def rolled_back(self) -> bool:
+        """Whether it fired while the stable kept the limit; it stays so."""
+        return self.fired
+
+    @property
+    def proven(self) -> bool:
+        """Whether the canary is proven to be below the limit, now, and no outage is shared."""
+        return not self.shared and log_sum(self.below) >= -math.log(BETA)
+
+    def add(self, s: Slice, *, settled: bool) -> None:
+        """Take one slice into account; only a settled one counts for the proof."""
+        self.above.add(s.n1, s.x1)
+        self.stable_above.add(s.n0, s.x0)
+        if settled:
+            self.below = [
+                log + s.x1 * math.log(a) - s.n1 * math.log(1 - self.rate + self.rate * a)
+                for log, a in zip(self.below, SHARES, strict=True)
+            ]
+        self.fired = self.fired or (self.log_e >= self.threshold - 1e-9 and not self.shared)
+
+    def still_needed(self, s: Slice) -> float | None:
+        """About how many more canary requests prove it if all goes on as in `s` (pooled); None: not at this rate."""
+        if not s.n1:
+            return None
+        p = (s.x1 + 0.5) / (s.n1 + 1)
+        gain = max(p * math.log(a) - math.log(1 - self.rate + self.rate * a) for a in SHARES)
+        return max(0.0, -math.log(BETA) - log_sum(self.below)) / gain if gain > 0 else None
+
+    def close_epoch(self, epoch: int) -> None:
+        """Nothing is open here; see `ConditionalTest.close_epoch`."""
+
+    def state(self) -> dict[str, Any]:
+        """Everything that is remembered, as JSON."""
+        return {
+            "above": self.above.logs,
+            "stableAbove": self.stable_above.logs,
+            "below": self.below,
+            "fired": self.fired,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken."""
+        self.above.logs = [float(log) for log in state["above"]]
+        self.stable_above.logs = [float(log) for log in state["stableAbove"]]
+        self.below = [float(log) for log in state["below"]]
+        self.fired = bool(state["fired"])

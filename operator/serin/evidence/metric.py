@@ -1,0 +1,198 @@
+"""One metric of a trial: one comparison per boundary (a plain ratio has one), the share of alpha that each may use,
+and what they say together.
+
+Pure and JSON in between: the operator keeps `state` and goes on with `restore`. Which counts feed a metric is decided
+in `serin.rollout.metrics`; how several metrics make a verdict, in `serin.rollout.verdict`. Specification, section 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from serin.evidence.ceiling import CeilingTest
+from serin.evidence.conditional import ConditionalTest, Parameters
+from serin.evidence.non_inferiority import NonInferiority
+from serin.evidence.slices import Slice
+
+Totals = tuple[int, int, int, int]
+"""n1, x1, n0, x0: exposures and bad counts of canary and stable."""
+NOTHING: Totals = (0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class MetricParameters:
+    """How one metric is tested; pinned when a trial starts."""
+
+    alpha: float
+    """This metric's part of the false-rollback budget; a histogram's boundaries share it equally."""
+    margin: float
+    """How many times worse the canary may be before it counts as worse."""
+    ratio: float
+    """Tolerance of the proof: at most this many times the stable's bad rate …"""
+    absolute: float
+    """… plus this."""
+    boundaries: tuple[float, ...] = ()
+    """Of a histogram, in the metric's own unit; empty for a ratio."""
+    ceiling: float | None = None
+    """An absolute limit on the canary's bad rate instead of a comparison."""
+
+    @property
+    def leaves(self) -> int:
+        """How many comparisons there are."""
+        return max(1, len(self.boundaries))
+
+
+@dataclass
+class Comparison:
+    """Canary against stable for one count of bad requests: evidence against it, and proof for it."""
+
+    test: ConditionalTest
+    proof: NonInferiority
+
+    @property
+    def threshold(self) -> float:
+        """ln(1/alpha)."""
+        return self.test.threshold
+
+    @property
+    def log_e(self) -> float:
+        """ln of the evidence against the canary."""
+        return self.test.log_e
+
+    @property
+    def rolled_back(self) -> bool:
+        """Whether the evidence was enough; it stays so."""
+        return self.test.rolled_back
+
+    @property
+    def proven(self) -> bool:
+        """Whether the canary is proven no worse than the tolerance, now."""
+        return self.proof.proven
+
+    def add(self, s: Slice, *, settled: bool) -> None:
+        """Take one slice into account; only a settled one counts for the proof."""
+        self.test.add(s)
+        if settled:
+            self.proof.add(s)
+
+    def still_needed(self, s: Slice) -> float | None:
+        """See `NonInferiority.still_needed`."""
+        return self.proof.still_needed(s)
+
+    def close_epoch(self, epoch: int) -> None:
+        """See `ConditionalTest.close_epoch`."""
+        self.test.close_epoch(epoch)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that is remembered, as JSON."""
+        return {"test": self.test.state(), "proof": list(self.proof.logs)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken."""
+        self.test = ConditionalTest.from_state(self.test.parameters, state["test"])
+        logs = [float(log) for log in state["proof"]]
+        if len(logs) != len(self.proof.logs):
+            raise ValueError("the proof has another number of alternatives")
+        self.proof.logs = logs
+
+
+@dataclass
+class MetricEvidence:
+    """All that is known about one metric so far."""
+
+    parameters: MetricParameters
+    leaves: list[Comparison | CeilingTest] = field(init=False)
+    totals: list[Totals] = field(init=False)
+    """Per leaf, everything that was counted since the trial began."""
+
+    def __post_init__(self) -> None:
+        p = self.parameters
+        alpha = p.alpha / p.leaves
+        self.leaves = [
+            CeilingTest(p.ceiling, alpha)
+            if p.ceiling is not None
+            else Comparison(
+                ConditionalTest(Parameters(alpha=alpha, margin=p.margin)),
+                NonInferiority(rho=p.ratio, delta=p.absolute),
+            )
+            for _ in range(p.leaves)
+        ]
+        self.totals = [NOTHING] * p.leaves
+
+    @property
+    def evidence(self) -> float:
+        """The strongest evidence against the canary, 0..1 of what a rollback needs."""
+        return max(min(1.0, max(0.0, leaf.log_e / leaf.threshold)) for leaf in self.leaves)
+
+    @property
+    def strongest(self) -> int:
+        """Index of the leaf that fired, else of the one with the strongest evidence."""
+        order = range(len(self.leaves))
+        return max(order, key=lambda i: (self.leaves[i].rolled_back, self.leaves[i].log_e, -i))
+
+    @property
+    def rolled_back(self) -> bool:
+        """Whether one leaf has seen enough."""
+        return any(leaf.rolled_back for leaf in self.leaves)
+
+    @property
+    def proven(self) -> bool:
+        """Whether every leaf is proven now."""
+        return all(leaf.proven for leaf in self.leaves)
+
+    @property
+    def shared(self) -> bool:
+        """Whether the stable breaks a ceiling that the canary was to keep."""
+        return any(isinstance(leaf, CeilingTest) and leaf.shared for leaf in self.leaves)
+
+    @property
+    def exposed(self) -> bool:
+        """Whether anything was counted at all, on either side."""
+        return any(n1 or n0 for n1, _, n0, _ in self.totals)
+
+    def add(self, counts: Sequence[Totals], *, t: float, epoch: int, settled: bool) -> None:
+        """Take into account what one epoch showed in one interval.
+
+        Args:
+            counts: by leaf.
+            t: end of the interval, seconds since the canary's first traffic.
+            epoch: in which the requests arrived.
+            settled: whether the epoch had lasted the settle time by then.
+        """
+        for index, (leaf, (n1, x1, n0, x0)) in enumerate(zip(self.leaves, counts, strict=True)):
+            before = self.totals[index]
+            self.totals[index] = (before[0] + n1, before[1] + x1, before[2] + n0, before[3] + x0)
+            leaf.add(Slice(n1, x1, n0, x0, t=t, epoch=epoch), settled=settled)
+
+    def close_epoch(self, epoch: int) -> None:
+        """Close the strata of an epoch value that is about to be used again."""
+        for leaf in self.leaves:
+            leaf.close_epoch(epoch)
+
+    def still_needed(self) -> tuple[int, float | None]:
+        """The leaf that needs the most canary requests until it is proven, and how many; None: not at this rate."""
+        needs = [
+            (i, 0.0 if leaf.proven else leaf.still_needed(Slice(*self.totals[i]))) for i, leaf in enumerate(self.leaves)
+        ]
+        return max(needs, key=lambda need: float("inf") if need[1] is None else need[1])
+
+    def state(self) -> dict[str, Any]:
+        """Everything that is remembered, as JSON; bounded by the number of leaves."""
+        return {"leaves": [leaf.state() for leaf in self.leaves], "totals": [list(total) for total in self.totals]}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken, under the same parameters.
+
+        Raises:
+            ValueError: it is of another version, or damaged.
+        """
+        try:
+            if not len(state["leaves"]) == len(state["totals"]) == len(self.leaves):
+                raise ValueError("it has another number of boundaries")
+            for leaf, kept in zip(self.leaves, state["leaves"], strict=True):
+                leaf.restore(kept)
+            self.totals = [(int(n1), int(x1), int(n0), int(x0)) for n1, x1, n0, x0 in state["totals"]]
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"The state of the evidence is damaged ({error}); start the trial anew.") from error
