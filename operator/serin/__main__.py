@@ -37,6 +37,7 @@ from serin.reconciler import Reconciler
 from serin.rollout.snapshot import Policy
 from serin.routers.gateway_api import GatewayApiRouter
 from serin.settings import Settings
+from serin.simulation.command import add_arguments, simulate
 from serin.telemetry import Telemetry, configure_logging
 from serin.workqueue import WorkQueue
 
@@ -52,8 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--version", action="version", version=f"serin {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", help="without one: run the operator")
     commands.add_parser("evidence", help="read slices as JSON lines from standard input, print what they prove")
-    if parser.parse_args(arguments).command == "evidence":
+    simulation = "what the test and the ramp would do on traffic of your choice"
+    add_arguments(commands.add_parser("simulate", help=simulation, description=simulation))
+    given = parser.parse_args(arguments)
+    if given.command == "evidence":
         sys.exit(_replay())
+    if given.command == "simulate":
+        sys.exit(simulate(given))
     try:
         settings = Settings.from_environment(os.environ)
         configure_logging(settings.log_level)

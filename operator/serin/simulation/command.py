@@ -1,0 +1,101 @@
+"""The command `serin simulate`: arguments in, figures out. Called by `serin.__main__`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Callable
+
+from serin.simulation.runs import FIXED_STEPS, STEP_SECONDS, Scenario, Summary, run_all, summarise
+
+RAMPS = ("adaptive", "fixed")
+MOST_RUNS = 1_000_000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `serin simulate` takes; bad values end with a sentence and exit status 2."""
+    default = Scenario()
+    steps = ", ".join(f"{step:.0%}" for step in FIXED_STEPS)
+    number = parser.add_argument
+    number("--rps", type=_number(1e-3, 1e5), default=default.rps, help="requests per second of both sides together")
+    number("--base-rate", type=_number(0, 1), default=default.base_rate, help="share of the stable's answers, all bad")
+    number("--ratio", type=_number(0, 1e6), default=default.ratio, help="how many times worse the canary is; 1: not")
+    number("--runs", type=_whole(1, MOST_RUNS), default=2000, help="how many rollouts to simulate")
+    number("--ramp", type=_ramp, default=default.ramp, help=f"adaptive, or fixed: {steps}, {STEP_SECONDS:.0f} s each")
+    number("--minutes", type=_number(1, 1e4), default=default.minutes, help="how long the ramp takes")
+    number("--margin", type=_number(1, 1e3), default=default.margin, help="how many times worse it may be")
+    number("--alpha", type=_number(1e-12, 0.5), default=default.alpha, help="probability of a wrong rollback, at most")
+    number("--seed", type=_whole(0, 2**63), default=0, help="the same seed gives the same figures")
+    number("--jobs", type=_whole(1, 1024), default=None, help="processes; default: one per core")
+    number("--json", action="store_true", help="print one JSON object")
+
+
+def simulate(arguments: argparse.Namespace) -> int:
+    """Print the figures; returns the exit status."""
+    a = arguments
+    scenario = Scenario(a.rps, a.base_rate, a.ratio, a.ramp, a.minutes, a.alpha, a.margin)
+    if scenario.canary_rate > 1:
+        sys.stderr.write("serin simulate: --base-rate times --ratio is above 1; give a smaller --ratio.\n")
+        return 2
+    summary = summarise(scenario, run_all(scenario, a.runs, a.seed, a.jobs))
+    if a.json:
+        settings = {"seed": a.seed, **dataclasses.asdict(scenario)}
+        sys.stdout.write(json.dumps({**dataclasses.asdict(summary), "settings": settings}) + "\n")
+    else:
+        sys.stdout.write(_text(scenario, summary))
+    return 0
+
+
+def _text(scenario: Scenario, summary: Summary) -> str:
+    s, bound = summary, "the canary is within the margin: every rollback is a wrong one"
+    if s.wald_bound is not None and s.ratio_to_bound is not None:
+        bound = (
+            f"{s.wald_bound:.1f} is the least that any test needs on average; this is {s.ratio_to_bound:.2f} times it"
+        )
+    delay = (
+        "no run was rolled back" if s.median_delay_s is None else f"{s.median_delay_s:.0f} s after the first request"
+    )
+    return (
+        f"{s.runs} rollouts of {scenario.minutes:g} minutes at {scenario.rps:g} requests/s, {scenario.ramp} ramp\n"
+        f"  bad answers   stable {scenario.base_rate:.2%}, canary {scenario.canary_rate:.2%}\n"
+        f"  rolled back   {s.p_rollback:.2%} (standard error {s.p_rollback_se:.2%})\n"
+        f"  median delay  {delay}\n"
+        f"  excess bad    {s.mean_excess_bad:.1f} answers until then (standard error {s.mean_excess_bad_se:.1f})\n"
+        f"  lower bound   {bound}\n"
+        f"  canary served {s.mean_canary_requests:.0f} requests\n"
+    )
+
+
+def _number(low: float, high: float) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} does not fit; give a number from {low:g} to {high:g}.")
+        return value
+
+    return read
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} does not fit; give a whole number from {low} to {high}.")
+        return value
+
+    return read
+
+
+def _ramp(text: str) -> str:
+    if text not in RAMPS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no ramp; give adaptive or fixed.")
+    return text
