@@ -2,7 +2,7 @@
 
 Called by the middleware. The status line tells most of it. An answer of status 200 may still hold an error: vLLM
 reports one inside a stream as an event, and an aborted answer as `finish_reason`. Those are found by searching the
-answer's bytes as they pass, for a few literal strings that cannot be part of a text: inside a JSON string, the quotation
+answer's bytes as they pass, for a few literal strings that cannot be part of a text: inside a JSON string, the quote
 marks and line ends that they contain are escaped. Nothing is parsed, and nothing kept but the last 23 bytes, for what
 lies on the seam of two chunks. Facts are from vLLM 0.32.
 """
