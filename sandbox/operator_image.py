@@ -46,7 +46,8 @@ def key_of(*parts: bytes) -> str:
 
 def sources(root: Path) -> list[Path]:
     """Everything that the wheel is made from, in a stable order."""
-    package = sorted(path for path in (root / "operator" / "serin").rglob("*") if path.is_file())
+    folders = (root / "operator" / "serin", root / "model_server" / "serin_model_server")
+    package = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
     named = [root / name for name in ("LICENSE", "README.md", "pyproject.toml", "requirements/build.txt")]
     return [path for path in [*package, *named] if "__pycache__" not in path.parts]
 

@@ -130,7 +130,11 @@ class Operator:
             evidence=collector,
             telemetry=telemetry,
             clock=lambda: datetime.now(UTC),
-            defaults=EngineDefaults(image=s.default_image),
+            defaults=EngineDefaults(
+                image=s.default_image,
+                model_server_image=s.model_server_image or None,
+                model_server_pull_policy=s.model_server_pull_policy,
+            ),
             policy=Policy(settle_seconds=s.settle_seconds),
         )
         queue = self._queue = WorkQueue(

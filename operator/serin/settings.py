@@ -28,6 +28,10 @@ class Settings:
 
     default_image: str = "vllm/vllm-openai:v0.32.0"
     """Engine image of an LLMDeployment that names none."""
+    model_server_image: str = ""
+    """Image that new engine pods copy the measuring middleware from, the operator's own; empty: they do not measure."""
+    model_server_pull_policy: str = "IfNotPresent"
+    """Pull policy of that image in engine pods: `Always`, `IfNotPresent` or `Never`."""
 
     prometheus_url: str = "http://prometheus.monitoring:9090"
     prometheus_timeout: float = 4.0
@@ -88,6 +92,11 @@ class Settings:
                 raise SettingsError(f"SERIN_{name.upper()} must be a port; set it to a number from 1 to 65535.")
         if not self.settle_seconds >= 0:
             raise SettingsError("SERIN_SETTLE_SECONDS must not be negative; set it to zero or more.")
+        if self.model_server_pull_policy not in {"Always", "IfNotPresent", "Never"}:
+            raise SettingsError(
+                f"SERIN_MODEL_SERVER_PULL_POLICY is {self.model_server_pull_policy!r}; "
+                "use Always, IfNotPresent or Never."
+            )
         if self.log_level not in {"debug", "info", "warning", "error"}:
             raise SettingsError(f"SERIN_LOG_LEVEL is {self.log_level!r}; use debug, info, warning or error.")
         try:

@@ -231,7 +231,26 @@ def test_every_setting_of_the_operator_can_be_set_and_the_defaults_agree(render:
     expected = {f"SERIN_{field.name.upper()}" for field in dataclasses.fields(Settings)} - {"SERIN_BIND_ADDRESS"}
 
     assert given.keys() == expected
-    assert from_chart == Settings(identity="pod")
+    # Not a default: the operator does not know the name of its own image, the chart does.
+    assert from_chart == Settings(identity="pod", model_server_image="serin.dev/operator:0.1.0")
+
+
+@pytest.mark.parametrize(
+    ("settings", "image", "policy"),
+    [
+        (("image.tag=v2", "image.pullPolicy=Never"), "serin.dev/operator:v2", "Never"),
+        ((f"image.digest=sha256:{'0' * 64}",), f"serin.dev/operator@sha256:{'0' * 64}", "IfNotPresent"),
+        (("modelServer.enabled=false",), "", "IfNotPresent"),
+    ],
+    ids=["tag", "digest", "off"],
+)
+def test_engines_get_the_middleware_from_the_operators_own_image(
+    render: Render, settings: tuple[str, ...], image: str, policy: str
+) -> None:
+    given = environment(render(*settings))
+
+    assert given["SERIN_MODEL_SERVER_IMAGE"] == image
+    assert given["SERIN_MODEL_SERVER_PULL_POLICY"] == policy
 
 
 def test_the_ports_of_the_pod_are_those_that_the_operator_opens(render: Render) -> None:

@@ -76,6 +76,22 @@ def test_every_module_is_compiled_ahead_of_time_because_the_file_system_is_read_
     assert not [path for path in modules if not list((path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"))]
 
 
+def test_it_brings_the_middleware_to_an_engines_pod(tree: Path, tmp_path: Path) -> None:
+    program = "import sys; from serin.install_model_server import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [tree / "usr" / "bin" / "python3", "-I", "-B", "-c", program, tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.returncode == 0, done.stderr
+    sources = {path.name for path in (ROOT / "model_server" / "serin_model_server").glob("*.py")}
+    assert {path.name for path in (tmp_path / "serin_model_server").iterdir()} == sources
+    assert (tmp_path / "serin_model_server-0.1.0.dist-info" / "entry_points.txt").is_file()
+
+
 def test_there_is_no_shell_no_package_manager_and_no_development_tool(tree: Path) -> None:
     programs = {path.name for folder in ("usr/bin", "usr/sbin") for path in (tree / folder).glob("*")}
     packages = {path.name for path in site_packages(tree).iterdir()}
@@ -100,6 +116,7 @@ def test_only_what_the_wheel_is_made_from_makes_it_anew() -> None:
     names = {path.relative_to(ROOT).as_posix() for path in sources(ROOT)}
 
     assert {"operator/serin/__main__.py", "pyproject.toml", "requirements/build.txt"} <= names
+    assert "model_server/serin_model_server/middleware.py" in names
     assert not [name for name in names if "__pycache__" in name or name.startswith(("tests/", "docs/"))]
 
 

@@ -44,6 +44,7 @@ def test_each_kind_of_value_is_read() -> None:
         ("SERIN_REQUESTS_BACKEND", "{pod}", "build it from {namespace}, {service} and {port} only"),
         ("SERIN_REQUESTS_BACKEND", "{", "build it from {namespace}, {service} and {port} only"),
         ("SERIN_PROBE_PORT", "70000", "must be a port"),
+        ("SERIN_MODEL_SERVER_PULL_POLICY", "Sometimes", "use Always, IfNotPresent or Never"),
     ],
 )
 def test_nonsense_is_a_sentence_that_names_the_variable(variable: str, value: str, sentence: str) -> None:

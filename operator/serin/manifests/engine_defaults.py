@@ -15,6 +15,9 @@ class EngineDefaults:
 
     image: str
     """Engine image of an LLMDeployment that names none."""
+    model_server_image: str | None = None
+    """Image that the measuring middleware is copied from; None: engines do not measure."""
+    model_server_pull_policy: str = "IfNotPresent"
     leave_seconds: int = 5
     """How long a pod that is deleted goes on serving, so that the gateway drops its address before SIGTERM."""
     shutdown_margin: int = 30

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from serin.manifests.engine_args import drain_seconds
 from serin.manifests.engine_container import engine_container, engine_volumes
+from serin.manifests.model_server import add_model_server, keep_on_search_path
 from serin.manifests.model_source import read_source
 from serin.manifests.overlay import lay_over
 from serin.manifests.owner import common_labels, selector
@@ -39,12 +40,15 @@ def render_pod_template(
         return template
     # Taken as written: a null in it means something. Labels of Serin's in it are refused by a rule of the API.
     written = {"metadata": spec.pod_template.metadata, "spec": spec.pod_template.spec}
-    return lay_over(template, {part: overlay for part, overlay in written.items() if overlay is not None}, _PLACE)
+    merged = lay_over(template, {part: overlay for part, overlay in written.items() if overlay is not None}, _PLACE)
+    if defaults.model_server_image:
+        keep_on_search_path(merged)
+    return merged
 
 
 def _pod_spec(spec: LLMDeploymentSpec, defaults: EngineDefaults) -> dict[str, Any]:
     source = read_source(spec.model.source)
-    return {
+    pod: dict[str, Any] = {
         "containers": [engine_container(spec, source, defaults)],
         "volumes": engine_volumes(spec, source, defaults),
         "securityContext": {
@@ -60,3 +64,6 @@ def _pod_spec(spec: LLMDeploymentSpec, defaults: EngineDefaults) -> dict[str, An
         # A Service called `vllm` would set VLLM_PORT to a URL in every pod, which vLLM refuses to start with.
         "enableServiceLinks": False,
     }
+    if defaults.model_server_image:
+        add_model_server(pod, defaults.model_server_image, defaults.model_server_pull_policy)
+    return pod

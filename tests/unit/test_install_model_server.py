@@ -1,0 +1,87 @@
+"""The middleware is copied whole, once, and so that any user can read it."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from importlib.metadata import Distribution
+from pathlib import Path
+
+import pytest
+
+from serin.install_model_server import install, main
+
+ROOT = Path(__file__).parents[2]
+SOURCES = {path.name for path in (ROOT / "model_server" / "serin_model_server").glob("*.py")}
+
+
+def test_the_directory_holds_the_package_and_the_metadata_of_the_plugin(tmp_path: Path) -> None:
+    package, metadata = install(tmp_path)
+
+    assert {path.name for path in package.iterdir()} == SOURCES
+    (entry,) = Distribution.at(metadata).entry_points
+    assert (entry.group, entry.value) == ("vllm.stat_logger_plugins", "serin_model_server.stat_logger:StatLogger")
+    assert {path.name for path in tmp_path.iterdir()} == {package.name, metadata.name}
+
+
+def test_another_user_can_read_it_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        made = install(tmp_path)
+    finally:
+        os.umask(before)
+
+    modes = {stat.S_IMODE(path.stat().st_mode) for place in made for path in place.iterdir()}
+    assert modes == {0o644}
+    assert {stat.S_IMODE(place.stat().st_mode) for place in made} == {0o755}
+
+
+def test_a_second_time_nothing_changes(tmp_path: Path) -> None:
+    install(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+
+    assert install(tmp_path) == []
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_what_another_version_left_there_is_replaced(tmp_path: Path) -> None:
+    package = tmp_path / "serin_model_server"
+    package.mkdir()
+    (package / "removed.py").touch()
+    old = tmp_path / "serin_model_server-0.0.9.dist-info"
+    old.mkdir()
+    (old / "entry_points.txt").touch()
+
+    install(tmp_path)
+
+    assert not old.exists()
+    assert {path.name for path in package.iterdir()} == SOURCES
+
+
+def test_python_finds_it_on_its_search_path(tmp_path: Path) -> None:
+    install(tmp_path)
+    # vLLM brings prometheus_client; here it is the operator's.
+    program = (
+        "import serin_model_server as package; from importlib.metadata import entry_points; "
+        "print(package.__file__, package.Middleware.__name__, *entry_points(group='vllm.stat_logger_plugins').names)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", program],
+        env={"PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(tmp_path / "serin_model_server" / "__init__.py"), "Middleware", "serin"]
+
+
+def test_it_says_what_to_do_where_it_cannot_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "absent")]) == 1
+    assert capsys.readouterr().err.strip().endswith("mount a writable volume there.")
+    assert main([]) == 2
