@@ -7,11 +7,21 @@ with a sentence. Nothing of an LLMDeployment is here: what users decide is in th
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from serin.errors import SettingsError
+
+_LABELS = (
+    "requests_backend_label",
+    "revision_label",
+    "epoch_label",
+    "namespace_label",
+    "deployment_label",
+    "engine_revision_label",
+)
 
 
 @dataclass(frozen=True)
@@ -35,8 +45,21 @@ class Settings:
 
     prometheus_url: str = "http://prometheus.monitoring:9090"
     prometheus_timeout: float = 4.0
+    prometheus_username: str = ""
+    """Basic authentication, with the password; empty: none."""
+    prometheus_password: str = field(default="", repr=False)
+    prometheus_bearer_token: str = field(default="", repr=False)
+    """Sent as it is, unless there is a user name."""
+    prometheus_tenant: str = ""
+    """Sent as X-Scope-OrgID where several tenants share a server (Mimir, Cortex, Thanos); empty: not sent."""
+    prometheus_ca_file: str = ""
+    """Authorities that the certificate is checked against, as a PEM file; empty: the system's."""
     collect_interval: float = 5.0
     """How often the collector reads Prometheus while there is an active rollout."""
+    scrape_interval: float = 15.0
+    """How often Prometheus scrapes gateway and engines; the longest where that differs. A shorter one loses counts."""
+    evidence_lag: float = 0.0
+    """After so long every sample of a moment can be queried; 0: after one scrape interval."""
     settle_seconds: float = 2.0
     """How long a programmed route is given before it is believed."""
 
@@ -46,6 +69,10 @@ class Settings:
     requests_code_label: str = "envoy_response_code"
     requests_backend: str = "{namespace}_{service}_{port}"
     """How the gateway names a backend in that label; the default is Contour's."""
+    revision_label: str = "revision"
+    """Label of the model server's series, and of custom metrics, with the revision that answered."""
+    epoch_label: str = "epoch"
+    """Label beside it with the epoch of the weight that the request arrived in."""
     running_metric: str = "vllm:num_requests_running"
     waiting_metric: str = "vllm:num_requests_waiting"
     namespace_label: str = "namespace"
@@ -73,18 +100,19 @@ class Settings:
             SettingsError: a value cannot be read, or makes no sense.
         """
         values: dict[str, Any] = {}
-        for field in fields(cls):
-            variable = f"SERIN_{field.name.upper()}"
+        for setting in fields(cls):
+            variable = f"SERIN_{setting.name.upper()}"
             text = environment.get(variable, "").strip()
             if text:
-                values[field.name] = _read(variable, text, str(field.type))
+                values[setting.name] = _read(variable, text, str(setting.type))
         values.setdefault("identity", environment.get("HOSTNAME", "").strip() or "serin")
         settings = cls(**values)
         settings._check()
         return settings
 
     def _check(self) -> None:
-        for name in ("prometheus_timeout", "collect_interval", "workers", "resync_interval", "request_timeout"):
+        positive = ("prometheus_timeout", "collect_interval", "scrape_interval")
+        for name in (*positive, "workers", "resync_interval", "request_timeout"):
             if not 0 < getattr(self, name) < math.inf:
                 raise SettingsError(f"SERIN_{name.upper()} must be above zero; set it to a positive number.")
         for name in ("probe_port", "metrics_port"):
@@ -92,6 +120,11 @@ class Settings:
                 raise SettingsError(f"SERIN_{name.upper()} must be a port; set it to a number from 1 to 65535.")
         if not self.settle_seconds >= 0:
             raise SettingsError("SERIN_SETTLE_SECONDS must not be negative; set it to zero or more.")
+        if not 0 <= self.evidence_lag < math.inf:
+            raise SettingsError("SERIN_EVIDENCE_LAG must not be negative; set it to zero or more seconds.")
+        for name in _LABELS:
+            if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", getattr(self, name)):
+                raise SettingsError(f"SERIN_{name.upper()} is no label; set it to letters, digits and underscores.")
         if self.model_server_pull_policy not in {"Always", "IfNotPresent", "Never"}:
             raise SettingsError(
                 f"SERIN_MODEL_SERVER_PULL_POLICY is {self.model_server_pull_policy!r}; "

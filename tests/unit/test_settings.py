@@ -30,6 +30,12 @@ def test_each_kind_of_value_is_read() -> None:
     )
 
 
+def test_secrets_are_read_and_never_shown() -> None:
+    settings = Settings.from_environment({"SERIN_PROMETHEUS_PASSWORD": "hush", "SERIN_PROMETHEUS_BEARER_TOKEN": "hush"})
+    assert (settings.prometheus_password, settings.prometheus_bearer_token) == ("hush", "hush")
+    assert "hush" not in repr(settings)
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "sentence"),
     [
@@ -43,6 +49,9 @@ def test_each_kind_of_value_is_read() -> None:
         ("SERIN_LOG_LEVEL", "trace", "use debug, info, warning or error"),
         ("SERIN_REQUESTS_BACKEND", "{pod}", "build it from {namespace}, {service} and {port} only"),
         ("SERIN_REQUESTS_BACKEND", "{", "build it from {namespace}, {service} and {port} only"),
+        ("SERIN_SCRAPE_INTERVAL", "0", "must be above zero"),
+        ("SERIN_EVIDENCE_LAG", "-1", "must not be negative"),
+        ("SERIN_REVISION_LABEL", "my-label", "set it to letters, digits and underscores"),
         ("SERIN_PROBE_PORT", "70000", "must be a port"),
         ("SERIN_MODEL_SERVER_PULL_POLICY", "Sometimes", "use Always, IfNotPresent or Never"),
     ],

@@ -1,7 +1,8 @@
-"""One reader of evidence for all active rollouts, so that a hundred rollouts cost one query per metric.
+"""One reader of evidence for all active rollouts, so that a hundred rollouts cost one query per family of counters.
 
-The reconciler sets and drops watches and reads the latest evidence; `serin.__main__` runs the loop. A reconcile never
-waits for Prometheus. While nobody watches, nothing is asked.
+The reconciler sets and drops watches and takes what was read; `serin.__main__` runs the loop. A reconcile never waits
+for Prometheus. While nobody watches, nothing is asked. What is held here can be lost: whatever was not acknowledged is
+read again from where the watch says that it was taken into account.
 """
 
 from __future__ import annotations
@@ -9,15 +10,24 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import structlog
 
-from serin.metric_sources.port import Key, MetricSource, Watch
-from serin.rollout.snapshot import NO_EVIDENCE, Evidence
+from serin.metric_sources.folding import LONGEST
+from serin.metric_sources.port import Key, MetricSource, Server, Watch
+from serin.rollout.readings import Baseline, Interval
+from serin.rollout.snapshot import NO_EVIDENCE, Evidence, InFlight
 
 log = structlog.get_logger(__name__)
+
+MOST_INTERVALS = 240
+"""So many are held for one LLMDeployment; then none is read until some are acknowledged."""
+QUIET = timedelta(seconds=30)
+"""So much time is read, with nothing in it, before somebody is told."""
 
 
 class Observed(Protocol):
@@ -31,13 +41,70 @@ def _unobserved(seconds: float, *, failed: bool) -> None:
     """Nobody wants to know."""
 
 
+@dataclass
+class _Held:
+    """What was read for one LLMDeployment and not yet acknowledged."""
+
+    watch: Watch
+    intervals: list[Interval] = field(default_factory=list)
+    baseline: Baseline | None = None
+    in_flight: Mapping[str, InFlight] = field(default_factory=dict)
+    error: str | None = None
+    told: datetime | None = None
+    """The end of the newest interval when somebody was last woken."""
+    hurry: bool = True
+    """Whether it wants something that nobody has asked for yet."""
+
+    def change(self, watch: Watch) -> None:
+        """Let go of what does not answer this watch, and hurry if it wants something else."""
+        old, self.watch = self.watch, watch
+        if _counted(old) != _counted(watch):
+            kept = None
+        elif old.read_until != watch.read_until:
+            kept = _after(self.intervals, watch.read_until)
+        else:
+            kept = self.intervals
+        if kept is None:
+            self.intervals, self.told, self.hurry = [], None, True
+        else:
+            self.intervals = kept
+        if _estimated(old) != _estimated(watch):
+            self.baseline = None
+            self.hurry |= watch.baseline_of is not None
+        if old.server != watch.server:
+            self.error, self.in_flight, self.hurry = None, {}, True
+        elif old.draining != watch.draining:
+            self.in_flight = {engine: seen for engine, seen in self.in_flight.items() if engine in watch.draining}
+            self.hurry = True
+
+    @property
+    def position(self) -> datetime | None:
+        """Where the next interval begins; None: no counts are wanted."""
+        return self.intervals[-1].end if self.intervals else self.watch.read_until
+
+    @property
+    def question(self) -> Watch:
+        """What is asked for next."""
+        full = len(self.intervals) >= MOST_INTERVALS
+        return replace(
+            self.watch,
+            read_until=None if full else self.position,
+            baseline_of=None if self.baseline else self.watch.baseline_of,
+        )
+
+    @property
+    def evidence(self) -> Evidence:
+        """What the reconciler sees."""
+        return Evidence(self.error, tuple(self.intervals), self.baseline, self.in_flight)
+
+
 class Collector:
-    """Watches and their latest evidence.
+    """Watches, and what was read for them.
 
     Args:
         source: where evidence comes from.
-        interval: seconds between two reads.
-        woke: told the key whose evidence has changed.
+        interval: seconds between two reads of a server.
+        woke: told the key of which something is known that matters.
         observed: told how many seconds a read took, and whether it failed for anybody.
     """
 
@@ -53,65 +120,143 @@ class Collector:
         self._interval = interval
         self.woke = woke
         self._observed = observed
-        self._watches: dict[Key, Watch] = {}
-        self._evidence: dict[Key, Evidence] = {}
+        self._held: dict[Key, _Held] = {}
         self._changed = asyncio.Event()
 
     def set_watch(self, watch: Watch) -> None:
-        """Watch this from now on, instead of what was watched for the same LLMDeployment; read at once if it is new."""
-        key = watch.key
-        if self._watches.get(key) == watch:
-            return
-        if key not in self._watches or self._watches[key].since != watch.since:
-            # Counts of another window must not be taken for counts of this one.
-            self._evidence.pop(key, None)
-        self._watches[key] = watch
-        self._changed.set()
+        """Watch this from now on, instead of what was watched for the same LLMDeployment.
+
+        A newer `read_until` acknowledges what ends there or before. One that fits nothing that is held, and a change of
+        what is counted, lets go of everything: it is read again from `read_until`.
+        """
+        held = self._held.get(watch.key)
+        if held is None:
+            held = self._held[watch.key] = _Held(watch)
+        else:
+            held.change(watch)
+        if held.hurry:
+            self._changed.set()
 
     def drop(self, key: Key) -> None:
         """Watch the key no longer."""
-        self._watches.pop(key, None)
-        self._evidence.pop(key, None)
+        self._held.pop(key, None)
 
     def evidence(self, key: Key) -> Evidence:
-        """What was last read for the key; NO_EVIDENCE before the first read."""
-        return self._evidence.get(key, NO_EVIDENCE)
+        """What was read for the key and not acknowledged; NO_EVIDENCE before the first read."""
+        held = self._held.get(key)
+        return held.evidence if held else NO_EVIDENCE
 
     async def run(self) -> None:
-        """Read until cancelled: every interval, and at once when a watch changes."""
-        while True:
-            self._changed.clear()
-            if self._watches:
-                await self.collect()
-            # A new watch is read at once; without any there is nothing to wait for but one.
-            with_deadline = self._interval if self._watches else None
-            try:
-                async with asyncio.timeout(with_deadline):
-                    await self._changed.wait()
-            except TimeoutError:
-                continue
+        """Read until cancelled: every interval, and at once when a watch changes; no server waits for another."""
+        reading: dict[Server | None, asyncio.Task[None]] = {}
+        try:
+            while True:
+                self._changed.clear()
+                for task in reading.values():
+                    if task.done():
+                        task.result()  # a defect ends the loop, and with it the process
+                reading = {server: task for server, task in reading.items() if not task.done()}
+                for server in self._servers() - reading.keys():
+                    reading[server] = asyncio.create_task(self._catch_up(server))
+                # A new watch is read at once; without any there is nothing to wait for but one.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._interval if self._held else None):
+                        await self._changed.wait()
+        finally:
+            for task in reading.values():
+                task.cancel()
+            await asyncio.gather(*reading.values(), return_exceptions=True)
 
     async def collect(self) -> None:
         """Read once for every watch."""
-        watches = dict(self._watches)
+        await asyncio.gather(*(self._read(server) for server in self._servers()))
+
+    def _servers(self) -> set[Server | None]:
+        return {held.watch.server for held in self._held.values()}
+
+    async def _catch_up(self, server: Server | None) -> None:
+        """Read a server, and again at once as long as more is known than fits into one interval."""
+        while True:
+            behind = await self._read(server)
+            # Who came while the server was busy is not left waiting for the next turn, either.
+            if not behind and not any(held.hurry for held in self._of(server)):
+                return
+
+    def _of(self, server: Server | None) -> list[_Held]:
+        return [held for held in self._held.values() if held.watch.server == server]
+
+    async def _read(self, server: Server | None) -> bool:
+        """Read once for every watch of a server; says whether there is more to be read at once."""
+        asked = {held.watch.key: held.question for held in self._of(server)}
+        for each in self._of(server):
+            each.hurry = False
         start = time.monotonic()
         try:
-            read: Mapping[Key, Evidence] = await self._source.read(list(watches.values()))
+            read: Mapping[Key, Evidence] = await self._source.read(list(asked.values()))
         except Exception as error:  # a bug must not leave old evidence standing as if it were fresh
             log.exception("evidence not read")
-            sentence = f"Evidence could not be read ({error}); see the operator's log."
-            read = {key: Evidence(error=sentence, since=watch.since) for key, watch in watches.items()}
+            sentence = f"Evidence could not be read ({type(error).__name__}); see the operator's log."
+            read = {key: Evidence(error=sentence) for key in asked}
         self._observed(time.monotonic() - start, failed=any(evidence.error for evidence in read.values()))
-        for key, watch in watches.items():
+        behind = False
+        for key, question in asked.items():
+            new = read.get(key, NO_EVIDENCE)
+            held = self._held.get(key)
             # The watch may have been changed or dropped while the source was asked.
-            if self._watches.get(key) == watch:
-                self._put(key, read.get(key, NO_EVIDENCE))
+            if held is None or held.watch.server != server:
+                continue
+            # A longer stretch than half of the longest was cut: there is more.
+            behind |= any(interval.end - interval.begin >= LONGEST / 2 for interval in new.intervals)
+            if self._put(held, question, new):
+                held.told = held.position
+                self.woke(key)
+        return behind
 
-    def _put(self, key: Key, new: Evidence) -> None:
-        old = self._evidence.get(key)
-        if new.error is not None and old is not None:
-            # What was seen last stays visible, with its time; the error says that it is old.
-            new = replace(old, error=new.error)
-        if new != old:
-            self._evidence[key] = new
-            self.woke(key)
+    def _put(self, held: _Held, question: Watch, new: Evidence) -> bool:
+        """Take over what was read, as far as it still answers what is wanted; says whether anybody has to know."""
+        matters = held.error != new.error
+        held.error = new.error
+        now = held.question
+        if _counted(now) == _counted(question) and now.read_until == question.read_until:
+            for interval in new.intervals:
+                matters |= bool(interval.counts)
+                _append(held.intervals, interval)
+            newest = held.intervals[-1].end if held.intervals and new.intervals else None
+            matters |= newest is not None and (held.told is None or newest - held.told >= QUIET)
+        if new.baseline and question.baseline_of and _estimated(now) == _estimated(question):
+            held.baseline = new.baseline
+            matters = True
+        if new.error is None and now.draining == question.draining:
+            # What was seen last stays while there is an error, with its time.
+            matters |= held.in_flight != new.in_flight
+            held.in_flight = new.in_flight
+        return matters
+
+
+def _counted(watch: Watch) -> tuple[object, ...]:
+    """What the counts depend on, but for where they begin."""
+    return (watch.server, set(watch.engine_of), set(watch.tallies), watch.read_until is None)
+
+
+def _estimated(watch: Watch) -> tuple[object, ...]:
+    """What the baseline depends on."""
+    return (watch.server, watch.baseline_of, watch.requests, set(watch.tallies))
+
+
+def _append(intervals: list[Interval], new: Interval) -> None:
+    """Add an interval; one without counts extends one without counts, so that nothing grows while nothing happens."""
+    if intervals and not new.counts and not intervals[-1].counts:
+        intervals[-1] = replace(intervals[-1], end=new.end)
+    else:
+        intervals.append(new)
+
+
+def _after(intervals: list[Interval], read_until: datetime | None) -> list[Interval] | None:
+    """What is left when everything until there has been taken; None if it fits no boundary."""
+    for index, interval in enumerate(intervals):
+        if interval.begin == read_until:
+            return intervals[index:]
+        if read_until is not None and interval.begin < read_until < interval.end and not interval.counts:
+            # It was longer than what its reader saw: nothing happened in it, so it may be cut anywhere.
+            return [replace(interval, begin=read_until), *intervals[index + 1 :]]
+    return [] if intervals and intervals[-1].end == read_until else None

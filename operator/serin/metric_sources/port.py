@@ -1,4 +1,4 @@
-"""What the collector asks of a metric source: the evidence of several rollouts, read at once.
+"""What the collector asks of a metric source: exact counts for several rollouts, read at once.
 
 Implemented by `serin.metric_sources.prometheus`; tests use a table. What the counts mean for a canary is not judged
 here but in `serin.rollout`.
@@ -7,14 +7,28 @@ here but in `serin.rollout`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from serin.rollout.readings import Tally
 from serin.rollout.snapshot import Evidence
 
 Key = tuple[str, str]
 """Namespace and name of an LLMDeployment."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A Prometheus, and how one gets in. Secrets are never shown."""
+
+    url: str
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Sent with every request, such as the tenant's."""
+    basic_auth: tuple[str, str] | None = field(default=None, repr=False)
+    bearer_token: str | None = field(default=None, repr=False)
+    ca: str | None = field(default=None, repr=False)
+    """PEM of the authorities that its certificate is checked against; None: the system's."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +37,20 @@ class Watch:
 
     namespace: str
     name: str
-    since: datetime | None = None
-    """Start of the window that requests are counted over; None: no counts wanted."""
-    revisions: tuple[str, ...] = ()
-    """Revisions whose finished requests are counted."""
-    engine_revisions: tuple[str, ...] = ()
+    read_until: datetime | None = None
+    """Counts up to here have been taken into account; the next interval begins here. None: no counts wanted."""
+    engine_of: tuple[tuple[str, str], ...] = ()
+    """The revisions whose requests are counted, each with its engine revision."""
+    tallies: tuple[Tally, ...] = ()
+    """What is counted."""
+    baseline_of: str | None = None
+    """The stable's revision while what it showed before the canary is still wanted (see `Baseline`)."""
+    requests: Tally | None = None
+    """Finished requests: what the baseline's rate is read from."""
+    draining: tuple[str, ...] = ()
     """Engine revisions whose requests in flight are wanted."""
+    server: Server | None = None
+    """Which Prometheus; None: the operator's own setting."""
 
     @property
     def key(self) -> Key:
@@ -42,5 +64,5 @@ class MetricSource(Protocol):
     async def read(self, watches: Sequence[Watch]) -> Mapping[Key, Evidence]:
         """The evidence of every watch as of now.
 
-        Never raises: a source that is down, slow or talks nonsense gives `Evidence(error=…)` to every watch.
+        Never raises: a source that is down, slow or talks nonsense gives `Evidence(error=…)` to every watch it fails.
         """

@@ -1,0 +1,226 @@
+"""One Prometheus server over HTTP: a query in, rows out, and every way it can fail as one sentence.
+
+Used by `serin.metric_sources.prometheus`; the queries are made in `serin.metric_sources.questions`. No secret leaves
+here: not into a log, not into a sentence, and not to where a redirect points, because none is followed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import ssl
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from prometheus_api_client import PrometheusConnect
+from prometheus_api_client.exceptions import PrometheusApiClientException
+from requests.auth import AuthBase, HTTPBasicAuth
+from urllib3.exceptions import HTTPError, ReadTimeoutError
+from urllib3.util.retry import Retry
+
+from serin.errors import MetricsError
+from serin.metric_sources.port import Server
+
+MOST_BYTES = 256 * 2**20
+"""No answer is larger."""
+_REFUSED = ("400", "422")
+_MOVED = ("301", "302", "303", "307", "308")
+
+
+class RefusedError(MetricsError):
+    """The server understood and does not carry this query out; others may still be asked."""
+
+
+class Connection:
+    """A way into one server.
+
+    Args:
+        server: where it is and how one gets in.
+        timeout: seconds that one answer may take, from the question to its last byte.
+        ca_file: authorities in a file, for a server that names none itself; "" for the system's.
+
+    Raises:
+        MetricsError: the server's authorities are no PEM.
+    """
+
+    def __init__(self, server: Server, *, timeout: float, ca_file: str = "") -> None:
+        self.used = time.monotonic()
+        self._server = server
+        self._timeout = timeout
+        self._where = _shown(server.url)
+        self._authorities: Path | None = None
+        session = _Session(timeout)
+        if server.ca is not None:
+            self._authorities = self._write(server.ca)
+            session.verify = str(self._authorities)
+        elif ca_file:
+            session.verify = ca_file
+        auth: AuthBase | None = None
+        if server.basic_auth is not None:
+            auth = HTTPBasicAuth(*(part.encode() for part in server.basic_auth))
+        elif server.bearer_token is not None:
+            auth = _Bearer(server.bearer_token.strip())
+        self._client = PrometheusConnect(
+            url=server.url.rstrip("/"),
+            headers=dict(server.headers),
+            auth=auth,
+            session=session,
+            retry=Retry(0),  # the collector asks again anyway; a retry would only make it late
+            method="POST",
+            timeout=timeout,
+        )
+        # Threads of its own, few: a server that drips its answer holds these two, for twice the timeout, and no other.
+        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="prometheus")
+
+    def close(self) -> None:
+        """Let go of threads, connections and the file of authorities."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._client.close()
+        if self._authorities is not None:
+            self._authorities.unlink(missing_ok=True)
+
+    async def query(self, query: str, at: int | None = None) -> list[Any]:
+        """What an instant query finds.
+
+        Args:
+            query: in PromQL.
+            at: milliseconds since 1970; None: the server's now.
+
+        Raises:
+            RefusedError: the server does not carry this query out.
+            MetricsError: it cannot be reached, is slow, lets nobody in, or is no Prometheus.
+        """
+        self.used = time.monotonic()
+        # Thanos would rather leave out series than fail; Prometheus does not know the word and ignores it.
+        form = {"timeout": f"{self._timeout:g}s", "partial_response": "false"}
+        if at is not None:
+            form["time"] = f"{at // 1000}.{at % 1000:03d}"
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._timeout):
+                found = await loop.run_in_executor(self._threads, self._client.custom_query, query, form)
+        except (TimeoutError, requests.Timeout) as error:
+            raise MetricsError(
+                f"Prometheus at {self._where} did not answer within {self._timeout:g} s; check its load."
+            ) from error
+        except requests.exceptions.SSLError as error:
+            raise MetricsError(
+                f"The certificate of Prometheus at {self._where} does not hold ({self._said(error)}); "
+                "check the authorities it is checked against."
+            ) from error
+        except requests.ConnectionError as error:
+            raise MetricsError(
+                f"Prometheus at {self._where} cannot be reached; check that it runs and that the URL is right."
+            ) from error
+        except requests.exceptions.InvalidHeader:
+            # The message shows the value.
+            raise MetricsError(
+                f"A header or token for Prometheus at {self._where} is not fit for HTTP; check it for line breaks."
+            ) from None
+        except PrometheusApiClientException as error:
+            raise self._failed(error) from error
+        except (requests.RequestException, OSError, LookupError, TypeError, ValueError, RuntimeError) as error:
+            raise MetricsError(
+                f"What answers at {self._where} is not a Prometheus ({self._said(error)}); check the URL."
+            ) from error
+        if not isinstance(found, list):
+            raise MetricsError(f"What answers at {self._where} is not a Prometheus (no result); check the URL.")
+        return found
+
+    def _failed(self, error: Exception) -> MetricsError:
+        """The sentence for an answer that is no success."""
+        code = str(error).removeprefix("HTTP Status Code ")[:3]
+        said = self._said(error)
+        if code in _REFUSED:
+            return RefusedError(
+                f"Prometheus at {self._where} refused a query ({said}); check the selector, then its log."
+            )
+        if code in {"401", "403"}:
+            return MetricsError(f"Prometheus at {self._where} lets nobody in ({said}); check the credentials.")
+        if code in _MOVED:
+            return MetricsError(f"Prometheus at {self._where} is elsewhere ({said}); set the URL it redirects to.")
+        return MetricsError(f"Prometheus at {self._where} failed ({said}); check its log.")
+
+    def _said(self, error: Exception) -> str:
+        """The first line of what went wrong, without secrets."""
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        server = self._server
+        secrets = [value for _, value in server.headers]
+        secrets += [server.bearer_token or "", *(server.basic_auth or ())[1:], urlsplit(server.url).password or ""]
+        for secret in secrets:
+            if secret.strip():
+                text = text.replace(secret.strip(), "***")
+        return text[:300]
+
+    def _write(self, pem: str) -> Path:
+        """The authorities as a file that nobody else can read: requests takes them from nowhere else."""
+        try:
+            ssl.create_default_context(cadata=pem)
+        except (ssl.SSLError, ValueError) as error:
+            raise MetricsError(
+                f"The authorities for Prometheus at {self._where} are no certificates; give them as PEM."
+            ) from error
+        handle, path = tempfile.mkstemp(prefix="serin-", suffix=".pem")
+        with os.fdopen(handle, "w") as file:
+            file.write(pem)
+        return Path(path)
+
+
+class _Session(requests.Session):
+    """A session that says little and hears no more than it asked for."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+
+    def request(self, method: str | bytes, url: str | bytes, *args: Any, **kwargs: Any) -> requests.Response:
+        deadline = time.monotonic() + self._seconds
+        if method == "POST" and not args and "data" not in kwargs:
+            # The client library would put what belongs into the body into the URL.
+            kwargs["data"] = kwargs.pop("params", None)
+        response = super().request(method, url, *args, **kwargs | {"allow_redirects": False, "stream": True})
+        try:
+            body = _all_of(response, deadline)
+        except (requests.Timeout, HTTPError) as error:
+            response.close()
+            late = isinstance(error, requests.Timeout | ReadTimeoutError)
+            raise (requests.Timeout if late else requests.ConnectionError) from error
+        response.raw.release_conn()
+        response.raw = io.BytesIO(body)
+        return response
+
+
+def _all_of(response: requests.Response, deadline: float) -> bytes:
+    """The body. The timeout of requests begins anew with every byte; this one does not, and ends the thread."""
+    body = bytearray()
+    while part := response.raw.read1(2**16, decode_content=True):
+        body += part
+        if time.monotonic() > deadline or len(body) > MOST_BYTES:
+            raise requests.Timeout
+    return bytes(body)
+
+
+class _Bearer(AuthBase):
+    """A bearer token; as an AuthBase, so that a .netrc does not replace it."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+def _shown(url: str) -> str:
+    """The URL without user and password."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that is no URL"
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

@@ -1,0 +1,323 @@
+"""What is asked of one Prometheus server in one reading, and what the answers say about each rollout.
+
+Used by `serin.metric_sources.prometheus`. One query per family of counters serves every rollout; further ones are asked
+only while some series is seen for the first time. Counting is in `serin.metric_sources.folding`, HTTP in
+`serin.metric_sources.connection`; nothing is remembered here from one reading to the next.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from serin.errors import MetricsError
+from serin.metric_sources import folding
+from serin.metric_sources.connection import Connection, RefusedError
+from serin.metric_sources.folding import LOOK_BACK, Labels, Row, Series, milliseconds
+from serin.metric_sources.owners import Owners
+from serin.metric_sources.port import Key, Watch
+from serin.metric_sources.selectors import chunks, one_of, with_matcher
+from serin.rollout.readings import Baseline, Interval, Names, Point, Tally
+from serin.rollout.snapshot import InFlight
+from serin.settings import Settings
+
+RATE_OVER = timedelta(minutes=5)
+HISTOGRAMS_OVER = timedelta(hours=1)
+MARGIN = timedelta(seconds=5)
+SHORTEST_WINDOW = timedelta(seconds=60)
+T = TypeVar("T")
+ASPECT = "serin_aspect"
+"""Label by which one query tells its values from their times."""
+
+Family = tuple[str, Names]
+"""Selector and names: tallies that differ only in `by` are read by the same query."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The answer to one family, and what the first sample of a series is to be compared with."""
+
+    owners: Owners
+    rows: Sequence[Row]
+    fresh: Sequence[tuple[Row, int]]
+    """The series that are first seen within an interval, with where it begins."""
+    bases: dict[tuple[Series, int], float | None]
+    """By series and beginning, for series without a sample before it; None: their first value counts nothing."""
+
+
+class Questions:
+    """One reading of one server.
+
+    Args:
+        connection: to the server.
+        settings: labels and intervals.
+    """
+
+    def __init__(self, connection: Connection, settings: Settings) -> None:
+        self._ask = connection.query
+        self._settings = settings
+        self._scrape = timedelta(seconds=settings.scrape_interval)
+
+    async def until(self, now: datetime) -> datetime:
+        """Up to which moment the server knows every sample; whole seconds, so that any notation keeps it exactly.
+
+        Its own clock counts as well as ours (`now`): ahead of it nothing is stored yet.
+        """
+        rows = _vector(await self._ask("vector(time())"))
+        if not rows:
+            raise MetricsError("Prometheus does not tell its time; check that the URL is one of a Prometheus.")
+        theirs = datetime.fromtimestamp(rows[0][1], UTC)
+        lag = self._settings.evidence_lag or self._settings.scrape_interval
+        return (min(now, theirs) - timedelta(seconds=lag)).replace(microsecond=0)
+
+    async def intervals(self, watches: Sequence[Watch], until: datetime) -> dict[Key, Interval | MetricsError]:
+        """What was counted since each watch was read, or why that is not known; a watch without news is absent."""
+        by_end: dict[datetime, list[Watch]] = defaultdict(list)
+        for watch in watches:
+            end = folding.end_of(watch.read_until, until) if watch.read_until else None
+            if end:
+                by_end[end].append(watch)
+        found: dict[Key, Interval | MetricsError] = {}
+        for end, group in by_end.items():
+            found |= await self._intervals_to(end, group)
+        return found
+
+    async def _intervals_to(self, end: datetime, watches: Sequence[Watch]) -> dict[Key, Interval | MetricsError]:
+        begins = {watch.key: watch.read_until for watch in watches if watch.read_until}
+        starts = {key: milliseconds(begin) for key, begin in begins.items()}
+        found: dict[Family, _Found] = {}
+        failed: dict[Key, MetricsError] = {}
+        for family, asking in _families(watches).items():
+            try:
+                found[family] = await self._family(family, asking, starts, end)
+            except RefusedError as error:
+                failed |= {watch.key: error for watch in asking}
+        await self._judge_new(found.values(), end)
+        answer: dict[Key, Interval | MetricsError] = dict(failed)
+        by_family = {family: self._grown(each, starts, milliseconds(end)) for family, each in found.items()}
+        for watch in watches:
+            if watch.key in failed:
+                continue
+            counts = {
+                tally: points
+                for tally in watch.tallies
+                if (points := _points(by_family[_family_of(tally)].get(watch.key, ()), tally, self._settings))
+            }
+            answer[watch.key] = Interval(begins[watch.key], end, counts)
+        return answer
+
+    async def _family(
+        self, family: Family, asking: Sequence[Watch], starts: Mapping[Key, int], end: datetime
+    ) -> _Found:
+        """Raw samples of a family, and the older values of series that show none before their interval."""
+        selector, names = family
+        owners = Owners(names, [(watch, [r for r, _ in watch.engine_of]) for watch in asking], self._settings)
+        oldest = min(starts[watch.key] for watch in asking)
+        window = max(timedelta(milliseconds=milliseconds(end) - oldest) + 2 * self._scrape + MARGIN, SHORTEST_WINDOW)
+        rows: list[Row] = []
+        for values in chunks(owners.values):
+            narrowed = _narrowed(selector, one_of(owners.label, values))
+            rows += _matrix(await self._ask(f"{narrowed}{_range(window)}", milliseconds(end)))
+        found = _Found(owners, rows, _first_seen(owners, rows, starts, milliseconds(end)), {})
+        lacking: dict[int, set[str]] = defaultdict(set)
+        for row, begin in found.fresh:
+            found.bases[row.series, begin] = None
+            lacking[begin].add(row.labels[owners.label])
+        for begin, lack in lacking.items():
+            for values in chunks(lack):
+                narrowed = _narrowed(selector, one_of(owners.label, values))
+                # A target that was silent for a while neither loses what it counted nor imports its lifetime.
+                for labels, value in _vector(await self._ask(f"last_over_time({narrowed}{_range(LOOK_BACK)})", begin)):
+                    series = frozenset(labels.items())
+                    if (series, begin) in found.bases:
+                        found.bases[series, begin] = value
+        return found
+
+    async def _judge_new(self, found: Iterable[_Found], end: datetime) -> None:
+        """Give those series a base of zero that have no older value and began at zero."""
+        doubtful = [
+            (each, row, begin)
+            for each in found
+            for row, begin in each.fresh
+            if each.bases[row.series, begin] is None and {"instance", "job"} <= row.labels.keys()
+        ]
+        if not doubtful:
+            return
+        since = timedelta(milliseconds=milliseconds(end) - min(begin for _, _, begin in doubtful))
+        jobs = sorted({row.labels["job"] for _, row, _ in doubtful})
+        attempts: dict[str, list[Row]] = defaultdict(list)
+        started: dict[str, list[Row]] = defaultdict(list)
+        for instances in chunks(row.labels["instance"] for _, row, _ in doubtful):
+            where = f"{one_of('instance', instances)},{one_of('job', jobs)}"
+            for name, over, into in (
+                ("up", since + LOOK_BACK, attempts),
+                ("process_start_time_seconds", since + self._scrape, started),
+            ):
+                for row in _matrix(await self._ask(f"{name}{{{where}}}{_range(over)}", milliseconds(end))):
+                    into[row.labels.get("instance", "")].append(row)
+        for each, row, begin in doubtful:
+            first = folding.first_after(row.samples, begin, milliseconds(end))
+            instance = row.labels["instance"]
+            target = folding.target_of(row.labels, attempts[instance], started[instance])
+            if first is not None and folding.is_new(first, begin, target, self._scrape):
+                each.bases[row.series, begin] = 0.0
+
+    def _grown(self, found: _Found, starts: Mapping[Key, int], end: int) -> dict[Key, list[tuple[str, Labels, float]]]:
+        """What every series grew by, by whose requests it counts."""
+        grown: dict[Key, list[tuple[str, Labels, float]]] = defaultdict(list)
+        for row in found.rows:
+            for key, revision in found.owners.of(row.labels):
+                begin = starts[key]
+                base = None if folding.has_base(row.samples, begin) else found.bases.get((row.series, begin))
+                if growth := folding.growth(row.samples, begin, end, base):
+                    grown[key].append((revision, row.labels, growth))
+        return grown
+
+    async def baselines(self, watches: Sequence[Watch], at: datetime) -> dict[Key, Baseline | MetricsError]:
+        """What each watch's stable showed before; estimates, so that Prometheus may compute them."""
+        wanted = [(watch, watch.baseline_of) for watch in watches if watch.baseline_of is not None]
+        rates = {watch.key: 0.0 for watch, _ in wanted}
+        histograms: dict[Key, dict[Tally, Mapping[str, float]]] = {watch.key: {} for watch, _ in wanted}
+        failed: dict[Key, MetricsError] = {}
+
+        async def estimate(tally: Tally, asking: list[tuple[Watch, str]], over: timedelta) -> list[_Estimate]:
+            try:
+                return await self._increase(tally, asking, over, at)
+            except RefusedError as error:
+                failed.update({watch.key: error for watch, _ in asking})
+                return []
+
+        for tally in dict.fromkeys(watch.requests for watch, _ in wanted if watch.requests):
+            asking = [(watch, stable) for watch, stable in wanted if watch.requests == tally]
+            # What `by` counts apart is one here.
+            for key, _, value in await estimate(Tally(tally.selector, None, tally.names), asking, RATE_OVER):
+                rates[key] += value / RATE_OVER.total_seconds()
+        for tally in dict.fromkeys(tally for watch, _ in wanted for tally in watch.tallies if tally.by == "le"):
+            asking = [(watch, stable) for watch, stable in wanted if tally in watch.tallies]
+            buckets: dict[Key, dict[str, float]] = {watch.key: {} for watch, _ in asking}
+            for key, bound, value in await estimate(tally, asking, HISTOGRAMS_OVER):
+                buckets[key][bound] = buckets[key].get(bound, 0.0) + value
+            for key, counts in buckets.items():
+                histograms[key][tally] = counts
+        return dict(failed) | {
+            key: Baseline(at, rate, histograms[key]) for key, rate in rates.items() if key not in failed
+        }
+
+    async def _increase(
+        self, tally: Tally, asking: Sequence[tuple[Watch, str]], over: timedelta, at: datetime
+    ) -> list[_Estimate]:
+        s = self._settings
+        owners = Owners(tally.names, [(watch, [stable]) for watch, stable in asking], s)
+        apart = dict.fromkeys(
+            [owners.label, s.namespace_label, s.deployment_label, *([tally.by] if tally.by is not None else [])]
+        )
+        found: list[_Estimate] = []
+        for values in chunks(owners.values):
+            narrowed = _narrowed(tally.selector, one_of(owners.label, values))
+            query = f"sum by ({', '.join(apart)}) (increase({narrowed}{_range(over)}))"
+            for labels, value in _vector(await self._ask(query, milliseconds(at))):
+                found += [(key, labels.get(tally.by or "", ""), value) for key, _ in owners.of(labels)]
+        return found
+
+    async def in_flight(self, engines: Iterable[str]) -> dict[tuple[str, str, str], InFlight]:
+        """Running and waiting requests by namespace, deployment and engine revision, as old as the oldest sample."""
+        s = self._settings
+        by = (s.namespace_label, s.deployment_label, s.engine_revision_label)
+        per = f"by ({', '.join(by)})"
+        found: dict[tuple[str, str, str], InFlight] = {}
+        for chunk in chunks(engines):
+            where = f"{{{one_of(s.engine_revision_label, chunk)}}}"
+            total = f"sum {per} ({s.running_metric}{where}) + sum {per} ({s.waiting_metric}{where})"
+            oldest = f"min {per} (timestamp({s.running_metric}{where}))"
+            # One query for both: two would be evaluated at two moments, with a scrape between them.
+            query = " or ".join(
+                f'label_replace({vector}, "{ASPECT}", "{aspect}", "", "")'
+                for vector, aspect in ((total, "value"), (oldest, "time"))
+            )
+            answer: dict[str, dict[tuple[str, str, str], float]] = {"value": {}, "time": {}}
+            for labels, value in _vector(await self._ask(query)):
+                namespace, name, engine = (labels.get(label, "") for label in by)
+                answer.setdefault(labels.get(ASPECT, ""), {})[namespace, name, engine] = value
+            for place, requests in answer["value"].items():
+                if place in answer["time"]:
+                    found[place] = InFlight(requests, datetime.fromtimestamp(answer["time"][place], UTC))
+        return found
+
+
+_Estimate = tuple[Key, str, float]
+"""Whose, the value of `by`, and how much."""
+
+
+def _narrowed(selector: str, matcher: str) -> str:
+    try:
+        return with_matcher(selector, matcher)
+    except MetricsError as error:
+        raise RefusedError(str(error)) from error  # others may still be asked for
+
+
+def _family_of(tally: Tally) -> Family:
+    return (tally.selector, tally.names)
+
+
+def _families(watches: Iterable[Watch]) -> dict[Family, list[Watch]]:
+    asking: dict[Family, list[Watch]] = defaultdict(list)
+    for watch in watches:
+        for family in dict.fromkeys(_family_of(tally) for tally in watch.tallies):
+            asking[family].append(watch)
+    return asking
+
+
+def _first_seen(owners: Owners, rows: Iterable[Row], starts: Mapping[Key, int], end: int) -> list[tuple[Row, int]]:
+    return [
+        (row, begin)
+        for row in rows
+        if row.samples
+        for begin in {starts[key] for key, _ in owners.of(row.labels)}
+        if not folding.has_base(row.samples, begin) and folding.first_after(row.samples, begin, end) is not None
+    ]
+
+
+def _points(grown: Iterable[tuple[str, Labels, float]], tally: Tally, settings: Settings) -> dict[Point, int]:
+    """Growth of one rollout by point; a point that did not grow by a whole event is absent."""
+    sums: dict[Point, float] = defaultdict(float)
+    for revision, labels, growth in grown:
+        epoch = folding.epoch_of(labels.get(settings.epoch_label)) if tally.names is Names.REVISION else None
+        sums[revision, epoch, labels.get(tally.by, "") if tally.by is not None else ""] += growth
+    return {point: round(total) for point, total in sums.items() if round(total)}
+
+
+def _range(over: timedelta) -> str:
+    return f"[{math.ceil(over.total_seconds())}s]"
+
+
+def _vector(rows: Iterable[Any]) -> list[tuple[dict[str, str], float]]:
+    """Labels without the metric's name, and the value, of every row of an instant vector that is a number."""
+    found = _read(rows, lambda row: float(row["value"][1]))
+    return [(labels, value) for labels, value in found if math.isfinite(value)]
+
+
+def _matrix(rows: Iterable[Any]) -> list[Row]:
+    """Every row of a range vector; a native histogram has no values and is left out."""
+
+    def samples(row: Any) -> list[tuple[int, float]]:
+        read = [(round(float(at) * 1000), float(value)) for at, value in row.get("values", ())]
+        return sorted(sample for sample in read if math.isfinite(sample[1]))
+
+    return [Row(labels, values) for labels, values in _read(rows, samples) if values]
+
+
+def _read(rows: Iterable[Any], value: Callable[[Any], T]) -> list[tuple[dict[str, str], T]]:
+    found = []
+    for row in rows:
+        try:
+            labels = {str(k): str(v) for k, v in row["metric"].items() if k != "__name__"}
+            found.append((labels, value(row)))
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise MetricsError(
+                f"Prometheus sent a row that cannot be read ({str(row)[:200]}); check its version."
+            ) from error
+    return found
