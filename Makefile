@@ -36,7 +36,7 @@ export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)
 FAST_TESTS := tests/unit tests/stories tests/contract tests/integration sandbox/tests model_server/tests examples/tests
 E2E_TESTS := tests/e2e model_server/tests/slow
 
-.PHONY: help demo test check e2e sandbox down crds fmt bench environment
+.PHONY: help demo test check e2e sandbox down crds fmt bench bench-decision environment
 
 help:
 	@echo "Serin: canary rollouts of LLMs on Kubernetes. Verbs:"
@@ -78,8 +78,12 @@ fmt: environment ## format the code and put right what lint can put right
 	@$(BIN)/ruff check --fix --quiet
 	@$(BIN)/ruff format --quiet
 
-bench: environment ## benchmarks
+bench: environment ## benchmarks; bench-decision: bad answers served, beside the rules of others
 	@$(PYTHON) -m $(BENCH)
+
+# Row by row what the decision engine must reach, about five minutes; fails if it does not, writes bench/decision/results.md.
+bench-decision: environment
+	@$(PYTHON) -m bench.decision
 
 environment:
 	@.ci/environment

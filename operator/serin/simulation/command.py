@@ -18,13 +18,20 @@ MOST_RUNS = 1_000_000
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `serin simulate` takes; bad values end with a sentence and exit status 2."""
     default = Scenario()
-    steps = ", ".join(f"{step:.0%}" for step in FIXED_STEPS)
+    steps = ", ".join(f"{100 * step:g}" for step in FIXED_STEPS)
     number = parser.add_argument
     number("--rps", type=_number(1e-3, 1e5), default=default.rps, help="requests per second of both sides together")
-    number("--base-rate", type=_number(0, 1), default=default.base_rate, help="share of the stable's answers, all bad")
+    number(
+        "--base-rate", type=_number(0, 1), default=default.base_rate, help="share of the stable's answers that is bad"
+    )
     number("--ratio", type=_number(0, 1e6), default=default.ratio, help="how many times worse the canary is; 1: not")
     number("--runs", type=_whole(1, MOST_RUNS), default=2000, help="how many rollouts to simulate")
-    number("--ramp", type=_ramp, default=default.ramp, help=f"adaptive, or fixed: {steps}, {STEP_SECONDS:.0f} s each")
+    number(
+        "--ramp",
+        type=_ramp,
+        default=default.ramp,
+        help=f"adaptive, or fixed: {steps} percent, {STEP_SECONDS:.0f} s each",
+    )
     number("--minutes", type=_number(1, 1e4), default=default.minutes, help="how long the ramp takes")
     number("--margin", type=_number(1, 1e3), default=default.margin, help="how many times worse it may be")
     number("--alpha", type=_number(1e-12, 0.5), default=default.alpha, help="probability of a wrong rollback, at most")

@@ -125,6 +125,12 @@ def test_without_json_it_is_a_text_for_people(capsys: pytest.CaptureFixture[str]
     assert "every rollback is a wrong one" in out
 
 
+def test_help_names_the_steps_of_the_fixed_ramp(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = simulate(capsys, "--help")
+    assert status == 0
+    assert "5, 25, 50 percent, 600 s each" in " ".join(out.split())
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
