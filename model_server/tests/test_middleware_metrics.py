@@ -1,0 +1,95 @@
+"""Series never grow beyond 64 pairs of labels, whoever sends what."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, generate_latest
+
+from model_server.serin_model_server.identity import NONE, Identity
+from model_server.serin_model_server.metrics import MAX_PAIRS, Metrics
+from model_server.serin_model_server.timings import Times
+
+TIMES = Times(ttft=0.1, e2e=1.0, queue=0.0, per_token=0.1)
+
+
+def names(registry: CollectorRegistry) -> set[tuple[str, str]]:
+    return {
+        (sample.labels["revision"], sample.labels["epoch"])
+        for family in registry.collect()
+        for sample in family.samples
+        if "revision" in sample.labels
+    }
+
+
+def test_the_pair_that_was_idle_longest_leaves_all_families() -> None:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    identities = [Identity(f"{number:010x}", "0") for number in range(MAX_PAIRS)]
+    for identity in identities[:-1]:
+        metrics.pair(identity)
+    # Used again: no longer the oldest.
+    metrics.pair(identities[0])
+    metrics.pair(identities[1])
+    metrics.pair(identities[2]).in_flight = 1
+    metrics.pair(identities[-1])
+
+    assert len(metrics) == MAX_PAIRS - 1
+    assert identities[3] not in names(registry)
+    assert {identities[0], identities[1], identities[2], identities[-1]} <= names(registry)
+
+
+def test_a_pair_with_requests_in_flight_stays() -> None:
+    metrics = Metrics(CollectorRegistry(), max_pairs=3)
+    busy = metrics.pair(Identity("a" * 10, "0"))
+    busy.in_flight = 1
+    for number in range(10):
+        metrics.pair(Identity("b" * 10, str(number)))
+
+    assert metrics.is_current(busy)
+
+
+def test_where_every_pair_is_busy_a_new_one_is_nobodys() -> None:
+    metrics = Metrics(CollectorRegistry(), max_pairs=3)
+    for number in range(2):
+        metrics.pair(Identity("a" * 10, str(number))).in_flight = 1
+
+    assert metrics.pair(Identity("b" * 10, "0")).identity == NONE
+    assert metrics.pair(Identity("b" * 10, "1")) is metrics.pair(NONE)
+    assert len(metrics) == 3
+
+
+def test_a_pair_that_comes_back_begins_at_zero() -> None:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry, max_pairs=2)
+    who = Identity("a" * 10, "0")
+    old = metrics.pair(who)
+    old.started.inc()
+    metrics.pair(Identity("b" * 10, "0"))
+    assert not metrics.is_current(old)
+    metrics.pair(who)
+
+    assert registry.get_sample_value("serin_requests_started_total", {"revision": "a" * 10, "epoch": "0"}) == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 31), st.booleans()), max_size=60))
+def test_there_are_never_more_pairs_than_the_bound(requests: list[tuple[int, int, bool]]) -> None:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry, max_pairs=8)
+    for revision, epoch, stays in requests:
+        pair = metrics.pair(NONE if revision == 0 else Identity(f"{revision:010x}", str(epoch)))
+        pair.in_flight += stays
+        assert metrics.is_current(pair)
+        assert len(metrics) <= 8
+    assert len(names(registry)) == len(metrics)
+
+
+def test_a_full_page_of_series_has_a_known_size() -> None:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    for number in range(MAX_PAIRS + 40):
+        metrics.pair(Identity(f"{number % 2:010x}", str(number % 32))).observe(TIMES)
+        metrics.pair(NONE)
+
+    assert len(names(registry)) <= MAX_PAIRS
+    assert len(generate_latest(registry).splitlines()) < 8000
