@@ -29,6 +29,7 @@ var secondsDirective = regexp.MustCompile(`stream-seconds=([0-9]+(?:\.[0-9]+)?)`
 // engine holds the counters and the answers, rendered once because they never change.
 type engine struct {
 	config
+	measures  *measures
 	running   atomic.Int64
 	arrived   atomic.Uint64
 	succeeded atomic.Uint64
@@ -36,7 +37,7 @@ type engine struct {
 }
 
 func newEngine(c config) *engine {
-	e := &engine{config: c, answers: map[string][]byte{}}
+	e := &engine{config: c, measures: newMeasures(), answers: map[string][]byte{}}
 	usage := `"usage":{"prompt_tokens":16,"completion_tokens":12,"total_tokens":28}`
 	e.answers[completionsPath] = fmt.Appendf(nil,
 		`{"id":"cmpl-light","object":"text_completion","created":%d,"model":%q,"choices":[{"index":0,"text":"%s","logprobs":null,"finish_reason":"stop"}],%s}`,
@@ -72,6 +73,7 @@ func (e *engine) metrics(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintf(w, "vllm:num_requests_waiting{%s} 0.0\n", labels)
 	fmt.Fprintf(w, "# HELP vllm:request_success_total Requests answered to their end.\n# TYPE vllm:request_success_total counter\n")
 	fmt.Fprintf(w, "vllm:request_success_total{%s,finished_reason=\"stop\"} %d.0\n", labels, e.succeeded.Load())
+	e.measures.write(w)
 }
 
 // failsNow spreads failures evenly: of any N requests in a row, errorRate x N fail, give or take one. No luck involved.
@@ -83,6 +85,14 @@ func (e *engine) failsNow() bool {
 func (e *engine) complete(w http.ResponseWriter, r *http.Request) {
 	e.running.Add(1)
 	defer e.running.Add(-1)
+	request := e.measures.begin(r.Header)
+	// Until something else is known: a client that goes away counts on neither side.
+	outcome := "excluded"
+	defer func() { request.end(outcome) }()
+	refuse := func(w http.ResponseWriter, status int, message string) {
+		outcome = outcomeOf(status)
+		refuse(w, status, message)
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, largestBody))
 	if err != nil {
 		refuse(w, http.StatusRequestEntityTooLarge, "the body cannot be read or is larger than 1 MiB: send less")
@@ -104,18 +114,41 @@ func (e *engine) complete(w http.ResponseWriter, r *http.Request) {
 		refuse(w, e.errorStatus, "this server was told to fail with this status")
 		return
 	}
+	if !e.waitForFirstToken(r) {
+		return
+	}
+	request.firstToken()
 	if asked.Stream {
-		e.stream(w, r, streamLength(r, body))
+		if e.stream(w, r, streamLength(r, body)) {
+			outcome = "ok"
+		}
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	if _, err := w.Write(e.answers[r.URL.Path]); err == nil {
 		e.succeeded.Add(1)
+		outcome = "ok"
 	}
 }
 
-// stream sends an event every tenth of a second until the time is over, then the finish reason and [DONE].
-func (e *engine) stream(w http.ResponseWriter, r *http.Request, length time.Duration) {
+// waitForFirstToken plays an engine that is slow to begin; false when the client went away meanwhile.
+func (e *engine) waitForFirstToken(r *http.Request) bool {
+	if e.firstTokenDelay <= 0 {
+		return true
+	}
+	timer := time.NewTimer(e.firstTokenDelay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-r.Context().Done():
+		return false
+	}
+}
+
+// stream sends an event every tenth of a second until the time is over, then the finish reason and [DONE]; false when it
+// could not be sent to its end.
+func (e *engine) stream(w http.ResponseWriter, r *http.Request, length time.Duration) bool {
 	w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
 	control := http.NewResponseController(w)
 	send := func(data string) bool {
@@ -129,20 +162,22 @@ func (e *engine) stream(w http.ResponseWriter, r *http.Request, length time.Dura
 	defer tick.Stop()
 	for n := 0; ; n++ {
 		if !send(e.event(r.URL.Path, "w"+strconv.Itoa(n)+" ", "null")) {
-			return
+			return false
 		}
 		select {
 		case <-tick.C:
 			continue
 		case <-r.Context().Done():
-			return
+			return false
 		case <-end:
 		}
 		break
 	}
 	if send(e.event(r.URL.Path, "", `"stop"`)) && send("[DONE]") {
 		e.succeeded.Add(1)
+		return true
 	}
+	return false
 }
 
 func (e *engine) event(path, text, finish string) string {

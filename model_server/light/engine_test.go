@@ -56,11 +56,13 @@ func get(t *testing.T, url string) string {
 
 func TestAPodsFlagsAreUnderstoodAndForeignOnesIgnored(t *testing.T) {
 	c, err := parse([]string{"serve", "/models/x", "--served-model-name", "triage", "--port=8123", "--shutdown-timeout", "35",
-		"--enforce-eager", "--max-model-len", "64", "--host", "127.0.0.1", "--error_rate", "0.25"})
+		"--enforce-eager", "--max-model-len", "64", "--host", "127.0.0.1", "--error_rate", "0.25",
+		"--middleware=serin_model_server.Middleware", "--first-token-delay", "0.2"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := config{model: "triage", host: "127.0.0.1", port: 8123, shutdownTimeout: 35 * time.Second, errorRate: 0.25, errorStatus: 500}
+	want := config{model: "triage", host: "127.0.0.1", port: 8123, shutdownTimeout: 35 * time.Second, errorRate: 0.25, errorStatus: 500,
+		firstTokenDelay: 200 * time.Millisecond}
 	if c != want {
 		t.Errorf("got %+v, want %+v", c, want)
 	}
@@ -74,7 +76,7 @@ func TestAStatusAloneMeansAlways(t *testing.T) {
 }
 
 func TestWrongCommandLinesAreRefused(t *testing.T) {
-	for _, arguments := range [][]string{{}, {"x", "--port", "many"}, {"x", "--error-rate", "2"}, {"x", "--status", "200"}} {
+	for _, arguments := range [][]string{{}, {"x", "--port", "many"}, {"x", "--error-rate", "2"}, {"x", "--status", "200"}, {"x", "--first-token-delay", "-1"}} {
 		if _, err := parse(arguments); err == nil {
 			t.Errorf("%v was accepted", arguments)
 		}

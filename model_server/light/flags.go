@@ -16,6 +16,7 @@ type config struct {
 	shutdownTimeout time.Duration
 	errorRate       float64
 	errorStatus     int
+	firstTokenDelay time.Duration
 }
 
 // parse reads `[serve] MODEL --flag value --flag=value --bare …`. A flag nobody knows is ignored, with its value.
@@ -50,6 +51,13 @@ func parse(arguments []string) (config, error) {
 			var seconds float64
 			seconds, err = strconv.ParseFloat(value, 64)
 			c.shutdownTimeout = time.Duration(seconds * float64(time.Second))
+		case "first-token-delay":
+			var seconds float64
+			seconds, err = strconv.ParseFloat(value, 64)
+			if err == nil && !(seconds >= 0 && seconds <= 600) {
+				err = fmt.Errorf("%v is not between 0 and 600 seconds", seconds)
+			}
+			c.firstTokenDelay = time.Duration(seconds * float64(time.Second))
 		case "error-rate":
 			c.errorRate, err = strconv.ParseFloat(value, 64)
 			if err == nil && (c.errorRate < 0 || c.errorRate > 1) {
