@@ -34,6 +34,7 @@ from serin.metric_sources.collector import Collector
 from serin.metric_sources.prometheus import Prometheus
 from serin.prompt_reconciler import PromptReconciler
 from serin.reconciler import Reconciler
+from serin.rollout.metrics import Series
 from serin.rollout.snapshot import Policy
 from serin.routers.gateway_api import GatewayApiRouter
 from serin.settings import Settings
@@ -135,7 +136,16 @@ class Operator:
                 model_server_image=s.model_server_image or None,
                 model_server_pull_policy=s.model_server_pull_policy,
             ),
-            policy=Policy(settle_seconds=s.settle_seconds),
+            policy=Policy(
+                settle_seconds=s.settle_seconds,
+                slice_seconds=s.scrape_interval,
+                series=Series(
+                    model_server=s.model_server_metrics,
+                    engine=s.engine_metrics,
+                    requests=s.requests_metric,
+                    code_label=s.requests_code_label,
+                ),
+            ),
         )
         queue = self._queue = WorkQueue(
             reconciler.reconcile, workers=s.workers, resync=s.resync_interval, observed=telemetry.timed

@@ -15,6 +15,7 @@ from serin.api.names import LABEL_ENGINE_REVISION, LABEL_REVISION
 from serin.manifests.children import deployment, pod_disruption_budget, service
 from serin.manifests.contains import contains
 from serin.manifests.controller_revision import render_record
+from serin.manifests.evidence_map import render_evidence
 from serin.manifests.owner import Owner
 from serin.rollout.decision import Decision
 from serin.rollout.record import Record
@@ -34,12 +35,13 @@ class Children:
     deployments: tuple[Object, ...] = ()
     budgets: tuple[Object, ...] = ()
     services: tuple[Object, ...] = ()
+    evidence: Object | None = None
     route: Object | None = None
 
     def find(self, wanted: Object) -> Object | None:
         """The existing object of the same kind and name."""
-        routes = [self.route] if self.route else []
-        everything = [*self.records, *self.deployments, *self.budgets, *self.services, *routes]
+        single = [obj for obj in (self.evidence, self.route) if obj]
+        everything = [*self.records, *self.deployments, *self.budgets, *self.services, *single]
         return next((have for have in everything if _identity(have) == _identity(wanted)), None)
 
 
@@ -55,11 +57,13 @@ class Plan:
 
 def plan(owner: Owner, router: Router, snapshot: Snapshot, decision: Decision, have: Children) -> Plan:
     """The writes that turn what is there into what was decided."""
-    route = [router.render(owner, snapshot.spec.routing, decision.weights)] if decision.weights else []
+    route = [router.render(owner, snapshot.spec.routing, decision.weights, decision.epoch)] if decision.weights else []
     # A route that names nobody new comes before the pods: weight leaves before pods do, and nothing that the API server
     # refuses about a Deployment can keep a rollback waiting.
     early = decision.weights.keys() <= snapshot.route.weights.keys()
     wanted = [
+        # First: what was counted is never counted again, whatever of the rest is written.
+        *((render_evidence(owner, decision.evidence),) if decision.evidence else ()),
         *(render_record(owner, record) for record in decision.records),
         *(route if early else ()),
         *_engines(owner, snapshot, decision),
@@ -116,11 +120,11 @@ def _as_it_was_made(want: Object, have: Object | None) -> Object:
 
 
 def _conditional(want: Object, have: Object | None) -> Object:
-    """Route and records are written only as they were seen: a deposed leader gets a conflict, and changes nothing.
+    """Route, records and evidence are written only as they were seen: a deposed leader gets a conflict.
 
     The uid goes with it, or an object deleted meanwhile would be made again.
     """
-    if want["kind"] not in {"HTTPRoute", "ControllerRevision"} or have is None:
+    if want["kind"] not in {"HTTPRoute", "ControllerRevision", "ConfigMap"} or have is None:
         return want
     return want | {"metadata": want["metadata"] | {name: have["metadata"][name] for name in ("uid", "resourceVersion")}}
 

@@ -20,6 +20,7 @@ from serin.api.names import ANNOTATION_COMMAND, API_VERSION, LABEL_DEPLOYMENT
 from serin.api.parse import parse_llmdeployment
 from serin.api.status import LLMDeploymentStatus
 from serin.cluster.port import (
+    CONFIG_MAP,
     CONTROLLER_REVISION,
     DEPLOYMENT,
     HTTP_ROUTE,
@@ -27,17 +28,29 @@ from serin.cluster.port import (
     POD,
     POD_DISRUPTION_BUDGET,
     PROMPTVERSION,
+    SECRET,
     SERVICE,
     Cluster,
     Kind,
     kind_of,
 )
-from serin.errors import ClusterError, Conflict, Forbidden, Invalid, NotFound, RecordError, SpecError
+from serin.errors import (
+    ClusterError,
+    Conflict,
+    Forbidden,
+    Invalid,
+    MetricsError,
+    NotFound,
+    RecordError,
+    SpecError,
+)
 from serin.manifests.controller_revision import read_record
 from serin.manifests.engine_defaults import EngineDefaults
+from serin.manifests.evidence_map import name_of, read_evidence
 from serin.manifests.observed import engines
 from serin.manifests.owner import Owner
-from serin.metric_sources.port import Key, Watch
+from serin.metric_sources.access import server
+from serin.metric_sources.port import Key, Server, Watch
 from serin.planner import Children, Plan, plan
 from serin.resolve import Target, resolve
 from serin.rollout.announcements import announcements
@@ -59,6 +72,9 @@ class EvidenceSource(Protocol):
 
     def set_watch(self, watch: Watch) -> None:
         """Ask for evidence from now on."""
+
+    def acknowledge(self, key: Key, until: datetime) -> None:
+        """What was read until then is kept; do not tell it again."""
 
     def drop(self, key: Key) -> None:
         """Ask for it no more."""
@@ -88,6 +104,9 @@ class World:
     obj: Object
     snapshot: Snapshot
     children: Children
+    server: Server | None = None
+    watchable: bool = True
+    """False where it cannot be said which Prometheus to ask."""
 
 
 @dataclass(frozen=True)
@@ -125,16 +144,19 @@ class Reconciler:
             world, decision = _refused(world, decision, refused)
         await self._report(key, world, decision, todo)
         if refused:
-            raise refused
+            raise refused  # nothing new is watched: what could not be kept has not been taken into account
+        self._watch(key, world, decision)
         return decision.due_in
 
     async def _observe(self, obj: Object, spec: LLMDeploymentSpec) -> World:
         meta = obj["metadata"]
         owner = Owner(namespace=meta["namespace"], name=meta["name"], uid=meta["uid"])
-        lists, route, prompt = await asyncio.gather(
+        lists, route, kept, prompt, secret = await asyncio.gather(
             asyncio.gather(*(self._list(kind, owner) for kind in _CHILD_KINDS)),
             self.cluster.get(HTTP_ROUTE, owner.namespace, owner.name),
+            self.cluster.get(CONFIG_MAP, owner.namespace, name_of(owner.name)),
             self._prompt(owner.namespace, spec.prompt.name if spec.prompt else None),
+            self._secret(owner.namespace, spec),
         )
         record_objects, deployments, pods, services, budgets = lists
         records = tuple(sorted((read_record(o) for o in record_objects), key=lambda r: r.number))
@@ -143,6 +165,17 @@ class Reconciler:
         if route and not _belongs(route, owner):
             message = f"An HTTPRoute {owner.name} that is not ours exists; delete it, or rename this LLMDeployment."
             view, target = RouteView({}, foreign=True, refused=message), Target(None, Reason.ROUTE_REFUSED, message)
+        if kept and not _belongs(kept, owner):
+            message = f"A ConfigMap {name_of(owner.name)} that is not ours exists; delete it, or rename it."
+            target, kept = Target(None, Reason.CHILD_REFUSED, message), None
+        memory = read_evidence(kept)
+        if memory:  # also what was kept by a reconcile that did not come to its end
+            self.evidence.acknowledge((owner.namespace, owner.name), memory.until)
+        evidence = self.evidence.evidence((owner.namespace, owner.name))
+        try:
+            source, watchable = server(spec.analysis.prometheus, secret), True
+        except MetricsError as error:
+            source, watchable, evidence = None, False, replace(evidence, error=str(error))
         snapshot = Snapshot(
             now=self.clock(),
             spec=spec,
@@ -150,14 +183,15 @@ class Reconciler:
             records=records,
             engines=engines(deployments, pods),
             route=view,
-            evidence=self.evidence.evidence((owner.namespace, owner.name)),
+            evidence=evidence,
+            memory=memory,
             command=meta.get("annotations", {}).get(ANNOTATION_COMMAND),
             spec_error=target.message,
             spec_reason=target.reason,
             policy=self.policy,
         )
-        children = Children(tuple(record_objects), tuple(deployments), tuple(budgets), tuple(services), route)
-        return World(owner, obj, snapshot, children)
+        children = Children(tuple(record_objects), tuple(deployments), tuple(budgets), tuple(services), kept, route)
+        return World(owner, obj, snapshot, children, source, watchable)
 
     async def _list(self, kind: Kind, owner: Owner) -> list[Object]:
         """The children of a kind; what carries our label without being ours is left alone."""
@@ -166,6 +200,10 @@ class Reconciler:
 
     async def _prompt(self, namespace: str, name: str | None) -> Object | None:
         return await self.cluster.get(PROMPTVERSION, namespace, name) if name else None
+
+    async def _secret(self, namespace: str, spec: LLMDeploymentSpec) -> Object | None:
+        named = spec.analysis.prometheus and spec.analysis.prometheus.auth_secret_ref
+        return await self.cluster.get(SECRET, namespace, named.name) if named else None
 
     async def _execute(self, owner: Owner, todo: Plan) -> ClusterError | None:
         """Make the writes; after the first refusal, which is returned, only one that takes weight from a canary.
@@ -195,12 +233,14 @@ class Reconciler:
         if wrote:
             for told in announcements(before, after):
                 await self.cluster.event(world.obj, told.reason, told.message, told.type, told.action)
-        if decision.window:
-            window = decision.window
-            self.evidence.set_watch(Watch(*key, window.since, window.revisions, window.engine_revisions))
-        else:
-            self.evidence.drop(key)
         self.telemetry.decided(key, generation, decision, len(todo.apply) + len(todo.delete) + wrote)
+
+    def _watch(self, key: Key, world: World, decision: Decision) -> None:
+        """Tell the collector what is wanted next; what was kept of the evidence is acknowledged with it."""
+        if decision.window is None or not world.watchable:
+            self.evidence.drop(key)
+        else:
+            self.evidence.set_watch(Watch(*key, **vars(decision.window), server=world.server))
 
     async def _stop_at(self, obj: Object, error: SpecError | RecordError) -> None:
         """Touch nothing, since what is wanted or what is there cannot be read; only say so."""

@@ -65,6 +65,10 @@ class Settings:
 
     requests_metric: str = "envoy_cluster_upstream_rq"
     """Counter of finished requests by backend and exact response code; the default is Envoy's."""
+    model_server_metrics: str = "serin_"
+    """Prefix of the model server's own series."""
+    engine_metrics: str = "vllm:"
+    """Prefix of vLLM's series."""
     requests_backend_label: str = "envoy_cluster_name"
     requests_code_label: str = "envoy_response_code"
     requests_backend: str = "{namespace}_{service}_{port}"

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from serin.api.names import LABEL_DEPLOYMENT, LABEL_ENGINE_REVISION
 from serin.cluster.port import DEPLOYMENT, HTTP_ROUTE, LLMDEPLOYMENT, POD, PROMPTVERSION
 from serin.metric_sources.port import Key, Watch
-from serin.rollout.snapshot import Counts, Evidence, InFlight
+from serin.rollout.readings import Baseline, Interval, Names, Point, Tally
+from serin.rollout.snapshot import Evidence, InFlight
+from serin.routers.gateway_api import GatewayApiRouter
 from tests.fakes.fake_cluster import FakeCluster
 
 NAMESPACE, NAME = "default", "triage"
@@ -38,11 +40,11 @@ class Behaviour:
 
 @dataclass
 class Traffic:
-    """Finished requests by revision, remembered over time so that any window can be counted."""
+    """Finished requests by revision and epoch, remembered over time so that any interval can be counted."""
 
-    rps: float = 10
-    totals: dict[str, tuple[float, float]] = field(default_factory=dict)
-    history: list[tuple[datetime, dict[str, tuple[float, float]]]] = field(default_factory=list)
+    rps: float = 100
+    totals: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)
+    history: list[tuple[datetime, dict[tuple[str, int], tuple[float, float]]]] = field(default_factory=list)
 
 
 class World:
@@ -196,11 +198,12 @@ class World:
         return {b["name"].removeprefix(f"{NAME}-"): b["weight"] for b in backends}
 
     def _serve(self, seconds: float) -> None:
+        epoch = GatewayApiRouter().read(self.cluster.find(HTTP_ROUTE, *KEY), NAME).epoch or 0
         for revision, weight in self.weights().items():
-            requests, bad = self.traffic.totals.get(revision, (0.0, 0.0))
+            requests, bad = self.traffic.totals.get((revision, epoch), (0.0, 0.0))
             count = self.traffic.rps * seconds * weight / 10_000
             rate = self._behaviour(self._args_of_revision(revision)).error_rate
-            self.traffic.totals[revision] = (requests + count, bad + count * rate)
+            self.traffic.totals[revision, epoch] = (requests + count, bad + count * rate)
 
     def _args_of_revision(self, revision: str) -> str:
         from serin.cluster.port import CONTROLLER_REVISION
@@ -211,6 +214,11 @@ class World:
     def set_watch(self, watch: Watch) -> None:
         self.watches[watch.key] = watch
 
+    def acknowledge(self, key: Key, until: datetime) -> None:
+        watch = self.watches.get(key)
+        if watch and watch.read_until is not None:
+            self.watches[key] = replace(watch, read_until=until)
+
     def drop(self, key: Key) -> None:
         self.watches.pop(key, None)
 
@@ -220,21 +228,43 @@ class World:
             return Evidence()
         if self.metrics_error:
             return Evidence(error=self.metrics_error)
-        return Evidence(at=self.now, since=watch.since, counts=self._counts(watch), in_flight=self._in_flight(watch))
+        return Evidence(
+            intervals=self._intervals(watch),
+            baseline=Baseline(self.now, self.traffic.rps) if watch.baseline_of else None,
+            in_flight=self._in_flight(watch),
+        )
 
-    def _counts(self, watch: Watch) -> dict[str, Counts]:
-        if watch.since is None:
+    def _intervals(self, watch: Watch) -> tuple[Interval, ...]:
+        """One interval over everything that was not acknowledged; nobody looks twice at one moment."""
+        if watch.read_until is None or watch.read_until >= self.now:
+            return ()
+        base = next((totals for at, totals in reversed(self.traffic.history) if at <= watch.read_until), {})
+        counts = {tally: self._growth(tally, base, watch) for tally in watch.tallies}
+        grown = {tally: points for tally, points in counts.items() if points}
+        return (Interval(watch.read_until, self.now, grown),)
+
+    def _growth(
+        self, tally: Tally, base: Mapping[tuple[str, int], tuple[float, float]], watch: Watch
+    ) -> dict[Point, int]:
+        """What a counter of finished requests grew by; other families stand still."""
+        if tally.by not in {"outcome", "envoy_response_code"}:
             return {}
-        base = next((totals for at, totals in reversed(self.traffic.history) if at <= watch.since), {})
-        counted = {}
-        for revision in watch.revisions:
-            now, then = self.traffic.totals.get(revision, (0.0, 0.0)), base.get(revision, (0.0, 0.0))
-            counted[revision] = Counts(int(now[0] - then[0]), int(now[1] - then[1]))
-        return counted
+        good, failed = ("ok", "server_error") if tally.by == "outcome" else ("200", "500")
+        grown: dict[Point, int] = {}
+        for (revision, epoch), (n, x) in self.traffic.totals.items():
+            if revision not in dict(watch.engine_of):
+                continue
+            then = base.get((revision, epoch), (0.0, 0.0))
+            bad = int(x) - int(then[1])
+            label = epoch if tally.names is Names.REVISION else None
+            for value, count in ((good, int(n) - int(then[0]) - bad), (failed, bad)):
+                point = (revision, label, value)
+                grown[point] = grown.get(point, 0) + count
+        return {point: count for point, count in grown.items() if count}
 
     def _in_flight(self, watch: Watch) -> dict[str, InFlight]:
         busy = {}
-        for engine in watch.engine_revisions:
+        for engine in watch.draining:
             since = self._released.setdefault(engine, self.now)
             pods = [p for p in self.cluster.all(POD) if p["metadata"]["labels"][LABEL_ENGINE_REVISION] == engine]
             seconds = max((self.behaviour_of_pod(p).drain_seconds for p in pods), default=0.0)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from serin.cluster.port import CONTROLLER_REVISION, DEPLOYMENT, SERVICE
+from serin.cluster.port import CONFIG_MAP, CONTROLLER_REVISION, DEPLOYMENT, SERVICE
 from serin.errors import ClusterError
 from serin.manifests.controller_revision import read_record
 from serin.manifests.engine_defaults import EngineDefaults
@@ -18,6 +18,7 @@ from tests.fakes.fake_cluster import Call
 from tests.fakes.world import KEY, NAME, NAMESPACE, World
 
 TICK_SECONDS = 5
+FEW_ALIKE = 4
 TURNS_PER_TICK = 12
 """A world that stands still must be at rest after this many reconciles."""
 
@@ -41,7 +42,7 @@ def spec(behaviour: str = "good", **more: Any) -> dict[str, Any]:
         "engine": {"args": {"test-behaviour": behaviour}},
         "replicas": 3,
         "routing": {"gateway": {"parentRefs": [{"name": "llm"}]}},
-        "rollout": {"ramp": {"steps": steps}, "drainTimeout": "5m", "progressDeadline": "10m"},
+        "rollout": {"ramp": {"steps": steps}, "minimumBake": "1m", "drainTimeout": "5m", "progressDeadline": "10m"},
     }
     return base | more
 
@@ -57,9 +58,12 @@ class Story:
     crash_at: int | None = None
     """Die right after the write of this number, counted from 0."""
     writes: int = 0
+    model_server: str | None = "serin:test"
+    """None: pods carry no middleware, and the gateway counts."""
     each_tick: Callable[[Story], None] | None = None
     _most_ready: dict[str, int] = field(default_factory=dict)
     _last_line: str = ""
+    _counting: int = 0
     _last_phase: Phase | None = None
     _weights_before: dict[str, int] = field(default_factory=dict)
 
@@ -70,7 +74,7 @@ class Story:
             evidence=self.world,
             telemetry=SilentTelemetry(),
             clock=lambda: self.world.now,
-            defaults=EngineDefaults(image="vllm:test"),
+            defaults=EngineDefaults(image="vllm:test", model_server_image=self.model_server),
             policy=Policy(),
         )
 
@@ -120,6 +124,10 @@ class Story:
 
     def _maybe_crash(self, call: Call) -> None:
         if not call.writes:
+            return
+        # What is written every few seconds while requests are counted: after the first few, one death is like the other.
+        self._counting = self._counting + 1 if call.kind is CONFIG_MAP or call.verb in {"apply_status", "event"} else 0
+        if self._counting > FEW_ALIKE:
             return
         self.writes += 1
         if self.crash_at is not None and self.writes - 1 >= self.crash_at:

@@ -19,6 +19,7 @@ QUICK: dict[str, Any] = {
     "replicas": 2,
     "rollout": {
         "ramp": {"steps": [{"weight": 20, "hold": "10s"}, {"weight": 60, "hold": "10s"}]},
+        "minimumBake": "0s",
         "drainTimeout": "30s",
         "progressDeadline": "1m",
     },

@@ -50,12 +50,17 @@ async def test_a_ramp_that_ends_with_a_pause_is_not_promoted_blind() -> None:
     story = Story()
     steps = [{"weight": 10, "hold": "30s"}, {"pause": {"for": "2m"}}]
     await install(story)
-    story.world.user_applies(spec("better", rollout={"ramp": {"steps": steps}, "drainTimeout": "1m"}))
+    story.world.user_applies(
+        spec("better", rollout={"ramp": {"steps": steps}, "minimumBake": "0s", "drainTimeout": "1m"})
+    )
     await story.until_phase(Phase.PAUSED)
     story.world.metrics_error = BLIND
-    await story.run(15)
+    await story.run(9)
     assert story.world.status()["weight"] == "10%"
     assert story.conditions["MetricsAvailable"][0] == "False"
+    await story.run(6)  # blind for longer than analysis.blindTimeout
+    assert story.world.status()["weight"] == "0%"
+    assert story.conditions["Reconciling"] == ("True", "Blind")
 
 
 async def test_nobody_enters_who_could_not_be_watched() -> None:

@@ -80,9 +80,12 @@ async def canary_without_metrics_is_held(story: Story) -> None:
     story.world.user_applies(spec("better"))
     await story.until_phase(Phase.RAMPING)
     story.world.metrics_error = "Prometheus does not answer; check that it runs."
-    await story.run(20)
+    await story.run(9)
     assert story.phase is Phase.RAMPING
     assert story.conditions["MetricsAvailable"][0] == "False"
+    await story.run(11)
+    assert story.conditions["Reconciling"] == ("True", "Blind")
+    assert story.world.status()["weight"] == "0%"
     story.world.metrics_error = None
     await story.until_phase(Phase.STABLE)
 
@@ -94,7 +97,7 @@ async def canary_without_traffic_is_held(story: Story) -> None:
     await story.run(20)
     assert story.phase is Phase.RAMPING
     assert story.conditions["Reconciling"] == ("True", "NoTraffic")
-    story.world.traffic.rps = 10
+    story.world.traffic.rps = 100
     await story.until_phase(Phase.STABLE)
 
 
@@ -105,7 +108,7 @@ async def traffic_that_stops_holds_the_step(story: Story) -> None:
     story.world.traffic.rps = 0
     await story.run(10)
     assert story.conditions["Reconciling"] == ("True", "NoTraffic")
-    story.world.traffic.rps = 10
+    story.world.traffic.rps = 100
     await story.until_phase(Phase.STABLE)
 
 
@@ -152,7 +155,7 @@ async def a_route_of_our_name_that_is_not_ours_is_left_alone(story: Story) -> No
 
 async def pauses_timed_and_indefinite(story: Story) -> None:
     steps = [{"weight": 10, "hold": "30s"}, {"pause": {"for": "2m"}}, {"pause": {}}, {"weight": 50, "hold": "30s"}]
-    rollout = {"ramp": {"steps": steps}, "drainTimeout": "5m"}
+    rollout = {"ramp": {"steps": steps}, "minimumBake": "0s", "drainTimeout": "5m"}
     story.world.user_applies(spec(rollout=rollout))
     await story.until_phase(Phase.STABLE)
     story.world.user_applies(spec("better", rollout=rollout))

@@ -2,7 +2,7 @@
 
 Only what this version implements is a field here, hence in the CRD; anything else is refused by the API server.
 Ranges, lengths and rules live on the fields, so that the CRD and the parser say the same. The parts have a module each
-(`engine`, `pod_template`, `routing`, `ramp`) and are passed on from here.
+(`engine`, `pod_template`, `routing`, `ramp`, `analysis`) and are passed on from here.
 """
 
 from __future__ import annotations
@@ -11,24 +11,44 @@ from typing import Annotated
 
 from pydantic import Field
 
+from serin.api.analysis import DEFAULT_METRICS, Analysis, Metric, MetricSourceName, Mode, Preset
 from serin.api.base import ApiModel
 from serin.api.engine import Cache, Engine, Model, Resources, SecretKeyRef
 from serin.api.fields import Subdomain
 from serin.api.pod_template import PodTemplate
-from serin.api.ramp import DEFAULT_HOLD, DEFAULT_STEPS, Pause, Ramp, RampStep, Rollout
+from serin.api.ramp import (
+    DEFAULT_HOLD,
+    DEFAULT_STEPS,
+    Adaptive,
+    Holdback,
+    OnInconclusive,
+    Pause,
+    Ramp,
+    RampStep,
+    Rollout,
+)
 from serin.api.routing import Gateway, ParentRef, Routing
 
 __all__ = [
     "DEFAULT_HOLD",
+    "DEFAULT_METRICS",
     "DEFAULT_STEPS",
+    "Adaptive",
+    "Analysis",
     "Cache",
     "Engine",
     "Gateway",
+    "Holdback",
     "LLMDeploymentSpec",
+    "Metric",
+    "MetricSourceName",
+    "Mode",
     "Model",
+    "OnInconclusive",
     "ParentRef",
     "Pause",
     "PodTemplate",
+    "Preset",
     "PromptRef",
     "Ramp",
     "RampStep",
@@ -63,6 +83,8 @@ class LLMDeploymentSpec(ApiModel):
     """How requests reach the model."""
     rollout: Rollout = Rollout()
     """How a change is tried."""
+    analysis: Analysis = Analysis()
+    """What a canary is judged by."""
     revision_history_limit: Annotated[int, Field(ge=1, le=100)] = 10
     """How many old revisions are remembered."""
     paused: bool = False

@@ -17,6 +17,9 @@ LABEL_DEPLOYMENT = f"{GROUP}/deployment"
 LABEL_ENGINE_REVISION = f"{GROUP}/engine-revision"
 LABEL_REVISION = f"{GROUP}/revision"
 
+EVIDENCE = "serin-evidence"
+"""What the ConfigMap with the state of the evidence is called, after the LLMDeployment's name."""
+
 ANNOTATION_COMMAND = f"{GROUP}/do"
 """On an LLMDeployment: ``<verb>@<revision>#<token>``, a command from a person."""
 
@@ -34,6 +37,8 @@ MAX_NAME_LENGTH = 40
 """Longest name of an LLMDeployment: a child adds ``-`` and a hash of 10, a pod 17 more; a label value takes 63."""
 
 CONTAINER = "engine"
+MIDDLEWARE_ARG = "--middleware=serin_model_server.Middleware"
+"""Argument of the engine in whose pods the model server counts requests."""
 PORT_NAME = "http"
 PORT = 8000
 

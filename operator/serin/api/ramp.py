@@ -6,6 +6,7 @@ Pinned when a canary starts (`serin.rollout.trial`), so nothing here changes a r
 from __future__ import annotations
 
 from datetime import timedelta
+from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated
 
@@ -89,11 +90,49 @@ Steps = Annotated[
 ]
 
 
+class Adaptive(ApiModel):
+    """The weight follows the evidence: small while little is known, larger with every request that speaks for it."""
+
+    blast_budget: Annotated[float, Field(gt=0, le=1000)] = 2.0
+    """Bad answers beyond the stable's own that one scrape interval may be expected to cost."""
+    max_weight: Weight = 25.0
+    """Percent of requests that the canary gets at most before its promotion; above 50 evidence comes slower again."""
+
+
 class Ramp(ApiModel):
     """How the weight grows."""
 
-    steps: Steps = DEFAULT_STEPS
-    """Weights, each held for a time, and pauses, in order; then the canary is promoted."""
+    RULES = (
+        Rule(
+            cel="!has(self.steps) || !has(self.adaptive)",
+            message="Choose either steps or adaptive; remove the other.",
+            holds=lambda ramp: ramp.steps is None or ramp.adaptive is None,
+        ),
+    )
+
+    steps: Steps | None = None
+    """Weights, each held for a time, and pauses, in order; then the canary is promoted. 5, 25 and 50 percent, each
+    held 10m, when neither steps nor adaptive is given."""
+    adaptive: Adaptive | None = None
+    """A weight that follows the evidence instead of steps."""
+
+
+class OnInconclusive(StrEnum):
+    """What becomes of a canary that is neither proven nor worse when the deadline comes."""
+
+    PAUSE = "Pause"
+    """It keeps its weight, and a person is asked; proof or a Fail that comes later still counts."""
+    PROMOTE = "Promote"
+    ROLLBACK = "Rollback"
+
+
+class Holdback(ApiModel):
+    """The old stable keeps a little traffic after the canary has passed, so that a late regression is still seen."""
+
+    weight: Weight = 2.0
+    """Percent of requests that the old stable keeps."""
+    for_: Annotated[PositiveDuration, Field(alias="for")] = timedelta(hours=1)
+    """How long; its pods stay as they are meanwhile."""
 
 
 class Rollout(ApiModel):
@@ -101,6 +140,14 @@ class Rollout(ApiModel):
 
     ramp: Ramp = Ramp()
     """How the weight of a canary grows; pinned when a canary starts."""
+    minimum_bake: Duration = timedelta(minutes=10)
+    """How long a canary has traffic at least before it is promoted; stands still while it is paused."""
+    deadline: PositiveDuration = timedelta(hours=24)
+    """How long a canary has traffic at most without being proven; stands still while it is paused."""
+    on_inconclusive: OnInconclusive = OnInconclusive.PAUSE
+    """What becomes of it at the deadline."""
+    holdback: Holdback | None = None
+    """What the old stable keeps after the canary has passed; nothing when absent. Pinned when a canary starts."""
     progress_deadline: PositiveDuration = timedelta(minutes=30)
     """Until the canary is Ready; loading weights is not failure."""
     drain_timeout: Duration = timedelta(minutes=10)

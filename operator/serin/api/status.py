@@ -109,6 +109,8 @@ class CanaryStatus(SideStatus):
     """When this trial began."""
     verdict: Text | None = None
     """The verdict on the canary, as a sentence."""
+    caveats: Annotated[tuple[Text, ...], Field(max_length=8)] = ()
+    """What the comparison cannot see, as sentences."""
 
 
 class MetricCounts(StatusModel):
@@ -132,7 +134,11 @@ class MetricStatus(StatusModel):
     evidence: Annotated[int | None, Field(ge=0, le=100)] = None
     """How strongly it speaks against the canary, in percent of what a rollback needs."""
     verdict: Annotated[str | None, Field(max_length=32)] = None
-    """Pass, Fail or Inconclusive."""
+    """Pass, Fail, Inconclusive, or NotApplicable where nothing was seen on either side."""
+    mode: Annotated[str | None, Field(max_length=32)] = None
+    """Required or Advisory."""
+    more_requests_needed: Annotated[int | None, Field(ge=0)] = None
+    """About how many more canary requests prove it; absent where it is proven, or cannot be at this rate."""
     message: Text | None = None
     """The verdict as a sentence."""
 
@@ -175,7 +181,7 @@ class LLMDeploymentStatus(StatusModel):
     weight: Percent | None = None
     """Share of requests that the canary gets, such as `5%`."""
     step: Annotated[str | None, Field(max_length=32)] = None
-    """Step of the ramp, such as `1/3`."""
+    """Step of the ramp, such as `1/3`, or `adaptive`."""
     model: Annotated[str | None, Field(max_length=1024)] = None
     """The model that is served, or tried."""
     prompt: Name | None = None

@@ -35,6 +35,8 @@ DEPLOYMENT = Kind("apps/v1", "deployments", "Deployment")
 CONTROLLER_REVISION = Kind("apps/v1", "controllerrevisions", "ControllerRevision")
 POD_DISRUPTION_BUDGET = Kind("policy/v1", "poddisruptionbudgets", "PodDisruptionBudget")
 SERVICE = Kind("v1", "services", "Service")
+CONFIG_MAP = Kind("v1", "configmaps", "ConfigMap")
+SECRET = Kind("v1", "secrets", "Secret")
 POD = Kind("v1", "pods", "Pod")
 HTTP_ROUTE = Kind("gateway.networking.k8s.io/v1", "httproutes", "HTTPRoute")
 EVENT = Kind("events.k8s.io/v1", "events", "Event")
@@ -47,6 +49,8 @@ KINDS = (
     CONTROLLER_REVISION,
     POD_DISRUPTION_BUDGET,
     SERVICE,
+    CONFIG_MAP,
+    SECRET,
     POD,
     HTTP_ROUTE,
     EVENT,

@@ -25,9 +25,7 @@ def boundaries(cumulative: Mapping[float, float]) -> tuple[float, ...]:
     total = max(cumulative.values())
     if total <= 0:
         return (finite[len(finite) // 2],)
-    return tuple(
-        sorted({min(finite, key=lambda b: (abs(cumulative[b] / total - q), b)) for q in QUANTILES})
-    )
+    return tuple(sorted({min(finite, key=lambda b: (abs(cumulative[b] / total - q), b)) for q in QUANTILES}))
 
 
 def quantile(cumulative: Mapping[float, float], q: float) -> float | None:

@@ -143,6 +143,11 @@ class MetricEvidence:
         return all(leaf.proven for leaf in self.leaves)
 
     @property
+    def comparisons(self) -> list[Comparison]:
+        """The leaves that compare, hence have strata; a ceiling has none."""
+        return [leaf for leaf in self.leaves if isinstance(leaf, Comparison)]
+
+    @property
     def shared(self) -> bool:
         """Whether the stable breaks a ceiling that the canary was to keep."""
         return any(isinstance(leaf, CeilingTest) and leaf.shared for leaf in self.leaves)
@@ -189,10 +194,9 @@ class MetricEvidence:
             ValueError: it is of another version, or damaged.
         """
         try:
-            if not len(state["leaves"]) == len(state["totals"]) == len(self.leaves):
-                raise ValueError("it has another number of boundaries")
             for leaf, kept in zip(self.leaves, state["leaves"], strict=True):
                 leaf.restore(kept)
-            self.totals = [(int(n1), int(x1), int(n0), int(x0)) for n1, x1, n0, x0 in state["totals"]]
+            totals = [(int(n1), int(x1), int(n0), int(x0)) for n1, x1, n0, x0 in state["totals"]]
+            self.totals = [total for total, _ in zip(totals, self.leaves, strict=True)]
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"The state of the evidence is damaged ({error}); start the trial anew.") from error

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from serin.api.names import CONTAINER
+from serin.api.names import CONTAINER, MIDDLEWARE_ARG
 
-MIDDLEWARE_ARG = "--middleware=serin_model_server.Middleware"
-"""The argument of `vllm serve` by which a pod measures."""
 INIT_CONTAINER = "serin-model-server"
 VOLUME = "serin-model-server"
 DIRECTORY = "/opt/serin/model-server"

@@ -137,6 +137,12 @@ class Collector:
         if held.hurry:
             self._changed.set()
 
+    def acknowledge(self, key: Key, until: datetime) -> None:
+        """What was read until then has been taken into account, whether or not a watch could be set since."""
+        held = self._held.get(key)
+        if held and held.watch.read_until is not None and held.watch.read_until != until:
+            self.set_watch(replace(held.watch, read_until=until))
+
     def drop(self, key: Key) -> None:
         """Watch the key no longer."""
         self._held.pop(key, None)

@@ -163,7 +163,7 @@ def _metrics(snapshot: Snapshot, decision: Decision) -> _Answer:
         return _Answer("Unknown", Reason.NO_CANARY, Reason.NO_CANARY.explanation)
     if snapshot.evidence.error:
         return _Answer("False", Reason.METRICS_UNAVAILABLE, snapshot.evidence.error)
-    if snapshot.evidence.at is None:
+    if decision.evidence is None or decision.evidence.until <= decision.evidence.since:
         return _Answer("Unknown", Reason.AWAITING_EVIDENCE, "No sample has been read for this canary yet.")
     return _Answer("True", Reason.METRICS_AVAILABLE, Reason.METRICS_AVAILABLE.explanation)
 

@@ -7,10 +7,11 @@ A rollback is a decision like any other. Whatever was remembered is in the recor
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 
-from serin.rollout import roles, withdrawal
+from serin.rollout import metrics, roles, withdrawal
 from serin.rollout.commands import CommandResult, carry_out, ignored, out_of_place, was_handled
 from serin.rollout.conditions import REFUSAL_LASTS, lasting_refusal
 from serin.rollout.decision import Decision, EvidenceWindow
@@ -19,6 +20,7 @@ from serin.rollout.record import Record
 from serin.rollout.snapshot import Snapshot
 from serin.rollout.split import is_settled, next_split
 from serin.rollout.standing import blocked, install, orphaned, rejected, settled
+from serin.rollout.trial_evidence import EPOCHS, TrialEvidence, begin_epoch
 
 
 def decide(snapshot: Snapshot) -> Decision:
@@ -61,16 +63,19 @@ def _complete(snapshot: Snapshot, decision: Decision) -> Decision:
     draining = {e: snapshot.engines[e].replicas for e in sorted(leaving - drained)}
     if draining or set(weights) != set(decision.weights):
         decision = withdrawal.describe(snapshot, decision, leaving)
+    epoch, evidence = _epoch(snapshot, decision, weights)
+    decision = replace(decision, evidence=evidence)
     return replace(
         decision,
         weights=weights,
+        epoch=epoch,
         engines={**decision.engines, **draining},
         retired=drained,
         records=_changed_records(snapshot, decision),
         forgotten=roles.prunable(
             snapshot, {r.revision for r in (decision.stable, decision.canary, decision.target) if r}
         ),
-        window=_window(decision, frozenset(draining)),
+        window=_window(snapshot, decision, frozenset(draining)),
         due_in=_due(snapshot, decision, settled=served, draining=bool(draining)),
     )
 
@@ -89,13 +94,35 @@ def _changed_records(snapshot: Snapshot, decision: Decision) -> tuple[Record, ..
     return tuple(replace(r, recorded=True) for r in changed.values() if not r.recorded or r != stored.get(r.revision))
 
 
-def _window(decision: Decision, draining: frozenset[str]) -> EvidenceWindow | None:
+def _epoch(snapshot: Snapshot, decision: Decision, weights: Mapping[str, int]) -> tuple[int, TrialEvidence | None]:
+    """The epoch that a split is stamped with, and the evidence that knows since when; every split has its own.
+
+    The evidence is written first: between the two an epoch has begun of which no request tells yet, which harms nobody.
+    """
+    route, state = snapshot.route, decision.evidence
+    if route.epoch is not None and weights == route.weights:
+        return route.epoch, state
+    epoch = 0 if route.epoch is None else (route.epoch + 1) % EPOCHS
+    canary = weights.get(decision.canary.revision, 0) if decision.canary else 0
+    return epoch, begin_epoch(state, epoch, canary, snapshot.now) if state and canary else state
+
+
+def _window(snapshot: Snapshot, decision: Decision, draining: frozenset[str]) -> EvidenceWindow | None:
     trial = decision.canary.trial if decision.canary else None
-    if trial and decision.stable and decision.canary:
-        # Before it has traffic, too: a canary that could not be watched must not get any.
-        revisions = (decision.canary.revision, decision.stable.revision)
-        return EvidenceWindow(trial.traffic_since, revisions, tuple(sorted(draining)))
-    return EvidenceWindow(None, (), tuple(sorted(draining))) if draining else None
+    if not (trial and decision.stable and decision.canary):
+        return EvidenceWindow(draining=tuple(sorted(draining))) if draining else None
+    sides, state = (decision.canary, decision.stable), decision.evidence
+    measured = all(side.resolved.measures for side in sides)
+    series, analysis = snapshot.policy.series, snapshot.spec.analysis
+    # Before it has traffic, too: a canary that could not be watched must not get any.
+    return EvidenceWindow(
+        read_until=state.until if state else None,
+        engine_of=tuple((side.revision, side.engine_revision) for side in sides),
+        tallies=state.tallies if state else metrics.tallies(analysis, series, measured=measured),
+        baseline_of=None if state else decision.stable.revision,
+        requests=metrics.requests(series, measured=measured),
+        draining=tuple(sorted(draining)),
+    )
 
 
 def _due(snapshot: Snapshot, decision: Decision, *, settled: bool, draining: bool) -> timedelta | None:

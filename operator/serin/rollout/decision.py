@@ -12,8 +12,10 @@ from datetime import datetime, timedelta
 
 from serin.rollout.commands import CommandResult
 from serin.rollout.phases import Phase
+from serin.rollout.readings import Tally
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record
+from serin.rollout.trial_evidence import TrialEvidence
 from serin.rollout.verdict import Judgement
 
 
@@ -21,10 +23,17 @@ from serin.rollout.verdict import Judgement
 class EvidenceWindow:
     """What the collector is asked for."""
 
-    since: datetime | None
-    """Start of the trial's traffic; None: only in-flight numbers are wanted."""
-    revisions: tuple[str, ...]
-    engine_revisions: tuple[str, ...]
+    read_until: datetime | None = None
+    """Up to when the evidence has been taken into account; None: no counts are wanted yet."""
+    engine_of: tuple[tuple[str, str], ...] = ()
+    """The canary's revision and the stable's, each with its engine revision."""
+    tallies: tuple[Tally, ...] = ()
+    baseline_of: str | None = None
+    """The stable, while what it shows without a canary is still wanted."""
+    requests: Tally | None = None
+    """What the rate of its traffic is read from."""
+    draining: tuple[str, ...] = ()
+    """Engine revisions whose requests in flight are wanted."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,10 @@ class Decision:
     """Records that differ from what is stored, to be written before anything else."""
     forgotten: frozenset[str] = frozenset()
     """Revisions whose records are pruned."""
+    epoch: int = 0
+    """With which epoch the route stamps requests: another one for every split."""
+    evidence: TrialEvidence | None = None
+    """The state of the evidence to be kept; None: what is kept stays as it is."""
     judgement: Judgement | None = None
     stalled: Reason | None = None
     """Set where nothing moves without a person or the world."""

@@ -17,6 +17,7 @@ from serin.rollout.record import Record
 from serin.rollout.snapshot import FULL_WEIGHT, EngineView, Snapshot
 from serin.rollout.split import is_settled
 from serin.rollout.trial import Trial
+from serin.rollout.trial_evidence import TrialEvidence
 from serin.rollout.verdict import Judgement, Verdict
 
 
@@ -29,6 +30,8 @@ class Candidate:
     record: Record
     trial: Trial
     judgement: Judgement
+    state: TrialEvidence | None = None
+    """What was counted so far; None before the first request."""
 
     @property
     def engine(self) -> EngineView:
@@ -43,13 +46,39 @@ class Candidate:
 
     @property
     def counted(self) -> int:
-        """Finished requests of the canary since it got traffic."""
-        return self.judgement.metrics[0].canary.requests if self.judgement.metrics else 0
+        """Requests of the canary that were counted since it got traffic."""
+        return self.state.counted if self.state else 0
+
+    @property
+    def measured(self) -> bool:
+        """Whether the model server counts in the pods of both sides."""
+        return self.stable.resolved.measures and self.record.resolved.measures
+
+    @property
+    def sees(self) -> bool:
+        """Whether evidence is being read: the source answers, and what it says is no older than our patience."""
+        return self.snapshot.evidence.error is None
+
+    @property
+    def blind_too_long(self) -> bool:
+        """Whether the source has failed for longer than the canary may go unwatched."""
+        limit = self.snapshot.spec.analysis.blind_timeout
+        return not self.sees and self.state is not None and self.snapshot.now - self.state.until > limit
 
     @property
     def is_last(self) -> bool:
         """Whether all steps are done and only the promotion is left."""
         return self.trial.step >= len(self.trial.steps)
+
+    @property
+    def before_promotion(self) -> bool:
+        """Whether what comes after the current step is the promotion, or its holdback."""
+        return self.trial.step >= len(self.trial.steps) - 1
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the canary has had traffic for as long as it may without being proven."""
+        return self.trial.exposed(self.snapshot.now) >= self.snapshot.spec.rollout.deadline
 
     @property
     def pods_needed(self) -> int:
@@ -88,6 +117,9 @@ class Finding:
 
 _WHOLE_SECOND = timedelta(seconds=1)
 """Kubernetes writes times in whole seconds, cut off."""
+
+EXPECTED = 20.0
+"""Canary requests that must have been expected, and not come, before that is called missing."""
 
 Guard = Callable[[Candidate], Finding | None]
 
@@ -138,10 +170,24 @@ def paused(c: Candidate) -> Finding | None:
 
 
 def blind_at_entry(c: Candidate) -> Finding | None:
-    """Nobody gets traffic that could not be watched: the window would begin with a hole."""
-    if c.trial.traffic_since is None and c.snapshot.evidence.error and not c.trial.forced:
-        return Finding(Phase.PREPARING, Reason.METRICS_UNAVAILABLE, c.snapshot.evidence.error)
+    """Nobody gets traffic that could not be watched, nor before it is known what the stable shows without a canary."""
+    evidence = c.snapshot.evidence
+    if c.trial.traffic_since is not None or c.trial.forced:
+        return None
+    if evidence.error:
+        return Finding(Phase.PREPARING, Reason.METRICS_UNAVAILABLE, evidence.error)
+    if evidence.baseline is None:
+        return Finding(Phase.PREPARING, Reason.AWAITING_BASELINE, Reason.AWAITING_BASELINE.explanation)
     return None
+
+
+def blinded(c: Candidate) -> Finding | None:
+    """Nobody keeps traffic that has not been watched for too long."""
+    if not c.trial.blinded or c.trial.forced:
+        return None
+    return Finding(
+        Phase.PREPARING, Reason.BLIND, f"{Reason.BLIND.explanation} {c.snapshot.evidence.error or ''}".strip()
+    )
 
 
 def route_refused(c: Candidate) -> Finding | None:
@@ -175,34 +221,72 @@ def pause_step(c: Candidate) -> Finding | None:
 
 
 def holding(c: Candidate) -> Finding | None:
-    """A weight is held for its time."""
-    if c.is_last or c.trial.steps[c.trial.step].weight is None:
+    """A weight is held for its time, the holdback's as well as a step's; an adaptive one has none."""
+    held = c.trial.holdback if c.trial.in_holdback else None if c.is_last else c.trial.steps[c.trial.step]
+    if held is None or held.weight is None or held.adaptive or (c.trial.in_holdback and c.trial.forced):
         return None
-    left = (c.trial.steps[c.trial.step].hold or timedelta()) - c.trial.held(c.snapshot.now)
+    left = (held.hold or timedelta()) - c.trial.held(c.snapshot.now)
     if left <= timedelta():
         return None
+    if c.trial.in_holdback:
+        return Finding(
+            Phase.PROMOTING, Reason.HOLDBACK, f"{Reason.HOLDBACK.explanation} {c.judgement.message}", due_in=left
+        )
     return Finding(Phase.RAMPING, Reason.CANARY_RUNNING, c.judgement.message, due_in=left)
 
 
-def inconclusive(c: Candidate) -> Finding | None:
-    """A weight, and the whole ramp, end only with a Pass on current data; blind or without traffic they are held.
+def silent(c: Candidate) -> Finding | None:
+    """Traffic that should reach the canary does not, or nobody can see whether it does; then nothing moves.
 
-    A pause step brings no weight of its own, so it needs none. A person who says promote answers for it.
+    A pause step brings no weight of its own, so it needs no data. A person who says promote answers for it.
     """
     if c.trial.forced or (not c.is_last and c.trial.steps[c.trial.step].weight is None):
         return None
-    evidence = c.snapshot.evidence
-    if evidence.error:
-        return Finding(Phase.RAMPING, Reason.METRICS_UNAVAILABLE, evidence.error)
-    # Taken before the step was entered, it says nothing about it.
-    if evidence.at is None or evidence.at < c.trial.entered_at():
-        return Finding(Phase.RAMPING, Reason.AWAITING_EVIDENCE, f"Waits for a sample. {c.judgement.message}")
+    if c.snapshot.evidence.error:
+        return _waits(c, Reason.METRICS_UNAVAILABLE, c.snapshot.evidence.error)
+    if c.state is None or c.state.until < c.trial.entered_at():  # what was counted before says nothing about this step
+        return _waits(c, Reason.AWAITING_EVIDENCE, f"Waits for a sample. {c.judgement.message}")
+    if c.state.unseen >= EXPECTED:
+        message = f"About {c.state.unseen:.0f} requests should have reached the canary and none did; check the route."
+        return _waits(c, Reason.NO_TRAFFIC, f"{message} {c.judgement.message}")
     if not c.is_last and c.counted <= c.trial.counted:
         message = f"No request has reached the canary in this step; check that traffic flows. {c.judgement.message}"
-        return Finding(Phase.RAMPING, Reason.NO_TRAFFIC, message)
-    if c.judgement.verdict is Verdict.PASS:
+        return _waits(c, Reason.NO_TRAFFIC, message)
+    return None
+
+
+def baking(c: Candidate) -> Finding | None:
+    """Nobody is promoted before its time, however good it looks; late regressions need it."""
+    if c.trial.forced or c.trial.in_holdback or not c.before_promotion:
         return None
-    return Finding(Phase.RAMPING, Reason.AWAITING_EVIDENCE, c.judgement.message)
+    left = c.snapshot.spec.rollout.minimum_bake - c.trial.exposed(c.snapshot.now)
+    if left <= timedelta() or c.judgement.verdict is not Verdict.PASS:
+        return None
+    return Finding(Phase.RAMPING, Reason.BAKING, f"{Reason.BAKING.explanation} {c.judgement.message}", due_in=left)
+
+
+def unproven(c: Candidate) -> Finding | None:
+    """The end of the ramp, and the promotion, need the proof of every Required metric, at that very moment."""
+    if c.trial.forced or c.trial.in_holdback or not c.before_promotion or c.judgement.verdict is Verdict.PASS:
+        return None
+    return _waits(c, Reason.AWAITING_EVIDENCE, c.judgement.message)
+
+
+def _waits(c: Candidate, reason: Reason, message: str) -> Finding:
+    """The canary is held for want of evidence; at the deadline that has a consequence."""
+    if not c.overdue:
+        left = c.snapshot.spec.rollout.deadline - c.trial.exposed(c.snapshot.now)
+        return Finding(Phase.RAMPING, reason, message, due_in=left if c.trial.exposed_since else None)
+    told = f"{Reason.INCONCLUSIVE.explanation} {message}"
+    if c.snapshot.spec.rollout.on_inconclusive == "Rollback":
+        return _reject(Reason.INCONCLUSIVE, told)
+    return Finding(Phase.PAUSED, Reason.INCONCLUSIVE, told, stalls=True)
+
+
+def at_deadline(c: Candidate) -> bool:
+    """Whether the deadline promotes the canary although it is not proven; never blind, never on silence."""
+    wanted = c.snapshot.spec.rollout.on_inconclusive == "Promote"
+    return wanted and c.overdue and c.sees and c.counted > 0 and not (c.trial.forced or c.trial.blinded)
 
 
 GUARDS: tuple[Guard, ...] = (
@@ -211,11 +295,14 @@ GUARDS: tuple[Guard, ...] = (
     short_of_pods,
     paused,
     blind_at_entry,
+    blinded,
     route_refused,
     not_in_force,
     pause_step,
     holding,
-    inconclusive,
+    silent,
+    unproven,
+    baking,
 )
 
 

@@ -1,4 +1,6 @@
-"""The decision while a canary is on trial: ask the guards, move the ramp on if none objects, end it if one rejects.
+"""The decision while a canary is on trial: take in the evidence, ask the guards, move the ramp on if none objects.
+
+    evidence so far + what was counted since -> judgement -> first finding of the guards -> hold, next step, or the end
 
 Called by `serin.rollout.decide`. What the guards ask about is in `serin.rollout.guards`.
 """
@@ -8,55 +10,118 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from serin.rollout import roles
+from serin.rollout import metrics, roles, trial_evidence
 from serin.rollout.decision import Decision
-from serin.rollout.guards import Candidate, Finding, blind_at_entry, carried, carries, first_finding, no_node_for
+from serin.rollout.guards import Candidate, Finding, at_deadline, carried, carries, first_finding, no_node_for
+from serin.rollout.guards import blind_at_entry as unwatched
 from serin.rollout.phases import Phase
-from serin.rollout.ramp import pin, pods_for
+from serin.rollout.ramp import first_weight, next_weight, pin, pin_budget, pin_holdback, pods_for
+from serin.rollout.readings import Baseline
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record, Rejection
 from serin.rollout.snapshot import FULL_WEIGHT, Snapshot
 from serin.rollout.standing import rejected, settled
 from serin.rollout.trial import Trial
-from serin.rollout.verdict import Judgement, judge
+from serin.rollout.trial_evidence import TrialEvidence
+from serin.rollout.verdict import judge
+
+SAVE_EVERY = timedelta(seconds=30)
+"""How often the state of the evidence is written while nothing was counted."""
 
 
 def on_trial(snapshot: Snapshot, stable: Record, target: Record) -> Decision:
     """The target is the canary: ask the guards, move the ramp on if none objects."""
-    trial = target.trial and target.trial.with_deadline(snapshot.now, frozen=snapshot.spec.paused)
-    if trial is None or trial.against != stable.revision:
-        trial = Trial(
-            attempt=1 + (trial.attempt if trial else 0),
-            against=stable.revision,
-            steps=pin(snapshot.spec.rollout.ramp),
-            started_at=snapshot.now,
-        )
-    candidate = Candidate(snapshot, stable, target, trial, _judgement(snapshot, stable, target, trial))
-    if _is_current(snapshot, trial):  # counters that began anew must not hold the step until they have caught up
-        trial = replace(trial, counted=min(trial.counted, candidate.counted))
-        candidate = replace(candidate, trial=trial)
+    trial, state = _begun(snapshot, stable, target)
+    candidate = _candidate(snapshot, stable, target, trial, state)
+    if at_deadline(candidate):
+        candidate = replace(candidate, trial=replace(trial.at_step(len(trial.steps), snapshot.now), forced=True))
     finding = first_finding(candidate)
     if finding and finding.rejects:
         rejection = Rejection(finding.reason, finding.message, snapshot.now)
-        decision = rejected(snapshot, stable, replace(target, trial=trial, rejection=rejection))
-        return replace(decision, judgement=candidate.judgement)
-    if finding is None and candidate.is_last:
+        decision = rejected(snapshot, stable, replace(target, trial=candidate.trial, rejection=rejection))
+        return replace(decision, judgement=candidate.judgement, evidence=state)
+    if finding is None and candidate.is_last and _no_holdback_left(candidate.trial):
         promoted = replace(target, trial=None, promotion=roles.next_promotion(snapshot.records))
         decision = settled(snapshot, promoted, promoted)
-        return replace(decision, reason=Reason.PROMOTED, judgement=candidate.judgement)
+        return replace(decision, reason=Reason.PROMOTED, judgement=candidate.judgement, evidence=state)
     if finding is None:
-        trial = trial.at_step(trial.step + 1, snapshot.now, candidate.counted if _is_current(snapshot, trial) else None)
-        candidate = replace(candidate, trial=trial)
+        candidate = _moved_on(candidate)
         finding = first_finding(candidate)
     return _trial_decision(candidate, finding)
+
+
+def _begun(snapshot: Snapshot, stable: Record, target: Record) -> tuple[Trial, TrialEvidence | None]:
+    """The trial and its evidence; a new attempt where there is none against this stable, or its evidence is lost."""
+    trial = target.trial and target.trial.with_deadline(snapshot.now, frozen=snapshot.spec.paused)
+    state = _remembered(snapshot, target, trial) if trial else None
+    if trial is not None and trial.against == stable.revision and (state or trial.traffic_since is None):
+        taken = state and trial_evidence.advance(
+            state, snapshot.evidence.intervals, canary=target.revision, stable=stable.revision
+        )
+        return trial, taken
+    rollout = snapshot.spec.rollout
+    new = Trial(
+        attempt=1 + (trial.attempt if trial else 0),
+        against=stable.revision,
+        steps=pin(rollout.ramp),
+        budget=pin_budget(rollout.ramp),
+        holdback=pin_holdback(rollout.holdback),
+        started_at=snapshot.now,
+    )
+    return new, None
+
+
+def _remembered(snapshot: Snapshot, target: Record, trial: Trial) -> TrialEvidence | None:
+    """What is kept of this very trial, of nobody else's."""
+    memory = snapshot.memory
+    ours = memory is not None and memory.trial == trial_evidence.name_of(target.revision, trial.attempt)
+    return memory if ours and trial.traffic_since is not None else None
+
+
+def _candidate(
+    snapshot: Snapshot, stable: Record, target: Record, trial: Trial, state: TrialEvidence | None
+) -> Candidate:
+    """The canary with the weight of an adaptive ramp as it is due, and sight taken into account."""
+    candidate = Candidate(snapshot, stable, target, trial, judge(state), state)
+    if trial.blinded and candidate.sees:
+        # Sight has returned: what was learnt stays, the weight begins anew.
+        trial = replace(trial.at_step(0, snapshot.now, candidate.counted), blinded=False, weight=0, in_holdback=False)
+    if trial.budget and trial.weight == 0 and (rate := _rate_before(snapshot, state)) is not None:
+        trial = replace(trial, weight=first_weight(trial.budget, rate, snapshot.policy))
+    elif state and candidate.sees and not snapshot.spec.paused and replace(candidate, trial=trial).in_force:
+        trial = replace(trial, weight=next_weight(trial, state, snapshot.policy))
+    if candidate.blind_too_long:
+        trial = replace(trial, blinded=True)
+    return replace(candidate, trial=trial)
+
+
+def _rate_before(snapshot: Snapshot, state: TrialEvidence | None) -> float | None:
+    if state:
+        return state.requests_per_second
+    return snapshot.evidence.baseline.requests_per_second if snapshot.evidence.baseline else None
+
+
+def _no_holdback_left(trial: Trial) -> bool:
+    return trial.holdback is None or trial.in_holdback or trial.forced
+
+
+def _moved_on(candidate: Candidate) -> Candidate:
+    """The same canary one step further; the holdback follows the ramp."""
+    trial, now = candidate.trial, candidate.snapshot.now
+    if candidate.is_last:
+        return replace(candidate, trial=replace(trial.at_step(trial.step, now), in_holdback=True))
+    return replace(candidate, trial=trial.at_step(trial.step + 1, now, candidate.counted))
 
 
 def _trial_decision(candidate: Candidate, finding: Finding | None) -> Decision:
     snapshot, weight = candidate.snapshot, _weight_now(candidate)
     running = candidate.in_force and not snapshot.spec.paused and carries(candidate, candidate.weight)
     trial = candidate.trial.with_clock(snapshot.now, running=running)
+    trial = trial.with_exposure(snapshot.now, running=candidate.weight_on_route > 0 and not snapshot.spec.paused)
+    state = candidate.state
     if weight and trial.traffic_since is None and candidate.in_route:
         trial = replace(trial, traffic_since=snapshot.now)
+        state = _first_evidence(candidate)
     if finding is None:  # all steps done and the pods are there already: the next tick promotes
         finding = Finding(Phase.PROMOTING, Reason.PROMOTING, Reason.PROMOTING.explanation, due_in=timedelta(seconds=0))
     canary = replace(candidate.record, trial=trial)
@@ -73,10 +138,39 @@ def _trial_decision(candidate: Candidate, finding: Finding | None) -> Decision:
             canary.engine_revision: max(candidate.pods_needed, pods_for(snapshot.spec.replicas, _routed(candidate))),
         },
         judgement=candidate.judgement,
+        evidence=_to_be_kept(snapshot, state),
         stalled=finding.reason if finding.stalls else None,
         capacity=no_node_for(candidate.engine),
         due_in=finding.due_in,
     )
+
+
+def _first_evidence(candidate: Candidate) -> TrialEvidence:
+    """Pin what is measured, by what the stable has shown; counting begins now."""
+    snapshot, analysis = candidate.snapshot, candidate.snapshot.spec.analysis
+    series, measured = snapshot.policy.series, candidate.measured
+    baseline = snapshot.evidence.baseline or Baseline(snapshot.now, 0.0)
+    measurements = metrics.measurements(analysis, series, baseline, measured=measured)
+    answers = metrics.durations(series, measured=measured)
+    return TrialEvidence(
+        trial=trial_evidence.name_of(candidate.record.revision, candidate.trial.attempt),
+        since=snapshot.now,
+        until=snapshot.now,
+        measurements=measurements,
+        evidence=tuple(map(trial_evidence.nothing_yet, measurements)),
+        epochs={},
+        requests_per_second=baseline.requests_per_second,
+        settle_seconds=max(metrics.SETTLE_AT_LEAST, metrics.answer_seconds(baseline, answers, 0.999)),
+        blank_seconds=metrics.answer_seconds(baseline, answers, 0.99),
+    )
+
+
+def _to_be_kept(snapshot: Snapshot, state: TrialEvidence | None) -> TrialEvidence | None:
+    """The state, or what is kept already where nothing was counted: empty time is read again rather than written."""
+    memory = snapshot.memory
+    if state is None or memory is None or state.until - memory.until >= SAVE_EVERY:
+        return state
+    return memory if replace(state, until=memory.until) == memory else state
 
 
 def _routed(candidate: Candidate) -> int:
@@ -88,7 +182,7 @@ def _routed(candidate: Candidate) -> int:
 
 def _weight_now(candidate: Candidate) -> int:
     """The step's weight if its pods are there, else what the route gives now, as far as the pods carry that."""
-    frozen = candidate.snapshot.spec.paused or candidate.snapshot.route.refused or blind_at_entry(candidate)
+    frozen = candidate.snapshot.spec.paused or candidate.snapshot.route.refused or unwatched(candidate)
     if carries(candidate, candidate.weight) and not frozen:
         return candidate.weight
     return min(candidate.weight_on_route, candidate.weight, carried(candidate))
@@ -98,14 +192,3 @@ def _canary_share(candidate: Candidate, weight: int) -> dict[str, int]:
     """The canary's backend; one that is in the route already stays there at 0 rather than leave and enter again."""
     present = candidate.record.revision in candidate.snapshot.route.weights
     return {candidate.record.revision: weight} if weight or present else {}
-
-
-def _judgement(snapshot: Snapshot, stable: Record, target: Record, trial: Trial) -> Judgement:
-    """The verdict over the trial's own window; evidence of an earlier window counts as none."""
-    counts = snapshot.evidence.counts if _is_current(snapshot, trial) else {}
-    return judge(counts.get(target.revision), counts.get(stable.revision))
-
-
-def _is_current(snapshot: Snapshot, trial: Trial) -> bool:
-    evidence = snapshot.evidence
-    return trial.traffic_since is not None and evidence.since == trial.traffic_since and evidence.error is None

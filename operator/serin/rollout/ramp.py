@@ -1,34 +1,106 @@
-"""The ramp: from what the user wrote to pinned steps, and what a weight needs."""
+"""The ramp: from what the user wrote to pinned steps, what weight is due now, and what a weight needs."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from serin.api.llmdeployment import DEFAULT_HOLD
-from serin.rollout.snapshot import FULL_WEIGHT
-from serin.rollout.trial import Step, Trial
+from serin.api.llmdeployment import DEFAULT_HOLD, DEFAULT_STEPS
+from serin.evidence.ramp import AdaptiveRamp
+from serin.rollout.snapshot import FULL_WEIGHT, Policy
+from serin.rollout.trial import Budget, Step, Trial
+from serin.rollout.trial_evidence import TrialEvidence
+from serin.rollout.verdict import ramp_totals
 
 if TYPE_CHECKING:
-    from serin.api.llmdeployment import Ramp
+    from serin.api.llmdeployment import Holdback, Ramp
+
+SMALLEST = 20
+"""The least weight of an adaptive ramp: 0.2 %."""
+RATE_AFTER = timedelta(minutes=1)
+"""Where the stable had no traffic before the rollout, its rate is taken from the trial itself after this time."""
 
 
 def pin(ramp: Ramp) -> tuple[Step, ...]:
     """The steps as a trial keeps them: weights in parts of 10,000, every hold written out."""
+    if ramp.adaptive:
+        return (Step(weight=0, adaptive=True),)
     return tuple(
         Step(weight=None, hold=step.pause.for_)
         if step.pause is not None
         else Step(weight=round((step.weight or 0) * 100), hold=DEFAULT_HOLD if step.hold is None else step.hold)
-        for step in ramp.steps
+        for step in ramp.steps or DEFAULT_STEPS
     )
 
 
-def weight_at(trial: Trial) -> int:
-    """The weight that the current step holds: its own, or for a pause that of the step before (0 at the start).
+def pin_budget(ramp: Ramp) -> Budget | None:
+    """What an adaptive ramp may cost; None for fixed steps."""
+    adaptive = ramp.adaptive
+    return Budget(adaptive.blast_budget, round(adaptive.max_weight * 100)) if adaptive else None
 
-    Past the last step it is the last weight: promotion takes the rest in one move.
+
+def pin_holdback(holdback: Holdback | None) -> Step | None:
+    """The canary's weight and time between its Pass and its promotion."""
+    return Step(FULL_WEIGHT - round(holdback.weight * 100), holdback.for_) if holdback else None
+
+
+def weight_at(trial: Trial) -> int:
+    """The weight that is due: the current step's, for a pause that of the step before (0 at the start).
+
+    Past the last step it is the last weight: promotion takes the rest in one move. The holdback has its own.
     """
-    weights = [step.weight for step in trial.steps[: trial.step + 1] if step.weight is not None]
+    if trial.blinded:
+        return 0
+    if trial.in_holdback and trial.holdback and trial.holdback.weight is not None:
+        return trial.holdback.weight
+    weights = [
+        trial.weight if step.adaptive else step.weight
+        for step in trial.steps[: trial.step + 1]
+        if step.weight is not None
+    ]
     return weights[-1] if weights else 0
+
+
+def first_weight(budget: Budget, requests_per_second: float, policy: Policy) -> int:
+    """The weight that an adaptive ramp begins with, in parts of 10,000."""
+    return _parts(_adaptive(budget, requests_per_second, policy).first())
+
+
+def next_weight(trial: Trial, state: TrialEvidence, policy: Policy) -> int:
+    """The weight of an adaptive ramp after what was counted; reads closed strata and the clock only, hence predictable.
+
+    The smallest over all Required ratio metrics; without any there is nothing to go by, and it stays.
+    """
+    budget = trial.budget
+    closed = [leaf.test.closed for metric in ramp_totals(state) for leaf in metric.comparisons]
+    if budget is None or not any(c.n1 and c.n0 for c in closed):
+        return trial.weight
+    ramp = _adaptive(budget, _rate(state), policy)
+    return _parts(ramp.next(trial.weight / FULL_WEIGHT, *closed))
+
+
+def _rate(state: TrialEvidence) -> float:
+    """Requests per second of both sides."""
+    if state.requests_per_second > 0:
+        return state.requests_per_second
+    elapsed = state.until - state.since
+    seen = max((e.totals[0][0] + e.totals[0][2] for e in state.evidence), default=0)
+    return seen / elapsed.total_seconds() if elapsed >= RATE_AFTER else 0.0
+
+
+def _adaptive(budget: Budget, rps: float, policy: Policy) -> AdaptiveRamp:
+    largest = budget.max_weight / FULL_WEIGHT
+    return AdaptiveRamp(
+        rps=rps,
+        dt=policy.slice_seconds,
+        budget=budget.blast,
+        w_min=min(SMALLEST / FULL_WEIGHT, largest),
+        w_max=largest,
+    )
+
+
+def _parts(weight: float) -> int:
+    return max(1, round(weight * FULL_WEIGHT))
 
 
 def pods_for(replicas: int, weight: int) -> int:

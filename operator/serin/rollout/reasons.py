@@ -35,6 +35,16 @@ class Reason(StrEnum):
     CANARY_ENTERING = "CanaryEntering", "The route is being changed and the gateway has not confirmed it yet."
     CANARY_RUNNING = "CanaryRunning", "The canary gets its weight and is compared with the stable."
     AWAITING_EVIDENCE = "AwaitingEvidence", "The hold is over, but the evidence does not carry a verdict yet."
+    AWAITING_BASELINE = (
+        "AwaitingBaseline",
+        "It is being read what the stable shows without a canary; the canary gets no traffic before that is known.",
+    )
+    BAKING = "Baking", "The canary is proven no worse and waits for the end of rollout.minimumBake."
+    INCONCLUSIVE = (
+        "Inconclusive",
+        "The canary was neither proven nor worse at rollout.deadline; promote, abort, or send it more traffic.",
+    )
+    HOLDBACK = "Holdback", "The canary has passed; the old stable keeps a little traffic for a while."
     PAUSED = "Paused", "spec.paused freezes the ramp; a rollback still happens."
     PAUSED_BY_STEP = "PausedByStep", "The ramp has reached a pause step."
     PROMOTING = "Promoting", "The canary has passed and takes over all traffic."
@@ -58,6 +68,10 @@ class Reason(StrEnum):
     NO_ROUTE = "NoRoute", "There is no route yet; it is made when the first revision is Ready."
     METRICS_UNAVAILABLE = "MetricsUnavailable", "The metric source does not answer; nothing is promoted blind."
     METRICS_AVAILABLE = "MetricsAvailable", "Current counts of both sides are there."
+    BLIND = (
+        "Blind",
+        "There was no evidence for longer than analysis.blindTimeout; the canary gets no traffic until there is some.",
+    )
     NO_CANARY = "NoCanary", "No canary runs, so no evidence is read."
     NO_TRAFFIC = "NoTraffic", "The canary has a weight but no request has reached it."
     # The spec

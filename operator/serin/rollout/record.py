@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from serin.api.names import CONTAINER, MIDDLEWARE_ARG
 from serin.rollout.trial import Trial
 
 
@@ -31,6 +32,12 @@ class Resolved:
     """The PromptVersion's spec, copied, so that the source may be deleted."""
     hash_schema: int = 1
     """Version of the rules by which the two hashes were made."""
+
+    @property
+    def measures(self) -> bool:
+        """Whether the pods carry Serin's middleware, which counts requests by revision and epoch."""
+        containers = (self.pod_template.get("spec") or {}).get("containers") or ()
+        return any(MIDDLEWARE_ARG in (c.get("args") or ()) for c in containers if c.get("name") == CONTAINER)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from serin.rollout.metrics import DEFAULT_SERIES, Series
+from serin.rollout.readings import Baseline, Interval
 from serin.rollout.reasons import Reason
+from serin.rollout.trial_evidence import TrialEvidence
 
 if TYPE_CHECKING:
     from serin.api.llmdeployment import LLMDeploymentSpec
@@ -81,31 +84,23 @@ class RouteView:
     """It has the LLMDeployment's name but is not ours: neither read nor written."""
     changed_at: datetime | None = None
     """When our field manager last changed it (whole seconds)."""
+    epoch: int | None = None
+    """With which epoch it stamps requests; None: it does not."""
 
 
 NO_ROUTE = RouteView(weights={}, exists=False)
 
 
 @dataclass(frozen=True)
-class Counts:
-    """Finished requests of one revision since the trial began, and how many of them were bad."""
-
-    requests: int
-    bad: int
-
-
-@dataclass(frozen=True)
 class Evidence:
-    """What the collector last read for one LLMDeployment."""
+    """What the collector has read for one LLMDeployment and nobody has taken into account yet."""
 
     error: str | None = None
     """Why there is no current evidence (one sentence), or None."""
-    at: datetime | None = None
-    """When the newest sample was taken."""
-    since: datetime | None = None
-    """Start of the window that both sides are counted over."""
-    counts: Mapping[str, Counts] = field(default_factory=dict)
-    """By revision; a revision without any series is absent."""
+    intervals: tuple[Interval, ...] = ()
+    """What was counted, oldest first, without a gap; the first begins where the state of the evidence ends."""
+    baseline: Baseline | None = None
+    """What the stable showed before the canary; None until it was read."""
     in_flight: Mapping[str, InFlight] = field(default_factory=dict)
     """By engine revision; an engine revision without any series is absent."""
 
@@ -119,6 +114,10 @@ class Policy:
 
     settle_seconds: float = 2.0
     """How long a programmed route is given before it is believed."""
+    slice_seconds: float = 15.0
+    """The scrape interval: how long bad answers go unseen at least."""
+    series: Series = DEFAULT_SERIES
+    """How the series are called that presets are read from."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +134,8 @@ class Snapshot:
     """By engine revision."""
     route: RouteView = NO_ROUTE
     evidence: Evidence = NO_EVIDENCE
+    memory: TrialEvidence | None = None
+    """What the evidence has shown up to now, of whichever trial; None where nothing is kept, or it cannot be read."""
     command: str | None = None
     """The raw value of the command annotation."""
     spec_error: str | None = None

@@ -6,6 +6,7 @@ changed and what became of the last command.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from serin.api.names import LABEL_DEPLOYMENT
@@ -20,6 +21,7 @@ from serin.api.status import (
     StableStatus,
     clip,
 )
+from serin.rollout.caveats import caveats
 from serin.rollout.conditions import conditions, conditions_when_blocked
 from serin.rollout.phases import Phase
 
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
     from serin.rollout.decision import Decision
     from serin.rollout.reasons import Reason
     from serin.rollout.record import Record
-    from serin.rollout.snapshot import Counts, Snapshot
+    from serin.rollout.snapshot import Snapshot
+    from serin.rollout.verdict import Counts
 
 
 def status(
@@ -84,12 +87,17 @@ def _canary(snapshot: Snapshot, decision: Decision, canary: Record) -> CanarySta
         step=_step(canary),
         started_at=trial.started_at if trial else None,
         verdict=decision.judgement.message if decision.judgement else None,
+        caveats=caveats(snapshot, decision, canary),
     )
 
 
 def _step(canary: Record) -> str | None:
     """`1/3` for the first of three steps."""
     trial = canary.trial
+    if trial and trial.in_holdback:
+        return "holdback"
+    if trial and trial.budget:
+        return "adaptive"
     return f"{min(trial.step + 1, len(trial.steps))}/{len(trial.steps)}" if trial else None
 
 
@@ -108,6 +116,8 @@ def _metrics(snapshot: Snapshot, decision: Decision, before: LLMDeploymentStatus
             stable=_counts(metric.stable),
             evidence=round(100 * metric.evidence),
             verdict=metric.verdict,
+            mode="Required" if metric.required else "Advisory",
+            more_requests_needed=math.ceil(metric.needed) if 0 < metric.needed < math.inf else None,
             message=metric.message,
         )
         for metric in judgement.metrics

@@ -1,7 +1,8 @@
-"""The running trial of a canary: pinned ramp, current step, and a clock that can be stopped.
+"""The running trial of a canary: pinned ramp, current step, and clocks that can be stopped.
 
 Kept as JSON in an annotation of the canary's ControllerRevision, so that neither a lost status nor a crash forgets it.
-The clock counts only while the step is in force; `held` is exact whenever it is read. Times are UTC.
+The step's clock counts only while the step is in force, the exposure's while the canary has traffic; both are exact
+whenever they are read. What was counted meanwhile is kept apart (`serin.rollout.trial_evidence`). Times are UTC.
 """
 
 from __future__ import annotations
@@ -22,6 +23,18 @@ class Step:
     """Parts of 10,000; None for a pause, which keeps the weight of the step before."""
     hold: timedelta | None = None
     """How long; None is a pause that only a person ends."""
+    adaptive: bool = False
+    """The weight follows the evidence (`Trial.weight`) until the canary is proven; `weight` and `hold` mean nothing."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What an adaptive ramp may cost; pinned."""
+
+    blast: float
+    """Bad answers beyond the stable's own that a slice may be expected to cost."""
+    max_weight: int
+    """Parts of 10,000."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +62,37 @@ class Trial:
     """A person said promote: no verdict is waited for any more."""
     frozen_at: datetime | None = None
     """Since when `spec.paused` stops the progress deadline; None: it does not."""
+    budget: Budget | None = None
+    """Of an adaptive ramp."""
+    weight: int = 0
+    """What an adaptive ramp gives now, in parts of 10,000; 0 until the traffic before the rollout is known."""
+    holdback: Step | None = None
+    """The weight that the canary keeps, and for how long, between its Pass and its promotion."""
+    in_holdback: bool = False
+    """Whether that has begun; `step` is past the ramp then."""
+    blinded: bool = False
+    """Its weight was taken away because there was no evidence for too long."""
+    exposed_before: timedelta = timedelta()
+    """Time with traffic until the exposure's clock last stopped."""
+    exposed_since: datetime | None = None
+    """None while it stands still."""
 
     def held(self, now: datetime) -> timedelta:
         """How long the current step has been in force."""
         # Never less than nothing: another operator's clock may have been ahead.
         running = max(now - self.clock_started_at, timedelta()) if self.clock_started_at else timedelta()
         return self.held_before + running
+
+    def exposed(self, now: datetime) -> timedelta:
+        """How long the canary has had traffic, pauses by `spec.paused` left out."""
+        running = max(now - self.exposed_since, timedelta()) if self.exposed_since else timedelta()
+        return self.exposed_before + running
+
+    def with_exposure(self, now: datetime, *, running: bool) -> Trial:
+        """The same trial with the exposure's clock running or stopped; itself if nothing changes."""
+        if running == (self.exposed_since is not None):
+            return self
+        return replace(self, exposed_before=self.exposed(now), exposed_since=now if running else None)
 
     def entered_at(self) -> datetime:
         """When the current step became the current one."""
@@ -87,7 +125,7 @@ class Trial:
             {
                 "attempt": self.attempt,
                 "against": self.against,
-                "steps": [{"weight": s.weight, "holdSeconds": _seconds(s.hold)} for s in self.steps],
+                "steps": [_step_to_json(s) for s in self.steps],
                 "startedAt": self.started_at.isoformat(),
                 "step": self.step,
                 "stepEnteredAt": _text(self.step_entered_at),
@@ -97,6 +135,13 @@ class Trial:
                 "counted": self.counted,
                 "forced": self.forced,
                 "frozenAt": _text(self.frozen_at),
+                "budget": [self.budget.blast, self.budget.max_weight] if self.budget else None,
+                "weight": self.weight,
+                "holdback": _step_to_json(self.holdback) if self.holdback else None,
+                "inHoldback": self.in_holdback,
+                "blinded": self.blinded,
+                "exposedSeconds": self.exposed_before.total_seconds(),
+                "exposedSince": _text(self.exposed_since),
             },
             separators=(",", ":"),
         )
@@ -124,6 +169,13 @@ class Trial:
                 counted=int(data.get("counted", 0)),
                 forced=bool(data.get("forced", False)),
                 frozen_at=_time(data.get("frozenAt")),
+                budget=_budget(data.get("budget")),
+                weight=int(data.get("weight", 0)),
+                holdback=_step(data["holdback"]) if data.get("holdback") else None,
+                in_holdback=bool(data.get("inHoldback", False)),
+                blinded=bool(data.get("blinded", False)),
+                exposed_before=timedelta(seconds=data.get("exposedSeconds", 0.0)),
+                exposed_since=_time(data.get("exposedSince")),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise RecordError(
@@ -139,7 +191,20 @@ def _steps(items: list[dict[str, Any]]) -> tuple[Step, ...]:
 
 def _step(item: dict[str, Any]) -> Step:
     hold = item["holdSeconds"]
-    return Step(weight=item["weight"], hold=None if hold is None else timedelta(seconds=hold))
+    return Step(
+        weight=item["weight"],
+        hold=None if hold is None else timedelta(seconds=hold),
+        adaptive=bool(item.get("adaptive", False)),
+    )
+
+
+def _step_to_json(step: Step) -> dict[str, Any]:
+    written: dict[str, Any] = {"weight": step.weight, "holdSeconds": _seconds(step.hold)}
+    return written | ({"adaptive": True} if step.adaptive else {})
+
+
+def _budget(data: list[float] | None) -> Budget | None:
+    return Budget(float(data[0]), int(data[1])) if data else None
 
 
 def _text(time: datetime | None) -> str | None:

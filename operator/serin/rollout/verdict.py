@@ -1,36 +1,37 @@
-"""The verdict: is the canary worse than the stable that serves beside it? Pass, Fail or Inconclusive.
+"""The verdict: is the canary worse than the stable beside it, or proven no worse? Pass, Fail or Inconclusive.
 
-This one is deliberately simple: finished requests of both sides in the same window, compared by Fisher's exact test
-(R. A. Fisher, 1935). It is looked at repeatedly, so its level is strict. What it says is behind `Judgement`, which is
-all that the rest of the core knows, so that a better test can take its place.
+What was counted is tested in `serin.evidence`; here the tests of all metrics become one verdict, with a sentence for
+each that a tired person understands. `Judgement` is all that the rest of the core knows of it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from serin.rollout.snapshot import Counts
-
-MINIMUM_REQUESTS = 30
-"""Finished requests of each side before a Pass."""
-FAIL_BELOW = 1e-3
-"""A one-sided p-value below this is a Fail."""
-PASS_ABOVE = 0.05
-"""Between this and `FAIL_BELOW` more evidence is awaited."""
-
-
-NEGLIGIBLE = 40.0
-"""A term smaller than the largest by this factor, as a logarithm, changes no digit of the sum."""
+from serin.evidence.metric import MetricEvidence
+from serin.rollout.metrics import How, Measurement
+from serin.rollout.trial_evidence import TrialEvidence
 
 
 class Verdict(StrEnum):
-    """Three-valued: silence is never Pass and never Fail."""
+    """Silence is never Pass and never Fail."""
 
     PASS = "Pass"  # noqa: S105 - a verdict, not a password
     FAIL = "Fail"
     INCONCLUSIVE = "Inconclusive"
+    NOT_APPLICABLE = "NotApplicable"
+    """Of one metric only: nothing of it was seen on either side, so it blocks nothing."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Requests of one side since the trial began, and how many of them were bad."""
+
+    requests: int
+    bad: int
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,9 @@ class MetricJudgement:
     """How strongly the counts speak against the canary, 0-1 of what a rollback needs."""
     verdict: Verdict
     message: str
+    required: bool = True
+    needed: float = 0.0
+    """About how many more canary requests a proof needs; infinite: not at this rate."""
 
 
 @dataclass(frozen=True)
@@ -55,57 +59,98 @@ class Judgement:
     metrics: tuple[MetricJudgement, ...] = ()
 
 
-def judge(canary: Counts | None, stable: Counts | None) -> Judgement:
-    """Compare error counts of the same window; a side without any series counts as zero requests."""
-    errors = _judge_errors(canary or Counts(0, 0), stable or Counts(0, 0))
-    return Judgement(errors.verdict, errors.message, (errors,))
+NOTHING_YET = Judgement(Verdict.INCONCLUSIVE, "No request has been counted yet.")
 
 
-def _judge_errors(canary: Counts, stable: Counts) -> MetricJudgement:
-    p = fisher_upper_tail(canary, stable)
-    evidence = min(1.0, math.log(p) / math.log(FAIL_BELOW)) if p > 0 else 1.0
-    verdict, message = _verdict(canary, stable, p)
-    return MetricJudgement("errors", canary, stable, evidence, verdict, message)
+def judge(state: TrialEvidence | None) -> Judgement:
+    """The verdict on a trial: a Required metric that fails decides at once, a Pass needs the proof of all."""
+    if state is None:
+        return NOTHING_YET
+    metrics = tuple(_judge_metric(m, e) for m, e in zip(state.measurements, state.evidence, strict=True))
+    required = [metric for metric in metrics if metric.required]
+    if failed := next((metric for metric in required if metric.verdict is Verdict.FAIL), None):
+        return Judgement(Verdict.FAIL, failed.message, metrics)
+    applicable = [metric for metric in required if metric.verdict is not Verdict.NOT_APPLICABLE]
+    if not applicable:
+        return Judgement(Verdict.INCONCLUSIVE, _silence(required), metrics)
+    open_ = [metric for metric in applicable if metric.verdict is Verdict.INCONCLUSIVE]
+    if open_:
+        return Judgement(Verdict.INCONCLUSIVE, max(open_, key=lambda metric: metric.needed).message, metrics)
+    return Judgement(Verdict.PASS, " ".join(metric.message for metric in applicable), metrics)
 
 
-def _verdict(canary: Counts, stable: Counts, p: float) -> tuple[Verdict, str]:
-    told = f"canary {_rate(canary)}, stable {_rate(stable)}"
-    if p < FAIL_BELOW:
-        return Verdict.FAIL, f"The canary fails more requests than the stable: {told}."
-    missing = max(MINIMUM_REQUESTS - canary.requests, 0), max(MINIMUM_REQUESTS - stable.requests, 0)
-    if any(missing):
-        return Verdict.INCONCLUSIVE, (
-            f"Too few finished requests ({told}): "
-            f"needs {missing[0]} more of the canary and {missing[1]} more of the stable."
-        )
-    if p <= PASS_ABOVE:
-        return Verdict.INCONCLUSIVE, f"The canary looks worse, but not beyond doubt: {told}; more requests will tell."
-    return Verdict.PASS, f"The canary fails no more requests than the stable: {told}."
+def _silence(required: Sequence[MetricJudgement]) -> str:
+    names = ", ".join(metric.name for metric in required)
+    return f"No request has been counted yet on either side ({names}); check that traffic flows and is scraped."
 
 
-def _rate(counts: Counts) -> str:
-    return f"{counts.bad} bad of {counts.requests}"
+def _judge_metric(measurement: Measurement, evidence: MetricEvidence) -> MetricJudgement:
+    leaf = evidence.strongest
+    verdict = _verdict(evidence)
+    needed = 0.0
+    if verdict is Verdict.INCONCLUSIVE:
+        leaf, missing = evidence.still_needed()
+        needed = math.inf if missing is None else missing
+    n1, x1, n0, x0 = evidence.totals[leaf]
+    told = f"canary {_told(measurement, leaf, n1, x1)}, stable {_told(measurement, leaf, n0, x0)}"
+    return MetricJudgement(
+        name=measurement.name,
+        canary=Counts(n1, x1),
+        stable=Counts(n0, x0),
+        evidence=evidence.evidence,
+        verdict=verdict,
+        message=f"{measurement.name}: {_sentence(measurement, evidence, verdict, needed)}: {told}.",
+        required=measurement.required,
+        needed=needed,
+    )
 
 
-def fisher_upper_tail(canary: Counts, stable: Counts) -> float:
-    """P(the canary has at least this many of all bad requests), if bad ones fell on both sides alike; in 0..1.
-
-    The hypergeometric upper tail given all margins, summed in log space so that large counts do not underflow.
-    """
-    n1, n0, bad = canary.requests, stable.requests, canary.bad + stable.bad
-    highest = min(n1, bad)
-    if canary.bad <= max(0, bad - n0):  # the lowest value possible: certain
-        return 1.0
-    total = _log_choose(n1 + n0, bad)
-    logs: list[float] = []
-    top = -math.inf
-    for j in range(canary.bad, highest + 1):
-        logs.append(_log_choose(n1, j) + _log_choose(n0, bad - j) - total)
-        top = max(top, logs[-1])
-        if logs[-1] < top - NEGLIGIBLE:  # past the mode, and what follows is smaller still
-            break
-    return min(1.0, math.exp(top) * math.fsum(math.exp(value - top) for value in logs))
+def _verdict(evidence: MetricEvidence) -> Verdict:
+    if evidence.rolled_back:
+        return Verdict.FAIL
+    if not evidence.exposed:
+        return Verdict.NOT_APPLICABLE
+    return Verdict.PASS if evidence.proven else Verdict.INCONCLUSIVE
 
 
-def _log_choose(n: int, k: int) -> float:
-    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+def _sentence(measurement: Measurement, evidence: MetricEvidence, verdict: Verdict, needed: float) -> str:
+    p = measurement.parameters
+    limit = f"a rate of {_percent(p.ceiling)}" if p.ceiling is not None else None
+    match verdict:
+        case Verdict.FAIL:
+            return f"the canary is above {limit}" if limit else "the canary is worse than the stable"
+        case Verdict.NOT_APPLICABLE:
+            return "not seen on either side"
+        case Verdict.PASS:
+            tolerance = f"no worse than {p.ratio:g} times the stable plus {_percent(p.absolute)}"
+            return f"the canary is proven to be {f'below {limit}' if limit else tolerance}"
+        case Verdict.INCONCLUSIVE if evidence.shared:
+            return f"the stable is above {limit} as well, so the canary is not to blame and nothing is promoted"
+        case Verdict.INCONCLUSIVE:
+            return _missing(limit or f"a {p.ratio:g}-fold rate", needed)
+
+
+def _missing(excluded: str, needed: float) -> str:
+    if needed == math.inf:
+        return f"not reachable at this rate: {excluded} cannot be excluded, however many requests follow"
+    return f"needs about {max(1, math.ceil(needed))} more canary requests to exclude {excluded}"
+
+
+def _told(measurement: Measurement, leaf: int, n: int, x: int) -> str:
+    if measurement.how is not How.ABOVE or not measurement.parameters.boundaries:
+        return f"{x} bad of {n}"
+    unit = f" {measurement.unit}" if measurement.unit else ""
+    return f"{x} of {n} above {measurement.parameters.boundaries[leaf]:g}{unit}"
+
+
+def _percent(rate: float | None) -> str:
+    return f"{100 * (rate or 0):.3g} %"
+
+
+def ramp_totals(state: TrialEvidence) -> list[MetricEvidence]:
+    """The metrics that the adaptive ramp looks at: Required ratios; a latency's boundaries say nothing of answers."""
+    return [
+        e
+        for m, e in zip(state.measurements, state.evidence, strict=True)
+        if m.required and m.how is not How.ABOVE and m.parameters.ceiling is None
+    ]

@@ -1,8 +1,10 @@
 """A split as an HTTPRoute of Gateway API v1.
 
 Serin owns the whole route, because `backendRefs` is an atomic list. Each backend carries filters that name its
-revision: in the request for the engine, in the response so that a client can tell who answered. Tried with Contour
-1.33, which serves both per backend; a dropped filter would turn a canary into a test of the stable against itself.
+revision: in the request for the engine, in the response so that a client can tell who answered. Requests also carry the
+epoch, the number of the split that sent them: weights and number change in one update, so a request that is answered
+late is still counted with those that arrived under the same weights. Tried with Contour 1.33, which serves both per
+backend; a dropped filter would turn a canary into a test of the stable against itself.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from serin.manifests.owner import Owner
 
 REVISION_HEADER = "x-serin-revision"
+EPOCH_HEADER = "x-serin-epoch"
 
 SERVED_PATHS = (
     "/v1/chat/completions",
@@ -47,7 +50,7 @@ class GatewayApiRouter:
     api_version: str = "gateway.networking.k8s.io/v1"
     kind: str = "HTTPRoute"
 
-    def render(self, owner: Owner, spec: Routing, weights: Mapping[str, int]) -> dict[str, Any]:
+    def render(self, owner: Owner, spec: Routing, weights: Mapping[str, int], epoch: int) -> dict[str, Any]:
         """See `Router.render`."""
         if sum(weights.values()) != FULL_WEIGHT or min(weights.values()) < 0:
             raise ValueError(f"Weights {dict(weights)} are no split; they must be 0 or more and sum to {FULL_WEIGHT}.")
@@ -56,7 +59,7 @@ class GatewayApiRouter:
             "matches": gateway.matches or [{"path": {"type": "PathPrefix", "value": path}} for path in SERVED_PATHS],
             # Envoy would cut every stream after 15 seconds, its default.
             "timeouts": {"request": "0s"} | gateway.timeouts,
-            "backendRefs": [self._backend(owner, revision, weights[revision]) for revision in sorted(weights)],
+            "backendRefs": [self._backend(owner, revision, weights[revision], epoch) for revision in sorted(weights)],
         }
         if gateway.filters:
             rule["filters"] = gateway.filters
@@ -84,15 +87,17 @@ class GatewayApiRouter:
             accepted=bool(verdicts) and all(verdict.accepted for verdict in verdicts),
             refused=next((verdict.refused for verdict in verdicts if verdict.refused), None),
             changed_at=_changed_at(obj),
+            epoch=_epoch(obj),
         )
 
-    def _backend(self, owner: Owner, revision: str, weight: int) -> dict[str, Any]:
-        header = {"set": [{"name": REVISION_HEADER, "value": revision}]}
-        filters = [{"type": "RequestHeaderModifier", "requestHeaderModifier": header}]
+    def _backend(self, owner: Owner, revision: str, weight: int, epoch: int) -> dict[str, Any]:
+        name = {"name": REVISION_HEADER, "value": revision}
+        stamp = {"set": [name, {"name": EPOCH_HEADER, "value": str(epoch)}]}
+        filters: list[dict[str, Any]] = [{"type": "RequestHeaderModifier", "requestHeaderModifier": stamp}]
         if self.name_in_response:
-            filters.append({"type": "ResponseHeaderModifier", "responseHeaderModifier": header})
-        name = child_name(owner.name, revision)
-        return {"group": "", "kind": "Service", "name": name, "port": PORT, "weight": weight, "filters": filters}
+            filters.append({"type": "ResponseHeaderModifier", "responseHeaderModifier": {"set": [name]}})
+        service = child_name(owner.name, revision)
+        return {"group": "", "kind": "Service", "name": service, "port": PORT, "weight": weight, "filters": filters}
 
 
 @dataclass(frozen=True)
@@ -153,6 +158,20 @@ def _weights(obj: Mapping[str, Any], owner_name: str) -> dict[str, int]:
         for name, weight in written.items()
         if name.startswith(prefix)
     }
+
+
+def _epoch(obj: Mapping[str, Any]) -> int | None:
+    """The number that every backend stamps; None where they differ, or somebody took it away."""
+    found = {
+        header.get("value")
+        for rule in (obj.get("spec") or {}).get("rules") or ()
+        for backend in rule.get("backendRefs") or ()
+        for wanted in backend.get("filters") or ()
+        for header in (wanted.get("requestHeaderModifier") or {}).get("set") or ()
+        if str(header.get("name")).lower() == EPOCH_HEADER
+    }
+    text = str(found.pop()) if len(found) == 1 else ""
+    return int(text) if text.isdecimal() and len(text) <= 2 else None
 
 
 def _changed_at(obj: Mapping[str, Any]) -> datetime | None:

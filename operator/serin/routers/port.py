@@ -26,8 +26,10 @@ class Router(Protocol):
     def kind(self) -> str:
         """Of the same object."""
 
-    def render(self, owner: Owner, spec: Routing, weights: Mapping[str, int]) -> dict[str, Any]:
+    def render(self, owner: Owner, spec: Routing, weights: Mapping[str, int], epoch: int) -> dict[str, Any]:
         """The whole route for these weights by revision, which sum to 10,000; a backend may have weight 0.
+
+        Requests are stamped with the epoch, 0 to 31, in the same update.
 
         Raises:
             SpecError: the routing cannot be carried out as written.

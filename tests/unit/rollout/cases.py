@@ -14,8 +14,12 @@ from serin.api.llmdeployment import LLMDeploymentSpec
 from serin.rollout.decision import Decision
 from serin.rollout.ramp import pin
 from serin.rollout.record import Record, Rejection, Resolved
-from serin.rollout.snapshot import Counts, EngineView, Evidence, PodView, RouteView, Snapshot
+from serin.rollout.metrics import Series, measurements
+from serin.rollout.readings import Baseline
+from serin.rollout.snapshot import EngineView, Evidence, PodView, RouteView, Snapshot
 from serin.rollout.trial import Trial
+from serin.rollout.trial_evidence import Epoch, TrialEvidence, name_of, nothing_yet
+from serin.rollout.verdict import Counts
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -27,7 +31,8 @@ UNSETTLED = NOON - timedelta(seconds=1)
 A, B, C = "aaaaaaaaaa", "bbbbbbbbbb", "cccccccccc"
 ENGINE = {A: "a1a1a1a1a1", B: "b1b1b1b1b1", C: "c1c1c1c1c1"}
 
-GOOD = {A: Counts(10_000, 10), B: Counts(1_000, 1)}
+NOTHING = {A: Counts(0, 0), B: Counts(0, 0)}
+GOOD = {A: Counts(10_000, 10), B: Counts(1_500, 1)}
 BAD = {A: Counts(10_000, 10), B: Counts(1_000, 200)}
 FEW = {A: Counts(200, 0), B: Counts(10, 0)}
 DOUBTFUL = {A: Counts(10_000, 10), B: Counts(1_000, 5)}
@@ -131,6 +136,7 @@ def canary_at(
         "step_entered_at": NOON - held,
         "clock_started_at": NOON - held,
         "traffic_since": begun,
+        "exposed_before": HOUR,
     }
     canary = make_record(B, **({"trial": make_trial(**(state | dict(trial or {})))} | dict(record or {})))
     needed = -(-spec.replicas * weight // 10_000)
@@ -139,9 +145,35 @@ def canary_at(
         "records": (STABLE, canary),
         "engines": by_name(make_engine(A, *make_pods(3)), make_engine(B, *make_pods(max(1, needed)))),
         "route": make_route({A: 10_000 - weight, B: weight}),
-        "evidence": Evidence(at=NOON, since=begun, counts=GOOD if counts is None else counts),
+        "memory": make_evidence(GOOD if counts is None else counts),
+        "evidence": Evidence(baseline=Baseline(NOON - HOUR, 10.0)),
     }
     return serving(**(base | changes))
+
+
+def make_evidence(counts: Mapping[str, Counts] = GOOD, *, attempt: int = 1, **changes: Any) -> TrialEvidence:
+    """What a trial has shown of errors, in three slices of a settled epoch, up to now."""
+    pinned = measurements(make_spec().analysis, Series(), Baseline(NOON, 10.0), measured=True)
+    evidence = tuple(map(nothing_yet, pinned))
+    for part in range(3):
+        n1, x1, n0, x0 = (
+            total * (part + 1) // 3 - total * part // 3
+            for side in (B, A)
+            for total in (counts[side].requests, counts[side].bad)
+        )
+        evidence[0].add([(n1, x1, n0, x0)], t=100.0 * part, epoch=1, settled=True)
+    facts: dict[str, Any] = {
+        "trial": name_of(B, attempt),
+        "since": NOON - HOUR,
+        "until": NOON,
+        "measurements": pinned,
+        "evidence": evidence,
+        "epochs": {1: Epoch(NOON - HOUR, 500)},
+        "requests_per_second": 10.0,
+        "settle_seconds": 30.0,
+        "blank_seconds": 5.0,
+    }
+    return TrialEvidence(**(facts | changes))
 
 
 def weight_of(decision: Decision, revision: str) -> int:

@@ -1,0 +1,45 @@
+"""The state of the evidence as a ConfigMap, there and back: one for each LLMDeployment, of its latest trial.
+
+Written by the reconciler before anything that follows from it, and conditional: a deposed leader writes nothing. What
+it holds is `serin.rollout.trial_evidence`; nobody else reads it, and without it a trial is begun anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from serin.api.names import EVIDENCE, child_name
+from serin.errors import RecordError
+from serin.manifests.owner import Owner, common_labels
+from serin.rollout import trial_evidence
+from serin.rollout.trial_evidence import TrialEvidence
+
+_KEY = "state.json"
+
+
+def name_of(owner_name: str) -> str:
+    """Name of the ConfigMap."""
+    return child_name(owner_name, EVIDENCE)
+
+
+def render_evidence(owner: Owner, state: TrialEvidence) -> dict[str, Any]:
+    """The ConfigMap that keeps a state."""
+    text = json.dumps(trial_evidence.to_json(state), separators=(",", ":"), allow_nan=False)
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": owner.metadata(name_of(owner.name), common_labels(owner.name, "evidence")),
+        "data": {_KEY: text},
+    }
+
+
+def read_evidence(obj: Mapping[str, Any] | None) -> TrialEvidence | None:
+    """The state that is kept; None where there is none, or it cannot be read: then the trial is begun anew."""
+    text = ((obj or {}).get("data") or {}).get(_KEY)
+    try:
+        data = json.loads(text) if text else None
+        return trial_evidence.from_json(data) if isinstance(data, dict) else None
+    except (ValueError, RecordError):
+        return None

@@ -1,0 +1,35 @@
+"""What the comparison of a running trial cannot see, as sentences for the status. Pure; judges nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from serin.rollout.decision import Decision
+    from serin.rollout.record import Record
+    from serin.rollout.snapshot import Snapshot
+
+ONE_POD = "The canary has one pod, so its version cannot be told from its node; more replicas or weight bring a second."
+NOT_RANDOM = (
+    "spec.routing matches headers or query parameters: where those choose who reaches the canary, the comparison is "
+    "between users, not between revisions."
+)
+STICKY = "spec.routing asks for session persistence: the requests of a few users who stay with the canary are not independent."
+NO_EPOCH = (
+    "The pods of one side carry no middleware, so errors are read from the gateway and latencies from vLLM; what ends "
+    "shortly after a change of weight is left out."
+)
+
+
+def caveats(snapshot: Snapshot, decision: Decision, canary: Record) -> tuple[str, ...]:
+    """The sentences that hold for this trial."""
+    engine = snapshot.engines.get(canary.engine_revision)
+    gateway = snapshot.spec.routing.gateway
+    shared = decision.stable is not None and decision.stable.engine_revision == canary.engine_revision
+    found = {
+        ONE_POD: engine is not None and engine.ready == 1 and not shared,
+        NOT_RANDOM: any(match.keys() & {"headers", "queryParams"} for match in gateway.matches),
+        STICKY: any("sessionPersistence" in str(part) for part in (*gateway.matches, *gateway.filters)),
+        NO_EPOCH: not (canary.resolved.measures and decision.stable is not None and decision.stable.resolved.measures),
+    }
+    return tuple(sentence for sentence, holds in found.items() if holds)

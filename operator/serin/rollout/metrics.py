@@ -1,0 +1,327 @@
+"""What is measured: from `spec.analysis` to tallies that are read and parameters that are tested, and from what was
+read to counts.
+
+Pinned as `Measurement`s when a canary gets its first request and kept with the state of the evidence, so that nothing
+that a user or an upgrade changes meanwhile makes old and new counts mean different things. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from serin.evidence.boundaries import boundaries, quantile
+from serin.evidence.metric import MetricParameters
+from serin.rollout.readings import Baseline, Interval, Names, Tally
+
+if TYPE_CHECKING:
+    from serin.api.analysis import Analysis, Metric
+
+BAD_OUTCOMES = frozenset({"server_error", "rejected", "stream_error", "aborted"})
+"""Of the model server's: what a revision can be blamed for."""
+NOT_COUNTED_OUTCOMES = frozenset({"excluded"})
+"""Of the model server's: what says something about the client or its quota."""
+BAD_CODES = frozenset({"400", "413", "422"})
+"""Client errors that a bad revision causes: a context too short, a limit too low, a parameter it does not take."""
+NOT_COUNTED_CODES = frozenset({"401", "403", "404", "408", "429", "499"})
+"""Codes that say something about the client or its quota, and nothing about the revision."""
+ERROR_MARGIN, OTHER_MARGIN = 1.1, 1.25
+SETTLE_AT_LEAST = 30.0
+"""Seconds that an epoch lasts before its slices count for a proof; slow failures come late."""
+
+Side = tuple[str, int | None]
+"""Revision and epoch; the epoch is None where the series carries none."""
+
+
+class How(StrEnum):
+    """How the values of a tally's `by` label are told into bad, good and neither."""
+
+    OUTCOME = "outcome"
+    CODE = "code"
+    ABOVE = "above"
+    PAIR = "pair"
+
+
+@dataclass(frozen=True)
+class Series:
+    """How the series are called that presets are read from; the operator's own setting."""
+
+    model_server: str = "serin_"
+    """Prefix of the model server's own series."""
+    engine: str = "vllm:"
+    """Prefix of vLLM's series."""
+    requests: str = "envoy_cluster_upstream_rq"
+    """The gateway's counter of finished requests."""
+    code_label: str = "envoy_response_code"
+    """Its label for the exact response code."""
+
+
+DEFAULT_SERIES = Series()
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One metric as it is measured and tested."""
+
+    name: str
+    how: How
+    total: Tally
+    bad: Tally | None
+    """Only where bad ones have a counter of their own."""
+    parameters: MetricParameters
+    required: bool
+    unit: str = ""
+    """Of the boundaries; `s`, or nothing for a user's own histogram."""
+
+    @property
+    def tallies(self) -> tuple[Tally, ...]:
+        """What has to be read."""
+        return (self.total,) if self.bad is None else (self.bad, self.total)
+
+    def counts(self, interval: Interval) -> dict[Side, list[tuple[int, int]]]:
+        """Exposures and bad counts of one interval by revision and epoch, one pair per leaf of the metric."""
+        totals = interval.counts.get(self.total, {})
+        match self.how:
+            case How.OUTCOME:
+                return _told(totals, _outcome)
+            case How.CODE:
+                return _told(totals, _code)
+            case How.PAIR:
+                bad = interval.counts.get(self.bad, {}) if self.bad else {}
+                return _pairs(totals, bad)
+            case How.ABOVE:
+                return _above(totals, self.parameters.boundaries)
+
+
+def _outcome(value: str) -> bool | None:
+    return None if value in NOT_COUNTED_OUTCOMES else value in BAD_OUTCOMES
+
+
+def _code(value: str) -> bool | None:
+    if value in NOT_COUNTED_CODES or not (len(value) == 3 and value.isdecimal()):
+        return None
+    return value.startswith("5") or value in BAD_CODES
+
+
+def _told(points: Mapping[tuple[str, int | None, str], int], bad: Any) -> dict[Side, list[tuple[int, int]]]:
+    sums: dict[Side, list[tuple[int, int]]] = {}
+    for (revision, epoch, value), count in points.items():
+        verdict = bad(value)
+        if verdict is not None:
+            n, x = sums.get((revision, epoch), [(0, 0)])[0]
+            sums[revision, epoch] = [(n + count, x + count * verdict)]
+    return sums
+
+
+def _pairs(
+    totals: Mapping[tuple[str, int | None, str], int], bad: Mapping[tuple[str, int | None, str], int]
+) -> dict[Side, list[tuple[int, int]]]:
+    """Two counters of one process; more bad ones than requests can only be a moment's difference."""
+    return {
+        (revision, epoch): [(n, min(n, bad.get((revision, epoch, value), 0)))]
+        for (revision, epoch, value), n in totals.items()
+    }
+
+
+def _above(
+    points: Mapping[tuple[str, int | None, str], int], cuts: Sequence[float]
+) -> dict[Side, list[tuple[int, int]]]:
+    sides: dict[Side, dict[float, int]] = {}
+    for (revision, epoch, le), count in points.items():
+        bound = _bound(le)
+        if bound is not None:
+            sides.setdefault((revision, epoch), {})[bound] = count
+    found = {}
+    for side, cumulative in sides.items():
+        n = cumulative.get(math.inf, 0)
+        # A bucket that did not grow is absent: nothing was at or below its bound, nor below any bound under it. A cut
+        # that is no bound is taken at the next bound below, on both sides alike.
+        within = [max((count for bound, count in cumulative.items() if bound <= cut), default=0) for cut in cuts]
+        found[side] = [(n, n - min(n, count)) for count in within]
+    return found
+
+
+def _bound(le: str) -> float | None:
+    try:
+        return float(le)
+    except ValueError:
+        return None
+
+
+# From the spec ---------------------------------------------------------------------------------------------------
+
+
+def tallies(analysis: Analysis, series: Series, *, measured: bool) -> tuple[Tally, ...]:
+    """What is read for these metrics; `measured`: the model server counts in the pods of both sides."""
+    read = (_reading(m, series, measured=measured) for m in analysis.metrics if m.ceiling is None)
+    found = [tally for _, bad, total in read for tally in (bad, total) if tally]
+    always = (requests(series, measured=measured), durations(series, measured=measured))
+    return tuple(dict.fromkeys([*always, *found]))
+
+
+def requests(series: Series, *, measured: bool) -> Tally:
+    """Finished requests: what a rate of traffic is read from."""
+    if measured:
+        return Tally(f"{series.model_server}requests_total", by="outcome")
+    return Tally(series.requests, by=series.code_label, names=Names.BACKEND)
+
+
+def measurements(analysis: Analysis, series: Series, baseline: Baseline, *, measured: bool) -> tuple[Measurement, ...]:
+    """Every metric, ready to be tested: boundaries from what the stable showed, alpha by share."""
+    budget = sum(metric.share for metric in analysis.metrics if _is_required(metric))
+    by_name = {metric.name: metric for metric in analysis.metrics}
+    return tuple(
+        _measurement(
+            metric,
+            by_name[metric.ceiling.of] if metric.ceiling else metric,
+            analysis.false_rollback_rate * (metric.share / budget if _is_required(metric) else 1.0),
+            series,
+            baseline,
+            measured=measured,
+        )
+        for metric in analysis.metrics
+    )
+
+
+def _is_required(metric: Metric) -> bool:
+    return metric.mode == "Required"
+
+
+def _measurement(
+    metric: Metric, read: Metric, alpha: float, series: Series, baseline: Baseline, *, measured: bool
+) -> Measurement:
+    """`read` is what a ceiling limits, else the metric itself."""
+    how, bad, total = _reading(read, series, measured=measured)
+    cumulative = _cumulative(baseline, total) if how is How.ABOVE else {}
+    if metric.ceiling and how is How.ABOVE:
+        finite = [bound for bound in cumulative if math.isfinite(bound)]
+        above = metric.ceiling.above_seconds or 0.0
+        cuts: tuple[float, ...] = (min(finite, key=lambda b: (abs(b - above), b)) if finite else above,)
+    elif how is How.ABOVE:
+        cuts = boundaries(cumulative) if any(cumulative.values()) else _UNSEEN.get(read.preset or "", ())
+    else:
+        cuts = ()
+    tolerance = metric.tolerance
+    return Measurement(
+        name=metric.name,
+        how=how,
+        total=total,
+        bad=bad,
+        parameters=MetricParameters(
+            alpha=alpha,
+            margin=metric.margin or (ERROR_MARGIN if metric.preset == "ErrorRate" else OTHER_MARGIN),
+            ratio=tolerance.ratio if tolerance else 1.25,
+            absolute=tolerance.absolute if tolerance else 0.005,
+            boundaries=cuts,
+            ceiling=metric.ceiling.rate if metric.ceiling else None,
+        ),
+        required=_is_required(metric),
+        unit="s" if read.preset else "",
+    )
+
+
+_LATENCIES = {
+    "TimeToFirstToken": "time_to_first_token_seconds",
+    "EndToEndLatency": "e2e_request_latency_seconds",
+    "TimePerOutputToken": "request_time_per_output_token_seconds",
+    "QueueTime": "request_queue_time_seconds",
+}
+"""Preset to the name that vLLM gives the quantity; the model server's series are called alike."""
+_END_TO_END = _LATENCIES["EndToEndLatency"]
+_UNSEEN = {
+    "TimeToFirstToken": (0.1, 0.5, 2.5, 10.0),
+    "EndToEndLatency": (1.0, 5.0, 20.0, 60.0),
+    "TimePerOutputToken": (0.025, 0.1, 0.3, 1.0),
+    "QueueTime": (0.3, 2.5, 10.0, 60.0),
+}
+"""Seconds at which a latency is cut where the stable has shown none yet: bounds of vLLM's own buckets."""
+
+
+def _reading(metric: Metric, series: Series, *, measured: bool) -> tuple[How, Tally | None, Tally]:
+    """How a metric is told, its counter of bad ones if that is one of its own, and the other one."""
+    if metric.ratio:
+        return How.PAIR, Tally(metric.ratio.bad), Tally(metric.ratio.total)
+    if metric.histogram:
+        return How.ABOVE, None, Tally(metric.histogram.buckets, by="le")
+    from_pods = measured if metric.source is None else metric.source == "ModelServer"
+    if metric.preset is None or metric.preset == "ErrorRate":
+        return (How.OUTCOME if from_pods else How.CODE), None, requests(series, measured=from_pods)
+    return How.ABOVE, None, _latency(_LATENCIES[metric.preset], series, measured=from_pods)
+
+
+def _latency(quantity: str, series: Series, *, measured: bool) -> Tally:
+    if measured:
+        return Tally(f"{series.model_server}{quantity}_bucket", by="le")
+    return Tally(f"{series.engine}{quantity}_bucket", by="le", names=Names.ENGINE)
+
+
+def durations(series: Series, *, measured: bool) -> Tally:
+    """How long whole answers take: what settling and blanking are measured by."""
+    return _latency(_END_TO_END, series, measured=measured)
+
+
+def _cumulative(baseline: Baseline, tally: Tally) -> dict[float, float]:
+    found = ((_bound(le), count) for le, count in baseline.histograms.get(tally, {}).items())
+    return {bound: count for bound, count in found if bound is not None}
+
+
+def answer_seconds(baseline: Baseline, tally: Tally, q: float) -> float:
+    """A quantile of the stable's answers in seconds; 0.0 where it has shown none."""
+    return quantile(_cumulative(baseline, tally), q) or 0.0
+
+
+# Kept with the state ---------------------------------------------------------------------------------------------
+
+
+def to_json(measurement: Measurement) -> dict[str, Any]:
+    """The inverse of `from_json`."""
+    p = measurement.parameters
+    return {
+        "name": measurement.name,
+        "how": measurement.how.value,
+        "total": _tally_to_json(measurement.total),
+        "bad": _tally_to_json(measurement.bad) if measurement.bad else None,
+        "required": measurement.required,
+        "unit": measurement.unit,
+        "alpha": p.alpha,
+        "margin": p.margin,
+        "ratio": p.ratio,
+        "absolute": p.absolute,
+        "boundaries": list(p.boundaries),
+        "ceiling": p.ceiling,
+    }
+
+
+def from_json(data: Mapping[str, Any]) -> Measurement:
+    """Read what `to_json` wrote.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is something else.
+    """
+    return Measurement(
+        name=str(data["name"]),
+        how=How(data["how"]),
+        total=_tally_from_json(data["total"]),
+        bad=_tally_from_json(data["bad"]) if data["bad"] else None,
+        required=bool(data["required"]),
+        unit=str(data["unit"]),
+        parameters=MetricParameters(
+            alpha=float(data["alpha"]),
+            margin=float(data["margin"]),
+            ratio=float(data["ratio"]),
+            absolute=float(data["absolute"]),
+            boundaries=tuple(float(b) for b in data["boundaries"]),
+            ceiling=None if data["ceiling"] is None else float(data["ceiling"]),
+        ),
+    )
+
+
+def _tally_to_json(tally: Tally) -> dict[str, Any]:
+    return {"selector": tally.selector, "by": tally.by, "names": tally.names.value}
+
+
+def _tally_from_json(data: Mapping[str, Any]) -> Tally:
+    return Tally(str(data["selector"]), by=data["by"], names=Names(data["names"]))

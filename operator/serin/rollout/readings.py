@@ -1,0 +1,59 @@
+"""What is counted, and what was counted: the words between the decision and whoever reads Prometheus. Pure.
+
+The decision asks for tallies; a metric source answers with intervals of exact counts (`serin.metric_sources`). What a
+count means for a canary is said in `serin.rollout.metrics`. Times are timezone-aware UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class Names(StrEnum):
+    """How a series says whose requests it counts."""
+
+    REVISION = "revision"
+    """By the label `revision`, with the label `epoch` beside it where there is one: the model server's own series."""
+    BACKEND = "backend"
+    """By the label in which the gateway names its backend, a Service."""
+    ENGINE = "engine"
+    """By the target label that carries the pod's engine revision: vLLM's own series."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """One family of counters to be read, the same for every rollout that asks for it."""
+
+    selector: str
+    """A plain PromQL vector selector: a metric's name, or `name{label="value"}`."""
+    by: str | None = None
+    """The label whose values are counted apart, such as `outcome` or `le`; None: all together."""
+    names: Names = Names.REVISION
+
+
+Point = tuple[str, int | None, str]
+"""What is counted apart: revision, epoch (None where the series carries none), value of the `by` label ("" without)."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """What the counters grew by in `(begin, end]`; intervals follow each other without a gap."""
+
+    begin: datetime
+    end: datetime
+    counts: Mapping[Tally, Mapping[Point, int]] = field(default_factory=dict)
+    """Growth by tally and point, whole numbers; a point that did not grow is absent."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What the stable showed before the canary got its first request. Estimates: they feed no test."""
+
+    at: datetime
+    requests_per_second: float
+    """All finished requests of the stable, over the five minutes before; 0.0 without traffic."""
+    histograms: Mapping[Tally, Mapping[str, float]] = field(default_factory=dict)
+    """Cumulative bucket counts of the stable by upper bound (`le` as written), over the hour before."""

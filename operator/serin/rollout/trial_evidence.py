@@ -1,0 +1,206 @@
+"""What a trial has shown so far: the running tests of every metric, and up to when they have been fed.
+
+Begun by `serin.rollout.on_trial` when the canary gets its first request; `advance` feeds what was counted since. In
+between it is JSON in a ConfigMap (`serin.manifests.evidence_map`): one write carries the tests and the moment up to
+which Prometheus was read, so that a crash neither loses nor doubles a request. Judged by `serin.rollout.verdict`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from serin.errors import RecordError
+from serin.evidence.metric import MetricEvidence
+from serin.rollout import metrics
+from serin.rollout.metrics import Measurement
+from serin.rollout.readings import Interval, Tally
+
+VERSION = 1
+EPOCHS = 32
+"""Values that the epoch label can have; they are used in turn."""
+FULL = 10_000
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A period of constant weight."""
+
+    began: datetime
+    weight: int
+    """The canary's, in parts of 10,000; above 0."""
+
+
+@dataclass(frozen=True)
+class TrialEvidence:
+    """The evidence of one trial; a new one for every change, never changed in place."""
+
+    trial: str
+    """Which trial: `<revision>@<attempt>`."""
+    since: datetime
+    """When the canary got its first weight."""
+    until: datetime
+    """Everything that was counted up to here has been taken into account."""
+    measurements: tuple[Measurement, ...]
+    evidence: tuple[MetricEvidence, ...]
+    """By measurement."""
+    epochs: Mapping[int, Epoch]
+    """By the value of the label, the last 32."""
+    requests_per_second: float
+    """Of the stable before the rollout."""
+    settle_seconds: float
+    """How long an epoch lasts before its slices count for a proof."""
+    blank_seconds: float
+    """How long series without an epoch are not believed after a change of weight."""
+    unseen: float = 0.0
+    """Canary requests that the stable's traffic made expect since the last one that was seen."""
+
+    @property
+    def counted(self) -> int:
+        """Requests of the canary that were counted, by the metric that counted most."""
+        return max((n1 for e in self.evidence for n1, *_ in e.totals), default=0)
+
+    @property
+    def tallies(self) -> tuple[Tally, ...]:
+        """What has to be read."""
+        return tuple(dict.fromkeys(tally for m in self.measurements for tally in m.tallies))
+
+
+def name_of(revision: str, attempt: int) -> str:
+    """How a trial is called in its evidence."""
+    return f"{revision}@{attempt}"
+
+
+def nothing_yet(measurement: Measurement) -> MetricEvidence:
+    """The tests of a metric before its first request."""
+    return MetricEvidence(measurement.parameters)
+
+
+def begin_epoch(state: TrialEvidence, epoch: int, weight: int, now: datetime) -> TrialEvidence:
+    """Let the label's value `epoch` mean a new period from now on; what was open of the old one is closed first."""
+    evidence = state.evidence
+    if epoch in state.epochs:
+        evidence = copy.deepcopy(evidence)
+        for metric in evidence:
+            metric.close_epoch(epoch)
+    kept = {e: told for e, told in state.epochs.items() if e != epoch}
+    return replace(state, evidence=evidence, epochs=kept | {epoch: Epoch(now, weight)})
+
+
+def advance(state: TrialEvidence, intervals: Iterable[Interval], *, canary: str, stable: str) -> TrialEvidence:
+    """The state after these intervals; one that does not follow without a gap is left alone."""
+    evidence, until, unseen = copy.deepcopy(state.evidence), state.until, state.unseen
+    for interval in intervals:
+        if interval.begin != until:
+            continue
+        until = interval.end
+        shown = [_by_epoch(state, measurement, interval, canary, stable) for measurement in state.measurements]
+        for metric, by_epoch in zip(evidence, shown, strict=True):
+            for epoch in sorted(by_epoch, key=lambda e: state.epochs[e].began):
+                settled = _seconds(interval.end - state.epochs[epoch].began) >= state.settle_seconds
+                t = max(0.0, _seconds(interval.end - state.since))
+                metric.add(by_epoch[epoch], t=t, epoch=epoch, settled=settled)
+        unseen = _unseen(state, unseen, shown)
+    return replace(state, evidence=evidence, until=until, unseen=unseen)
+
+
+def _by_epoch(
+    state: TrialEvidence, measurement: Measurement, interval: Interval, canary: str, stable: str
+) -> dict[int, list[tuple[int, int, int, int]]]:
+    """Counts of both sides by epoch and leaf; epochs of an earlier trial, and moments of doubt, are left out."""
+    by_epoch: dict[int, list[tuple[int, int, int, int]]] = {}
+    for (revision, labelled), pairs in measurement.counts(interval).items():
+        epoch = _epoch_of(state, interval) if labelled is None else labelled
+        if epoch is None or epoch not in state.epochs or revision not in {canary, stable} or not pairs:
+            continue
+        have = by_epoch.setdefault(epoch, [(0, 0, 0, 0)] * len(pairs))
+        by_epoch[epoch] = [
+            (n1 + n, x1 + x, n0, x0) if revision == canary else (n1, x1, n0 + n, x0 + x)
+            for (n1, x1, n0, x0), (n, x) in zip(have, pairs, strict=True)
+        ]
+    return by_epoch
+
+
+def _epoch_of(state: TrialEvidence, interval: Interval) -> int | None:
+    """The epoch that a whole interval lies in, late enough that answers of the one before are over; None: in doubt."""
+    blank = timedelta(seconds=state.blank_seconds)
+    running = [(told.began, epoch) for epoch, told in state.epochs.items() if told.began < interval.end]
+    if not running:
+        return None
+    began, epoch = max(running)
+    return epoch if began + blank <= interval.begin else None
+
+
+def _unseen(state: TrialEvidence, unseen: float, shown: list[dict[int, list[tuple[int, int, int, int]]]]) -> float:
+    """What was expected of the canary and not seen, by the metric that sees most."""
+    by_metric = [
+        (sum(c[0][0] for c in by_epoch.values()), sum(_expected(state, e, c[0][2]) for e, c in by_epoch.items()))
+        for by_epoch in shown
+    ]
+    if any(seen for seen, _ in by_metric):
+        return 0.0
+    return unseen + max((expected for _, expected in by_metric), default=0.0)
+
+
+def _expected(state: TrialEvidence, epoch: int, n0: int) -> float:
+    weight = state.epochs[epoch].weight
+    return n0 * weight / max(1, FULL - weight)
+
+
+def _seconds(span: timedelta) -> float:
+    return span.total_seconds()
+
+
+# JSON ------------------------------------------------------------------------------------------------------------
+
+
+def to_json(state: TrialEvidence) -> dict[str, Any]:
+    """The inverse of `from_json`; bounded by the number of metrics and boundaries."""
+    return {
+        "version": VERSION,
+        "trial": state.trial,
+        "since": state.since.isoformat(),
+        "until": state.until.isoformat(),
+        "epochs": {str(e): [told.began.isoformat(), told.weight] for e, told in sorted(state.epochs.items())},
+        "measurements": [metrics.to_json(m) for m in state.measurements],
+        "evidence": [e.state() for e in state.evidence],
+        "requestsPerSecond": state.requests_per_second,
+        "settleSeconds": state.settle_seconds,
+        "blankSeconds": state.blank_seconds,
+        "unseen": state.unseen,
+    }
+
+
+def from_json(data: Mapping[str, Any]) -> TrialEvidence:
+    """Read what `to_json` wrote.
+
+    Raises:
+        RecordError: it is damaged, or of another version.
+    """
+    if data.get("version") != VERSION:
+        raise RecordError("The state of the evidence is of another version; the trial is begun anew.")
+    try:
+        measurements = tuple(metrics.from_json(m) for m in data["measurements"])
+        evidence = tuple(MetricEvidence(m.parameters) for m in measurements)
+        for metric, kept in zip(evidence, data["evidence"], strict=True):
+            metric.restore(kept)
+        return TrialEvidence(
+            trial=str(data["trial"]),
+            since=datetime.fromisoformat(data["since"]),
+            until=datetime.fromisoformat(data["until"]),
+            measurements=measurements,
+            evidence=evidence,
+            epochs={
+                int(e): Epoch(datetime.fromisoformat(began), int(weight))
+                for e, (began, weight) in data["epochs"].items()
+            },
+            requests_per_second=float(data["requestsPerSecond"]),
+            settle_seconds=float(data["settleSeconds"]),
+            blank_seconds=float(data["blankSeconds"]),
+            unseen=float(data["unseen"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RecordError(f"The state of the evidence cannot be read ({error}); the trial is begun anew.") from error
