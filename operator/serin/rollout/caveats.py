@@ -14,7 +14,7 @@ NOT_RANDOM = (
     "spec.routing matches headers or query parameters: where those choose who reaches the canary, the comparison is "
     "between users, not between revisions."
 )
-STICKY = "spec.routing asks for session persistence: the requests of a few users who stay with the canary are not independent."
+STICKY = "spec.routing asks for session persistence: many requests of a few users who stay are not independent."
 NO_EPOCH = (
     "The pods of one side carry no middleware, so errors are read from the gateway and latencies from vLLM; what ends "
     "shortly after a change of weight is left out."
