@@ -100,6 +100,8 @@ def operator_values(image: Image, place: Place) -> dict[str, str]:
     if place.sandbox:
         # There is no registry: the image was loaded into the node.
         values["image.pullPolicy"] = "Never"
+        # Its Prometheus scrapes every 5 seconds (sandbox/node_config.py).
+        values |= {"prometheus.scrapeInterval": "5", "prometheus.interval": "1"}
     return values
 
 

@@ -70,6 +70,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [""]
   resources: [services]
   verbs: [list, watch, create, patch, delete]
+# The state of the evidence.
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get, create, patch]
+# Credentials for a Prometheus that an LLMDeployment names in spec.analysis.prometheus.authSecretRef; no other is read.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [list, watch, create, patch, delete]
