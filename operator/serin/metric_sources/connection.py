@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import re
 import ssl
 import tempfile
 import time
@@ -29,6 +30,7 @@ from serin.metric_sources.port import Server
 
 MOST_BYTES = 256 * 2**20
 """No answer is larger."""
+_FIT = re.compile(r"([\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?)?")
 _REFUSED = ("400", "422")
 _MOVED = ("301", "302", "303", "307", "308")
 
@@ -46,7 +48,7 @@ class Connection:
         ca_file: authorities in a file, for a server that names none itself; "" for the system's.
 
     Raises:
-        MetricsError: the server's authorities are no PEM.
+        MetricsError: the server's authorities are no PEM, or its headers not fit for HTTP.
     """
 
     def __init__(self, server: Server, *, timeout: float, ca_file: str = "") -> None:
@@ -54,6 +56,12 @@ class Connection:
         self._server = server
         self._timeout = timeout
         self._where = _shown(server.url)
+        token = (server.bearer_token or "").strip()
+        if not all(_FIT.fullmatch(text) for text in (token, *(part for header in server.headers for part in header))):
+            # What would refuse them further down shows them in its message.
+            raise MetricsError(
+                f"A header or token for Prometheus at {self._where} is not fit for HTTP; check it for line breaks."
+            )
         self._authorities: Path | None = None
         session = _Session(timeout)
         if server.ca is not None:
@@ -65,7 +73,7 @@ class Connection:
         if server.basic_auth is not None:
             auth = HTTPBasicAuth(*(part.encode() for part in server.basic_auth))
         elif server.bearer_token is not None:
-            auth = _Bearer(server.bearer_token.strip())
+            auth = _Bearer(token)
         self._client = PrometheusConnect(
             url=server.url.rstrip("/"),
             headers=dict(server.headers),
@@ -118,11 +126,6 @@ class Connection:
             raise MetricsError(
                 f"Prometheus at {self._where} cannot be reached; check that it runs and that the URL is right."
             ) from error
-        except requests.exceptions.InvalidHeader:
-            # The message shows the value.
-            raise MetricsError(
-                f"A header or token for Prometheus at {self._where} is not fit for HTTP; check it for line breaks."
-            ) from None
         except PrometheusApiClientException as error:
             raise self._failed(error) from error
         except (requests.RequestException, OSError, LookupError, TypeError, ValueError, RuntimeError) as error:
@@ -221,6 +224,6 @@ def _shown(url: str) -> str:
     """The URL without user and password."""
     try:
         parts = urlsplit(url)
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     except ValueError:
-        return "an address that is no URL"
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        raise MetricsError("The URL of a Prometheus is none; correct it.") from None

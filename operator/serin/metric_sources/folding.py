@@ -17,6 +17,8 @@ LONGEST = timedelta(minutes=10)
 """No interval is longer: what was missed during an outage is read piece by piece."""
 LOOK_BACK = timedelta(hours=1)
 """For so long a silent series, or target, is the same that it was."""
+DISCOVERY = timedelta(seconds=10)
+"""So late Prometheus may begin to scrape a new target: it takes up changes every five seconds."""
 EPOCHS = 32
 """Values of the epoch's ring."""
 
@@ -121,7 +123,7 @@ def is_new(first: int, begin: int, target: Target, interval: timedelta) -> bool:
         return True
     # Never scraped with success before. Tried all its life (a port that opens once the model is loaded), or so young
     # that there was no time to try: then it was not missed either.
-    grace = 2 * (interval // timedelta(milliseconds=1))
+    grace = (2 * interval + DISCOVERY) // timedelta(milliseconds=1)
     return bool(tries) and started > tries[0][0] - grace
 
 
@@ -135,11 +137,11 @@ def epoch_of(text: str | None) -> int | None:
 def target_of(labels: Labels, known: Iterable[Row], started: Iterable[Row]) -> Target:
     """What is known of the target that the series with these labels was scraped from."""
 
-    def same(row: Row) -> bool:
-        # Target labels are on both; what else either carries is its own.
-        return all(labels.get(name, value) == value for name, value in row.labels.items())
-
     def merged(rows: Iterable[Row]) -> Samples:
-        return sorted(sample for row in rows if same(row) for sample in row.samples)
+        # Every label of the target is on its series; the other way round an older name of the same target fits too,
+        # if it was shorter.
+        fitting = [row for row in rows if row.labels.items() <= labels.items()]
+        most = max((len(row.labels) for row in fitting), default=0)
+        return sorted(sample for row in fitting if len(row.labels) == most for sample in row.samples)
 
     return Target(merged(known), merged(started))

@@ -86,7 +86,8 @@ HOUR = 60 * MINUTE
         ([(-60, 1), (0, 1)], [], True),
         ([(-30, 0), (-15, 0), (0, 1)], [], False),
         ([(0, 1)], [(0, -5)], True),
-        ([(0, 1)], [(0, -25)], True),
+        ([(0, 1)], [(0, -39)], True),
+        ([(0, 1)], [(0, -41)], False),
         ([(0, 1)], [(0, -3000)], False),
         ([(at, 0) for at in range(-600, 0, 15)] + [(0, 1)], [(0, -610)], True),
         ([(at, 0) for at in range(-3585, 0, 15)] + [(0, 1)], [(0, -7200)], False),
@@ -102,6 +103,7 @@ HOUR = 60 * MINUTE
         "the target could not be reached, and does not say how old it is",
         "the process began within the interval",
         "the process is so young that it was not scraped before",
+        "a process that should have been scraped before",
         "a relabelled target, or a Prometheus without its data",
         "a process that was tried all its life while it loaded",
         "a process older than anything that is known of it",
@@ -126,13 +128,17 @@ def test_a_series_is_new_if_it_can_only_have_begun_at_zero(
     assert is_new(first, first - 10_000, target, SCRAPE) is expected
 
 
-def test_target_labels_must_agree_and_others_need_not() -> None:
-    labels = {"instance": "a", "job": "j", "outcome": "ok", "cluster": "one"}
-    up = [
-        Row({"instance": "a", "job": "j", "cluster": "two"}, [(1, 1.0)]),
-        Row({"instance": "a", "job": "j"}, [(2, 0)]),
-    ]
-    assert target_of(labels, up, []) == Target([(2, 0)], [])
+@pytest.mark.parametrize(
+    ("zone", "known", "expected"),
+    [("a", "a", [(2, 1.0)]), ("a", "b", [(1, 1.0)]), ("a", None, [(1, 1.0)]), (None, "a", [(1, 1.0)])],
+    ids=["the same", "another", "a shorter name alone", "a longer name is another target"],
+)
+def test_a_target_is_known_by_all_of_its_labels(zone: str | None, known: str | None, expected: object) -> None:
+    """A target that got a label or lost one is a new one, whose lifetime is not growth."""
+    target = {"instance": "a", "job": "j"}
+    up = [Row(target, [(1, 1.0)]), *([Row(target | {"zone": known}, [(2, 1.0)])] if known else [])]
+    labels = target | {"outcome": "ok"} | ({"zone": zone} if zone else {})
+    assert target_of(labels, up, []) == Target(expected, [])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,176 @@
+"""A real Prometheus for tests of counting: the pods it scrapes every second, and a rollout that is counted.
+
+`tests/integration/test_collector.py` uses it. The pods are pages of one small server; each test controls their
+counters, and knows the truth. Nothing here sleeps for time: everything waits for a scrape, or for a reading.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from sandbox.api_tier import Handle
+from serin.metric_sources.port import MetricSource, Watch
+from serin.rollout.readings import Interval
+from serin.rollout.snapshot import Evidence
+from serin.settings import Settings
+
+LONG = 30.0
+REQUESTS = "serin_requests_total"
+
+
+def settings(url: str, **more: Any) -> Settings:
+    return Settings(identity="test", prometheus_url=url, scrape_interval=1.0, **more)
+
+
+@dataclass
+class Pod:
+    """A scraped process and its counters."""
+
+    name: str
+    started: float = field(default_factory=time.time)
+    counters: Counter[str] = field(default_factory=Counter)
+    """By series, as it is written in the exposition."""
+    answers: bool = True
+    scrapes: int = 0
+
+    def count(self, revision: str, outcome: str = "ok", *, epoch: int | str = 1, by: int = 1) -> None:
+        """So many more requests were finished."""
+        self.counters[f'{REQUESTS}{{revision="{revision}",epoch="{epoch}",outcome="{outcome}"}}'] += by
+
+    def restart(self) -> None:
+        """Begin anew, as a container does."""
+        self.counters, self.started = Counter(), time.time()
+
+    def page(self) -> str | None:
+        self.scrapes += 1
+        if not self.answers:
+            return None
+        lines = [f"{series} {value}" for series, value in self.counters.copy().items()]
+        return "\n".join([*lines, f"process_start_time_seconds {self.started}", ""])
+
+    async def scraped(self, times: int = 1) -> None:
+        """Wait until it was asked so many times from now on."""
+        before = self.scrapes
+        async with asyncio.timeout(LONG):
+            while self.scrapes < before + times:  # noqa: ASYNC110 - what is waited for is in Prometheus
+                await asyncio.sleep(0.02)
+
+
+@dataclass
+class Pods:
+    """All that is scraped."""
+
+    tier: Handle
+    address: str
+    pods: dict[str, Pod] = field(default_factory=dict)
+    labels: dict[str, dict[str, str]] = field(default_factory=dict)
+    taken: set[str] = field(default_factory=set)
+    """Those that a test has had."""
+
+    def add(self, name: str, *, age: float = 0.0, reload: bool = True, **labels: str) -> Pod:
+        """A pod that is scraped from now on, and was scraped never before."""
+        pod = self.pods[name] = Pod(name, time.time() - age)
+        self.labels[name] = {"instance": name, **labels}
+        if reload:
+            self.reload()
+        return pod
+
+    def reload(self) -> None:
+        """Scrape what there is now."""
+        assert self.tier.prometheus_config
+        targets = "".join(
+            f'  - targets: ["{self.address}"]\n    labels: {{__metrics_path__: /{name}, '
+            + ", ".join(f'{label}: "{value}"' for label, value in labels.items())
+            + "}\n"
+            for name, labels in self.labels.items()
+        )
+        self.tier.prometheus_config.write_text(
+            f"global: {{scrape_interval: 1s}}\nscrape_configs:\n- job_name: pods\n  static_configs:\n{targets}"
+        )
+        self.tier.reload_prometheus()
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler], wrap: Any = None) -> Iterator[ThreadingHTTPServer]:
+    """A server of this handler on a free port of loopback."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    if wrap:
+        server.socket = wrap.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
+def scraped_pods(tier: Handle) -> Iterator[Pods]:
+    """The pages of all pods, one path each."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            pod = pods.pods.get(self.path.removeprefix("/"))
+            page = pod.page() if pod else None
+            self.send_response(200 if page is not None else 503)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
+            self.end_headers()
+            self.wfile.write((page or "").encode())
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with serving(Handler) as server:
+        pods = Pods(tier, f"127.0.0.1:{server.server_port}")
+        yield pods
+
+
+class Rollout:
+    """What one LLMDeployment was told: everything that was read, added up."""
+
+    def __init__(self, source: MetricSource, watch: Watch) -> None:
+        self.source = source
+        self.watch = watch
+        self.at = watch.read_until
+        self.totals: Counter[tuple[Any, ...]] = Counter()
+        self.errors: list[str] = []
+        self.last = Evidence()
+
+    async def tick(self) -> None:
+        self.last = (await self.source.read([replace(self.watch, read_until=self.at)]))[self.watch.key]
+        if self.last.error:
+            self.errors.append(self.last.error)
+        for interval in self.last.intervals:
+            self.take(interval)
+
+    def take(self, interval: Interval) -> None:
+        assert interval.begin == self.at
+        assert interval.end > interval.begin
+        self.at = interval.end
+        for tally, points in interval.counts.items():
+            for point, count in points.items():
+                assert count > 0
+                self.totals[tally.selector, *point] += count
+
+    async def past(self, moment: datetime | None = None) -> None:
+        """Read until everything up to now was read."""
+        moment = moment or datetime.now(UTC)
+        async with asyncio.timeout(LONG):
+            while self.at is None or self.at < moment:
+                await self.tick()
+                await asyncio.sleep(0.05)
+
+    def of(self, revision: str, outcome: str | None = None) -> int:
+        """How many requests of a revision it knows of."""
+        return sum(n for (_, r, _, o), n in self.totals.items() if r == revision and outcome in {None, o})
