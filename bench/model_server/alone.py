@@ -1,0 +1,117 @@
+"""The middleware alone: the same ASGI messages to an application that does nothing, with and without it around.
+
+Called by the benchmark. What differs is the middleware, so microseconds can be told; the two take turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import statistics
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, generate_latest
+
+from model_server.serin_model_server.identity import Identity
+from model_server.serin_model_server.metrics import MAX_PAIRS, Metrics
+from model_server.serin_model_server.middleware import Application, Message, Middleware, Receive, Scope, Send
+from model_server.serin_model_server.recorder import Recorder
+from model_server.serin_model_server.timings import Times
+
+EVENTS = 22
+"""What vLLM sends for an answer of 20 tokens: one event each, the finish reason and the end."""
+CHUNK = 65_536
+"""How much of a body uvicorn hands over at once, at most."""
+ROUNDS, REQUESTS = 41, 300
+_EVENT = (
+    b'data: {"id":"chatcmpl-0123456789abcdef0123456789abcdef","object":"chat.completion.chunk","created":1795689814,'
+    b'"model":"triage","choices":[{"index":0,"delta":{"content":" a"},"logprobs":null,"finish_reason":null}]}\n\n'
+)
+_HEADERS = [
+    *((f"x-header-{number}".encode(), b"a value of some length") for number in range(10)),
+    (b"x-request-id", b"0b3f4f6e-9f0e-4d0e-8c44-3a8f1d2c5b6a"),
+    (b"x-serin-revision", b"abcdef0123"),
+    (b"x-serin-epoch", b"7"),
+]
+_ENGINE_ID = "chatcmpl-0b3f4f6e-9f0e-4d0e-8c44-3a8f1d2c5b6a"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Microseconds that the middleware adds to a request of `size` bytes that is answered by 22 events."""
+
+    size: int
+    median: float
+    highest: float
+
+
+def costs(sizes: Iterable[int]) -> list[Cost]:
+    """Measure every size."""
+    return [asyncio.run(_cost(size)) for size in sizes]
+
+
+def page_milliseconds() -> float:
+    """What the series add to a page of /metrics when all 64 pairs are in use."""
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    for number in range(MAX_PAIRS):
+        metrics.pair(Identity(f"{number % 2:010x}", str(number // 2))).observe(
+            Times(ttft=0.1, e2e=1, queue=0, per_token=0.1)
+        )
+    taken = []
+    for _ in range(21):
+        began = time.perf_counter()
+        generate_latest(registry)
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken) * 1e3
+
+
+async def _cost(size: int) -> Cost:
+    registry = CollectorRegistry()
+    recorder = Recorder(Metrics(registry))
+    recorder.engine_reports = True
+    times = Times(ttft=0.01, e2e=0.1, queue=0.0, per_token=0.01)
+
+    async def app(_scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        # As vLLM's engine does, before the last event leaves; both sides pay for the call.
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        for _ in range(EVENTS):
+            await send({"type": "http.response.body", "body": _EVENT, "more_body": True})
+        recorder.report([(_ENGINE_ID, times)])
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    measured = Middleware(app, recorder)
+    added = []
+    for _ in range(ROUNDS):
+        bare = await _seconds(app, size)
+        added.append((await _seconds(measured, size) - bare) / REQUESTS * 1e6)
+    if registry.get_sample_value("serin_middleware_failures_total"):
+        logging.getLogger(__name__).error("measuring failed; the numbers are of no use")
+    return Cost(size, statistics.median(added), max(added))
+
+
+async def _seconds(app: Application, size: int) -> float:
+    body = bytes(size)
+    chunks: list[Message] = [
+        {"type": "http.request", "body": body[at : at + CHUNK], "more_body": at + CHUNK < size}
+        for at in range(0, size, CHUNK)
+    ]
+
+    async def send(_message: Message) -> None:
+        return
+
+    began = time.perf_counter()
+    for _ in range(REQUESTS):
+        messages = iter(chunks)
+
+        async def receive(messages: Iterator[Message] = messages) -> Message:
+            return next(messages)
+
+        await app(
+            {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": _HEADERS}, receive, send
+        )
+    return time.perf_counter() - began

@@ -1,0 +1,78 @@
+"""The client: a few keep-alive connections, each asking again as soon as its answer is over.
+
+Called by the benchmark. Raw sockets in one event loop, because a client library's cost would drown what is measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+CHAT = "/v1/chat/completions"
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round of requests showed. Seconds."""
+
+    elapsed: float
+    first_tokens: tuple[float, ...]
+
+    @property
+    def throughput(self) -> float:
+        """Requests per second."""
+        return len(self.first_tokens) / self.elapsed
+
+
+def request(model: str, size: int, number: int) -> bytes:
+    """A streaming chat request whose body has `size` bytes; every number gives another prompt."""
+    asked = {
+        "model": model,
+        "messages": [{"role": "user", "content": f"Ticket {number}: vpn issue for Ana, urgent."}],
+        "max_tokens": 4,
+        "ignore_eos": True,
+        "stream": True,
+        "user": "",
+    }
+    asked["user"] = "x" * max(0, size - len(json.dumps(asked)))
+    body = json.dumps(asked).encode()
+    head = (
+        f"POST {CHAT} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
+        f"x-serin-revision: abcdef0123\r\nx-serin-epoch: 7\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+async def round_of(port: int, requests: list[bytes], connections: int) -> Round:
+    """Send all requests, as fast as the answers come."""
+    waiting = iter(requests)
+    first_tokens: list[float] = []
+    began = time.perf_counter()
+    await asyncio.gather(*(_connection(port, waiting, first_tokens) for _ in range(connections)))
+    return Round(time.perf_counter() - began, tuple(first_tokens))
+
+
+async def _connection(port: int, waiting: Iterator[bytes], first_tokens: list[float]) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
+    try:
+        for data in waiting:
+            sent = time.perf_counter()
+            writer.write(data)
+            await writer.drain()
+            head = await reader.readuntil(b"\r\n\r\n")
+            if b" 200 " not in head.split(b"\r\n", 1)[0]:
+                raise SystemExit(f"bench: the server answered {head[:200]!r}; correct the request.")
+            # A stream comes in chunks; the first one holds the first token.
+            first = True
+            while (size := int(await reader.readline(), 16)) > 0:
+                await reader.readexactly(size + 2)
+                if first:
+                    first_tokens.append(time.perf_counter() - sent)
+                    first = False
+            await reader.readexactly(2)
+    finally:
+        writer.close()
+        await writer.wait_closed()

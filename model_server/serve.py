@@ -1,0 +1,139 @@
+"""A real vLLM on this machine's loopback, with the tiny model, with or without the middleware.
+
+Called by the slow tests and the benchmark. The middleware comes as in a pod: copied by the operator's installer into a
+directory that vLLM has on its PYTHONPATH. Needs what `model_server.cpu.install` and `model_server.tiny` build (cached).
+Deliberately not here: anything about Kubernetes.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from model_server.cpu.install import install
+from serin.install_model_server import install as install_middleware
+
+MODEL = "triage"
+MIDDLEWARE = "--middleware=serin_model_server.Middleware"
+READY_SECONDS = 300
+STOP_SECONDS = 30
+_ROOT = Path(__file__).parents[1]
+
+
+class ServeError(Exception):
+    """Why vLLM does not serve, in one sentence that ends with what to do."""
+
+
+class Server:
+    """A vLLM that answers on 127.0.0.1."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
+        """Status and body of an answer."""
+        return self._ask(
+            "POST", path, json.dumps(body).encode(), {"content-type": "application/json"} | {**(headers or {})}
+        )
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """Status and body of a page."""
+        return self._ask("GET", path, None, {})
+
+    def samples(self, prefix: str) -> dict[str, float]:
+        """The samples of /metrics whose names begin like this, by name and labels as printed."""
+        lines = self.get("/metrics")[1].decode().splitlines()
+        return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line.startswith(prefix)}
+
+    def _ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request(method, path, body, dict(headers))
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def tiny_model(environment: Path) -> Path:
+    """The directory of the tiny model, trained if it is not there yet (two minutes)."""
+    done = subprocess.run(
+        [environment / "bin" / "python", "-m", "model_server.tiny"],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1200,
+    )
+    if done.returncode:
+        raise ServeError(f"the tiny model cannot be trained: {done.stderr.strip()[-500:]}; run it by hand")
+    return Path(done.stdout.splitlines()[-1])
+
+
+@contextmanager
+def serving(scratch: Path, *flags: str, middleware: bool) -> Iterator[Server]:
+    """A vLLM that is ready; ended with all its processes afterwards. `scratch` gets its log and the middleware.
+
+    Raises:
+        ServeError: it did not become ready.
+    """
+    environment = install(os.environ)
+    model = tiny_model(environment)
+    port = free_port()
+    command = [str(environment / "bin" / "vllm"), "serve", str(model), f"--served-model-name={MODEL}"]
+    command += ["--enforce-eager", "--host=127.0.0.1", f"--port={port}", "--shutdown-timeout=5", *flags]
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environ |= {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    if middleware:
+        target = scratch / "model-server"
+        target.mkdir(exist_ok=True)
+        install_middleware(target)
+        command.append(MIDDLEWARE)
+        environ["PYTHONPATH"] = str(target)
+    log = scratch / f"vllm-{port}.log"
+    with (
+        log.open("w") as out,
+        subprocess.Popen(command, env=environ, cwd=scratch, stdout=out, stderr=out, start_new_session=True) as process,
+    ):
+        try:
+            server = Server(port)
+            _wait_until_ready(server, process, log)
+            yield server
+        finally:
+            _end(process)
+
+
+def _wait_until_ready(server: Server, process: subprocess.Popen[bytes], log: Path) -> None:
+    until = time.monotonic() + READY_SECONDS
+    while time.monotonic() < until and process.poll() is None:
+        with suppress(OSError, http.client.HTTPException):
+            if server.get("/health")[0] == 200:
+                return
+        time.sleep(0.5)
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+    raise ServeError(f"vLLM is not ready within {READY_SECONDS} s; its log ends with\n{tail}\nCorrect what it says")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_SECONDS)
+    # Its group is its own: start_new_session.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
