@@ -2,7 +2,8 @@
 
 Written from the specification and not from the operator's code, and compared with that code in each run (`agreement`).
 One difference in form: the boost's condition sum exp(lp + min(V + b, top) - prev) is a sum of smaller ones of two
-numbers, exp(lp + V - prev) e^b and exp(lp + top - prev), so that its exponentials are taken once and not per halving.
+numbers, exp(lp + V - prev) e^b and exp(lp + top - prev), so that its exponentials are taken once and not per halving;
+and exp(lp + V - prev) is a mixture of the laws under the alternatives, none of which can overflow.
 
 A test is an array of nine numbers: five active logs, the frozen log, the boost, the releases, rolled back (0 or 1).
 Parameters are an array of four: ln(1/alpha), the cap times that, ln margin, the smallest stratum.
@@ -31,8 +32,13 @@ Z = 1.2816
 
 
 def compiled(function: F) -> F:
-    """Compile, with a cache, and let other threads run meanwhile."""
-    return cast("F", numba.njit(nogil=True, cache=True)(function))
+    """Compile, and let other threads run meanwhile. No cache: Numba's does not notice a change in what is called."""
+    return cast("F", numba.njit(nogil=True)(function))
+
+
+def summing(function: F) -> F:
+    """As `compiled`, and sums may be taken in any order: several terms at a time."""
+    return cast("F", numba.njit(nogil=True, fastmath={"reassoc", "nsz", "nnan"})(function))
 
 
 def parameters(alpha: float, margin: float, cap: float | None, min_stratum: int = 3) -> Floats:
@@ -93,12 +99,15 @@ def close(test: Floats, par: Floats, n1: int, x1: int, n0: int, x0: int) -> None
             j = low + i
             law[i] = law[i - 1] + math.log((n1 - j + 1.0) * (bad - j + 1.0) / (j * (n0 - bad + j * 1.0))) + par[2]
         law -= log_sum(law)
-        support = np.arange(low, high + 1).astype(np.float64)
-        norms = np.empty(5)
+        # Row k: the law under alternative k, which is the law under H0 tilted by psi_k; the last row: H0.
+        tilted, norms = np.empty((6, size)), np.empty(5)
         for k in range(5):
-            norms[k] = log_sum(law + support * LOG_PSI[k])
+            tilted[k] = law + np.arange(low, high + 1) * LOG_PSI[k]
+            norms[k] = log_sum(tilted[k])
+            tilted[k] = np.exp(tilted[k] - norms[k])
+        tilted[5] = np.exp(law)
         if before < goal:
-            test[6] += boost(test, before, law, support, norms, goal, min(goal, before + cap))
+            test[6] += boost(test, before, tilted, goal, min(goal, before + cap))
         for k in range(5):
             test[k] += x1 * LOG_PSI[k] - norms[k]
     over = log_e(test) - before - cap
@@ -108,18 +117,13 @@ def close(test: Floats, par: Floats, n1: int, x1: int, n0: int, x0: int) -> None
         test[8] = 1.0
 
 
-@compiled
-def boost(test: Floats, before: float, law: Floats, support: Floats, norms: Floats, goal: float, top: float) -> float:
+@summing
+def boost(test: Floats, before: float, tilted: Floats, goal: float, top: float) -> float:
     """The largest constant that keeps the step fair."""
-    size = len(law)
-    free, capped = np.empty(size), np.empty(size)
-    logs = np.empty(6)
-    logs[5] = test[5]
-    for i in range(size):
-        for k in range(5):
-            logs[k] = test[k] - norms[k] + support[i] * LOG_PSI[k]
-        free[i] = math.exp(law[i] + test[6] + log_sum(logs) - before)
-        capped[i] = math.exp(law[i] + top - before)
+    size = tilted.shape[1]
+    free, capped = np.zeros(size), tilted[5] * math.exp(top - before)
+    for k in range(6):
+        free += tilted[k] * math.exp(test[6] + test[k] - before)
     low, high = 0.0, goal - before + 60
     for _ in range(50):
         middle = (low + high) / 2

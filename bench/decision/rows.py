@@ -180,7 +180,7 @@ class Measurements:
         def call(gen: np.random.Generator, arrivals: Ints) -> Floats:
             return rollouts.durations(gen, arrivals, 200.0, BASE, mode, stamped, HYSTERESIS, TEST)
 
-        return self.player.play(f"durations {mode} {stamped}", ALTERNATIVES, 200.0, SLICES, call)
+        return self.player.play(f"durations {mode} {stamped}", OTHERS, 200.0, SLICES, call)
 
     def _time_outs(self) -> Iterator[Row]:
         # Stable's time-outs: its q99.9 duration is 60 s. Stable's failures quick: 30 s, unless it is set to 60.
