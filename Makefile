@@ -36,7 +36,7 @@ export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)
 FAST_TESTS := tests/unit tests/stories tests/contract tests/integration sandbox/tests model_server/tests examples/tests
 E2E_TESTS := tests/e2e model_server/tests/slow
 
-.PHONY: help demo test check e2e sandbox down crds fmt bench bench-decision environment
+.PHONY: help demo test check e2e sandbox down crds fmt bench bench-decision bench-model-server environment
 
 help:
 	@echo "Serin: canary rollouts of LLMs on Kubernetes. Verbs:"
@@ -84,6 +84,10 @@ bench: environment ## benchmarks; bench-decision: bad answers served, beside the
 # Row by row what the decision engine must reach, about five minutes; fails if it does not, writes bench/decision/results.md.
 bench-decision: environment
 	@$(PYTHON) -m bench.decision
+
+# What the measuring middleware costs a real vLLM, about ten minutes; writes bench/model_server/results.md.
+bench-model-server: environment
+	@$(PYTHON) -m bench.model_server
 
 environment:
 	@.ci/environment
