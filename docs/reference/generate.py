@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from docs.reference.api_page import api_page
+from docs.reference.model_server_page import model_server_page
 from docs.reference.operator_pages import metrics_page, reasons_page, settings_page
 
 FOLDER = Path(__file__).parent
@@ -24,6 +25,7 @@ def pages() -> dict[str, str]:
         "api.md": api_page(),
         "reasons.md": reasons_page(),
         "metrics.md": metrics_page(),
+        "model-server-metrics.md": model_server_page(),
         "settings.md": settings_page(),
     }
     return {name: HEADER + "\n".join(lines) + "\n" for name, lines in made.items()}
