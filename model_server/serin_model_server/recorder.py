@@ -116,7 +116,7 @@ class Recorder:
         self.metrics.failures.inc()
         if not self._failed:
             self._failed = True
-            log.warning("measuring a request failed; this is logged once and counted from here on", exc_info=True)
+            log.warning("measuring failed; this is logged once and counted from here on", exc_info=True)
 
     def _settle(self, tracked: Tracked) -> None:
         self.join.leave(tracked)

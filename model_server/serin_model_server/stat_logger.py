@@ -34,8 +34,16 @@ class StatLogger(StatLoggerBase):  # type: ignore[misc] # vLLM is not there when
         engine_idx: int = 0,  # noqa: ARG002
     ) -> None:
         """Called after every step of the engine; most steps finish nothing."""
-        if iteration_stats is not None and iteration_stats.finished_requests:
-            self._recorder.report(_sequences(iteration_stats.finished_requests))
+        if iteration_stats is None:
+            return
+        try:
+            finished = iteration_stats.finished_requests
+        except AttributeError:
+            # Another version of vLLM. An exception here would end its output loop, and with it every request.
+            self._recorder.failed()
+            return
+        if finished:
+            self._recorder.report(_sequences(finished))
 
     def log_engine_initialized(self) -> None:
         """Nothing to tell."""

@@ -1,0 +1,103 @@
+"""What is read from vLLM's statistics. vLLM itself is not here: the slow tests have the real one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from model_server.serin_model_server import recorder as recorders
+from model_server.serin_model_server.identity import Identity, Stamp
+from model_server.serin_model_server.metrics import Metrics
+from model_server.serin_model_server.recorder import Recorder
+from model_server.serin_model_server.timings import Warmup
+
+MODULE = "model_server.serin_model_server.stat_logger"
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def recorder(registry: CollectorRegistry) -> Recorder:
+    return Recorder(Metrics(registry), warmup=Warmup(requests=0))
+
+
+@pytest.fixture
+def logger(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The plugin, with a stand-in for the one class of vLLM's that it needs."""
+    loggers = ModuleType("vllm.v1.metrics.loggers")
+    loggers.StatLoggerBase = object  # type: ignore[attr-defined]
+    for name in ("vllm", "vllm.v1", "vllm.v1.metrics"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, "vllm.v1.metrics.loggers", loggers)
+    monkeypatch.delitem(sys.modules, MODULE, raising=False)
+    monkeypatch.setattr(recorders, "shared", lambda: recorder)
+    from model_server.serin_model_server.stat_logger import StatLogger
+
+    yield StatLogger(vllm_config=None)
+    sys.modules.pop(MODULE, None)
+
+
+def finished(request_id: str | None = "chatcmpl-mine", **changes: Any) -> SimpleNamespace:
+    facts = {
+        "request_id": request_id,
+        "e2e_latency": 2.0,
+        "decode_time": 1.5,
+        "queued_time": 0.25,
+        "mean_time_per_output_token": 0.1,
+        "num_generation_tokens": 16,
+        "finish_reason": "stop",
+    }
+    return SimpleNamespace(**(facts | changes))
+
+
+def seconds(registry: CollectorRegistry, name: str) -> tuple[float | None, ...]:
+    labels = {"revision": "abcdef0123", "epoch": "7"}
+    return tuple(registry.get_sample_value(f"serin_{name}_seconds_{part}", labels) for part in ("count", "sum"))
+
+
+def ask(recorder: Recorder, logger: Any, *sequences: SimpleNamespace) -> None:
+    measured = recorder.begin("/v1/chat/completions", Stamp(Identity("abcdef0123", "7"), b"mine"))
+    assert measured is not None
+    logger.record(None, SimpleNamespace(finished_requests=list(sequences)))
+    recorder.end(measured, "ok")
+
+
+def test_the_first_token_came_when_decoding_began(recorder: Recorder, logger: Any, registry: CollectorRegistry) -> None:
+    ask(recorder, logger, finished("chatcmpl-other"), finished(), finished(None))
+
+    assert seconds(registry, "time_to_first_token") == (1, 0.5)
+    assert seconds(registry, "e2e_request_latency") == (1, 2.0)
+    assert seconds(registry, "request_queue_time") == (1, 0.25)
+    assert seconds(registry, "request_time_per_output_token") == (1, 0.1)
+
+
+def test_clocks_of_two_processes_do_not_make_a_time_negative(
+    recorder: Recorder, logger: Any, registry: CollectorRegistry
+) -> None:
+    ask(recorder, logger, finished(decode_time=2.1, queued_time=-0.1, num_generation_tokens=1))
+
+    assert seconds(registry, "time_to_first_token") == (1, 0)
+    assert seconds(registry, "request_queue_time") == (1, 0)
+    assert seconds(registry, "request_time_per_output_token") == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "stats",
+    [SimpleNamespace(), SimpleNamespace(finished_requests=[SimpleNamespace(request_id="chatcmpl-mine")])],
+    ids=["no-list", "no-times"],
+)
+def test_a_vllm_that_keeps_other_statistics_goes_on_and_it_is_counted(
+    logger: Any, registry: CollectorRegistry, stats: SimpleNamespace
+) -> None:
+    logger.record(None, stats)
+    logger.record(None, None)
+
+    assert registry.get_sample_value("serin_middleware_failures_total") == 1
