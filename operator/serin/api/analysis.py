@@ -1,7 +1,8 @@
 """What a canary is judged by: metrics, how strictly, and where they are read.
 
-Pinned when a canary gets its first request; not part of the revision, so a change here starts no canary. How a metric
-becomes counts is said in `serin.rollout.metrics`, and what the counts prove in `serin.evidence`.
+Pinned when a canary gets its first request; not part of the revision, so a change here starts no canary. The entries of
+`metrics` have no defaults in the CRD: the API server would write them into the list, and GitOps tools, which compare
+lists as a whole, would never find it in sync. How a metric becomes counts is said in `serin.rollout.metrics`.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from serin.api.base import ApiModel, list_map
 from serin.api.duration import PositiveDuration
 from serin.api.fields import Label, Subdomain, matches, pattern, quoted
 from serin.api.rule import Rule
+from serin.api.selector import PLAIN
 
-SELECTOR = r'^ *[a-zA-Z_:][a-zA-Z0-9_:]* *([{] *([a-zA-Z_][a-zA-Z0-9_]* *(=|!=|=~|!~) *"([^"\\]|\\.)*" *,? *)*[}])? *$'
 SELECTOR_MESSAGE = (
     'Write a plain selector such as my_total or my_total{job="x"}, without functions, ranges and offsets; Serin adds '
     "the revision label."
 )
 _URL = "^https?://[A-Za-z0-9.:_-]+(/[A-Za-z0-9._~/-]*)?$|^https?://\\[[0-9a-fA-F:]+\\](:[0-9]+)?(/[A-Za-z0-9._~/-]*)?$"
 
-Selector = Annotated[str, Field(min_length=1, max_length=1024), pattern(SELECTOR, SELECTOR_MESSAGE)]
+Selector = Annotated[str, Field(min_length=1, max_length=1024), pattern(PLAIN, SELECTOR_MESSAGE)]
 _is_header = matches("^[A-Za-z0-9-]+$")
 
 
@@ -61,10 +62,10 @@ class Mode(StrEnum):
 class Tolerance(ApiModel):
     """How much worse a canary may be and still be promoted."""
 
-    ratio: Annotated[float, Field(ge=1, le=10)] = 1.25
-    """At most this many times the stable's bad rate …"""
-    absolute: Annotated[float, Field(ge=0, le=0.5)] = 0.005
-    """… plus this share of all requests."""
+    ratio: Annotated[float | None, Field(ge=1, le=10)] = None
+    """At most this many times the stable's bad rate, 1.25 when absent …"""
+    absolute: Annotated[float | None, Field(ge=0, le=0.5)] = None
+    """… plus this share of all requests, 0.005 when absent."""
 
 
 class Ratio(ApiModel):
@@ -139,14 +140,19 @@ class Metric(ApiModel):
     """An absolute limit on another metric's bad rate."""
     source: MetricSourceName | None = None
     """Who counts a preset; the model server where both sides' pods measure, else Gateway and Engine."""
-    share: Annotated[float, Field(gt=0, le=1000)] = 1.0
-    """Weight of this metric when the false-rollback rate is shared out among the Required ones."""
-    mode: Mode = Mode.REQUIRED
-    """Whether it decides, or is only shown."""
+    share: Annotated[float | None, Field(gt=0, le=1000)] = None
+    """Weight of this metric when the false-rollback rate is shared out among the Required ones; 1 when absent."""
+    mode: Mode | None = None
+    """Whether it decides, or is only shown; Required when absent."""
     margin: Annotated[float | None, Field(ge=1, le=10)] = None
     """How many times worse the canary may be before that counts against it; 1.1 for errors, 1.25 for all others."""
     tolerance: Tolerance | None = None
-    """How much worse the canary may be and still be promoted; 1.25-fold plus 0.005 when absent."""
+    """How much worse the canary may be and still be promoted."""
+
+    @property
+    def required(self) -> bool:
+        """Whether it decides."""
+        return self.mode is not Mode.ADVISORY
 
 
 class LocalRef(ApiModel):
@@ -195,16 +201,16 @@ def _seconds_where_needed(metrics: tuple[Metric, ...]) -> bool:
 
 
 DEFAULT_METRICS = (
-    Metric(name="errors", preset=Preset.ERROR_RATE, share=4),
+    Metric(name="errors", preset=Preset.ERROR_RATE),
     Metric(name="ttft", preset=Preset.TIME_TO_FIRST_TOKEN, mode=Mode.ADVISORY),
 )
 Metrics = Annotated[
     tuple[Metric, ...],
     Field(min_length=1, max_length=16, json_schema_extra=list_map("name")),
     Rule(
-        cel="self.exists(m, m.mode == 'Required')",
+        cel="self.exists(m, !has(m.mode) || m.mode == 'Required')",
         message="Make at least one metric Required; without one nothing could be promoted or rolled back.",
-        holds=lambda metrics: any(metric.mode is Mode.REQUIRED for metric in metrics),
+        holds=lambda metrics: any(metric.required for metric in metrics),
     ),
     Rule(
         cel="self.all(m, !has(m.ceiling) || self.exists(o, o.name == m.ceiling.of && !has(o.ceiling)))",
@@ -229,5 +235,10 @@ class Analysis(ApiModel):
     """Probability of rolling back a canary that is no worse, over the whole rollout and all metrics, at the most."""
     blind_timeout: PositiveDuration = timedelta(minutes=10)
     """Without evidence for this long the canary's weight is taken away until there is some again."""
-    metrics: Metrics = DEFAULT_METRICS
-    """What is compared; errors must, and the time to the first token may, when absent."""
+    metrics: Metrics | None = None
+    """What is compared. When absent: `errors` (ErrorRate, Required) and `ttft` (TimeToFirstToken, Advisory)."""
+
+    @property
+    def compared(self) -> tuple[Metric, ...]:
+        """What is compared, the default filled in."""
+        return self.metrics or DEFAULT_METRICS

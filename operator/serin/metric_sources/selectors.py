@@ -1,7 +1,7 @@
-"""PromQL text: what counts as a plain selector, and how a matcher is added to one. Pure.
+"""PromQL text: how a matcher is added to a plain selector. Pure.
 
-Used by `serin.metric_sources.questions`. PLAIN is within RE2, so that the API can refuse the same selectors by the same
-expression (it holds no apostrophe, so that CEL can quote it). Nothing here knows what is asked for, or of whom.
+Used by `serin.metric_sources.questions`. What a plain selector is, the API says (`serin.api.selector`). Nothing here
+knows what is asked for, or of whom.
 """
 
 from __future__ import annotations
@@ -10,17 +10,10 @@ import json
 import re
 from collections.abc import Iterable
 
+from serin.api.selector import PLAIN
 from serin.errors import MetricsError
 
 _BLANK = " \t\r\n"
-_SPACE = r"[ \t\r\n]*"
-_STRING = r'"([^"\\\n]|\\[abfnrtv\\"])*"'
-_MATCHER = rf"[a-zA-Z_][a-zA-Z0-9_]*{_SPACE}(=~|!~|!=|=){_SPACE}{_STRING}"
-_MATCHERS = rf"{_MATCHER}({_SPACE},{_SPACE}{_MATCHER})*({_SPACE},)?"
-
-PLAIN = rf"^{_SPACE}[a-zA-Z_:][a-zA-Z0-9_:]*{_SPACE}([{{]{_SPACE}({_MATCHERS})?{_SPACE}[}}]{_SPACE})?$"
-"""A metric's name, or `name{label="value", …}`, as Prometheus reads them; nothing else."""
-
 CHUNK = 200
 """Most names in one query."""
 

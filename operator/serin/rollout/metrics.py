@@ -77,6 +77,11 @@ class Measurement:
     """Of the boundaries; `s`, or nothing for a user's own histogram."""
 
     @property
+    def comparable(self) -> bool:
+        """False for a histogram that the stable has not shown: nobody knows where it could be cut."""
+        return self.how is not How.ABOVE or bool(self.parameters.boundaries)
+
+    @property
     def tallies(self) -> tuple[Tally, ...]:
         """What has to be read."""
         return (self.total,) if self.bad is None else (self.bad, self.total)
@@ -140,7 +145,7 @@ def _above(
         # A bucket that did not grow is absent: nothing was at or below its bound, nor below any bound under it. A cut
         # that is no bound is taken at the next bound below, on both sides alike.
         within = [max((count for bound, count in cumulative.items() if bound <= cut), default=0) for cut in cuts]
-        found[side] = [(n, n - min(n, count)) for count in within]
+        found[side] = [(n, n - min(n, count)) for count in within] or [(n, 0)]
     return found
 
 
@@ -156,7 +161,7 @@ def _bound(le: str) -> float | None:
 
 def tallies(analysis: Analysis, series: Series, *, measured: bool) -> tuple[Tally, ...]:
     """What is read for these metrics; `measured`: the model server counts in the pods of both sides."""
-    read = (_reading(m, series, measured=measured) for m in analysis.metrics if m.ceiling is None)
+    read = (_reading(m, series, measured=measured) for m in analysis.compared if m.ceiling is None)
     found = [tally for _, bad, total in read for tally in (bad, total) if tally]
     always = (requests(series, measured=measured), durations(series, measured=measured))
     return tuple(dict.fromkeys([*always, *found]))
@@ -171,23 +176,19 @@ def requests(series: Series, *, measured: bool) -> Tally:
 
 def measurements(analysis: Analysis, series: Series, baseline: Baseline, *, measured: bool) -> tuple[Measurement, ...]:
     """Every metric, ready to be tested: boundaries from what the stable showed, alpha by share."""
-    budget = sum(metric.share for metric in analysis.metrics if _is_required(metric))
-    by_name = {metric.name: metric for metric in analysis.metrics}
+    budget = sum(metric.share or 1.0 for metric in analysis.compared if metric.required)
+    by_name = {metric.name: metric for metric in analysis.compared}
     return tuple(
         _measurement(
             metric,
             by_name[metric.ceiling.of] if metric.ceiling else metric,
-            analysis.false_rollback_rate * (metric.share / budget if _is_required(metric) else 1.0),
+            analysis.false_rollback_rate * ((metric.share or 1.0) / budget if metric.required else 1.0),
             series,
             baseline,
             measured=measured,
         )
-        for metric in analysis.metrics
+        for metric in analysis.compared
     )
-
-
-def _is_required(metric: Metric) -> bool:
-    return metric.mode == "Required"
 
 
 def _measurement(
@@ -201,7 +202,8 @@ def _measurement(
         above = metric.ceiling.above_seconds or 0.0
         cuts: tuple[float, ...] = (min(finite, key=lambda b: (abs(b - above), b)) if finite else above,)
     elif how is How.ABOVE:
-        cuts = boundaries(cumulative) if any(cumulative.values()) else _UNSEEN.get(read.preset or "", ())
+        unseen = _UNSEEN[read.preset] if read.preset else ()
+        cuts = boundaries(cumulative) if any(cumulative.values()) or not unseen else unseen
     else:
         cuts = ()
     tolerance = metric.tolerance
@@ -213,13 +215,13 @@ def _measurement(
         parameters=MetricParameters(
             alpha=alpha,
             margin=metric.margin or (ERROR_MARGIN if metric.preset == "ErrorRate" else OTHER_MARGIN),
-            ratio=tolerance.ratio if tolerance else 1.25,
-            absolute=tolerance.absolute if tolerance else 0.005,
+            ratio=(tolerance and tolerance.ratio) or 1.25,
+            absolute=0.005 if tolerance is None or tolerance.absolute is None else tolerance.absolute,
             boundaries=cuts,
             ceiling=metric.ceiling.rate if metric.ceiling else None,
         ),
-        required=_is_required(metric),
-        unit="s" if read.preset else "",
+        required=metric.required,
+        unit="s" if how is How.ABOVE and read.preset else "",
     )
 
 
