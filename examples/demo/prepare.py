@@ -7,6 +7,7 @@ Not here: what a cluster of the user's own is asked first (own_cluster), and the
 from __future__ import annotations
 
 import filecmp
+import json
 import os
 import shutil
 import subprocess
@@ -85,13 +86,13 @@ def operator(tell: Teller, place: Place) -> None:
     for definition in DEFINITIONS:
         system.wait(f"customresourcedefinition/{definition}", "condition=Established", 60)
     tell.say("helm upgrade --install serin charts/serin")
-    values = [f"--set-string={name}={value}" for name, value in operator_values(image, place).items()]
+    values = [f"--set-json={name}={json.dumps(value)}" for name, value in operator_values(image, place).items()]
     system.run([*helm, RELEASE, str(charts / "serin"), *values], timeout=200)
 
 
-def operator_values(image: Image, place: Place) -> dict[str, str]:
+def operator_values(image: Image, place: Place) -> dict[str, str | int]:
     """What the chart is told."""
-    values = {
+    values: dict[str, str | int] = {
         "image.repository": image.repository,
         "image.tag": image.tag,
         "image.digest": image.digest,
@@ -101,7 +102,7 @@ def operator_values(image: Image, place: Place) -> dict[str, str]:
         # There is no registry: the image was loaded into the node.
         values["image.pullPolicy"] = "Never"
         # Its Prometheus scrapes every 5 seconds (sandbox/node_config.py).
-        values |= {"prometheus.scrapeInterval": "5", "prometheus.interval": "1"}
+        values |= {"prometheus.scrapeInterval": 5, "prometheus.interval": 1}
     return values
 
 

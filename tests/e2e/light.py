@@ -18,6 +18,7 @@ NAME = "light"
 RESOURCE = f"llmdeployment/{NAME}"
 PATIENCE = 180.0
 """Seconds that any one step of a rollout may take on the light engine."""
+METRICS: Sequence[Mapping[str, Any]] = ({"name": "errors", "preset": "ErrorRate", "tolerance": {"absolute": 0.02}},)
 STEPS: Sequence[Mapping[str, Any]] = ({"weight": 20, "hold": "1s"}, {"weight": 50, "hold": "1s"})
 
 
@@ -33,6 +34,8 @@ def manifest(
     steps: Sequence[Mapping[str, Any]] = STEPS,
     args: Mapping[str, str] | None = None,
     replicas: int = 1,
+    metrics: Sequence[Mapping[str, Any]] = METRICS,
+    ramp: Mapping[str, Any] | None = None,
 ) -> Object:
     """An LLMDeployment; each variant makes an engine revision of its own."""
     return {
@@ -50,7 +53,14 @@ def manifest(
             "routing": {
                 "gateway": {"parentRefs": [{"name": "llm", "namespace": "gateway"}], "hostnames": [host(cluster)]}
             },
-            "rollout": {"ramp": {"steps": list(steps)}, "progressDeadline": "2m", "drainTimeout": "60s"},
+            "rollout": {
+                "ramp": ramp or {"steps": list(steps)},
+                "minimumBake": "1s",
+                "progressDeadline": "2m",
+                "drainTimeout": "60s",
+            },
+            # The light engine answers at once, and hundreds of requests a second prove this soon.
+            "analysis": {"settleTime": "2s", "metrics": list(metrics)},
         },
     }
 

@@ -14,7 +14,7 @@ from typing import Annotated
 from pydantic import Field
 
 from serin.api.base import ApiModel, list_map
-from serin.api.duration import PositiveDuration
+from serin.api.duration import Duration, PositiveDuration
 from serin.api.fields import Label, Subdomain, matches, pattern, quoted
 from serin.api.rule import Rule
 from serin.api.selector import PLAIN
@@ -235,6 +235,9 @@ class Analysis(ApiModel):
     """Probability of rolling back a canary that is no worse, over the whole rollout and all metrics, at the most."""
     blind_timeout: PositiveDuration = timedelta(minutes=10)
     """Without evidence for this long the canary's weight is taken away until there is some again."""
+    settle_time: Duration | None = None
+    """How long a weight is held before what it shows counts for a promotion: as long as slow failures take to come. What
+    999 of 1000 answers of the stable take, at least 30s, when absent."""
     metrics: Metrics | None = None
     """What is compared. When absent: `errors` (ErrorRate, Required) and `ttft` (TimeToFirstToken, Advisory)."""
 

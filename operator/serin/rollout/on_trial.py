@@ -33,9 +33,11 @@ def on_trial(snapshot: Snapshot, stable: Record, target: Record) -> Decision:
     """The target is the canary: ask the guards, move the ramp on if none objects."""
     trial, state = _begun(snapshot, stable, target)
     candidate = _candidate(snapshot, stable, target, trial, state)
-    if at_deadline(candidate):
-        candidate = replace(candidate, trial=replace(trial.at_step(len(trial.steps), snapshot.now), forced=True))
     finding = first_finding(candidate)
+    if at_deadline(candidate, finding):
+        ended = candidate.trial.at_step(len(candidate.trial.steps), snapshot.now)
+        candidate = replace(candidate, trial=replace(ended, forced=True))
+        finding = first_finding(candidate)
     if finding and finding.rejects:
         rejection = Rejection(finding.reason, finding.message, snapshot.now)
         decision = rejected(snapshot, stable, replace(target, trial=candidate.trial, rejection=rejection))
@@ -160,7 +162,11 @@ def _first_evidence(candidate: Candidate) -> TrialEvidence:
         evidence=tuple(map(trial_evidence.nothing_yet, measurements)),
         epochs={},
         requests_per_second=baseline.requests_per_second,
-        settle_seconds=max(metrics.SETTLE_AT_LEAST, metrics.answer_seconds(baseline, answers, 0.999)),
+        settle_seconds=(
+            max(metrics.SETTLE_AT_LEAST, metrics.answer_seconds(baseline, answers, 0.999))
+            if analysis.settle_time is None
+            else analysis.settle_time.total_seconds()
+        ),
         blank_seconds=metrics.answer_seconds(baseline, answers, 0.99),
     )
 
@@ -181,8 +187,13 @@ def _routed(candidate: Candidate) -> int:
 
 
 def _weight_now(candidate: Candidate) -> int:
-    """The step's weight if its pods are there, else what the route gives now, as far as the pods carry that."""
-    frozen = candidate.snapshot.spec.paused or candidate.snapshot.route.refused or unwatched(candidate)
+    """The step's weight if its pods are there, else what the route gives now, as far as the pods carry that.
+
+    Nothing while it could not be watched: also what it has from a trial whose evidence was lost.
+    """
+    if unwatched(candidate):
+        return 0
+    frozen = candidate.snapshot.spec.paused or candidate.snapshot.route.refused
     if carries(candidate, candidate.weight) and not frozen:
         return candidate.weight
     return min(candidate.weight_on_route, candidate.weight, carried(candidate))
