@@ -36,7 +36,7 @@ export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)
 FAST_TESTS := tests/unit tests/stories tests/contract tests/integration sandbox/tests model_server/tests examples/tests
 E2E_TESTS := tests/e2e model_server/tests/slow
 
-.PHONY: help demo test check e2e sandbox down crds fmt bench bench-decision bench-model-server environment
+.PHONY: help demo test check e2e sandbox down crds fmt bench bench-decision bench-model-server bench-rollback environment
 
 help:
 	@echo "Serin: canary rollouts of LLMs on Kubernetes. Verbs:"
@@ -88,6 +88,10 @@ bench-decision: environment
 # What the measuring middleware costs a real vLLM, about ten minutes; writes bench/model_server/results.md.
 bench-model-server: environment
 	@$(PYTHON) -m bench.model_server
+
+# How long a failing canary goes on getting requests, on the sandbox, about twenty minutes; writes bench/rollback/results.md.
+bench-rollback: environment
+	@$(PYTHON) -m bench.rollback
 
 environment:
 	@.ci/environment

@@ -55,6 +55,8 @@ class Traffic:
     answered: Counter[str] = field(default_factory=Counter)
     """Good answers by revision."""
     failures: list[Failure] = field(default_factory=list)
+    last_sent: dict[str, float] = field(default_factory=dict)
+    """By revision: when the last request was sent that it answered, good or bad; seconds since the traffic began."""
     _sent: int = 0
     _stopping: bool = False
     _changed: threading.Condition = field(default_factory=threading.Condition)
@@ -107,6 +109,7 @@ class Traffic:
             if (early := due - loop.time()) > 0:
                 await asyncio.sleep(early)
             status, revision, text = None, None, ""
+            sent = loop.time() - began
             try:
                 async with session.post(f"{self.place.gateway_url}{PATH}", data=body, headers=headers) as answer:
                     status, revision = answer.status, answer.headers.get("x-serin-revision")
@@ -114,6 +117,8 @@ class Traffic:
             except (aiohttp.ClientError, TimeoutError) as error:
                 status, text = None, repr(error)
             with self._changed:
+                if revision:
+                    self.last_sent[revision] = max(sent, self.last_sent.get(revision, 0.0))
                 if status == 200:
                     self.answered[revision or ""] += 1
                 else:

@@ -236,7 +236,7 @@ class Analysis(ApiModel):
     blind_timeout: PositiveDuration = timedelta(minutes=10)
     """Without evidence for this long the canary's weight is taken away until there is some again."""
     settle_time: Duration | None = None
-    """How long a weight is held before what it shows counts for a promotion: as long as slow failures take to come. What
+    """How long a weight is held before what it shows counts for a promotion, since slow failures come late. As long as
     999 of 1000 answers of the stable take, at least 30s, when absent."""
     metrics: Metrics | None = None
     """What is compared. When absent: `errors` (ErrorRate, Required) and `ttft` (TimeToFirstToken, Advisory)."""

@@ -1,0 +1,33 @@
+"""What the sandbox's Prometheus holds of the model server's counters. Called by the end-to-end tests."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import requests
+
+from examples.demo.cluster import Cluster
+from examples.demo.place import Place
+
+BAD = {"server_error", "rejected", "stream_error", "aborted"}
+NOT_COUNTED = {"excluded"}
+
+
+def finished(place: Place, cluster: Cluster, revision: str, epochs: set[str]) -> tuple[int, int]:
+    """Requests that a revision finished in these epochs, and how many of them were bad, by the newest sample."""
+    query = (
+        f'sum by (outcome) (last_over_time(serin_requests_total{{namespace="{cluster.namespace}",'
+        f'revision="{revision}",epoch=~"{"|".join(sorted(epochs))}"}}[1h]))'
+    )
+    by_outcome: Counter[str] = Counter()
+    for row in _ask(place, query):
+        by_outcome[row["metric"]["outcome"]] += int(float(row["value"][1]))
+    counted = {outcome: count for outcome, count in by_outcome.items() if outcome not in NOT_COUNTED}
+    return sum(counted.values()), sum(count for outcome, count in counted.items() if outcome in BAD)
+
+
+def _ask(place: Place, query: str) -> list[dict[str, Any]]:
+    answer = requests.post(f"{place.prometheus_url}/api/v1/query", {"query": query}, timeout=10)
+    answer.raise_for_status()
+    return list(answer.json()["data"]["result"])

@@ -1,0 +1,102 @@
+"""The evidence on a real cluster: what was counted is what Prometheus holds, and a weight that follows it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+
+from examples.demo import conditions as seen
+from examples.demo import prepare
+from examples.demo.cluster import Cluster, Object
+from examples.demo.follow import Follower
+from examples.demo.place import Place
+from tests.e2e.counters import finished
+from tests.e2e.light import NAME, PATIENCE, Story
+from tests.e2e.traffic import Traffic
+
+RATE = 200.0
+LIVES = 3
+"""Operators that are killed in the course of one trial."""
+ADAPTIVE = {"adaptive": {"blastBudget": 2, "maxWeight": 25}}
+
+
+def state(cluster: Cluster) -> Object:
+    """What the operator keeps of the evidence."""
+    kept = cluster.get(f"configmap/{NAME}-serin-evidence")
+    return dict(json.loads(kept["data"]["state.json"]))
+
+
+def errors(story: Story) -> tuple[int, int, int, int]:
+    """Requests and bad ones of canary and stable, as the status shows them."""
+    (metric,) = (m for m in seen.status(story.latest)["metrics"] if m["name"] == "errors")
+    canary, stable = metric["canary"], metric["stable"]
+    return canary["requests"], canary["bad"], stable["requests"], stable["bad"]
+
+
+def eventually(is_so: Callable[[], bool], seconds: float) -> bool:
+    """Whether it becomes so in time."""
+    end = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.5)
+    return True
+
+
+def kill_the_leader(place: Place) -> None:
+    """End the pod that holds the Lease, without a chance to say goodbye."""
+    system = Cluster(place.environment, prepare.SYSTEM_NAMESPACE)
+    holder = system.get("lease/serin")["spec"]["holderIdentity"]
+    system.kubectl("delete", f"pod/{holder}", "--grace-period=0", "--force", timeout=60)
+    assert eventually(lambda: system.get("lease/serin")["spec"]["holderIdentity"] not in {holder, ""}, 60)
+
+
+def test_operators_that_are_killed_lose_nothing_and_count_nothing_twice(place: Place, cluster: Cluster) -> None:
+    with Follower(cluster, NAME) as follower:
+        story = Story(cluster, follower)
+        stable = seen.side(story.install(), "stable")["revision"]
+        steps = [{"weight": 10, "hold": "1s"}, {"weight": 40, "hold": "1s"}, {"pause": {}}]
+        with Traffic(place, cluster, RATE) as traffic:
+            canary = seen.side(story.change("1", steps=steps, args={"error-rate": "0.004"}), "canary")["revision"]
+            story.at_weight(canary, "40%")
+            for _ in range(LIVES):
+                traffic.wait_for(600, PATIENCE)
+                kill_the_leader(place)
+            traffic.wait_for(600, PATIENCE)
+        # Nothing is sent any more: what is counted comes to rest.
+        epochs = set(state(cluster)["epochs"])
+
+        def counted_all() -> bool:
+            held = (*finished(place, cluster, canary, epochs), *finished(place, cluster, stable, epochs))
+            return errors(story) == held and held[0] > 0
+
+        agree = eventually(counted_all, 60)
+        held = (*finished(place, cluster, canary, epochs), *finished(place, cluster, stable, epochs))
+        assert agree, f"status {errors(story)}, Prometheus {held}"
+        assert held[0] > 600
+        assert not seen.status(story.latest).get("rejected")
+
+
+def test_a_weight_that_follows_the_evidence_promotes_the_good_and_spares_users_the_bad(
+    place: Place, cluster: Cluster
+) -> None:
+    with Follower(cluster, NAME) as follower:
+        story = Story(cluster, follower)
+        story.install()
+        with Traffic(place, cluster, RATE) as traffic:
+            traffic.wait_for(int(RATE * 15), PATIENCE)  # so that a rate of traffic is known
+            good = seen.side(story.change("good", ramp=ADAPTIVE), "canary")["revision"]
+            story.promoted(good)
+            bad = seen.side(story.change("bad", ramp=ADAPTIVE, args={"error-rate": "0.5"}), "canary")["revision"]
+            story.rolled_back(bad)
+    weights = [
+        float(seen.status(s)["weight"].rstrip("%"))
+        for _, s in follower.states
+        if seen.side(s, "canary").get("revision") == good and seen.status(s).get("weight")
+    ]
+    assert max(weights) == 25
+    assert len(set(weights)) > 2, "it went up in one jump"
+    bad_answers = [f for f in traffic.failures if f.revision == bad]
+    assert [f for f in traffic.failures if f.revision != bad] == []
+    assert 0 < len(bad_answers) < RATE * 5, "it cost more than a few seconds of all traffic"
