@@ -30,8 +30,10 @@ def main() -> int:
         )
     if scale >= 1:
         report.write(Path(__file__).parent, rows, measured, compared)
+    cpu = time.process_time()
     failed = [row.scenario for row in rows if row.holds is False]
-    print(f"decision: {len(rows)} rows, {len(failed)} over the limit, {time.monotonic() - began:.0f} s")
+    took = f"{time.monotonic() - began:.0f} s, {cpu:.0f} s of processor time"
+    print(f"decision: {len(rows)} rows, {len(failed)} over the limit, {took}")
     if failed:
         print(f"decision: {'; '.join(failed)}: over the limit; see what changed in serin.evidence.", file=sys.stderr)
     return 1 if failed else 0

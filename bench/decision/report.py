@@ -88,7 +88,7 @@ def _bad(measured: Measurements) -> Figure:
         for rule, colour in COLOURS.items():
             axes.plot(traffic, [p[rule].bad for p in played], "o-", color=colour, label=rule, markersize=4)
         bound = wald_bound(BASE, BASE * ratio, ALPHA)
-        axes.axhline(bound, color="black", linestyle=":", label="no test needs less (Wald)")
+        axes.axhline(bound, color="black", linestyle=":", label="Wald's bound: alpha kept, all found")
         axes.set(xscale="log", yscale="log", title=f"canary {ratio:g} times worse", xlabel="requests per second")
         axes.set_xticks(traffic, [f"{rps:g}" for rps in traffic])
     figure.axes[0].set_ylabel("excess bad answers until the rollback")

@@ -23,6 +23,8 @@ ACTIVE = 0.55
 LARGEST_SUPPORT = 2_000
 """Beyond this many possible values the closed form takes the place of the exact law."""
 HALVINGS = 50
+LARGEST_BOOST = 700.0
+"""Far above any that is fair; its exponential is still a number."""
 MOST_OPEN = 32
 """Open strata at a time, one for each value that the epoch label can have; one more closes the oldest."""
 STATE_VERSION = 2
@@ -160,10 +162,15 @@ class ConditionalTest:
         """The largest constant that keeps the step fair although the e-value never needs to exceed its top."""
         cap, goal = self.parameters.cap, self.threshold
         top = goal if cap is None else min(goal, before + cap * goal)
-        low, high = 0.0, goal - before + 60
+        # exp(p + min(v + b, top)) is the smaller one of two numbers, of which only a factor changes with b. Their sum is
+        # not taken by fsum: all are positive, and it is far slower where they differ by hundreds of orders of magnitude.
+        free = [math.exp(p + v - before) for p, v in zip(law, would_be, strict=True)]
+        capped = [math.exp(min(p + top - before, LARGEST_BOOST)) for p in law]
+        low, high = 0.0, min(goal - before + 60, LARGEST_BOOST)
         for _ in range(HALVINGS):
             middle = (low + high) / 2
-            mean = math.fsum(math.exp(p + min(v + middle, top) - before) for p, v in zip(law, would_be, strict=True))
+            factor = math.exp(middle)
+            mean = sum([min(f * factor, c) for f, c in zip(free, capped, strict=True)])
             if mean <= 1:
                 low = middle
             else:
