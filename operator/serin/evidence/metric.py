@@ -50,6 +50,8 @@ class Comparison:
 
     test: ConditionalTest
     proof: NonInferiority
+    waiting: dict[int, Totals] = field(default_factory=dict)
+    """By epoch, settled slices that one side was not seen in yet: the pods of both are not scraped at one moment."""
 
     @property
     def threshold(self) -> float:
@@ -74,20 +76,29 @@ class Comparison:
     def add(self, s: Slice, *, settled: bool) -> None:
         """Take one slice into account; only a settled one counts for the proof."""
         self.test.add(s)
-        if settled:
-            self.proof.add(s)
+        if not settled:
+            return
+        n1, x1, n0, x0 = self.waiting.pop(s.epoch, NOTHING)
+        pooled = (n1 + s.n1, x1 + s.x1, n0 + s.n0, x0 + s.x0)
+        # Looks at n, never at x, as strata do. Epochs are as many as the label has values, so these are, too.
+        if min(pooled[0], pooled[2]) >= self.test.parameters.min_stratum:
+            self.proof.add(Slice(*pooled))
+        else:
+            self.waiting[s.epoch] = pooled
 
     def still_needed(self, s: Slice) -> float | None:
         """See `NonInferiority.still_needed`."""
         return self.proof.still_needed(s)
 
     def close_epoch(self, epoch: int) -> None:
-        """See `ConditionalTest.close_epoch`."""
+        """See `ConditionalTest.close_epoch`; what still waits to count for the proof never will."""
         self.test.close_epoch(epoch)
+        self.waiting.pop(epoch, None)
 
     def state(self) -> dict[str, Any]:
         """Everything that is remembered, as JSON."""
-        return {"test": self.test.state(), "proof": list(self.proof.logs)}
+        waiting = {str(epoch): list(counts) for epoch, counts in sorted(self.waiting.items())}
+        return {"test": self.test.state(), "proof": list(self.proof.logs), "waiting": waiting}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken."""
@@ -96,6 +107,9 @@ class Comparison:
         if len(logs) != len(self.proof.logs):
             raise ValueError("the proof has another number of alternatives")
         self.proof.logs = logs
+        self.waiting = {
+            int(epoch): (int(n1), int(x1), int(n0), int(x0)) for epoch, (n1, x1, n0, x0) in state["waiting"].items()
+        }
 
 
 @dataclass

@@ -100,11 +100,14 @@ def _epoch(snapshot: Snapshot, decision: Decision, weights: Mapping[str, int]) -
     The evidence is written first: between the two an epoch has begun of which no request tells yet, which harms nobody.
     """
     route, state = snapshot.route, decision.evidence
-    if route.epoch is not None and weights == route.weights:
-        return route.epoch, state
-    epoch = 0 if route.epoch is None else (route.epoch + 1) % EPOCHS
     canary = weights.get(decision.canary.revision, 0) if decision.canary else 0
-    return epoch, begin_epoch(state, epoch, canary, snapshot.now) if state and canary else state
+    # A split that stays counts for nothing where the evidence does not know since when: it is begun, or edited by hand.
+    known = state is None or not canary or route.epoch in state.epochs
+    if route.epoch is not None and weights == route.weights and known:
+        return route.epoch, state
+    before = state.newest if route.epoch is None and state else route.epoch
+    epoch = 0 if before is None else (before + 1) % EPOCHS
+    return epoch, begin_epoch(state, epoch, canary, snapshot.now) if state else None
 
 
 def _window(snapshot: Snapshot, decision: Decision, draining: frozenset[str]) -> EvidenceWindow | None:

@@ -77,8 +77,9 @@ class Candidate:
 
     @property
     def overdue(self) -> bool:
-        """Whether the canary has had traffic for as long as it may without being proven."""
-        return self.trial.exposed(self.snapshot.now) >= self.snapshot.spec.rollout.deadline
+        """Whether the canary has had traffic for as long as it may without being proven; in its holdback it is."""
+        exposed = self.trial.exposed(self.snapshot.now)
+        return exposed >= self.snapshot.spec.rollout.deadline and not self.trial.in_holdback
 
     @property
     def pods_needed(self) -> int:
@@ -120,6 +121,9 @@ _WHOLE_SECOND = timedelta(seconds=1)
 
 EXPECTED = 20.0
 """Canary requests that must have been expected, and not come, before that is called missing."""
+
+SCRAPES = 3
+"""Scrapes that must have passed without one."""
 
 Guard = Callable[[Candidate], Finding | None]
 
@@ -246,7 +250,9 @@ def silent(c: Candidate) -> Finding | None:
         return _waits(c, Reason.METRICS_UNAVAILABLE, c.snapshot.evidence.error)
     if c.state is None or c.state.until < c.trial.entered_at():  # what was counted before says nothing about this step
         return _waits(c, Reason.AWAITING_EVIDENCE, f"Waits for a sample. {c.judgement.message}")
-    if c.state.unseen >= EXPECTED:
+    # Pods are scraped one after the other: a moment without one side means nothing.
+    scraped_since = timedelta(seconds=SCRAPES * c.snapshot.policy.slice_seconds)
+    if c.state.unseen >= EXPECTED and c.state.silent_for >= scraped_since:
         message = f"About {c.state.unseen:.0f} requests should have reached the canary and none did; check the route."
         return _waits(c, Reason.NO_TRAFFIC, f"{message} {c.judgement.message}")
     if not c.is_last and c.counted <= c.trial.counted:
@@ -283,10 +289,14 @@ def _waits(c: Candidate, reason: Reason, message: str) -> Finding:
     return Finding(Phase.PAUSED, Reason.INCONCLUSIVE, told, stalls=True)
 
 
-def at_deadline(c: Candidate) -> bool:
-    """Whether the deadline promotes the canary although it is not proven; never blind, never on silence."""
+def at_deadline(c: Candidate, finding: Finding | None) -> bool:
+    """Whether the deadline promotes the canary although it is not proven; never blind, never on silence.
+
+    Only where nothing but the proof is missing: steps, holds and what a person is asked for come first all the same.
+    """
     wanted = c.snapshot.spec.rollout.on_inconclusive == "Promote"
-    return wanted and c.overdue and c.sees and c.counted > 0 and not (c.trial.forced or c.trial.blinded)
+    inconclusive = finding is not None and finding.reason is Reason.INCONCLUSIVE and silent(c) is None
+    return wanted and inconclusive and c.counted > 0
 
 
 GUARDS: tuple[Guard, ...] = (

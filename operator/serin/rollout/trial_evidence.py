@@ -31,7 +31,7 @@ class Epoch:
 
     began: datetime
     weight: int
-    """The canary's, in parts of 10,000; above 0."""
+    """The canary's, in parts of 10,000; what is counted at 0 compares nobody and is left out."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,23 @@ class TrialEvidence:
     """How long series without an epoch are not believed after a change of weight."""
     unseen: float = 0.0
     """Canary requests that the stable's traffic made expect since the last one that was seen."""
+    seen_at: datetime | None = None
+    """End of the last interval in which the canary was seen to finish a request; None: never."""
+
+    @property
+    def silent_for(self) -> timedelta:
+        """How long no request of the canary has been seen."""
+        return self.until - (self.seen_at or self.since)
 
     @property
     def counted(self) -> int:
         """Requests of the canary that were counted, by the metric that counted most."""
         return max((n1 for e in self.evidence for n1, *_ in e.totals), default=0)
+
+    @property
+    def newest(self) -> int | None:
+        """The epoch that began last; None: none yet."""
+        return max(self.epochs, key=lambda epoch: self.epochs[epoch].began, default=None)
 
     @property
     def tallies(self) -> tuple[Tally, ...]:
@@ -92,7 +104,8 @@ def begin_epoch(state: TrialEvidence, epoch: int, weight: int, now: datetime) ->
 
 def advance(state: TrialEvidence, intervals: Iterable[Interval], *, canary: str, stable: str) -> TrialEvidence:
     """The state after these intervals; one that does not follow without a gap is left alone."""
-    evidence, until, unseen = copy.deepcopy(state.evidence), state.until, state.unseen
+    evidence, until = copy.deepcopy(state.evidence), state.until
+    unseen, seen_at = state.unseen, state.seen_at
     for interval in intervals:
         if interval.begin != until:
             continue
@@ -103,8 +116,11 @@ def advance(state: TrialEvidence, intervals: Iterable[Interval], *, canary: str,
                 settled = _seconds(interval.end - state.epochs[epoch].began) >= state.settle_seconds
                 t = max(0.0, _seconds(interval.end - state.since))
                 metric.add(by_epoch[epoch], t=t, epoch=epoch, settled=settled)
-        unseen = _unseen(state, unseen, shown)
-    return replace(state, evidence=evidence, until=until, unseen=unseen)
+        if any(counts[0][0] for by_epoch in shown for counts in by_epoch.values()):
+            unseen, seen_at = 0.0, until
+        else:
+            unseen += _expected(state, shown)
+    return replace(state, evidence=evidence, until=until, unseen=unseen, seen_at=seen_at)
 
 
 def _by_epoch(
@@ -114,7 +130,8 @@ def _by_epoch(
     by_epoch: dict[int, list[tuple[int, int, int, int]]] = {}
     for (revision, labelled), pairs in measurement.counts(interval).items():
         epoch = _epoch_of(state, interval) if labelled is None else labelled
-        if epoch is None or epoch not in state.epochs or revision not in {canary, stable} or not pairs:
+        known = state.epochs.get(epoch) if epoch is not None else None
+        if epoch is None or known is None or not known.weight or revision not in {canary, stable} or not pairs:
             continue
         have = by_epoch.setdefault(epoch, [(0, 0, 0, 0)] * len(pairs))
         by_epoch[epoch] = [
@@ -134,20 +151,20 @@ def _epoch_of(state: TrialEvidence, interval: Interval) -> int | None:
     return epoch if began + blank <= interval.begin else None
 
 
-def _unseen(state: TrialEvidence, unseen: float, shown: list[dict[int, list[tuple[int, int, int, int]]]]) -> float:
-    """What was expected of the canary and not seen, by the metric that sees most."""
-    by_metric = [
-        (sum(c[0][0] for c in by_epoch.values()), sum(_expected(state, e, c[0][2]) for e, c in by_epoch.items()))
-        for by_epoch in shown
-    ]
-    if any(seen for seen, _ in by_metric):
-        return 0.0
-    return unseen + max((expected for _, expected in by_metric), default=0.0)
+def _expected(state: TrialEvidence, shown: list[dict[int, list[tuple[int, int, int, int]]]]) -> float:
+    """How many requests of the canary the stable's make expect, by the metric that sees most of them."""
+    return max(
+        (
+            sum(_share(state.epochs[epoch].weight) * counts[0][2] for epoch, counts in by_epoch.items())
+            for by_epoch in shown
+        ),
+        default=0.0,
+    )
 
 
-def _expected(state: TrialEvidence, epoch: int, n0: int) -> float:
-    weight = state.epochs[epoch].weight
-    return n0 * weight / max(1, FULL - weight)
+def _share(weight: int) -> float:
+    """Requests of the canary for each one of the stable."""
+    return weight / max(1, FULL - weight)
 
 
 def _seconds(span: timedelta) -> float:
@@ -171,6 +188,7 @@ def to_json(state: TrialEvidence) -> dict[str, Any]:
         "settleSeconds": state.settle_seconds,
         "blankSeconds": state.blank_seconds,
         "unseen": state.unseen,
+        "seenAt": state.seen_at.isoformat() if state.seen_at else None,
     }
 
 
@@ -201,6 +219,7 @@ def from_json(data: Mapping[str, Any]) -> TrialEvidence:
             settle_seconds=float(data["settleSeconds"]),
             blank_seconds=float(data["blankSeconds"]),
             unseen=float(data["unseen"]),
+            seen_at=datetime.fromisoformat(data["seenAt"]) if data["seenAt"] else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RecordError(f"The state of the evidence cannot be read ({error}); the trial is begun anew.") from error

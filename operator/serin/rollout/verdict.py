@@ -86,9 +86,9 @@ def _silence(required: Sequence[MetricJudgement]) -> str:
 
 def _judge_metric(measurement: Measurement, evidence: MetricEvidence) -> MetricJudgement:
     leaf = evidence.strongest
-    verdict = _verdict(evidence)
-    needed = 0.0
-    if verdict is Verdict.INCONCLUSIVE:
+    verdict = _verdict(measurement, evidence)
+    needed = 0.0 if measurement.comparable else math.inf
+    if verdict is Verdict.INCONCLUSIVE and measurement.comparable:
         leaf, missing = evidence.still_needed()
         needed = math.inf if missing is None else missing
     n1, x1, n0, x0 = evidence.totals[leaf]
@@ -105,12 +105,12 @@ def _judge_metric(measurement: Measurement, evidence: MetricEvidence) -> MetricJ
     )
 
 
-def _verdict(evidence: MetricEvidence) -> Verdict:
+def _verdict(measurement: Measurement, evidence: MetricEvidence) -> Verdict:
     if evidence.rolled_back:
         return Verdict.FAIL
     if not evidence.exposed:
         return Verdict.NOT_APPLICABLE
-    return Verdict.PASS if evidence.proven else Verdict.INCONCLUSIVE
+    return Verdict.PASS if evidence.proven and measurement.comparable else Verdict.INCONCLUSIVE
 
 
 def _sentence(measurement: Measurement, evidence: MetricEvidence, verdict: Verdict, needed: float) -> str:
@@ -124,6 +124,10 @@ def _sentence(measurement: Measurement, evidence: MetricEvidence, verdict: Verdi
         case Verdict.PASS:
             tolerance = f"no worse than {p.ratio:g} times the stable plus {_percent(p.absolute)}"
             return f"the canary is proven to be {f'below {limit}' if limit else tolerance}"
+        case Verdict.INCONCLUSIVE if not measurement.comparable:
+            return (
+                "not comparable, because the stable had not shown it when the canary began; retry, or make it Advisory"
+            )
         case Verdict.INCONCLUSIVE if evidence.shared:
             return f"the stable is above {limit} as well, so the canary is not to blame and nothing is promoted"
         case Verdict.INCONCLUSIVE:

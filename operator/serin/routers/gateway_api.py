@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from serin.api.names import FIELD_MANAGER, PORT, child_name
 from serin.manifests.owner import common_labels
 from serin.rollout.snapshot import FULL_WEIGHT, NO_ROUTE, RouteView
+from serin.rollout.trial_evidence import EPOCHS
 
 if TYPE_CHECKING:
     from serin.api.llmdeployment import Routing
@@ -39,6 +40,7 @@ SERVED_PATHS = (
 
 _GATEWAY = {"group": "gateway.networking.k8s.io", "kind": "Gateway"}
 _SERVED = ("Accepted", "ResolvedRefs")
+_EPOCHS = frozenset(map(str, range(EPOCHS)))
 
 
 @dataclass(frozen=True)
@@ -161,17 +163,21 @@ def _weights(obj: Mapping[str, Any], owner_name: str) -> dict[str, int]:
 
 
 def _epoch(obj: Mapping[str, Any]) -> int | None:
-    """The number that every backend stamps; None where they differ, or somebody took it away."""
-    found = {
-        header.get("value")
-        for rule in (obj.get("spec") or {}).get("rules") or ()
-        for backend in rule.get("backendRefs") or ()
+    """The number that every backend stamps; None where they differ, one does not, or it is none of ours."""
+    rules = (obj.get("spec") or {}).get("rules") or ()
+    stamps = {_stamp(backend) for rule in rules for backend in rule.get("backendRefs") or ()}
+    text = stamps.pop() if len(stamps) == 1 else ""
+    return int(text) if text in _EPOCHS else None
+
+
+def _stamp(backend: Mapping[str, Any]) -> str:
+    found = [
+        str(header.get("value"))
         for wanted in backend.get("filters") or ()
         for header in (wanted.get("requestHeaderModifier") or {}).get("set") or ()
         if str(header.get("name")).lower() == EPOCH_HEADER
-    }
-    text = str(found.pop()) if len(found) == 1 else ""
-    return int(text) if text.isdecimal() and len(text) <= 2 else None
+    ]
+    return found[0] if len(found) == 1 else ""
 
 
 def _changed_at(obj: Mapping[str, Any]) -> datetime | None:
