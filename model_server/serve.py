@@ -36,8 +36,15 @@ class ServeError(Exception):
 class Server:
     """A vLLM that answers on 127.0.0.1."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, pid: int) -> None:
         self.port = port
+        self.pid = pid
+        """The API server's process, in which the middleware runs; the engine has processes of its own."""
+
+    def cpu_seconds(self) -> float:
+        """What the API server has computed so far, all threads, from the scheduler's own account."""
+        threads = Path(f"/proc/{self.pid}/task").glob("*/schedstat")
+        return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
 
     def post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
         """Status and body of an answer."""
@@ -112,7 +119,7 @@ def serving(scratch: Path, *flags: str, middleware: bool) -> Iterator[Server]:
         subprocess.Popen(command, env=environ, cwd=scratch, stdout=out, stderr=out, start_new_session=True) as process,
     ):
         try:
-            server = Server(port)
+            server = Server(port, process.pid)
             _wait_until_ready(server, process, log)
             yield server
         finally:

@@ -3,9 +3,9 @@
 `python -m bench.model_server` (`make bench-model-server`): about ten minutes, loopback only, needs the CPU engine and
 the tiny model (built on first use). Writes results.md beside this file. Two claims, each from what can resolve it:
 
-- End to end, in rounds that alternate between two running servers: throughput ratio and difference of p99 time to first
-  token, with their uncertainty, for requests of 2, 64 and 512 KB. Both servers do real work on the same few cores, so
-  this is what can be seen at all, not what the middleware costs.
+- End to end, in short rounds that alternate between two running servers: throughput ratio and difference of the time to
+  first token, with their uncertainty, for requests of 2, 64 and 512 KB, and the processor time of the API server, which
+  depends less on what else the machine does: a server that is all API server can lose no more throughput than that.
 - Alone, around an application that does nothing: microseconds per request, the same messages with and without it.
 
 Bodies get their size from the field `user`, which vLLM reads and ignores. Not part of `make bench`, which is seconds.

@@ -11,7 +11,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.model_server.alone import EVENTS, costs, page_milliseconds
@@ -22,30 +22,31 @@ from model_server.serve import MODEL, Server, serving
 SIZES = (2_048, 65_536, 524_288)
 CONNECTIONS = 2
 RESULTS = Path(__file__).with_name("results.md")
-# Per round; about a second each.
-REQUESTS = {2_048: 60, 65_536: 60, 524_288: 40}
-_RESAMPLES = 2000
+REQUESTS = 12
+"""Per round: a quarter of a second. What else the machine does then hits both sides of a pair, or neither."""
+_RESAMPLES = 1000
 FLAGS = ("--max-model-len=256", "--uvicorn-log-level=warning", "--disable-uvicorn-access-log")
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Bare against measured, for one size of body; intervals are 95 % of a bootstrap over rounds."""
+    """Bare against measured, for one size of body, as it is printed."""
 
     size: int
     requests: int
-    ratio: float
-    ratio_range: tuple[float, float]
-    bare_p99: float
-    difference: float
-    difference_range: tuple[float, float]
+    throughput: str
+    cpu: str
+    bare: str
+    median: str
+    p99: str
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(prog="python -m bench.model_server", description="What the middleware costs.")
-    parser.add_argument("--rounds", type=int, default=80, help="pairs of rounds per size, about two seconds each")
+    parser.add_argument("--rounds", type=int, default=200, help="pairs of rounds per size, half a second each")
     rounds = parser.parse_args(arguments).rounds
+    load = os.getloadavg()
     alone = costs(SIZES)
     page = page_milliseconds()
     with contextlib.ExitStack() as stack:
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         compared = [asyncio.run(_compare(bare, measured, size, rounds)) for size in SIZES]
         counted = sum(measured.samples("serin_requests_total{").values())
         failures = sum(measured.samples("serin_middleware_failures_total").values())
-    sent = sum(each.requests for each in compared) + sum(REQUESTS.values())
+    sent = sum(each.requests for each in compared) + REQUESTS * len(SIZES)
     if counted != sent or failures:
         sys.stderr.write(f"bench: {sent} requests were sent, {counted:g} counted, {failures:g} failures; no result.\n")
         return 1
@@ -65,18 +66,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "",
         f"vLLM {VLLM_VERSION} on a CPU with the tiny model, {os.cpu_count()} cores, everything on loopback; {rounds}",
         "pairs of rounds per size, with and without the middleware in turn, order swapped each time,",
-        f"{CONNECTIONS} connections, streamed answers of 4 tokens. Intervals: 95 % (bootstrap over pairs of rounds).",
+        f"{CONNECTIONS} connections, streamed answers of 4 tokens. Ratios are measured / bare. Intervals: 95 %",
+        f"(bootstrap over pairs of rounds). Load: {load[0]:.0f} before, {os.getloadavg()[0]:.0f} after.",
         "",
-        "| body | requests per side | throughput, measured / bare | p99 of TTFT, bare | measured - bare |",
-        "|---|---|---|---|---|",
+        "| body | requests each | throughput | API server's CPU per request | TTFT bare | median added | p99 added |",
+        "|---|---|---|---|---|---|---|",
         *(
-            f"| {each.size // 1024} KB | {each.requests} | {each.ratio:.4f} ({each.ratio_range[0]:.4f} to "
-            f"{each.ratio_range[1]:.4f}) | {each.bare_p99 * 1e3:.1f} ms | {each.difference * 1e3:+.2f} ms "
-            f"({each.difference_range[0] * 1e3:+.2f} to {each.difference_range[1] * 1e3:+.2f}) |"
+            f"| {each.size // 1024} KB | {each.requests} | {each.throughput} | {each.cpu} | {each.bare} "
+            f"| {each.median} | {each.p99} |"
             for each in compared
         ),
         "",
-        f"The middleware alone, around an application that does nothing and answers with {EVENTS} events:",
+        f"The middleware alone, processor time around an application that does nothing and answers with {EVENTS} events:",
         "",
         "| body | added per request, median | highest of the rounds |",
         "|---|---|---|",
@@ -93,43 +94,56 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _compare(bare: Server, measured: Server, size: int, rounds: int) -> Compared:
-    count = REQUESTS[size]
     numbers = iter(range(10**9))
     sides: dict[bool, list[Round]] = {False: [], True: []}
     for number in range(rounds + 1):
         # The same requests for both; the order swaps, so that neither always comes after the other.
-        requests = [request(MODEL, size, next(numbers)) for _ in range(count)]
+        requests = [request(MODEL, size, next(numbers)) for _ in range(REQUESTS)]
         for side in (False, True) if number % 2 else (True, False):
-            port = (measured if side else bare).port
-            sides[side].append(await round_of(port, requests, CONNECTIONS))
+            server = measured if side else bare
+            before = server.cpu_seconds()
+            done = await round_of(server.port, requests, CONNECTIONS)
+            sides[side].append(replace(done, cpu=server.cpu_seconds() - before))
     # The first pair warms up.
     pairs = list(zip(sides[False][1:], sides[True][1:], strict=True))
     print(f"bench: {size // 1024} KB done", file=sys.stderr, flush=True)
+    bare_rounds = [each for each, _ in pairs]
+    spent = sum(each.cpu for each in bare_rounds)
     return Compared(
         size,
-        count * rounds,
-        _ratio(pairs),
-        _range(pairs, _ratio),
-        _p99([each for each, _ in pairs]),
-        _difference(pairs),
-        _range(pairs, _difference),
+        REQUESTS * rounds,
+        throughput=_with_range(pairs, _throughput, "{:.3f}"),
+        cpu=f"{_with_range(pairs, _cpu, '{:.3f}')} of {spent / rounds / REQUESTS * 1e3:.1f} ms",
+        bare=f"{_quantile(bare_rounds, 0.5) * 1e3:.1f} ms, {_quantile(bare_rounds, 0.99) * 1e3:.1f} ms",
+        median=_with_range(pairs, lambda some: _difference(some, 0.5), "{:+.2f}") + " ms",
+        p99=_with_range(pairs, lambda some: _difference(some, 0.99), "{:+.2f}") + " ms",
     )
 
 
 Pairs = Sequence[tuple[Round, Round]]
 
 
-def _ratio(pairs: Pairs) -> float:
+def _throughput(pairs: Pairs) -> float:
     return statistics.median(measured.throughput / bare.throughput for bare, measured in pairs)
 
 
-def _difference(pairs: Pairs) -> float:
-    return _p99([measured for _, measured in pairs]) - _p99([bare for bare, _ in pairs])
+def _cpu(pairs: Pairs) -> float:
+    return sum(measured.cpu for _, measured in pairs) / sum(bare.cpu for bare, _ in pairs)
 
 
-def _p99(rounds: Sequence[Round]) -> float:
+def _difference(pairs: Pairs, share: float) -> float:
+    """Milliseconds."""
+    return (_quantile([each for _, each in pairs], share) - _quantile([each for each, _ in pairs], share)) * 1e3
+
+
+def _quantile(rounds: Sequence[Round], share: float) -> float:
     times = sorted(seconds for each in rounds for seconds in each.first_tokens)
-    return times[int(len(times) * 0.99)]
+    return times[int(len(times) * share)]
+
+
+def _with_range(pairs: Pairs, of: Callable[[Pairs], float], form: str) -> str:
+    low, high = _range(pairs, of)
+    return f"{form.format(of(pairs))} ({form.format(low)} to {form.format(high)})"
 
 
 def _range(pairs: Pairs, of: Callable[[Pairs], float]) -> tuple[float, float]:

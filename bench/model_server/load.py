@@ -20,6 +20,8 @@ class Round:
 
     elapsed: float
     first_tokens: tuple[float, ...]
+    cpu: float = 0.0
+    """Of the API server."""
 
     @property
     def throughput(self) -> float:
