@@ -11,11 +11,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from serin.api.llmdeployment import LLMDeploymentSpec
+from serin.api.names import CONTAINER, MIDDLEWARE_ARG
 from serin.rollout.decision import Decision
-from serin.rollout.ramp import pin
-from serin.rollout.record import Record, Rejection, Resolved
 from serin.rollout.metrics import Series, measurements
+from serin.rollout.ramp import pin, pin_budget
 from serin.rollout.readings import Baseline
+from serin.rollout.record import Record, Rejection, Resolved
 from serin.rollout.snapshot import EngineView, Evidence, PodView, RouteView, Snapshot
 from serin.rollout.trial import Trial
 from serin.rollout.trial_evidence import Epoch, TrialEvidence, name_of, nothing_yet
@@ -52,6 +53,10 @@ def steps(*written: Mapping[str, Any]) -> dict[str, Any]:
     return {"ramp": {"steps": list(written)}}
 
 
+MEASURING = {"spec": {"containers": [{"name": CONTAINER, "args": [MIDDLEWARE_ARG]}]}}
+"""A pod template with the middleware; `pod_template={}` has none."""
+
+
 def make_record(revision: str = A, **changes: Any) -> Record:
     """A record with these facts, of itself or of what was resolved."""
     resolved: dict[str, Any] = {
@@ -60,7 +65,7 @@ def make_record(revision: str = A, **changes: Any) -> Record:
         "model_name": "triage",
         "model_source": "file:///models/triage",
         "image": "vllm:test",
-        "pod_template": {},
+        "pod_template": MEASURING,
     }
     own = {f.name for f in fields(Record)}
     resolved |= {name: value for name, value in changes.items() if name not in own}
@@ -100,7 +105,7 @@ def by_name(*engines: EngineView) -> dict[str, EngineView]:
 
 
 def make_route(weights: Mapping[str, int], changed_at: datetime | None = SETTLED, **facts: Any) -> RouteView:
-    return RouteView(weights, **({"programmed": True, "accepted": True, "changed_at": changed_at} | facts))
+    return RouteView(weights, **({"programmed": True, "accepted": True, "changed_at": changed_at, "epoch": 1} | facts))
 
 
 def serving(**changes: Any) -> Snapshot:
@@ -127,16 +132,17 @@ def canary_at(
 ) -> Snapshot:
     """The canary holds the weight of a step for a while, its pods are Ready, its evidence is what `counts` says."""
     spec = changes.get("spec") or make_spec()
-    ramp = pin(spec.rollout.ramp)
-    weight = [s.weight for s in ramp[: step + 1] if s.weight is not None][-1]
+    ramp, budget = pin(spec.rollout.ramp), pin_budget(spec.rollout.ramp)
+    weight = [s.weight for s in ramp[: step + 1] if s.weight is not None][-1] or dict(trial or {}).get("weight", 0)
     begun = NOON - HOUR
     state: dict[str, Any] = {
         "step": step,
         "steps": ramp,
+        "budget": budget,
         "step_entered_at": NOON - held,
         "clock_started_at": NOON - held,
         "traffic_since": begun,
-        "exposed_before": HOUR,
+        "exposed_since": begun,
     }
     canary = make_record(B, **({"trial": make_trial(**(state | dict(trial or {})))} | dict(record or {})))
     needed = -(-spec.replicas * weight // 10_000)

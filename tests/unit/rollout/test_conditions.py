@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from serin.api.status import LLMDeploymentStatus
 from serin.rollout.announcements import announcements
+from serin.rollout.caveats import NO_EPOCH, NOT_RANDOM, ONE_POD, STICKY
 from serin.rollout.conditions import TYPES
 from serin.rollout.decide import decide
 from serin.rollout.phases import TRANSITIONS, Phase
@@ -16,8 +18,11 @@ from serin.rollout.reasons import Reason
 from serin.rollout.record import Rejection
 from serin.rollout.snapshot import NO_ROUTE, Evidence, Snapshot
 from serin.rollout.status import blocked_status, status
+from serin.rollout.verdict import Counts
 from tests.unit.rollout.cases import (
     BAD,
+    DOUBTFUL,
+    FEW,
     GOOD,
     HOUR,
     MINUTE,
@@ -39,6 +44,8 @@ from tests.unit.rollout.cases import (
 )
 
 NOTHING = LLMDeploymentStatus()
+NOTHING_COUNTED = {A: Counts(0, 0), B: Counts(0, 0)}
+BARE = make_record(A, promotion=1, pod_template={})
 NO_NODE = make_pods(0, 1, NOON - HOUR, unschedulable="0/3 nodes are available.")
 INSTALLING = serving(
     target=make_record(A), records=(make_record(A),), route=NO_ROUTE, engines=by_name(make_engine(A, *make_pods(1, 2)))
@@ -193,12 +200,85 @@ def test_the_status_of_a_canary_holds_what_the_verdict_rests_on() -> None:
     assert seen.stable is not None
     assert (seen.stable.revision, seen.canary.revision, seen.canary.attempt) == (A, B, 1)
     assert (seen.verdict, seen.stable.weight, seen.stable.ready_replicas) == ("Pass", "95%", 3)
-    (errors,) = seen.metrics
+    errors, ttft = seen.metrics
     assert errors.canary is not None
     assert errors.stable is not None
-    assert (errors.canary.requests, errors.canary.bad) == (1_000, 1)
+    assert (errors.canary.requests, errors.canary.bad) == (1_500, 1)
     assert (errors.stable.requests, errors.stable.bad) == (10_000, 10)
+    assert (errors.mode, errors.verdict, errors.evidence, errors.more_requests_needed) == ("Required", "Pass", 0, None)
+    assert (ttft.mode, ttft.verdict, ttft.evidence) == ("Advisory", "NotApplicable", 0)
     assert (seen.replicas, seen.ready_replicas, seen.selector) == (4, 4, "serin.dev/deployment=triage")
+
+
+def test_a_doubtful_metric_says_how_many_requests_it_needs() -> None:
+    errors = told(canary_at(2, counts=FEW)).metrics[0]
+    assert errors.verdict == "Inconclusive"
+    assert errors.message == (
+        f"errors: needs about {errors.more_requests_needed} more canary requests to exclude a 1.25-fold rate: "
+        "canary 0 bad of 10, stable 0 bad of 200."
+    )
+
+
+def test_after_a_rollback_the_counts_that_it_rests_on_stay() -> None:
+    snapshot = canary_at(counts=BAD)
+    seen = told(snapshot)
+    assert (seen.metrics[0].verdict, seen.metrics[0].evidence) == ("Fail", 100)
+    rejected = decide(snapshot).target
+    assert rejected is not None
+    later = told(serving(target=rejected, records=(STABLE, rejected), memory=snapshot.memory), seen)
+    assert later.metrics == seen.metrics
+
+
+def test_what_was_seen_last_stays_to_be_read_while_blind() -> None:
+    seen = told(canary_at(counts=DOUBTFUL))
+    blind = told(canary_at(counts=NOTHING_COUNTED, evidence=Evidence(error="Prometheus is down.")), seen)
+    assert blind.metrics == seen.metrics
+
+
+@pytest.mark.parametrize(
+    ("changes", "step"),
+    [
+        pytest.param({"spec": make_spec(rollout={"ramp": {"adaptive": {}}})}, "adaptive", id="adaptive"),
+        pytest.param({"step": 2, "trial": {"step": 3, "in_holdback": True}}, "holdback", id="holdback"),
+        pytest.param({"step": 1}, "2/3", id="a step"),
+    ],
+)
+def test_the_step_column_says_which_kind_of_step(changes: dict[str, Any], step: str) -> None:
+    seen = told(canary_at(**changes))
+    assert seen.canary is not None
+    assert (seen.step, seen.canary.step) == (step, step)
+
+
+ROUTED_BY_HEADER = {"parentRefs": [{"name": "llm"}], "matches": [{"headers": [{"name": "x-team", "value": "a"}]}]}
+STICKY_ROUTE = {
+    "parentRefs": [{"name": "llm"}],
+    "filters": [{"type": "ExtensionRef", "extensionRef": {"kind": "sessionPersistence"}}],
+}
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "expected"),
+    [
+        pytest.param(canary_at(), {ONE_POD}, id="one pod"),
+        pytest.param(
+            canary_at(engines=by_name(make_engine(A, *make_pods(3)), make_engine(B, *make_pods(2)))), set(), id="none"
+        ),
+        pytest.param(
+            canary_at(2, spec=make_spec(routing={"gateway": ROUTED_BY_HEADER})), {NOT_RANDOM}, id="a header chooses"
+        ),
+        pytest.param(canary_at(2, spec=make_spec(routing={"gateway": STICKY_ROUTE})), {STICKY}, id="sticky sessions"),
+        pytest.param(
+            canary_at(2, record={"pod_template": {}}), {NO_EPOCH}, id="the canary's pods carry no middleware"
+        ),
+        pytest.param(
+            canary_at(2, records=(BARE, make_record(B))), {NO_EPOCH}, id="the stable's pods carry no middleware"
+        ),
+    ],
+)  # fmt: skip
+def test_what_the_comparison_cannot_see_is_said(snapshot: Snapshot, expected: set[str]) -> None:
+    seen = told(snapshot)
+    assert seen.canary is not None
+    assert set(seen.canary.caveats or ()) == expected
 
 
 def test_a_rejection_and_a_command_are_shown_and_stay() -> None:

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from serin.api.status import LLMDeploymentStatus
 from serin.rollout.commands import carry_out
 from serin.rollout.decide import decide
-from serin.rollout.decision import EvidenceWindow
 from serin.rollout.phases import Phase
 from serin.rollout.ramp import weight_at
+from serin.rollout.reasons import Reason
 from serin.rollout.roles import find_stable
 from serin.rollout.snapshot import FULL_WEIGHT, Evidence, PodView, Snapshot
 from serin.rollout.status import status
+from serin.rollout.trial_evidence import Epoch
 from serin.rollout.withdrawal import is_drained
 from tests.unit.rollout.cases import (
     BAD,
@@ -31,6 +32,7 @@ from tests.unit.rollout.cases import (
     by_name,
     canary_at,
     make_engine,
+    make_evidence,
     make_record,
     make_route,
     make_trial,
@@ -102,12 +104,12 @@ def test_a_crash_or_a_fail_takes_the_canarys_weight_at_once(snapshot: Snapshot, 
     """Whatever the step, the pause, the route, the pods and the command that stands."""
     assert snapshot.target is not None
     assert snapshot.target.trial is not None
-    begun = snapshot.target.trial.traffic_since
+    attempt = snapshot.target.trial.attempt
     if trouble == "crash":
         crashed = PodView("crashed", ready=False, not_ready_since=NOON, crash="OOMKilled")
         snapshot = replace(snapshot, engines=dict(snapshot.engines) | by_name(make_engine(B, crashed)))
     else:
-        snapshot = replace(snapshot, evidence=Evidence(at=NOON, since=begun, counts=BAD))
+        snapshot = replace(snapshot, memory=make_evidence(BAD, attempt=attempt))
     decision = decide(snapshot)
     assert weight_of(decision, B) == 0
     assert decision.target is not None
@@ -191,11 +193,26 @@ def test_evidence_begins_with_the_first_weight_not_before() -> None:
     entering = canary_at(route=make_route({A: 10_000, B: 0}), trial={"traffic_since": None, "clock_started_at": None})
     decision = decide(entering)
     assert weight_of(decision, B) == 500
+    assert decision.evidence is not None
+    assert (decision.evidence.since, decision.evidence.until) == (NOON, NOON)
+    assert decision.evidence.epochs == {decision.epoch: Epoch(NOON, 500)}
+    sides = ((B, ENGINE[B]), (A, ENGINE[A]))
     assert decision.window is not None
-    assert (decision.window.since, decision.window.revisions) == (NOON, (B, A))
+    assert (decision.window.read_until, decision.window.engine_of) == (NOON, sides)
+    assert (decision.window.tallies, decision.window.baseline_of) == (decision.evidence.tallies, None)
     absent = decide(replace(entering, route=make_route({A: 10_000})))
     # Watched all the same: a canary that could not be must not get traffic.
-    assert (weight_of(absent, B), absent.window) == (0, EvidenceWindow(None, (B, A), ()))
+    assert (weight_of(absent, B), absent.evidence) == (0, None)
+    assert absent.window is not None
+    assert (absent.window.read_until, absent.window.engine_of, absent.window.baseline_of) == (None, sides, A)
+    assert absent.window.tallies
+    assert absent.window.requests in absent.window.tallies
+
+
+def test_nobody_gets_traffic_before_it_is_known_what_the_stable_shows_without_a_canary() -> None:
+    entering = canary_at(route=make_route({A: 10_000, B: 0}), trial={"traffic_since": None}, evidence=Evidence())
+    decision = decide(entering)
+    assert (decision.reason, weight_of(decision, B)) == (Reason.AWAITING_BASELINE, 0)
 
 
 def test_the_clock_runs_only_while_the_weight_is_served_and_nobody_pauses() -> None:

@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 
 from serin.rollout.decide import decide
+from serin.rollout.decision import Decision
 from serin.rollout.phases import Phase
+from serin.rollout.ramp import pin_holdback
 from serin.rollout.reasons import Reason
 from serin.rollout.snapshot import EngineView, Evidence, PodView, Snapshot
+from serin.rollout.trial import Trial
+from serin.rollout.trial_evidence import TrialEvidence
 from tests.unit.rollout.cases import (
     BAD,
     DOUBTFUL,
@@ -21,12 +25,14 @@ from tests.unit.rollout.cases import (
     HOUR,
     MINUTE,
     NOON,
+    NOTHING,
     UNSETTLED,
     A,
     B,
     by_name,
     canary_at,
     make_engine,
+    make_evidence,
     make_pods,
     make_route,
     make_spec,
@@ -38,6 +44,9 @@ CRASHED = PodView("canary-1", ready=False, not_ready_since=NOON - MINUTE, crash=
 HELD = 11 * MINUTE
 NO_NODE = {"unschedulable": "0/3 nodes are available."}
 PAUSES = steps({"weight": 5}, {"pause": {}}, {"weight": 50})
+BLIND = Evidence(error="Prometheus is down.")
+ADAPTIVE = {"ramp": {"adaptive": {}}}
+HOLDBACK = {"holdback": {"weight": 2, "for": "1h"}}
 TIMED = steps({"weight": 5}, {"pause": {"for": "1h"}}, {"weight": 50})
 
 
@@ -45,11 +54,38 @@ def canary_pods(*pods: PodView, **facts: Any) -> dict[str, EngineView]:
     return by_name(make_engine(A, *make_pods(3)), make_engine(B, *pods, **facts))
 
 
+def trial_of(decision: Decision) -> Trial:
+    assert decision.canary is not None
+    assert decision.canary.trial is not None
+    return decision.canary.trial
+
+
+def read_until(moment: datetime) -> TrialEvidence:
+    """Good so far, but Prometheus was read up to this moment only."""
+    return make_evidence(GOOD, until=moment)
+
+
+def overdue(policy: str) -> dict[str, Any]:
+    """The `rollout` of a spec whose deadline is over after an hour with traffic."""
+    return {"deadline": "1h", "minimumBake": "0s", "onInconclusive": policy}
+
+
+def passed(**changes: Any) -> Snapshot:
+    """All steps are done, the proof is there, the pods as well; what is left is the holdback."""
+    base = {"spec": make_spec(rollout=HOLDBACK), "engines": canary_pods(*make_pods(3))}
+    trial = {"step": 3, "holdback": pin_holdback(make_spec(rollout=HOLDBACK).rollout.holdback)}
+    return canary_at(2, **(base | {"trial": trial | changes.pop("trial", {})} | changes))
+
+
+def in_holdback(**changes: Any) -> Snapshot:
+    return passed(**({"trial": {"in_holdback": True}, "route": make_route({A: 200, B: 9_800})} | changes))
+
+
 def waiting(since: datetime, **facts: Any) -> Snapshot:
     """A trial that began when its pod did, which is not Ready yet."""
     state = {"started_at": since, "step_entered_at": None, "clock_started_at": None, "traffic_since": None}
     base: dict[str, Any] = {"engines": canary_pods(*make_pods(0, 1, since)), "route": make_route({A: 10_000})}
-    return canary_at(trial=state, evidence=Evidence(), **(base | facts))
+    return canary_at(trial=state, memory=None, **({"evidence": Evidence()} | base | facts))
 
 
 @pytest.mark.parametrize(
@@ -92,16 +128,37 @@ def waiting(since: datetime, **facts: Any) -> Snapshot:
             Phase.PAUSED, Reason.PAUSED_BY_STEP, id="a pause that is not over",
         ),
         pytest.param(canary_at(held=MINUTE), Phase.RAMPING, Reason.CANARY_RUNNING, id="a hold that is not over"),
-        pytest.param(canary_at(held=HELD, counts=FEW), Phase.RAMPING, Reason.AWAITING_EVIDENCE, id="too few requests"),
-        pytest.param(canary_at(held=HELD, counts=DOUBTFUL), Phase.RAMPING, Reason.AWAITING_EVIDENCE, id="in doubt"),
-        pytest.param(canary_at(held=HELD, counts={}), Phase.RAMPING, Reason.NO_TRAFFIC, id="no traffic"),
         pytest.param(
-            canary_at(held=HELD, evidence=Evidence(error="Prometheus is down.", since=NOON - HOUR, counts=GOOD)),
-            Phase.RAMPING, Reason.METRICS_UNAVAILABLE, id="blind",
+            canary_at(2, held=HELD, counts=FEW), Phase.RAMPING, Reason.AWAITING_EVIDENCE,
+            id="the last step, too few requests",
         ),
         pytest.param(
-            canary_at(held=HELD, evidence=Evidence(at=NOON, since=NOON - 2 * HOUR, counts=GOOD)),
-            Phase.RAMPING, Reason.NO_TRAFFIC, id="evidence of another window",
+            canary_at(2, held=HELD, counts=DOUBTFUL), Phase.RAMPING, Reason.AWAITING_EVIDENCE,
+            id="the last step, in doubt",
+        ),
+        pytest.param(canary_at(held=HELD, counts=NOTHING), Phase.RAMPING, Reason.NO_TRAFFIC, id="no traffic"),
+        pytest.param(
+            canary_at(held=HELD, trial={"counted": 1_500}), Phase.RAMPING, Reason.NO_TRAFFIC,
+            id="no traffic since the step began",
+        ),
+        pytest.param(
+            canary_at(held=HELD, memory=make_evidence(GOOD, unseen=20.0)), Phase.RAMPING, Reason.NO_TRAFFIC,
+            id="expected traffic that does not come",
+        ),
+        pytest.param(
+            canary_at(held=HELD, evidence=BLIND), Phase.RAMPING, Reason.METRICS_UNAVAILABLE, id="blind"
+        ),
+        pytest.param(
+            canary_at(held=HELD, memory=read_until(NOON - 20 * MINUTE)), Phase.RAMPING, Reason.AWAITING_EVIDENCE,
+            id="no sample of the step's own time",
+        ),
+        pytest.param(
+            canary_at(spec=make_spec(rollout=ADAPTIVE), counts=DOUBTFUL, trial={"weight": 2_500}),
+            Phase.RAMPING, Reason.AWAITING_EVIDENCE, id="an adaptive weight without proof",
+        ),
+        pytest.param(
+            canary_at(2, held=HELD, spec=make_spec(rollout={"minimumBake": "2h"})), Phase.RAMPING, Reason.BAKING,
+            id="proven, but not for long enough",
         ),
     ],
 )  # fmt: skip
@@ -146,6 +203,16 @@ def test_a_guard_holds_the_canary_where_it_is(snapshot: Snapshot, phase: Phase, 
             canary_at(counts=BAD, command=f"promote@{B}#1"), Reason.VERDICT_FAILED, id="fail, and a person says promote"
         ),
         pytest.param(canary_at(held=HELD, counts=BAD), Reason.VERDICT_FAILED, id="fail when the hold is over"),
+        pytest.param(canary_at(counts=BAD, evidence=BLIND), Reason.VERDICT_FAILED, id="fail, then blind"),
+        pytest.param(in_holdback(counts=BAD), Reason.VERDICT_FAILED, id="fail in the holdback"),
+        pytest.param(
+            canary_at(2, held=HELD, counts=DOUBTFUL, spec=make_spec(rollout=overdue("Rollback"))),
+            Reason.INCONCLUSIVE, id="neither proven nor worse at the deadline, and the policy is Rollback",
+        ),
+        pytest.param(
+            canary_at(held=HELD, counts=NOTHING, spec=make_spec(rollout=overdue("Rollback"))),
+            Reason.INCONCLUSIVE, id="nothing but silence until the deadline, and the policy is Rollback",
+        ),
         pytest.param(waiting(NOON - 31 * MINUTE), Reason.PROGRESS_DEADLINE_EXCEEDED, id="never Ready"),
         pytest.param(canary_at(command=f"abort@{B}#1"), Reason.ABORTED, id="a person aborts"),
         pytest.param(
@@ -177,12 +244,18 @@ def test_the_order_of_the_guards() -> None:
         (Reason.VERDICT_FAILED, {"counts": BAD}),
         (Reason.CANARY_NOT_READY, {"engines": canary_pods(*make_pods(0, 1))}),
         (Reason.PAUSED, {"spec": make_spec(paused=True)}),
-        (Reason.ROUTE_REFUSED, {"route": make_route({A: 9_500, B: 500}, refused="No.", programmed=False)}),
-        (Reason.CANARY_ENTERING, {"route": make_route({A: 9_500, B: 500}, UNSETTLED)}),
+        (Reason.ROUTE_REFUSED, {"route": make_route({A: 5_000, B: 5_000}, refused="No.", programmed=False)}),
+        (Reason.CANARY_ENTERING, {"route": make_route({A: 5_000, B: 5_000}, UNSETTLED)}),
         (Reason.CANARY_RUNNING, {"held": MINUTE}),
-        (Reason.AWAITING_EVIDENCE, {"counts": DOUBTFUL, "held": HELD}),
+        (Reason.METRICS_UNAVAILABLE, {"evidence": BLIND}),
+        (Reason.AWAITING_EVIDENCE, {"counts": DOUBTFUL}),
+        (Reason.BAKING, {"spec": make_spec(rollout={"minimumBake": "2h"}), "held": HELD}),
     ]
-    world: dict[str, Any] = {}
+    world: dict[str, Any] = {
+        "step": 2,
+        "engines": canary_pods(*make_pods(2)),
+        "route": make_route({A: 5_000, B: 5_000}),
+    }
     for reason, trouble in reversed(troubles):
         world |= trouble
         decision = decide(canary_at(**world))
@@ -194,6 +267,12 @@ def test_the_order_of_the_guards() -> None:
     ("snapshot", "step", "weight"),
     [
         pytest.param(canary_at(held=HELD), 1, 2_500, id="to a weight whose pods are there"),
+        pytest.param(
+            canary_at(held=HELD, counts=DOUBTFUL), 1, 2_500, id="with data of its own and no Fail, proven or not"
+        ),
+        pytest.param(
+            canary_at(held=HELD, counts=FEW, trial={"counted": 9}), 1, 2_500, id="with one request of its own"
+        ),
         pytest.param(canary_at(1, held=HELD), 2, 2_500, id="to a weight whose pods are still to come"),
         pytest.param(
             canary_at(1, held=HELD, engines=canary_pods(*make_pods(2))), 2, 5_000, id="to a weight with one pod more"
@@ -287,13 +366,170 @@ def test_a_canary_is_not_rejected_in_the_moment_it_is_unpaused() -> None:
     assert freed.canary.rejection is None
 
 
-def test_a_step_needs_a_sample_from_its_own_time() -> None:
-    """Evidence that is as old as the step before says nothing about this one."""
-    stale = Evidence(at=NOON - 20 * MINUTE, since=NOON - HOUR, counts=GOOD)
-    decision = decide(canary_at(held=HELD, evidence=stale))
-    assert decision.canary is not None
-    assert decision.canary.trial is not None
-    assert decision.canary.trial.step == 0
+def test_a_step_that_is_entered_remembers_how_much_had_been_counted() -> None:
+    """So that it ends only with requests of its own."""
+    trial = trial_of(decide(canary_at(held=HELD)))
+    assert (trial.step, trial.counted) == (1, GOOD[B].requests)
+
+
+@pytest.mark.parametrize("policy", ["Pause", "Promote", "Rollback"])
+@pytest.mark.parametrize(
+    ("step", "changes"),
+    [
+        pytest.param(2, {"evidence": BLIND}, id="blind"),
+        pytest.param(2, {"memory": make_evidence(DOUBTFUL, unseen=25.0)}, id="silent by now"),
+        pytest.param(2, {"counts": NOTHING}, id="silent all the time"),
+        pytest.param(0, {"counts": NOTHING}, id="silent in the first step"),
+        pytest.param(2, {"memory": read_until(NOON - 20 * MINUTE)}, id="no sample of the step's own time"),
+    ],
+)
+def test_the_deadline_never_promotes_blind_nor_on_silence(step: int, changes: dict[str, Any], policy: str) -> None:
+    decision = decide(canary_at(step, held=HELD, spec=make_spec(rollout=overdue(policy)), **changes))
+    assert decision.target is not None
+    rejected = decision.target.rejection is not None
+    assert rejected == (policy == "Rollback")
+    if not rejected:
+        assert (decision.phase, decision.reason, decision.stalled) == (
+            Phase.PAUSED, Reason.INCONCLUSIVE, Reason.INCONCLUSIVE,
+        )  # fmt: skip
+        assert not trial_of(decision).forced
+
+
+def test_at_the_deadline_a_person_is_asked_unless_the_policy_says_otherwise() -> None:
+    snapshot = canary_at(2, held=HELD, counts=DOUBTFUL, spec=make_spec(rollout=overdue("Pause")))
+    decision = decide(snapshot)
+    assert (decision.phase, decision.reason, decision.stalled) == (
+        Phase.PAUSED, Reason.INCONCLUSIVE, Reason.INCONCLUSIVE,
+    )  # fmt: skip
+    assert "needs about" in decision.message
+    assert (weight_of(decision, B), decision.canary and decision.canary.rejection) == (5_000, None)
+    proof = decide(replace(snapshot, memory=make_evidence(GOOD)))
+    assert (proof.phase, proof.reason) == (Phase.PROMOTING, Reason.CANARY_SCALING), (
+        "proof that comes later still counts"
+    )
+    fail = decide(replace(snapshot, memory=make_evidence(BAD)))
+    assert fail.target is not None
+    assert fail.target.rejection is not None
+
+
+def test_the_deadline_promotes_the_unproven_where_the_policy_says_so() -> None:
+    snapshot = canary_at(2, held=HELD, counts=DOUBTFUL, spec=make_spec(rollout=overdue("Promote")))
+    scaling = decide(snapshot)
+    assert (scaling.phase, scaling.reason, trial_of(scaling).forced) == (
+        Phase.PROMOTING, Reason.CANARY_SCALING, True,
+    )  # fmt: skip
+    promoted = decide(replace(snapshot, engines=canary_pods(*make_pods(3))))
+    assert (promoted.reason, promoted.weights) == (Reason.PROMOTED, {A: 0, B: 10_000})
+
+
+@pytest.mark.parametrize(
+    "snapshot",
+    [
+        pytest.param(canary_at(held=MINUTE, spec=make_spec(rollout=overdue("Promote"))), id="a hold that is not over"),
+        pytest.param(
+            canary_at(1, held=HELD, spec=make_spec(rollout=PAUSES | overdue("Promote"))), id="a pause for a person"
+        ),
+        pytest.param(
+            canary_at(2, held=HELD, counts=DOUBTFUL, spec=make_spec(paused=True, rollout=overdue("Promote"))),
+            id="a paused spec",
+        ),
+        pytest.param(canary_at(held=HELD, counts=DOUBTFUL, spec=make_spec(rollout=overdue("Promote"))), id="a step"),
+    ],
+)
+def test_the_deadline_skips_no_step_and_nothing_that_a_person_is_asked_for(snapshot: Snapshot) -> None:
+    trial = trial_of(decide(snapshot))
+    assert not trial.forced
+    assert trial.step < len(trial.steps)
+
+
+def test_a_deadline_counts_the_time_with_traffic_and_not_a_pause() -> None:
+    spec = make_spec(paused=True)
+    snapshot = canary_at(2, held=HELD, spec=spec, counts=DOUBTFUL, trial={"exposed_since": NOON - MINUTE})
+    for minute in range(0, 3 * 24 * 60, 60):
+        decision = decide(replace(snapshot, now=NOON + minute * MINUTE))
+        assert decision.canary is not None
+        snapshot = replace(snapshot, target=decision.canary, records=(snapshot.records[0], decision.canary))
+    assert trial_of(decision).exposed(snapshot.now + 72 * HOUR) == MINUTE
+    memory = make_evidence(DOUBTFUL, until=NOON + 72 * HOUR)
+    freed = decide(replace(snapshot, now=NOON + 72 * HOUR, spec=make_spec(rollout=overdue("Rollback")), memory=memory))
+    assert (freed.phase, freed.reason) == (Phase.RAMPING, Reason.AWAITING_EVIDENCE)
+    assert trial_of(freed).exposed_since == NOON + 72 * HOUR
+
+
+@pytest.mark.parametrize(
+    ("age", "weight", "blinded"), [(9 * MINUTE, 2_500, False), (11 * MINUTE, 0, True)], ids=["for a while", "too long"]
+)
+def test_blind_for_too_long_takes_the_weight_away(age: timedelta, weight: int, *, blinded: bool) -> None:
+    spec = make_spec(analysis={"blindTimeout": "10m"})
+    decision = decide(canary_at(1, held=HELD, spec=spec, evidence=BLIND, memory=read_until(NOON - age)))
+    assert (weight_of(decision, B), trial_of(decision).blinded) == (weight, blinded)
+    assert decision.reason is (Reason.BLIND if blinded else Reason.METRICS_UNAVAILABLE)
+    assert (decision.canary and decision.canary.rejection) is None
+
+
+def test_when_sight_returns_the_ramp_starts_again_from_its_first_step_and_knows_what_it_knew() -> None:
+    blind = {"blinded": True, "step": 2, "clock_started_at": None}
+    route = make_route({A: 10_000, B: 0})
+    still = decide(canary_at(2, trial=blind, route=route, evidence=BLIND, memory=read_until(NOON - HOUR)))
+    assert (weight_of(still, B), trial_of(still).blinded) == (0, True)
+    seeing = decide(canary_at(2, trial=blind, route=route))
+    trial = trial_of(seeing)
+    assert (weight_of(seeing, B), trial.step, trial.blinded, trial.counted) == (500, 0, False, GOOD[B].requests)
+    assert seeing.evidence is not None
+    assert seeing.evidence.counted == GOOD[B].requests
+
+
+def test_a_person_may_promote_while_nobody_sees() -> None:
+    snapshot = canary_at(evidence=BLIND, memory=read_until(NOON - HOUR), engines=canary_pods(*make_pods(3)))
+    decision = decide(replace(snapshot, command=f"promote@{B}#1"))
+    assert (decision.reason, decision.weights) == (Reason.PROMOTED, {A: 0, B: 10_000})
+
+
+# Holdback ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_canary_that_has_passed_leaves_the_old_stable_a_little_and_all_its_pods() -> None:
+    decision = decide(passed())
+    assert (decision.phase, decision.reason) == (Phase.PROMOTING, Reason.HOLDBACK)
+    assert (trial_of(decision).in_holdback, decision.weights) == (True, {A: 200, B: 9_800})
+    assert decision.engines == {ENGINE[A]: 3, ENGINE[B]: 3}
+    assert decision.target is not None
+    assert decision.target.promotion is None
+
+
+def test_a_holdback_is_held_for_its_time_and_then_promoted() -> None:
+    held = decide(in_holdback(held=59 * MINUTE))
+    assert (held.phase, held.reason, held.due_in) == (Phase.PROMOTING, Reason.HOLDBACK, MINUTE)
+    assert held.weights == {A: 200, B: 9_800}
+    over = decide(in_holdback(held=61 * MINUTE))
+    assert (over.reason, over.weights) == (Reason.PROMOTED, {A: 0, B: 10_000})
+
+
+@pytest.mark.parametrize("policy", ["Pause", "Promote", "Rollback"])
+def test_a_deadline_means_nothing_to_a_canary_that_was_proven_in_time(policy: str) -> None:
+    spec = make_spec(rollout=overdue(policy) | HOLDBACK)
+    blind = decide(in_holdback(held=61 * MINUTE, spec=spec, evidence=BLIND))
+    assert (blind.reason, blind.target and blind.target.rejection) == (Reason.METRICS_UNAVAILABLE, None)
+    assert not trial_of(blind).forced
+
+
+def test_the_end_of_a_holdback_needs_sight_but_no_second_proof() -> None:
+    blind = decide(in_holdback(held=61 * MINUTE, evidence=BLIND))
+    assert (blind.reason, blind.weights) == (Reason.METRICS_UNAVAILABLE, {A: 200, B: 9_800})
+    doubtful = decide(in_holdback(held=61 * MINUTE, counts=DOUBTFUL))
+    assert doubtful.reason is Reason.PROMOTED
+
+
+def test_a_person_who_promotes_skips_the_holdback() -> None:
+    before = decide(replace(passed(), command=f"promote@{B}#1"))
+    within = decide(replace(in_holdback(held=MINUTE), command=f"promote@{B}#1"))
+    assert (before.reason, within.reason) == (Reason.PROMOTED, Reason.PROMOTED)
+
+
+def test_blind_for_too_long_in_the_holdback_gives_everything_back_to_the_old_stable() -> None:
+    decision = decide(in_holdback(held=MINUTE, evidence=BLIND, memory=read_until(NOON - 11 * MINUTE)))
+    assert (decision.reason, decision.weights) == (Reason.BLIND, {A: 10_000, B: 0})
+    assert decision.engines[ENGINE[A]] == 3
 
 
 def test_more_replicas_in_mid_canary_lower_its_weight_to_what_its_pods_carry() -> None:

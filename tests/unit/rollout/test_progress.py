@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,11 +13,28 @@ from hypothesis import strategies as st
 from serin.rollout.decide import decide
 from serin.rollout.decision import Decision
 from serin.rollout.phases import TRANSITIONS, Phase
+from serin.rollout.readings import Baseline, Interval
 from serin.rollout.record import Record
-from serin.rollout.snapshot import Counts, EngineView, Evidence, InFlight, PodView, Snapshot
-from tests.unit.rollout.cases import ENGINE, MINUTE, STABLE, A, B, make_record, make_route, make_spec, serving, steps
+from serin.rollout.snapshot import EngineView, Evidence, InFlight, PodView, Snapshot
+from tests.unit.rollout.cases import (
+    ENGINE,
+    HOUR,
+    MINUTE,
+    STABLE,
+    A,
+    B,
+    make_record,
+    make_route,
+    make_spec,
+    serving,
+    steps,
+)
+from tests.unit.rollout.worlds import REQUESTS
 
+FULL = 10_000
 MOST_TICKS = 400
+PER_TICK = 200
+"""Requests that each side finishes between two looks; more if they are far apart."""
 
 
 @dataclass
@@ -27,6 +43,7 @@ class Obedient:
 
     snapshot: Snapshot
     bad: float = 0.0
+    rps: float = 10.0
     phases: list[Phase] = field(default_factory=list)
     weights: list[int] = field(default_factory=list)
 
@@ -51,18 +68,29 @@ class Obedient:
             target=records.get(before.target.revision) if before.target else None,
             records=tuple(sorted(records.values(), key=lambda r: r.number)),
             engines={e: _engine(e, n) for e, n in wanted.items()},
-            route=make_route(decision.weights, before.now if changed else before.route.changed_at),
+            route=make_route(
+                decision.weights, before.now if changed else before.route.changed_at, epoch=decision.epoch
+            ),
+            memory=decision.evidence or before.memory,
             evidence=self._evidence(decision, now),
         )
 
-    def _evidence(self, decision: Decision, now: Any) -> Evidence:
+    def _evidence(self, decision: Decision, now: datetime) -> Evidence:
         window = decision.window
         if window is None:
             return Evidence()
-        requests = 100 * len(self.weights)
-        counts: Mapping[str, Counts] = {A: Counts(requests, 0), B: Counts(requests, int(requests * self.bad))}
-        idle = {e: InFlight(0, now) for e in window.engine_revisions}
-        return Evidence(at=now, since=window.since, counts=counts if window.since else {}, in_flight=idle)
+        idle = {e: InFlight(0, now) for e in window.draining}
+        if window.read_until is None:
+            return Evidence(baseline=Baseline(now, self.rps) if window.baseline_of else None, in_flight=idle)
+        tally, epoch, ok, wrong = REQUESTS, decision.epoch, "ok", "server_error"
+        if window.requests != REQUESTS:
+            assert window.requests is not None
+            tally, epoch, ok, wrong = window.requests, None, "200", "500"
+        requests = PER_TICK if now - window.read_until < HOUR else 10 * PER_TICK
+        bad = int(requests * self.bad)
+        shown = {(A, ok): requests, (B, ok): requests - bad, (B, wrong): bad}
+        grown = {(r, epoch, outcome): n for (r, outcome), n in shown.items() if n and decision.weights.get(r)}
+        return Evidence(intervals=(Interval(window.read_until, now, {tally: grown}),), in_flight=idle)
 
     def run(self, phase: Phase) -> None:
         for _ in range(MOST_TICKS):
@@ -75,8 +103,8 @@ def _engine(engine: str, replicas: int) -> EngineView:
     return EngineView(engine, replicas, tuple(PodView(f"p{n}", ready=True) for n in range(replicas)))
 
 
-def canary(**spec: Any) -> Obedient:
-    new: Record = make_record(B, recorded=False)
+def canary(*, measured: bool = True, **spec: Any) -> Obedient:
+    new: Record = make_record(B, recorded=False, **({} if measured else {"pod_template": {}}))
     made = make_spec(**spec)
     return Obedient(serving(target=new, spec=made, engines={ENGINE[A]: _engine(ENGINE[A], made.replicas)}))
 
@@ -90,23 +118,44 @@ def ramps(draw: st.DrawFn) -> dict[str, Any]:
         written.append({"weight": weight / 100, "hold": draw(holds)})
         if draw(st.booleans()):
             written.append({"pause": {"for": draw(holds)}})
-    return steps(*written)
+    return steps(*written) | draw(LIMITS)
+
+
+LIMITS = st.fixed_dictionaries(
+    {
+        "minimumBake": st.sampled_from(["0s", "10m"]),
+        "onInconclusive": st.sampled_from(["Pause", "Promote", "Rollback"]),
+    },
+    optional={"holdback": st.fixed_dictionaries({"weight": st.sampled_from([0.01, 2, 50]), "for": st.just("1h")})},
+)
+adaptive = st.builds(
+    lambda budget, most: {"ramp": {"adaptive": {"blastBudget": budget, "maxWeight": most}}, "minimumBake": "0s"},
+    st.sampled_from([0.1, 2, 100]),
+    st.sampled_from([0.1, 5, 25, 99.99]),
+)
 
 
 @settings(deadline=None, derandomize=True, max_examples=60)
-@given(ramps(), st.integers(0, 40))
-def test_a_good_canary_is_promoted_whatever_the_ramp_and_the_size(rollout: dict[str, Any], replicas: int) -> None:
-    world = canary(rollout=rollout, replicas=replicas)
+@given(ramps(), st.integers(0, 40), st.booleans())
+def test_a_good_canary_is_promoted_whatever_the_ramp_and_the_size(
+    rollout: dict[str, Any],
+    replicas: int,
+    measured: bool,  # noqa: FBT001
+) -> None:
+    world = canary(rollout=rollout, replicas=replicas, measured=measured)
     world.run(Phase.STABLE)
     assert world.snapshot.route.weights == {B: 10_000}
     assert set(world.snapshot.engines) == {ENGINE[B]}
-    assert world.weights == sorted(world.weights), "the weight fell on the way"
+    if "holdback" not in rollout:
+        assert world.weights == sorted(world.weights), "the weight fell on the way"
+    else:
+        assert FULL - round(rollout["holdback"]["weight"] * 100) in world.weights, "the holdback was left out"
     pinned = [round(step["weight"] * 100) for step in rollout["ramp"]["steps"] if "weight" in step]
     assert set(pinned) <= set(world.weights), "a step was left out"
     assert decide(world.snapshot).records == ()
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(deadline=None, derandomize=True, max_examples=40)
 @given(ramps(), st.integers(0, 40), st.booleans())
 def test_a_bad_canary_never_gets_beyond_its_first_weight(
     rollout: dict[str, Any],
@@ -129,6 +178,43 @@ def test_a_bad_canary_never_gets_beyond_its_first_weight(
     assert world.weights[-1] == 0
 
 
+@settings(deadline=None, derandomize=True, max_examples=25)
+@given(adaptive, st.sampled_from([0.0, 0.5, 20.0, 2_000.0]), st.sampled_from([1, 3, 40]))
+def test_an_adaptive_ramp_promotes_a_good_canary_within_its_bounds(
+    rollout: dict[str, Any], rps: float, replicas: int
+) -> None:
+    world = canary(rollout=rollout, replicas=replicas)
+    world.rps = rps
+    world.run(Phase.STABLE)
+    assert world.snapshot.route.weights == {B: 10_000}
+    most = round(rollout["ramp"]["adaptive"]["maxWeight"] * 100)
+    on_the_way = [weight for weight in world.weights if 0 < weight < FULL]
+    assert on_the_way
+    assert max(on_the_way) <= most
+    assert on_the_way == sorted(on_the_way), "the weight fell although nothing was bad"
+
+
+@settings(deadline=None, derandomize=True, max_examples=25)
+@given(adaptive, st.sampled_from([0.5, 20.0, 2_000.0]), st.sampled_from([0.2, 1.0]))
+def test_an_adaptive_ramp_takes_a_bad_canary_back(rollout: dict[str, Any], rps: float, bad: float) -> None:
+    world = canary(rollout=rollout)
+    world.rps, world.bad = rps, bad
+    world.run(Phase.ROLLED_BACK)
+    world.run(Phase.ROLLED_BACK)
+    assert world.weights[-1] == 0
+    assert world.snapshot.route.weights == {A: 10_000}
+
+
+def test_a_lost_evidence_delays_a_canary_and_stops_it_not() -> None:
+    for moment in range(1, 14):
+        world = canary()
+        for _ in range(moment):
+            world.tick()
+        world.snapshot = replace(world.snapshot, memory=None)
+        world.run(Phase.STABLE)
+        assert world.snapshot.route.weights == {B: 10_000}
+
+
 @pytest.mark.parametrize("verb", ["promote", "skip", "abort"])
 def test_a_command_at_any_moment_ends_well(verb: str) -> None:
     for moment in range(1, 14):
@@ -147,6 +233,7 @@ def test_a_pause_for_a_person_waits_for_a_person_only() -> None:
     for _ in range(20):
         world.snapshot = replace(world.snapshot, now=world.snapshot.now + 60 * MINUTE)
         assert world.tick().phase is Phase.PAUSED
+    assert world.weights[-1] == 500
     world.tick(f"resume@{B}#1")
     world.run(Phase.STABLE)
     assert world.snapshot.route.weights == {B: 10_000}

@@ -8,9 +8,34 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serin.rollout.ramp import pin, pods_for, weight_at
-from serin.rollout.trial import Step
-from tests.unit.rollout.cases import MINUTE, make_spec, make_trial, steps
+from serin.rollout.ramp import (
+    RATE_AFTER,
+    SMALLEST,
+    first_weight,
+    next_weight,
+    pin,
+    pin_budget,
+    pin_holdback,
+    pods_for,
+    weight_at,
+)
+from serin.rollout.snapshot import Policy
+from serin.rollout.trial import Budget, Step
+from serin.rollout.verdict import Counts
+from tests.unit.rollout.cases import (
+    BAD,
+    GOOD,
+    HOUR,
+    MINUTE,
+    NOON,
+    NOTHING,
+    A,
+    B,
+    make_evidence,
+    make_spec,
+    make_trial,
+    steps,
+)
 
 
 @pytest.mark.parametrize(
@@ -71,3 +96,83 @@ def test_weight_at(step: int, expected: int) -> None:
 
 def test_a_pause_before_any_weight_holds_at_nothing() -> None:
     assert weight_at(make_trial(steps=(Step(None), Step(500)))) == 0
+
+
+# Adaptive and holdback ---------------------------------------------------------------------------------------------
+
+ADAPTIVE = (Step(0, adaptive=True),)
+BUDGET = Budget(2.0, 2_500)
+
+
+def test_an_adaptive_ramp_is_one_step_whose_weight_follows_the_evidence() -> None:
+    ramp = make_spec(rollout={"ramp": {"adaptive": {"blastBudget": 3, "maxWeight": 12.5}}}).rollout.ramp
+    assert (pin(ramp), pin_budget(ramp)) == (ADAPTIVE, Budget(3.0, 1_250))
+    assert weight_at(make_trial(steps=ADAPTIVE, weight=77)) == 77
+    assert weight_at(make_trial(steps=ADAPTIVE, weight=77, step=1)) == 77
+
+
+def test_without_a_word_the_steps_are_the_default_and_nothing_is_held_back() -> None:
+    rollout = make_spec().rollout
+    assert [step.weight for step in pin(rollout.ramp)] == [500, 2_500, 5_000]
+    assert (pin_budget(rollout.ramp), pin_holdback(rollout.holdback)) == (None, None)
+
+
+def test_a_holdback_is_what_the_stable_keeps() -> None:
+    holdback = make_spec(rollout={"holdback": {"weight": 0.5, "for": "2h"}}).rollout.holdback
+    assert pin_holdback(holdback) == Step(9_950, 2 * HOUR)
+    trial = make_trial(step=3, holdback=Step(9_950, HOUR))
+    assert (weight_at(trial), weight_at(make_trial(step=3, holdback=Step(9_950), in_holdback=True))) == (5_000, 9_950)
+
+
+@pytest.mark.parametrize(
+    "facts", [{}, {"step": 3, "in_holdback": True, "holdback": Step(9_800)}], ids=["step", "holdback"]
+)
+def test_who_is_blinded_has_no_weight(facts: dict[str, object]) -> None:
+    assert weight_at(make_trial(blinded=True, **facts)) == 0
+
+
+@pytest.mark.parametrize(
+    ("budget", "rps", "weight"),
+    [
+        pytest.param(BUDGET, 20.0, 67, id="two of three hundred"),
+        pytest.param(BUDGET, 0.0, SMALLEST, id="without traffic"),
+        pytest.param(BUDGET, 100_000.0, SMALLEST, id="with very much"),
+        pytest.param(BUDGET, 0.01, 2_500, id="with next to none"),
+        pytest.param(Budget(2.0, 10), 20.0, 10, id="a maximum below the least weight"),
+    ],
+)
+def test_the_first_weight_of_an_adaptive_ramp(budget: Budget, rps: float, weight: int) -> None:
+    assert first_weight(budget, rps, Policy()) == weight
+
+
+def test_an_adaptive_weight_grows_with_what_speaks_for_it_and_falls_with_what_speaks_against() -> None:
+    trial = make_trial(steps=ADAPTIVE, budget=BUDGET, weight=400)
+    assert next_weight(trial, make_evidence(GOOD), Policy()) == 1_600, "at most fourfold at once"
+    assert next_weight(trial, make_evidence(BAD, requests_per_second=200.0), Policy()) < 100
+
+
+def test_without_a_closed_stratum_an_adaptive_weight_stays() -> None:
+    trial = make_trial(steps=ADAPTIVE, budget=BUDGET, weight=400)
+    assert next_weight(trial, make_evidence(NOTHING), Policy()) == 400
+    assert next_weight(trial, make_evidence({A: Counts(900, 0), B: Counts(0, 0)}), Policy()) == 400
+
+
+def test_fixed_steps_follow_no_evidence() -> None:
+    assert next_weight(make_trial(weight=0), make_evidence(BAD), Policy()) == 0
+
+
+def test_a_rate_that_was_not_known_before_is_taken_from_the_trial_after_a_minute() -> None:
+    trial = make_trial(steps=ADAPTIVE, budget=BUDGET, weight=400)
+    young = make_evidence(GOOD, requests_per_second=0.0, since=NOON - RATE_AFTER / 2)
+    old = make_evidence(GOOD, requests_per_second=0.0, since=NOON - HOUR)
+    assert (next_weight(trial, young, Policy()), next_weight(trial, old, Policy())) == (SMALLEST, 1_600)
+
+
+@settings(deadline=None, derandomize=True, max_examples=40)
+@given(st.integers(1, 9_999), st.floats(0, 1e6), st.sampled_from([GOOD, BAD, NOTHING]), st.integers(1, 9_999))
+def test_an_adaptive_weight_stays_within_its_bounds(
+    weight: int, rps: float, shown: dict[str, Counts], most: int
+) -> None:
+    trial = make_trial(steps=ADAPTIVE, budget=Budget(2.0, most), weight=min(weight, most))
+    after = next_weight(trial, make_evidence(shown, requests_per_second=rps), Policy())
+    assert 1 <= after <= most

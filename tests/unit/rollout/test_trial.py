@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serin.errors import RecordError
-from serin.rollout.trial import Step, Trial
+from serin.rollout.trial import Budget, Step, Trial
 from tests.unit.rollout.cases import MINUTE, NOON, A, make_trial
 
 moments = st.datetimes(datetime(2020, 1, 1), datetime(2060, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 hypothesis adds it
@@ -20,7 +20,9 @@ trials = st.builds(
     attempt=st.integers(1, 99),
     against=st.just(A),
     steps=st.lists(
-        st.builds(Step, weight=st.none() | st.integers(1, 9_999), hold=st.none() | spans), min_size=1, max_size=32
+        st.builds(Step, weight=st.none() | st.integers(1, 9_999), hold=st.none() | spans, adaptive=st.booleans()),
+        min_size=1,
+        max_size=32,
     ).map(tuple),
     started_at=moments,
     step=st.integers(0, 32),
@@ -28,7 +30,19 @@ trials = st.builds(
     held_before=spans,
     clock_started_at=st.none() | moments,
     traffic_since=st.none() | moments,
+    counted=st.integers(0, 10**12),
+    forced=st.booleans(),
+    frozen_at=st.none() | moments,
+    budget=st.none() | st.builds(Budget, st.floats(0.001, 1000), st.integers(1, 9_999)),
+    weight=st.integers(0, 9_999),
+    holdback=st.none() | st.builds(Step, st.integers(1, 9_999), spans),
+    in_holdback=st.booleans(),
+    blinded=st.booleans(),
+    exposed_before=spans,
+    exposed_since=st.none() | moments,
 )
+LATER = ("counted", "forced", "frozenAt", "budget", "weight", "holdback", "inHoldback", "blinded", "exposedSeconds")
+"""What an annotation of an earlier version has not."""
 
 
 @settings(deadline=None, derandomize=True, max_examples=200)
@@ -94,3 +108,40 @@ def test_a_clock_set_back_takes_away_nothing_that_was_held() -> None:
     earlier = NOON - 180 * MINUTE
     assert trial.held(earlier) == 5 * MINUTE
     assert trial.with_clock(earlier, running=False).held(earlier) == 5 * MINUTE
+
+
+def test_a_trial_of_an_earlier_version_goes_on() -> None:
+    trial = make_trial(step=1, traffic_since=NOON)
+    written = json.loads(trial.to_json())
+    for name in (*LATER, "exposedSince"):
+        del written[name]
+    for step in written["steps"]:
+        step.pop("adaptive", None)
+    assert Trial.from_json(json.dumps(written)) == trial
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.lists(st.tuples(spans, spans), max_size=12))
+def test_only_time_with_traffic_is_exposure_whatever_the_pauses(turns: list[tuple[timedelta, timedelta]]) -> None:
+    trial, now, ran = make_trial(), NOON, timedelta()
+    for running, standing in turns:
+        trial = trial.with_exposure(now, running=True)
+        now, ran = now + running, ran + running
+        assert trial.exposed(now) == ran
+        trial = Trial.from_json(trial.with_exposure(now, running=False).to_json())
+        now += standing
+        assert trial.exposed(now) == ran
+    assert trial.at_step(1, now).exposed(now) == ran, "a step begins with a clock at zero; exposure goes on"
+
+
+def test_an_exposure_that_is_as_wanted_is_left_alone() -> None:
+    standing = make_trial()
+    assert standing.with_exposure(NOON, running=False) is standing
+    running = standing.with_exposure(NOON, running=True)
+    assert running.with_exposure(NOON + MINUTE, running=True) is running
+    assert running.exposed(NOON - MINUTE) == timedelta()
+
+
+def test_a_step_keeps_the_count_that_is_not_known() -> None:
+    trial = make_trial(counted=7)
+    assert (trial.at_step(1, NOON).counted, trial.at_step(1, NOON, 12).counted) == (7, 12)

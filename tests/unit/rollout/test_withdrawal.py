@@ -9,6 +9,7 @@ import pytest
 
 from serin.rollout.decide import decide
 from serin.rollout.phases import Phase
+from serin.rollout.readings import Baseline
 from serin.rollout.reasons import Reason
 from serin.rollout.snapshot import NO_ROUTE, Evidence, InFlight, RouteView, Snapshot
 from serin.rollout.withdrawal import is_drained
@@ -97,7 +98,7 @@ def test_a_rejected_canary_leaves_in_this_order() -> None:
     assert (busy.phase, busy.retired) == (Phase.ROLLING_BACK, frozenset())
     assert busy.engines[ENGINE[B]] == 1, "a pod that drains is not scaled"
     assert busy.window is not None
-    assert busy.window.engine_revisions == (ENGINE[B],)
+    assert busy.window.draining == (ENGINE[B],)
     assert busy.due_in is not None
     gone = decide(leaving(idle()))
     assert (gone.phase, gone.reason, gone.retired) == (Phase.ROLLED_BACK, Reason.ROLLED_BACK, frozenset({ENGINE[B]}))
@@ -127,7 +128,8 @@ def test_two_revisions_with_the_same_pods_keep_them_while_one_is_in_the_route() 
 def test_a_new_canary_takes_the_place_of_the_old_one() -> None:
     old, new = make_record(B, trial=make_trial()), make_record(C, recorded=False)
     engines = by_name(make_engine(A, *make_pods(3)), make_engine(B, *make_pods(1)), make_engine(C, *make_pods(1)))
-    decision = decide(serving(target=new, records=(STABLE, old), engines=engines, route=make_route({A: 9_500, B: 500})))
+    route, evidence = make_route({A: 9_500, B: 500}), Evidence(baseline=Baseline(NOON, 10.0))
+    decision = decide(serving(target=new, records=(STABLE, old), engines=engines, route=route, evidence=evidence))
     assert decision.weights == {A: 10_000, B: 0, C: 0}
     assert decision.retired == frozenset()
     assert decision.canary is not None

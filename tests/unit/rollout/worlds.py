@@ -11,12 +11,12 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from serin.rollout.ramp import pin
+from serin.rollout.ramp import pin, pin_budget, pin_holdback
+from serin.rollout.readings import Baseline, Interval, Tally
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record
 from serin.rollout.snapshot import (
     NO_ROUTE,
-    Counts,
     EngineView,
     Evidence,
     InFlight,
@@ -25,16 +25,24 @@ from serin.rollout.snapshot import (
     Snapshot,
 )
 from serin.rollout.trial import Trial
+from serin.rollout.trial_evidence import EPOCHS, Epoch, TrialEvidence, name_of
+from serin.rollout.verdict import Counts
 from tests.unit.rollout.cases import (
+    BAD,
+    DOUBTFUL,
     ENGINE,
+    FEW,
+    GOOD,
     HOUR,
     MINUTE,
     NOON,
+    NOTHING,
     REJECTION,
     STABLE,
     A,
     B,
     C,
+    make_evidence,
     make_record,
     make_spec,
     steps,
@@ -53,6 +61,9 @@ SPECS = tuple(
             steps({"weight": 50}, {"pause": {"for": "5m"}}) | {"drainTimeout": "0s", "progressDeadline": "1s"},
             2,
         ),
+        (3, False, {"ramp": {"adaptive": {}}, "holdback": {"weight": 2, "for": "1h"}}, 10),
+        (3, True, {"ramp": {"adaptive": {"maxWeight": 60}}, "deadline": "1h", "onInconclusive": "Rollback"}, 10),
+        (2, False, steps({"weight": 40}) | {"deadline": "30m", "onInconclusive": "Promote", "minimumBake": "0s"}, 10),
     )
 )
 moments: st.SearchStrategy[datetime] = st.sampled_from(
@@ -80,8 +91,20 @@ trials = st.builds(
     held_before=st.timedeltas(timedelta(), HOUR),
     clock_started_at=st.none() | moments,
     traffic_since=st.none() | moments,
+    counted=st.sampled_from([0, 0, 10, 10_000]),
+    budget=st.none() | st.sampled_from([pin_budget(spec.rollout.ramp) for spec in SPECS]),
+    weight=st.sampled_from([0, 20, 2_500]),
+    holdback=st.none() | st.sampled_from([pin_holdback(spec.rollout.holdback) for spec in SPECS]),
+    in_holdback=st.booleans(),
+    blinded=st.booleans(),
+    exposed_before=st.timedeltas(timedelta(), 30 * HOUR),
+    exposed_since=st.none() | moments,
 )
-counts = st.integers(0, 500).flatmap(lambda n: st.builds(Counts, st.just(n), st.integers(0, n)))
+epochs = st.dictionaries(
+    st.integers(0, EPOCHS - 1), st.builds(Epoch, moments, st.sampled_from([0, 500, 5_000])), max_size=EPOCHS
+)
+REQUESTS = Tally("serin_requests_total", by="outcome")
+SHOWN = tuple(map(make_evidence, (NOTHING, FEW, GOOD, DOUBTFUL, BAD, {A: Counts(0, 0), B: Counts(50, 1)})))
 
 
 @st.composite
@@ -112,17 +135,44 @@ def routes(draw: st.DrawFn) -> RouteView:
         programmed=draw(st.booleans()),
         refused=draw(st.none() | st.none() | st.just("No such Gateway.")),
         changed_at=draw(st.none() | moments),
+        epoch=draw(st.none() | st.integers(0, EPOCHS - 1)),
     )
 
 
 @st.composite
-def evidences(draw: st.DrawFn) -> Evidence:
+def memories(draw: st.DrawFn, revision: str = B, attempt: int | None = None) -> TrialEvidence:
+    """What a trial may have shown: much, little or nothing, of epochs that are known or not."""
+    return replace(
+        draw(st.sampled_from(SHOWN)),
+        trial=name_of(revision, draw(st.integers(1, 3)) if attempt is None else attempt),
+        until=draw(moments),
+        epochs=draw(epochs),
+        unseen=draw(st.sampled_from([0.0, 5.0, 30.0])),
+        requests_per_second=draw(st.sampled_from([0.0, 0.5, 200.0])),
+    )
+
+
+@st.composite
+def growths(draw: st.DrawFn, begin: datetime) -> tuple[Interval, ...]:
+    """Up to three intervals that follow each other; the counters of anybody may have grown."""
+    point = st.tuples(
+        st.sampled_from([A, B, C]), st.none() | st.integers(0, 3), st.sampled_from(["ok", "server_error", "excluded"])
+    )
+    found: list[Interval] = []
+    for _ in range(draw(st.integers(0, 3))):
+        grown = draw(st.dictionaries(point, st.integers(1, 300), max_size=4))
+        found.append(Interval(begin, begin + timedelta(seconds=15), {REQUESTS: grown} if grown else {}))
+        begin = found[-1].end
+    return tuple(found)
+
+
+@st.composite
+def evidences(draw: st.DrawFn, memory: TrialEvidence | None = None) -> Evidence:
     flights = st.builds(InFlight, st.sampled_from([0.0, 3.0]), moments)
     return Evidence(
-        error=draw(st.none() | st.just("Prometheus is down; start it.")),
-        at=draw(st.none() | moments),
-        since=draw(st.none() | moments),
-        counts=draw(st.dictionaries(st.sampled_from([A, B, C]), counts)),
+        error=draw(st.none() | st.none() | st.just("Prometheus is down; start it.")),
+        intervals=draw(growths(memory.until if memory else draw(moments))),
+        baseline=draw(st.none() | st.builds(Baseline, moments, st.sampled_from([0.0, 3.0, 300.0]))),
         in_flight=draw(st.dictionaries(st.sampled_from(sorted(ENGINE.values())), flights)),
     )
 
@@ -138,6 +188,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         {"spec_error": "It cannot be; change it.", "spec_reason": Reason.INVALID_SPEC} if blocked else {}
     )
     engines = draw(st.lists(st.sampled_from(sorted(ENGINE.values())), unique=True))
+    memory = draw(st.none() | memories(draw(st.sampled_from([A, B, C]))))
     return Snapshot(
         now=NOON,
         spec=draw(st.sampled_from(SPECS)),
@@ -153,7 +204,8 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             for e in engines
         },
         route=draw(routes() | routes() | st.just(NO_ROUTE)),
-        evidence=draw(evidences()),
+        evidence=draw(evidences(memory)),
+        memory=memory,
         command=draw(
             st.none()
             | st.builds("{}@{}#{}".format, st.sampled_from(VERBS), st.sampled_from([A, B, C]), st.integers(1, 2))
@@ -169,13 +221,27 @@ def canaries(draw: st.DrawFn) -> Snapshot:
     ramp = pin(spec.rollout.ramp)
     weight = draw(st.sampled_from([0, 500, 5_000, 9_999]))
     trial = draw(trials)
-    trial = replace(trial, against=A, steps=ramp, step=min(trial.step, len(ramp)), traffic_since=NOON - HOUR)
+    budget, holdback = pin_budget(spec.rollout.ramp), pin_holdback(spec.rollout.holdback)
+    step = min(trial.step, len(ramp))
+    trial = replace(
+        trial,
+        against=A,
+        steps=ramp,
+        step=step,
+        traffic_since=NOON - HOUR,
+        budget=budget,
+        holdback=holdback,
+        in_holdback=trial.in_holdback and holdback is not None and step == len(ramp),
+    )
     snapshot = draw(snapshots())
+    memory = draw(memories(attempt=trial.attempt))
     return replace(
         snapshot,
         spec=spec,
         target=(canary := make_record(B, trial=trial)),
         records=(STABLE, canary),
+        memory=memory,
+        evidence=draw(evidences(memory)),
         route=replace(snapshot.route, weights={A: 10_000 - weight, B: weight}, exists=True),
         command=draw(st.none() | st.sampled_from([f"promote@{B}#1", f"skip@{B}#1", f"resume@{B}#1"])),
         spec_error=None,

@@ -1,0 +1,201 @@
+"""Every split has an epoch of its own, the evidence knows since when, and a lost evidence is begun anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, settings
+
+from serin.rollout.decide import decide
+from serin.rollout.readings import Interval
+from serin.rollout.snapshot import NO_ROUTE, Evidence, Snapshot
+from serin.rollout.trial_evidence import EPOCHS, Epoch
+from tests.unit.rollout.cases import (
+    ENGINE,
+    GOOD,
+    HOUR,
+    MINUTE,
+    NOON,
+    STABLE,
+    A,
+    B,
+    by_name,
+    canary_at,
+    make_engine,
+    make_evidence,
+    make_pods,
+    make_record,
+    make_route,
+    make_spec,
+    serving,
+    steps,
+    weight_of,
+)
+from tests.unit.rollout.worlds import REQUESTS, canaries, snapshots
+
+every_world = settings(deadline=None, derandomize=True, max_examples=80)
+NEXT = canary_at(held=11 * MINUTE, engines=by_name(make_engine(A, *make_pods(3)), make_engine(B, *make_pods(1))))
+"""The first step is over: the second weight is due."""
+
+
+def at_epoch(snapshot: Snapshot, epoch: int | None) -> Snapshot:
+    return replace(snapshot, route=replace(snapshot.route, epoch=epoch))
+
+
+@every_world
+@given(snapshots())
+def test_another_split_has_another_epoch_and_the_same_split_keeps_its_own(snapshot: Snapshot) -> None:
+    decision = decide(snapshot)
+    before = snapshot.route.epoch
+    assert 0 <= decision.epoch < EPOCHS
+    if not decision.weights or before is None:
+        return
+    if decision.weights != snapshot.route.weights:
+        assert decision.epoch == (before + 1) % EPOCHS
+    elif decision.evidence is None:
+        assert decision.epoch == before
+
+
+@every_world
+@given(canaries())
+def test_no_request_reaches_a_canary_in_an_epoch_that_the_evidence_does_not_know(snapshot: Snapshot) -> None:
+    """The evidence is written before the route: it knows of every epoch that the route will stamp."""
+    decision = decide(snapshot)
+    if decision.evidence is None or decision.canary is None or not (weight := weight_of(decision, B)):
+        return
+    told = decision.evidence.epochs[decision.epoch]
+    if decision.weights != snapshot.route.weights:
+        assert told == Epoch(NOON, weight)
+
+
+@pytest.mark.parametrize(
+    ("now", "then"), [(0, 1), (30, 31), (31, 0), (None, 2)], ids=["the next", "the last", "around", "nobody stamps"]
+)
+def test_epochs_are_used_in_turn(now: int | None, then: int) -> None:
+    """Where the route does not say, the one after the newest that the evidence knows."""
+    decision = decide(at_epoch(NEXT, now))
+    assert decision.evidence is not None
+    assert (decision.epoch, weight_of(decision, B)) == (then, 2_500)
+    assert decision.evidence.epochs[then] == Epoch(NOON, 2_500)
+
+
+def test_a_split_that_stays_keeps_its_epoch_and_its_beginning() -> None:
+    snapshot = canary_at(held=MINUTE)
+    decision = decide(snapshot)
+    assert (decision.epoch, decision.evidence) == (1, snapshot.memory)
+
+
+@pytest.mark.parametrize("epoch", [None, 7], ids=["taken away", "another one"])
+def test_an_epoch_that_somebody_edited_is_replaced_by_one_that_is_known(epoch: int | None) -> None:
+    """Or nothing would be counted any more, and the canary would wait for ever."""
+    decision = decide(at_epoch(canary_at(held=MINUTE), epoch))
+    assert decision.weights == {A: 9_500, B: 500}
+    assert decision.evidence is not None
+    assert decision.evidence.epochs[decision.epoch] == Epoch(NOON, 500)
+    assert decision.epoch != epoch
+
+
+def test_a_value_that_is_used_again_closes_what_was_open_under_it() -> None:
+    """Two requests of each side wait for a third; under the next meaning of the value they must not meet any."""
+    memory = make_evidence(GOOD, epochs={1: Epoch(NOON - HOUR, 500), 2: Epoch(NOON - 2 * HOUR, 500)})
+    errors = memory.evidence[0].comparisons[0].test
+    memory.evidence[0].add([(2, 1, 2, 0)], t=300.0, epoch=2, settled=True)
+    assert 2 in errors.open
+    decision = decide(replace(NEXT, memory=memory))
+    assert decision.epoch == 2
+    assert decision.evidence is not None
+    after = decision.evidence.evidence[0].comparisons[0].test
+    assert 2 not in after.open
+    assert after.closed.n1 == errors.closed.n1 + 2
+    assert 2 in errors.open, "the evidence before was changed in place"
+
+
+def test_while_the_canary_has_no_weight_nothing_is_counted_for_either_side() -> None:
+    """Its pods were lost: the stable's requests alone would be compared with the canary's of another time."""
+    lost = canary_at(held=MINUTE, engines=by_name(make_engine(A, *make_pods(3))))
+    decision = decide(lost)
+    assert decision.evidence is not None
+    assert (weight_of(decision, B), decision.epoch, decision.evidence.epochs[2]) == (0, 2, Epoch(NOON, 0))
+    end = NOON + timedelta(seconds=15)
+    grown = {REQUESTS: {(A, 2, "ok"): 1_000, (B, 2, "ok"): 3, (A, 1, "ok"): 20, (B, 1, "ok"): 1}}
+    later = replace(
+        lost,
+        now=end,
+        route=make_route(decision.weights, NOON, epoch=2),
+        memory=decision.evidence,
+        evidence=replace(lost.evidence, intervals=(Interval(NOON, end, grown),)),
+    )
+    assert decision.target is not None
+    later = replace(later, target=decision.target, records=(STABLE, decision.target))
+    seen = decide(later).evidence
+    assert seen is not None
+    (n1, _, n0, _), (m1, _, m0, _) = seen.evidence[0].totals[0], decision.evidence.evidence[0].totals[0]
+    assert (n1 - m1, n0 - m0) == (1, 20)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"memory": None}, id="lost"),
+        pytest.param({"memory": make_evidence(GOOD, trial=f"{B}@7")}, id="of another attempt"),
+        pytest.param({"memory": make_evidence(GOOD, trial=f"{A}@1")}, id="of another revision"),
+    ],
+)
+def test_a_trial_whose_evidence_is_not_there_is_begun_anew(changes: Mapping[str, object]) -> None:
+    snapshot = replace(at_epoch(canary_at(2, held=11 * MINUTE), 9), **changes)  # type: ignore[arg-type]
+    decision = decide(snapshot)
+    assert decision.canary is not None
+    trial = decision.canary.trial
+    assert trial is not None
+    assert (trial.attempt, trial.step, trial.started_at) == (2, 0, NOON)
+    assert weight_of(decision, B) == 500, "the first step's weight, not that of the last"
+    assert decision.evidence is not None
+    assert (decision.evidence.trial, decision.evidence.counted) == (f"{B}@2", 0)
+    assert decision.evidence.epochs == {10: Epoch(NOON, 500)}
+
+
+def test_evidence_that_is_lost_in_the_first_step_begins_with_an_epoch_of_its_own() -> None:
+    """The split stays as it is; were its epoch kept, nothing would be counted, and the canary held for ever."""
+    decision = decide(replace(at_epoch(canary_at(), 4), memory=None))
+    assert decision.weights == {A: 9_500, B: 500}
+    assert decision.evidence is not None
+    assert (decision.epoch, decision.evidence.epochs) == (5, {5: Epoch(NOON, 500)})
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [Evidence(error="Prometheus is down."), Evidence()],
+    ids=["blind", "before it is known what the stable shows"],
+)
+def test_whose_evidence_is_lost_gets_no_traffic_until_it_is_watched_again(evidence: Evidence) -> None:
+    decision = decide(replace(canary_at(2, held=MINUTE), memory=None, evidence=evidence))
+    assert (decision.evidence, weight_of(decision, B)) == (None, 0)
+    assert decision.window is not None
+    assert (decision.window.read_until, decision.window.baseline_of) == (None, A)
+
+
+def test_the_evidence_of_a_first_install_is_nobodys() -> None:
+    new = make_record(A, recorded=False)
+    decision = decide(serving(target=new, records=(), engines={}, route=NO_ROUTE))
+    assert (decision.evidence, decision.epoch) == (None, 0)
+
+
+def test_a_rollback_keeps_what_it_rests_on_and_stamps_another_epoch() -> None:
+    memory = make_evidence({A: GOOD[A], B: replace(GOOD[B], bad=300)})
+    decision = decide(canary_at(memory=memory))
+    assert decision.weights == {A: 10_000, B: 0}
+    assert (decision.epoch, decision.engines[ENGINE[A]]) == (2, 3)
+    assert decision.evidence is not None
+    assert decision.evidence.evidence[0].rolled_back
+    quiet = decide(
+        replace(
+            serving(target=decision.target, spec=make_spec(rollout=steps({"weight": 5}))),
+            records=(STABLE, *(r for r in decision.records if r.revision == B)),
+            memory=decision.evidence,
+            route=make_route({A: 10_000}, epoch=3),
+        )
+    )
+    assert (quiet.evidence, quiet.epoch) == (None, 3)
