@@ -162,8 +162,8 @@ class ConditionalTest:
         """The largest constant that keeps the step fair although the e-value never needs to exceed its top."""
         cap, goal = self.parameters.cap, self.threshold
         top = goal if cap is None else min(goal, before + cap * goal)
-        # exp(p + min(v + b, top)) is the smaller one of two numbers, of which only a factor changes with b. Their sum is
-        # not taken by fsum: all are positive, and it is far slower where they differ by hundreds of orders of magnitude.
+        # exp(p + min(v + b, top)) is the smaller one of two numbers, of which only a factor changes with b. Their sum
+        # is not taken by fsum: all are positive, and it is far slower where they differ by hundreds of magnitudes.
         free = [math.exp(p + v - before) for p, v in zip(law, would_be, strict=True)]
         capped = [math.exp(min(p + top - before, LARGEST_BOOST)) for p in law]
         low, high = 0.0, min(goal - before + 60, LARGEST_BOOST)
