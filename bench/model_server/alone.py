@@ -1,7 +1,7 @@
 """The middleware alone: the same ASGI messages to an application that does nothing, with and without it around.
 
-Called by the benchmark. What differs is the middleware, so microseconds can be told; the two take turns. Processor time,
-since nothing here ever waits and other programs may run.
+Called by the benchmark. What differs is the middleware, so microseconds can be told; the two take turns. Processor
+time, since nothing here ever waits and other programs may run.
 """
 
 from __future__ import annotations
