@@ -62,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if counted != sent or failures:
         sys.stderr.write(f"bench: {sent} requests were sent, {counted:g} counted, {failures:g} failures; no result.\n")
         return 1
+    shares = " / ".join(_share(one.median, each.cpu_bare) for one, each in zip(alone, compared, strict=True))
     lines = [
         "<!-- Written by `make bench-model-server`. -->",
         "# What the middleware costs",
@@ -85,11 +86,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "|---|---|---|",
         *(f"| {each.size // 1024} KB | {each.median:.0f} µs | {each.highest:.0f} µs |" for each in alone),
         "",
-        "What rests on what: an interval above that is wider than 1 % or 1 ms says only that nothing larger was seen. The",
-        "cost is told by the second table. Against the API server's own time for a request it is",
-        f"{' / '.join(_share(one.median, each.cpu_bare) for one, each in zip(alone, compared, strict=True))}, which is",
-        "the most that a server bound by its API process can lose; a server bound by its engine loses less. To the first",
-        f"token it adds less than {max(one.highest for one in alone) / 1e3:.2f} ms in any case.",
+        "What rests on what: an interval above that is wider than 1 % or 1 ms says only that nothing larger was seen.",
+        "The cost is told by the second table. Against the API server's own time for a request it is",
+        f"{shares}, which is",
+        "the most that a server bound by its API process can lose; one bound by its engine loses less. To the first",
+        f"token it adds about {max(one.highest for one in alone) / 1e3:.2f} ms at most.",
         "",
         f"A page of /metrics with all 64 pairs in use takes {page:.0f} ms longer; with two revisions and one epoch,",
         f"about {page / 32:.1f} ms.",
