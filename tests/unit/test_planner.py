@@ -10,9 +10,11 @@ from typing import Any
 from serin.api.names import child_name
 from serin.manifests.children import deployment, pod_disruption_budget, service
 from serin.manifests.controller_revision import render_record
+from serin.manifests.evidence_map import render_evidence
 from serin.manifests.owner import Owner
 from serin.planner import Children, Plan, plan
 from serin.rollout.decide import decide
+from serin.rollout.readings import Baseline, Interval
 from serin.rollout.record import Record
 from serin.rollout.snapshot import Evidence, InFlight, Snapshot
 from serin.routers.gateway_api import GatewayApiRouter
@@ -35,6 +37,7 @@ from tests.unit.rollout.cases import (
     make_spec,
     serving,
 )
+from tests.unit.rollout.worlds import REQUESTS
 
 OWNER = Owner("default", "triage", "0f8f")
 ROUTER = GatewayApiRouter()
@@ -60,7 +63,10 @@ def seen(snapshot: Snapshot) -> Children:
         deployments=tuple(stored(deployment(OWNER, r.resolved, view.replicas)) for r, view in running),
         budgets=tuple(stored(pod_disruption_budget(OWNER, r.resolved)) for r, _ in running),
         services=tuple(stored(service(OWNER, r.resolved)) for r in snapshot.records if r.revision in weights),
-        route=stored(ROUTER.render(OWNER, snapshot.spec.routing, weights)) if weights else None,
+        evidence=stored(render_evidence(OWNER, snapshot.memory)) if snapshot.memory else None,
+        route=stored(ROUTER.render(OWNER, snapshot.spec.routing, weights, snapshot.route.epoch or 0))
+        if weights
+        else None,
     )
 
 
@@ -93,17 +99,54 @@ def test_a_canary_enters_the_route_after_its_service_and_after_its_record() -> N
     ready = serving(
         target=make_record(B, recorded=False),
         engines=by_name(make_engine(A, *make_pods(3)), make_engine(B, *make_pods(1))),
+        evidence=Evidence(baseline=Baseline(NOON, 10.0)),
     )
     todo = planned(ready, seen(replace(ready, engines=serving().engines)))
     kinds = [obj["kind"] for obj in todo.apply]
     assert kinds == ["ControllerRevision", "Deployment", "PodDisruptionBudget", "Service", "HTTPRoute"]
 
 
+def entering(**changes: Any) -> Snapshot:
+    """The canary's backend is there at 0 and served: its first weight is due."""
+    trial = {"traffic_since": None, "clock_started_at": None, "exposed_since": None}
+    base: dict[str, Any] = {"trial": trial, "memory": None, "route": make_route({A: 10_000, B: 0})}
+    return canary_at(**(base | changes))
+
+
+def test_what_begins_to_be_counted_is_kept_before_anybody_is_given_a_request() -> None:
+    todo = planned(entering())
+    assert names(todo.apply) == ["ConfigMap/serin-evidence", f"ControllerRevision/{B}", "HTTPRoute/triage"]
+    assert "resourceVersion" not in todo.apply[0]["metadata"]
+
+
+def test_what_was_counted_is_kept_before_what_follows_from_it() -> None:
+    grown = {REQUESTS: {(B, 1, "server_error"): 900, (A, 1, "ok"): 900}}
+    slices = tuple(
+        Interval(NOON + n * timedelta(seconds=15), NOON + (n + 1) * timedelta(seconds=15), grown) for n in range(3)
+    )
+    snapshot = canary_at(evidence=Evidence(intervals=slices))
+    have = seen(snapshot)
+    todo = planned(snapshot, have)
+    assert names(todo.apply) == ["ConfigMap/serin-evidence", f"ControllerRevision/{B}", "HTTPRoute/triage"]
+    assert have.evidence is not None
+    wanted = {name: have.evidence["metadata"][name] for name in ("uid", "resourceVersion")}
+    assert wanted.items() <= todo.apply[0]["metadata"].items(), "a deposed leader would write it"
+
+
+def test_evidence_that_says_nothing_new_is_not_written() -> None:
+    """Empty time is read again rather than written, until there is enough of it."""
+    short, long = (
+        canary_at(evidence=Evidence(intervals=(Interval(NOON, NOON + timedelta(seconds=span)),))) for span in (15, 31)
+    )
+    assert names(planned(short).apply) == []
+    assert names(planned(long).apply) == ["ConfigMap/serin-evidence"]
+
+
 def test_a_rollback_is_remembered_before_the_route_changes_and_deletes_nothing_yet() -> None:
     todo = planned(canary_at(counts=BAD))
-    assert names(todo.apply) == [f"ControllerRevision/{B}", "HTTPRoute/triage"]
-    assert "serin.dev/rejection" in todo.apply[0]["metadata"]["annotations"]
-    weights = {b["name"]: b["weight"] for b in todo.apply[1]["spec"]["rules"][0]["backendRefs"]}
+    assert names(todo.apply) == ["ConfigMap/serin-evidence", f"ControllerRevision/{B}", "HTTPRoute/triage"]
+    assert "serin.dev/rejection" in todo.apply[1]["metadata"]["annotations"]
+    weights = {b["name"]: b["weight"] for b in todo.apply[2]["spec"]["rules"][0]["backendRefs"]}
     assert weights == {child_name("triage", A): 10_000, child_name("triage", B): 0}
     assert todo.delete == ()
 
@@ -111,8 +154,8 @@ def test_a_rollback_is_remembered_before_the_route_changes_and_deletes_nothing_y
 def test_a_promotion_is_remembered_before_the_route_changes() -> None:
     engines = by_name(make_engine(A, *make_pods(3)), make_engine(B, *make_pods(3)))
     todo = planned(canary_at(2, trial={"step": 3}, engines=engines))
-    assert names(todo.apply) == [f"ControllerRevision/{B}", "HTTPRoute/triage"]
-    assert todo.apply[0]["metadata"]["annotations"] == {"serin.dev/promotion": "2"}
+    assert names(todo.apply) == ["ConfigMap/serin-evidence", f"ControllerRevision/{B}", "HTTPRoute/triage"]
+    assert todo.apply[1]["metadata"]["annotations"] == {"serin.dev/promotion": "2"}
 
 
 def gone(**changes: Any) -> Snapshot:

@@ -7,6 +7,7 @@ breaks too says nothing about the canary (specification, sections 3 and 4). Used
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,7 +91,14 @@ class CeilingTest:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken."""
-        self.above.logs = [float(log) for log in state["above"]]
-        self.stable_above.logs = [float(log) for log in state["stableAbove"]]
-        self.below = [float(log) for log in state["below"]]
+        self.above.logs = _logs(state["above"], len(self.above.logs))
+        self.stable_above.logs = _logs(state["stableAbove"], len(self.stable_above.logs))
+        self.below = _logs(state["below"], len(self.below))
         self.fired = bool(state["fired"])
+
+
+def _logs(written: Sequence[float], expected: int) -> list[float]:
+    logs = [float(log) for log in written]
+    if len(logs) != expected:
+        raise ValueError("the limit has another number of alternatives")
+    return logs

@@ -40,6 +40,7 @@ def read_evidence(obj: Mapping[str, Any] | None) -> TrialEvidence | None:
     text = ((obj or {}).get("data") or {}).get(_KEY)
     try:
         data = json.loads(text) if text else None
+        json.dumps(data, allow_nan=False)  # what is no number could never be written again
         return trial_evidence.from_json(data) if isinstance(data, dict) else None
-    except (ValueError, RecordError):
+    except (ValueError, RecursionError, RecordError):
         return None

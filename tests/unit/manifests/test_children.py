@@ -43,7 +43,7 @@ def rich_children() -> list[dict[str, Any]]:
         deployment(OWNER, record.resolved, 3),
         pod_disruption_budget(OWNER, record.resolved),
         service(OWNER, record.resolved),
-        GatewayApiRouter().render(OWNER, spec.routing, {"0000000000": 9500, REVISION: 500}),
+        GatewayApiRouter().render(OWNER, spec.routing, {"0000000000": 9500, REVISION: 500}, epoch=7),
     ]
 
 
@@ -55,7 +55,7 @@ def smallest_children() -> list[dict[str, Any]]:
         deployment(OWNER, resolved, 1),
         pod_disruption_budget(OWNER, resolved),
         service(OWNER, resolved),
-        GatewayApiRouter().render(OWNER, spec.routing, {REVISION: 10_000}),
+        GatewayApiRouter().render(OWNER, spec.routing, {REVISION: 10_000}, epoch=0),
     ]
 
 

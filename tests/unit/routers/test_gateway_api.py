@@ -14,13 +14,13 @@ from serin.routers.gateway_api import SERVED_PATHS, GatewayApiRouter
 from serin.routers.port import Router
 from tests.unit.manifests.samples import OWNER, make_spec
 
-STABLE, CANARY = "0000000000", "abcdef0123"
+STABLE, CANARY, EPOCH = "0000000000", "abcdef0123", 7
 ROUTER: Router = GatewayApiRouter()
 
 
 def rendered(weights: dict[str, int] | None = None, **gateway: Any) -> dict[str, Any]:
     spec = make_spec(routing={"gateway": gateway})
-    return ROUTER.render(OWNER, spec.routing, weights or {STABLE: 9500, CANARY: 500})
+    return ROUTER.render(OWNER, spec.routing, weights or {STABLE: 9500, CANARY: 500}, EPOCH)
 
 
 def rule_of(route: dict[str, Any]) -> dict[str, Any]:
@@ -63,17 +63,24 @@ def test_a_backend_at_weight_0_is_there() -> None:
 
 
 def test_each_backend_names_its_revision_to_the_engine_and_to_the_client() -> None:
-    header = {"set": [{"name": "x-serin-revision", "value": CANARY}]}
+    name, epoch = {"name": "x-serin-revision", "value": CANARY}, {"name": "x-serin-epoch", "value": "7"}
 
     assert rule_of(rendered())["backendRefs"][1]["filters"] == [
-        {"type": "RequestHeaderModifier", "requestHeaderModifier": header},
-        {"type": "ResponseHeaderModifier", "responseHeaderModifier": header},
+        {"type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [name, epoch]}},
+        {"type": "ResponseHeaderModifier", "responseHeaderModifier": {"set": [name]}},
     ]
+
+
+def test_every_backend_stamps_the_same_epoch_and_no_client_sees_it() -> None:
+    for backend in rule_of(rendered({STABLE: 5_000, CANARY: 5_000, "1111111111": 0}))["backendRefs"]:
+        request, response = backend["filters"]
+        assert {"name": "x-serin-epoch", "value": "7"} in request["requestHeaderModifier"]["set"]
+        assert "x-serin-epoch" not in str(response)
 
 
 def test_a_gateway_that_filters_no_answers_gets_the_request_filter_only() -> None:
     spec = make_spec()
-    route = GatewayApiRouter(name_in_response=False).render(OWNER, spec.routing, {STABLE: 10_000})
+    route = GatewayApiRouter(name_in_response=False).render(OWNER, spec.routing, {STABLE: 10_000}, 0)
 
     assert [f["type"] for f in rule_of(route)["backendRefs"][0]["filters"]] == ["RequestHeaderModifier"]
 
@@ -136,7 +143,7 @@ def test_what_is_no_split_never_reaches_a_route(weights: dict[str, int]) -> None
 
 def test_no_revision_at_all_is_no_split() -> None:
     with pytest.raises(ValueError, match="are no split"):
-        ROUTER.render(OWNER, make_spec().routing, {})
+        ROUTER.render(OWNER, make_spec().routing, {}, 0)
 
 
 # Reading back.
@@ -147,6 +154,40 @@ def test_the_split_is_read_back_as_it_was_rendered(canary: int) -> None:
     weights = {STABLE: 10_000 - canary, CANARY: canary}
 
     assert ROUTER.read(rendered(weights), "triage").weights == weights
+
+
+@pytest.mark.parametrize("epoch", [0, 9, 10, 31])
+def test_the_epoch_is_read_back_as_it_was_rendered(epoch: int) -> None:
+    assert ROUTER.read(ROUTER.render(OWNER, make_spec().routing, {STABLE: 10_000}, epoch), "triage").epoch == epoch
+
+
+@pytest.mark.parametrize(
+    ("stamps", "epoch"),
+    [
+        (["7", "7"], 7),
+        (["7", "8"], None),
+        (["7", None], None),
+        ([None, None], None),
+        (["32", "32"], None),
+        (["-1", "-1"], None),
+        (["07", "07"], None),
+        (["x", "x"], None),
+        (["", ""], None),
+        (["²", "²"], None),
+    ],
+    ids=["alike", "mixed", "missing", "none", "off the ring", "negative", "padded", "text", "empty", "superscript"],
+)
+def test_an_epoch_that_somebody_edited_is_no_epoch(stamps: list[str | None], epoch: int | None) -> None:
+    route = rendered()
+    for backend, stamp in zip(rule_of(route)["backendRefs"], stamps, strict=True):
+        headers = backend["filters"][0]["requestHeaderModifier"]["set"]
+        headers[:] = [headers[0], *([{"name": "X-Serin-Epoch", "value": stamp}] if stamp is not None else [])]
+    assert ROUTER.read(route, "triage").epoch == epoch
+
+
+def test_a_route_without_filters_has_no_epoch() -> None:
+    assert ROUTER.read({"metadata": {}, "spec": {}}, "triage").epoch is None
+    assert ROUTER.read(None, "triage").epoch is None
 
 
 def test_no_object_is_no_route() -> None:

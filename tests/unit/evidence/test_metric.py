@@ -1,0 +1,280 @@
+"""One metric: its leaves, what they may spend, what fires, what is proven, and that it survives being written."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serin.evidence.ceiling import CeilingTest
+from serin.evidence.metric import Comparison, MetricEvidence, MetricParameters, Totals
+
+ONE = MetricParameters(alpha=0.01, margin=1.0, ratio=1.25, absolute=0.005)
+FOUR = MetricParameters(alpha=0.01, margin=1.25, ratio=1.25, absolute=0.005, boundaries=(0.1, 0.5, 1.0, 2.0))
+LIMIT = MetricParameters(alpha=0.01, margin=1.0, ratio=1.25, absolute=0.005, ceiling=0.05)
+
+
+def fed(parameters: MetricParameters, *slices: list[Totals], settled: bool = True) -> MetricEvidence:
+    metric = MetricEvidence(parameters)
+    for number, counts in enumerate(slices, start=1):
+        metric.add(counts, t=15.0 * number, epoch=0, settled=settled)
+    return metric
+
+
+# What each leaf may spend ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parameters", "leaves"), [(ONE, 1), (FOUR, 4), (LIMIT, 1)], ids=["ratio", "four cuts", "limit"]
+)
+def test_the_leaves_share_alpha_equally(parameters: MetricParameters, leaves: int) -> None:
+    metric = MetricEvidence(parameters)
+    assert len(metric.leaves) == leaves == len(metric.totals)
+    assert all(leaf.threshold == pytest.approx(math.log(leaves / 0.01)) for leaf in metric.leaves)
+
+
+def test_a_comparison_tests_with_the_margin_and_proves_with_the_tolerance() -> None:
+    parameters = MetricParameters(alpha=0.02, margin=1.1, ratio=1.5, absolute=0.01)
+    (leaf,) = MetricEvidence(parameters).comparisons
+    assert (leaf.test.parameters.alpha, leaf.test.parameters.margin) == (0.02, 1.1)
+    assert (leaf.proof.rho, leaf.proof.delta) == (1.5, 0.01)
+
+
+def test_a_limit_compares_nobody() -> None:
+    metric = MetricEvidence(LIMIT)
+    assert metric.comparisons == []
+    assert isinstance(metric.leaves[0], CeilingTest)
+
+
+# Verdict -----------------------------------------------------------------------------------------------------------
+
+
+def test_one_leaf_that_fires_is_enough_and_is_named() -> None:
+    slow: list[Totals] = [(100, 50, 100, 50), (100, 90, 100, 10), (100, 5, 100, 5), (100, 0, 100, 0)]
+    metric = fed(FOUR, *([slow] * 4))
+    assert (metric.rolled_back, metric.strongest, metric.proven) == (True, 1, False)
+    assert metric.evidence == pytest.approx(1.0)
+
+
+def test_a_metric_that_fired_stays_so_whatever_follows() -> None:
+    metric = fed(ONE, *[[(100, 60, 100, 1)]] * 4)
+    assert metric.rolled_back
+    for number in range(50):
+        metric.add([(100, 0, 100, 30)], t=1_000.0 + number, epoch=1, settled=True)
+        assert metric.rolled_back
+
+
+def test_the_strongest_is_the_first_of_equals() -> None:
+    assert MetricEvidence(FOUR).strongest == 0
+
+
+@pytest.mark.parametrize(("requests", "proven"), [(300, False), (9_000, True)], ids=["a few requests", "thousands"])
+def test_a_proof_needs_every_leaf(requests: int, *, proven: bool) -> None:
+    part = requests // 10
+    even: list[Totals] = [(part, part // 2, part, part // 2)] * 4
+    metric = fed(FOUR, *([even] * 10))
+    assert metric.proven == proven
+    leaf, missing = metric.still_needed()
+    assert (missing == 0.0) == proven
+    unproven: list[Totals] = [*even[:3], (0, 0, part, 0)]
+    assert not fed(FOUR, *([unproven] * 10)).proven
+    assert 0 <= leaf < 4
+
+
+def test_the_leaf_that_needs_most_is_named() -> None:
+    """The rarer what is bad, the sooner it is excluded by the absolute tolerance; half of all takes longest."""
+    leaf, missing = fed(FOUR, *[[(30, 1, 30, 1), (30, 0, 30, 0), (30, 0, 30, 0), (0, 0, 30, 0)]] * 3).still_needed()
+    assert (leaf, missing) == (3, None)
+
+
+def test_what_has_not_settled_speaks_against_the_canary_and_never_for_it() -> None:
+    good, bad = [[(1_000, 0, 1_000, 10)]] * 9, [[(1_000, 500, 1_000, 10)]] * 9
+    assert not fed(ONE, *good, settled=False).proven
+    assert fed(ONE, *good).proven
+    assert fed(ONE, *bad, settled=False).rolled_back
+
+
+def test_silence_is_no_exposure() -> None:
+    assert not MetricEvidence(ONE).exposed
+    assert not fed(ONE, [(0, 0, 0, 0)]).exposed
+    assert fed(ONE, [(0, 0, 1, 0)]).exposed
+    assert fed(ONE, [(1, 0, 0, 0)]).exposed
+
+
+def test_totals_add_up_over_all_epochs_and_leaves() -> None:
+    metric = MetricEvidence(FOUR)
+    for epoch in range(3):
+        metric.add([(10, leaf, 20, leaf) for leaf in range(4)], t=15.0, epoch=epoch, settled=False)
+    assert metric.totals == [(30, 3 * leaf, 60, 3 * leaf) for leaf in range(4)]
+
+
+def test_closing_an_epoch_closes_it_in_every_leaf() -> None:
+    metric = fed(FOUR, [(2, 1, 2, 0)] * 4)
+    assert all(0 in leaf.test.open for leaf in metric.comparisons)
+    metric.close_epoch(0)
+    assert not any(leaf.test.open or leaf.waiting for leaf in metric.comparisons)
+    assert all(leaf.test.closed.n1 == 2 for leaf in metric.comparisons)
+
+
+@pytest.mark.parametrize(
+    ("counts", "wrong"),
+    [([(1, 0, 1, 0)] * 3, "shorter|longer"), ([(1, 2, 1, 0)] * 4, "bad"), ([(-1, 0, 1, 0)] * 4, "negative")],
+    ids=["too few leaves", "more bad than there are", "negative"],
+)
+def test_counts_that_cannot_be_are_refused(counts: list[Totals], wrong: str) -> None:
+    with pytest.raises(ValueError, match=wrong):
+        MetricEvidence(FOUR).add(counts, t=15.0, epoch=0, settled=True)
+
+
+# Ceiling -----------------------------------------------------------------------------------------------------------
+
+
+def test_who_is_above_the_limit_is_found_and_who_is_below_is_proven() -> None:
+    above = fed(LIMIT, *[[(100, 12, 1_000, 10)]] * 8)
+    below = fed(LIMIT, *[[(100, 2, 1_000, 10)]] * 8)
+    assert (above.rolled_back, above.proven, above.shared) == (True, False, False)
+    assert (below.rolled_back, below.proven, below.shared) == (False, True, False)
+
+
+def test_in_a_shared_outage_nobody_is_blamed_and_nobody_is_promoted() -> None:
+    metric = MetricEvidence(LIMIT)
+    for number in range(40):
+        metric.add([(20, 6, 400, 120)], t=15.0 * number, epoch=0, settled=True)
+        assert not metric.rolled_back, "the stable is above the limit as well"
+    assert metric.shared
+    for number in range(300):
+        metric.add([(200, 0, 4, 4)], t=1_000.0 + number, epoch=0, settled=True)
+    assert not metric.proven, "the outage is not over for the stable"
+
+
+def test_when_a_shared_outage_is_over_for_the_stable_the_canary_answers_for_itself() -> None:
+    outage, canary_alone = [[(20, 6, 400, 120)]] * 4, [[(20, 6, 400, 0)]] * 100
+    metric = fed(LIMIT, *outage)
+    assert (metric.shared, metric.rolled_back) == (True, False)
+    metric = fed(LIMIT, *outage, *canary_alone)
+    assert (metric.shared, metric.rolled_back) == (False, True)
+
+
+def test_only_settled_slices_prove_that_a_limit_is_kept() -> None:
+    assert not fed(LIMIT, *[[(100, 0, 1_000, 0)]] * 20, settled=False).proven
+
+
+@pytest.mark.parametrize(
+    ("rate", "reachable"), [(0.02, True), (0.049, False), (0.2, False)], ids=["below", "at the limit", "above"]
+)
+def test_what_a_limit_still_needs(rate: float, *, reachable: bool) -> None:
+    n = 1_000
+    leaf, missing = fed(LIMIT, [(n, round(n * rate), n, 0)]).still_needed()
+    assert leaf == 0
+    assert (missing is not None) == reachable
+    assert MetricEvidence(LIMIT).still_needed() == (0, None)
+
+
+def test_at_its_limit_a_canary_is_hardly_ever_rolled_back_however_often_one_looks() -> None:
+    """The rate is the worst that H0 allows; alpha is large, so that 400 runs can tell it from twice as much."""
+    numbers, alpha, fired = random.Random(20_260_504), 0.1, 0
+    for _ in range(400):
+        test = MetricEvidence(MetricParameters(alpha=alpha, margin=1, ratio=1.25, absolute=0, ceiling=0.05))
+        for tick in range(60):
+            n1 = numbers.randint(0, 20)
+            x1 = sum(numbers.random() < 0.05 for _ in range(n1))
+            test.add([(n1, x1, 30, 0)], t=15.0 * tick, epoch=0, settled=True)
+        fired += test.rolled_back
+    assert fired <= 400 * alpha + 3 * math.sqrt(400 * alpha * (1 - alpha))
+
+
+def test_a_canary_that_is_no_worse_is_hardly_ever_rolled_back_whatever_the_base_rate_does() -> None:
+    """Four boundaries that hang together, a base rate that drifts from 1 to 20 %, a look at every slice."""
+    numbers, alpha, fired = random.Random(7), 0.1, 0
+    for _ in range(120):
+        metric = MetricEvidence(
+            MetricParameters(alpha=alpha, margin=1, ratio=1.25, absolute=0, boundaries=(1, 2, 3, 4))
+        )
+        for tick in range(40):
+            base = 0.01 + 0.19 * tick / 40
+            sides = [[numbers.random() for _ in range(numbers.randint(2, n))] for n in (8, 30)]
+            counts: list[Totals] = []
+            for leaf in range(4):
+                (n1, x1), (n0, x0) = ((len(s), sum(u < base / (1 + leaf) for u in s)) for s in sides)
+                counts.append((n1, x1, n0, x0))
+            metric.add(counts, t=15.0 * tick, epoch=tick // 10, settled=True)
+        fired += metric.rolled_back
+    assert fired <= 120 * alpha + 3 * math.sqrt(120 * alpha * (1 - alpha))
+
+
+# Kept --------------------------------------------------------------------------------------------------------------
+
+leaf_counts = st.tuples(st.integers(0, 50), st.integers(0, 50), st.floats(0, 1), st.floats(0, 1)).map(
+    lambda c: (c[0], round(c[0] * c[2]), c[1], round(c[1] * c[3]))
+)
+
+
+@settings(deadline=None, derandomize=True, max_examples=40)
+@given(
+    st.sampled_from([ONE, FOUR, LIMIT]),
+    st.lists(st.tuples(st.lists(leaf_counts, min_size=4, max_size=4), st.integers(0, 3), st.booleans()), max_size=8),
+)
+def test_written_and_read_back_after_any_slice_it_goes_on_as_if_nothing_had_happened(
+    parameters: MetricParameters, slices: list[tuple[list[Totals], int, bool]]
+) -> None:
+    calm, restarted = MetricEvidence(parameters), MetricEvidence(parameters)
+    for number, (counts, epoch, settled) in enumerate(slices):
+        told: dict[str, Any] = {"t": 15.0 * number, "epoch": epoch, "settled": settled}
+        calm.add(counts[: parameters.leaves], **told)
+        kept = json.loads(json.dumps(restarted.state(), allow_nan=False))
+        restarted = MetricEvidence(parameters)
+        restarted.restore(kept)
+        restarted.add(counts[: parameters.leaves], **told)
+    assert restarted == calm
+    assert restarted.state() == calm.state()
+
+
+GOOD_STATE = fed(FOUR, [(10, 1, 10, 1)] * 4).state()
+LIMIT_STATE = fed(LIMIT, [(10, 1, 10, 1)]).state()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "state"),
+    [
+        (FOUR, {}),
+        (FOUR, None),
+        (FOUR, []),
+        (FOUR, GOOD_STATE | {"leaves": GOOD_STATE["leaves"][:3]}),
+        (FOUR, GOOD_STATE | {"totals": GOOD_STATE["totals"][:3]}),
+        (FOUR, GOOD_STATE | {"totals": [[1, 2, 3]] * 4}),
+        (FOUR, GOOD_STATE | {"leaves": [leaf | {"proof": [0.0]} for leaf in GOOD_STATE["leaves"]]}),
+        (FOUR, GOOD_STATE | {"leaves": [leaf | {"test": None} for leaf in GOOD_STATE["leaves"]]}),
+        (ONE, GOOD_STATE),
+        (LIMIT, fed(ONE, [(1, 0, 1, 0)]).state()),
+        (LIMIT, LIMIT_STATE | {"leaves": [LIMIT_STATE["leaves"][0] | {"above": [0.0]}]}),
+        (LIMIT, LIMIT_STATE | {"leaves": [LIMIT_STATE["leaves"][0] | {"below": []}]}),
+    ],
+    ids=[
+        "nothing",
+        "null",
+        "a list",
+        "a leaf is missing",
+        "a total is missing",
+        "totals of another shape",
+        "another proof",
+        "no test",
+        "another number of leaves",
+        "a comparison for a limit",
+        "another number of alternatives above",
+        "another number of alternatives below",
+    ],
+)
+def test_a_damaged_state_is_an_error(parameters: MetricParameters, state: Any) -> None:
+    with pytest.raises(ValueError, match="start the trial anew"):
+        MetricEvidence(parameters).restore(state)
+
+
+def test_a_comparison_shows_what_its_test_shows() -> None:
+    (leaf,) = fed(ONE, *[[(100, 60, 100, 1)]] * 4).comparisons
+    assert isinstance(leaf, Comparison)
+    assert (leaf.log_e, leaf.threshold, leaf.rolled_back) == (leaf.test.log_e, leaf.test.threshold, True)
