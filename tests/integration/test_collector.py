@@ -21,7 +21,7 @@ from sandbox.api_tier import Handle
 from serin.metric_sources.collector import Collector
 from serin.metric_sources.port import Server, Watch
 from serin.metric_sources.prometheus import Prometheus
-from serin.metric_sources.selectors import is_plain
+from serin.metric_sources.promql import is_plain
 from serin.rollout.readings import Baseline, Names, Tally
 from tests.integration.scraped import LONG, REQUESTS, Pod, Pods, Rollout, scraped_pods, serving, settings
 

@@ -28,6 +28,7 @@ from serin.api.ramp import (
     Rollout,
 )
 from serin.api.routing import Gateway, ParentRef, Routing
+from serin.api.rule import Rule
 
 __all__ = [
     "DEFAULT_HOLD",
@@ -66,8 +67,21 @@ class PromptRef(ApiModel):
     """The PromptVersion."""
 
 
+def _feeds_ramp(metric: Metric) -> bool:
+    return metric.required and (metric.ratio is not None or metric.preset is Preset.ERROR_RATE)
+
+
 class LLMDeploymentSpec(ApiModel):
     """What a user asks for; Serin never writes it."""
+
+    RULES = (
+        Rule(
+            cel="!has(self.rollout.ramp.adaptive) || !has(self.analysis.metrics) || self.analysis.metrics.exists(m, "
+            "(!has(m.mode) || m.mode == 'Required') && (has(m.ratio) || (has(m.preset) && m.preset == 'ErrorRate')))",
+            message="Make ErrorRate or a ratio Required; an adaptive ramp grows by what such a metric proves.",
+            holds=lambda spec: spec.rollout.ramp.adaptive is None or any(map(_feeds_ramp, spec.analysis.compared)),
+        ),
+    )
 
     model: Model
     """What is served."""

@@ -20,7 +20,7 @@ from serin.metric_sources.connection import Connection, RefusedError
 from serin.metric_sources.folding import LOOK_BACK, Labels, Row, Series, milliseconds
 from serin.metric_sources.owners import Owners
 from serin.metric_sources.port import Key, Watch
-from serin.metric_sources.selectors import chunks, one_of, with_matcher
+from serin.metric_sources.promql import chunks, one_of, with_matcher
 from serin.rollout.readings import Baseline, Interval, Names, Point, Tally
 from serin.rollout.snapshot import InFlight
 from serin.settings import Settings

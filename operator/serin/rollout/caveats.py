@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from serin.rollout.verdict import Verdict
+
 if TYPE_CHECKING:
     from serin.rollout.decision import Decision
     from serin.rollout.record import Record
@@ -32,4 +34,14 @@ def caveats(snapshot: Snapshot, decision: Decision, canary: Record) -> tuple[str
         STICKY: any("sessionPersistence" in str(part) for part in (*gateway.matches, *gateway.filters)),
         NO_EPOCH: not (canary.resolved.measures and decision.stable is not None and decision.stable.resolved.measures),
     }
+    if unseen := _unseen(decision):
+        found[f"Seen on neither side, so nothing is decided by it: {', '.join(unseen)}; check the selector."] = True
     return tuple(sentence for sentence, holds in found.items() if holds)
+
+
+def _unseen(decision: Decision) -> list[str]:
+    """Required metrics of which nothing was counted although requests were: their selector may be misspelt."""
+    metrics = decision.judgement.metrics if decision.judgement else ()
+    if not any(metric.canary.requests for metric in metrics):
+        return []
+    return [m.name for m in metrics if m.required and m.verdict is Verdict.NOT_APPLICABLE]

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record, Rejection
+from serin.rollout.trial import Trial
 
 HANDLED_LIMIT = 20
 """Tokens remembered per revision; more commands than that on one revision are not expected from people."""
@@ -71,9 +72,18 @@ def _apply(verb: Verb, target: Record, stable: Record | None, now: datetime) -> 
         return replace(target, rejection=rejection), None
     if verb is Verb.RESUME and (trial.step >= len(trial.steps) or trial.steps[trial.step].weight is not None):
         return target, "The ramp is not at a pause step; wait for one, or use skip."
+    if verb is Verb.SKIP and trial.in_holdback and trial.holdback:
+        return replace(target, trial=replace(trial, holdback=replace(trial.holdback, hold=timedelta()))), None
+    return replace(target, trial=_moved(verb, trial, now)), None
+
+
+def _moved(verb: Verb, trial: Trial, now: datetime) -> Trial:
+    """The trial after promote, or after what ends a step: resume and skip."""
     if verb is Verb.PROMOTE:
-        return replace(target, trial=replace(trial.at_step(len(trial.steps), now), forced=True)), None
-    return replace(target, trial=trial.at_step(min(trial.step + 1, len(trial.steps)), now)), None
+        return replace(trial.at_step(len(trial.steps), now), forced=True)
+    if trial.in_holdback and trial.holdback:
+        return replace(trial, holdback=replace(trial.holdback, hold=timedelta()))
+    return trial.at_step(min(trial.step + 1, len(trial.steps)), now)
 
 
 def out_of_place(raw: str | None, records: tuple[Record, ...], target: Record | None) -> tuple[Record, ...]:

@@ -284,7 +284,7 @@ def _waits(c: Candidate, reason: Reason, message: str) -> Finding:
         left = c.snapshot.spec.rollout.deadline - c.trial.exposed(c.snapshot.now)
         return Finding(Phase.RAMPING, reason, message, due_in=left if c.trial.exposed_since else None)
     told = f"{Reason.INCONCLUSIVE.explanation} {message}"
-    if c.snapshot.spec.rollout.on_inconclusive == "Rollback":
+    if c.sees and c.snapshot.spec.rollout.on_inconclusive == "Rollback":
         return _reject(Reason.INCONCLUSIVE, told)
     return Finding(Phase.PAUSED, Reason.INCONCLUSIVE, told, stalls=True)
 

@@ -15,7 +15,7 @@ from serin.rollout.decision import Decision
 from serin.rollout.guards import Candidate, Finding, at_deadline, carried, carries, first_finding, no_node_for
 from serin.rollout.guards import blind_at_entry as unwatched
 from serin.rollout.phases import Phase
-from serin.rollout.ramp import first_weight, next_weight, pin, pin_budget, pin_holdback, pods_for
+from serin.rollout.ramp import first_weight, pin, pin_budget, pin_holdback, pods_for, reweighed
 from serin.rollout.readings import Baseline
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record, Rejection
@@ -91,7 +91,7 @@ def _candidate(
     if trial.budget and trial.weight == 0 and (rate := _rate_before(snapshot, state)) is not None:
         trial = replace(trial, weight=first_weight(trial.budget, rate, snapshot.policy))
     elif state and candidate.sees and not snapshot.spec.paused and replace(candidate, trial=trial).in_force:
-        trial = replace(trial, weight=next_weight(trial, state, snapshot.policy))
+        trial = reweighed(trial, state, snapshot.policy, snapshot.now)
     if candidate.blind_too_long:
         trial = replace(trial, blinded=True)
     return replace(candidate, trial=trial)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from serin.api.llmdeployment import DEFAULT_HOLD, DEFAULT_STEPS
 from serin.evidence.ramp import AdaptiveRamp
+from serin.rollout.readings import Names
 from serin.rollout.snapshot import FULL_WEIGHT, Policy
 from serin.rollout.trial import Budget, Step, Trial
 from serin.rollout.trial_evidence import TrialEvidence
@@ -66,17 +68,29 @@ def first_weight(budget: Budget, requests_per_second: float, policy: Policy) -> 
     return _parts(_adaptive(budget, requests_per_second, policy).first())
 
 
-def next_weight(trial: Trial, state: TrialEvidence, policy: Policy) -> int:
-    """The weight of an adaptive ramp after what was counted; reads closed strata and the clock only, hence predictable.
+def reweighed(trial: Trial, state: TrialEvidence, policy: Policy, now: datetime) -> Trial:
+    """The trial with the weight that an adaptive ramp gives after what was counted; itself if nothing changes.
 
-    The smallest over all Required ratio metrics; without any there is nothing to go by, and it stays.
+    Reads closed strata and the clock only, hence predictable, and moves on new strata only. More weight is given no
+    sooner than a slice after the last change; where series carry no epoch, not before what they leave out is over and
+    two slices more have passed. The smallest weight over all Required ratio metrics counts.
     """
-    budget = trial.budget
     closed = [leaf.test.closed for metric in ramp_totals(state) for leaf in metric.comparisons]
-    if budget is None or not any(c.n1 and c.n0 for c in closed):
-        return trial.weight
-    ramp = _adaptive(budget, _rate(state), policy)
-    return _parts(ramp.next(trial.weight / FULL_WEIGHT, *closed))
+    weighed = sum(c.n1 for c in closed)
+    if trial.budget is None or weighed <= trial.weighed or not any(c.n0 for c in closed):
+        return trial
+    ramp = _adaptive(trial.budget, _rate(state), policy)
+    weight = _parts(ramp.next(trial.weight / FULL_WEIGHT, *closed))
+    began = state.epochs[state.newest].began if state.newest is not None else state.since
+    if weight == trial.weight or (weight > trial.weight and now - began < _hold(state, policy)):
+        return trial
+    return replace(trial, weight=weight, weighed=weighed)
+
+
+def _hold(state: TrialEvidence, policy: Policy) -> timedelta:
+    """How long a weight stands at least before it grows."""
+    blind = any(m.total.names is not Names.REVISION for m in state.measurements if m.required)
+    return timedelta(seconds=state.blank_seconds + 2 * policy.slice_seconds if blind else policy.slice_seconds)
 
 
 def _rate(state: TrialEvidence) -> float:

@@ -66,6 +66,8 @@ class Trial:
     """Of an adaptive ramp."""
     weight: int = 0
     """What an adaptive ramp gives now, in parts of 10,000; 0 until the traffic before the rollout is known."""
+    weighed: int = 0
+    """Canary requests in closed strata when an adaptive ramp last changed the weight: it moves on new ones only."""
     holdback: Step | None = None
     """The weight that the canary keeps, and for how long, between its Pass and its promotion."""
     in_holdback: bool = False
@@ -137,6 +139,7 @@ class Trial:
                 "frozenAt": _text(self.frozen_at),
                 "budget": [self.budget.blast, self.budget.max_weight] if self.budget else None,
                 "weight": self.weight,
+                "weighed": self.weighed,
                 "holdback": _step_to_json(self.holdback) if self.holdback else None,
                 "inHoldback": self.in_holdback,
                 "blinded": self.blinded,
@@ -171,6 +174,7 @@ class Trial:
                 frozen_at=_time(data.get("frozenAt")),
                 budget=_budget(data.get("budget")),
                 weight=int(data.get("weight", 0)),
+                weighed=int(data.get("weighed", 0)),
                 holdback=_step(data["holdback"]) if data.get("holdback") else None,
                 in_holdback=bool(data.get("inHoldback", False)),
                 blinded=bool(data.get("blinded", False)),

@@ -17,7 +17,7 @@ from serin.metric_sources.connection import RefusedError
 from serin.metric_sources.folding import milliseconds
 from serin.metric_sources.port import Server, Watch
 from serin.metric_sources.prometheus import IDLE_SECONDS, MOST_CONNECTIONS, Prometheus, own_server
-from serin.metric_sources.selectors import CHUNK
+from serin.metric_sources.promql import CHUNK
 from serin.rollout.readings import Interval, Names, Tally
 from serin.settings import Settings
 from tests.unit.metric_sources.tsdb import Tsdb

@@ -12,15 +12,16 @@ from serin.rollout.ramp import (
     RATE_AFTER,
     SMALLEST,
     first_weight,
-    next_weight,
     pin,
     pin_budget,
     pin_holdback,
     pods_for,
+    reweighed,
     weight_at,
 )
 from serin.rollout.snapshot import Policy
-from serin.rollout.trial import Budget, Step
+from serin.rollout.trial import Budget, Step, Trial
+from serin.rollout.trial_evidence import Epoch, TrialEvidence
 from serin.rollout.verdict import Counts
 from tests.unit.rollout.cases import (
     BAD,
@@ -145,27 +146,46 @@ def test_the_first_weight_of_an_adaptive_ramp(budget: Budget, rps: float, weight
     assert first_weight(budget, rps, Policy()) == weight
 
 
+def weight_after(trial: Trial, state: TrialEvidence, policy: Policy) -> int:
+    return reweighed(trial, state, policy, NOON).weight
+
+
+def test_an_adaptive_weight_moves_on_new_strata_only() -> None:
+    trial = make_trial(steps=ADAPTIVE, budget=BUDGET, weight=400)
+    moved = reweighed(trial, make_evidence(GOOD), Policy(), NOON)
+    assert moved.weight == 1_600
+    assert reweighed(moved, make_evidence(GOOD), Policy(), NOON) is moved
+
+
+def test_more_weight_is_given_no_sooner_than_a_slice_after_the_last_change_and_less_at_once() -> None:
+    trial = make_trial(steps=ADAPTIVE, budget=BUDGET, weight=400)
+    young = {1: Epoch(NOON - timedelta(seconds=14), 400)}
+    assert reweighed(trial, make_evidence(GOOD, epochs=young), Policy(), NOON) is trial
+    falling = make_evidence(BAD, epochs=young, requests_per_second=200.0)
+    assert reweighed(trial, falling, Policy(), NOON).weight < 400
+
+
 def test_an_adaptive_weight_grows_with_what_speaks_for_it_and_falls_with_what_speaks_against() -> None:
     trial = make_trial(steps=ADAPTIVE, budget=BUDGET, weight=400)
-    assert next_weight(trial, make_evidence(GOOD), Policy()) == 1_600, "at most fourfold at once"
-    assert next_weight(trial, make_evidence(BAD, requests_per_second=200.0), Policy()) < 100
+    assert weight_after(trial, make_evidence(GOOD), Policy()) == 1_600, "at most fourfold at once"
+    assert weight_after(trial, make_evidence(BAD, requests_per_second=200.0), Policy()) < 100
 
 
 def test_without_a_closed_stratum_an_adaptive_weight_stays() -> None:
     trial = make_trial(steps=ADAPTIVE, budget=BUDGET, weight=400)
-    assert next_weight(trial, make_evidence(NOTHING), Policy()) == 400
-    assert next_weight(trial, make_evidence({A: Counts(900, 0), B: Counts(0, 0)}), Policy()) == 400
+    assert weight_after(trial, make_evidence(NOTHING), Policy()) == 400
+    assert weight_after(trial, make_evidence({A: Counts(900, 0), B: Counts(0, 0)}), Policy()) == 400
 
 
 def test_fixed_steps_follow_no_evidence() -> None:
-    assert next_weight(make_trial(weight=0), make_evidence(BAD), Policy()) == 0
+    assert weight_after(make_trial(weight=0), make_evidence(BAD), Policy()) == 0
 
 
 def test_a_rate_that_was_not_known_before_is_taken_from_the_trial_after_a_minute() -> None:
     trial = make_trial(steps=ADAPTIVE, budget=BUDGET, weight=400)
     young = make_evidence(GOOD, requests_per_second=0.0, since=NOON - RATE_AFTER / 2)
     old = make_evidence(GOOD, requests_per_second=0.0, since=NOON - HOUR)
-    assert (next_weight(trial, young, Policy()), next_weight(trial, old, Policy())) == (SMALLEST, 1_600)
+    assert (weight_after(trial, young, Policy()), weight_after(trial, old, Policy())) == (SMALLEST, 1_600)
 
 
 @settings(deadline=None, derandomize=True, max_examples=40)
@@ -174,5 +194,5 @@ def test_an_adaptive_weight_stays_within_its_bounds(
     weight: int, rps: float, shown: dict[str, Counts], most: int
 ) -> None:
     trial = make_trial(steps=ADAPTIVE, budget=Budget(2.0, most), weight=min(weight, most))
-    after = next_weight(trial, make_evidence(shown, requests_per_second=rps), Policy())
+    after = weight_after(trial, make_evidence(shown, requests_per_second=rps), Policy())
     assert 1 <= after <= most

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serin.errors import MetricsError
-from serin.metric_sources.selectors import CHUNK, PLAIN, chunks, is_plain, one_of, with_matcher
+from serin.metric_sources.promql import CHUNK, PLAIN, chunks, is_plain, one_of, with_matcher
 
 
 @pytest.mark.parametrize(
