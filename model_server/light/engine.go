@@ -26,6 +26,9 @@ const (
 // In a prompt: lets a client that cannot set headers choose how long its stream lasts.
 var secondsDirective = regexp.MustCompile(`stream-seconds=([0-9]+(?:\.[0-9]+)?)`)
 
+// Tells a reader of the counters that what their first sample shows was counted since then.
+var processStarted = float64(time.Now().UnixMilli()) / 1000
+
 // engine holds the counters and the answers, rendered once because they never change.
 type engine struct {
 	config
@@ -67,6 +70,8 @@ func (e *engine) models(w http.ResponseWriter, _ *http.Request) {
 func (e *engine) metrics(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	labels := fmt.Sprintf(`engine="0",model_name=%q`, e.model)
+	fmt.Fprintf(w, "# HELP process_start_time_seconds Start time of the process since unix epoch in seconds.\n# TYPE process_start_time_seconds gauge\n")
+	fmt.Fprintf(w, "process_start_time_seconds %.3f\n", processStarted)
 	fmt.Fprintf(w, "# HELP vllm:num_requests_running Requests that are being answered.\n# TYPE vllm:num_requests_running gauge\n")
 	fmt.Fprintf(w, "vllm:num_requests_running{%s} %d.0\n", labels, e.running.Load())
 	fmt.Fprintf(w, "# HELP vllm:num_requests_waiting Requests that wait for their turn: none ever does here.\n# TYPE vllm:num_requests_waiting gauge\n")

@@ -15,10 +15,10 @@ NOT_COUNTED = {"excluded"}
 
 
 def finished(place: Place, cluster: Cluster, revision: str, epochs: set[str]) -> tuple[int, int]:
-    """Requests that a revision finished in these epochs, and how many of them were bad, by the newest sample."""
+    """Requests that a revision's running pods finished in these epochs, and how many of them were bad."""
     query = (
-        f'sum by (outcome) (last_over_time(serin_requests_total{{namespace="{cluster.namespace}",'
-        f'revision="{revision}",epoch=~"{"|".join(sorted(epochs))}"}}[1h]))'
+        f'sum by (outcome) (serin_requests_total{{namespace="{cluster.namespace}",'
+        f'revision="{revision}",epoch=~"{"|".join(sorted(epochs))}"}})'
     )
     by_outcome: Counter[str] = Counter()
     for row in _ask(place, query):
