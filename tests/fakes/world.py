@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from serin.api.names import LABEL_DEPLOYMENT, LABEL_ENGINE_REVISION
-from serin.cluster.port import DEPLOYMENT, HTTP_ROUTE, LLMDEPLOYMENT, POD, PROMPTVERSION
+from serin.cluster.port import CONFIG_MAP, DEPLOYMENT, HTTP_ROUTE, LLMDEPLOYMENT, POD, PROMPTVERSION
+from serin.manifests.evidence_map import name_of
 from serin.metric_sources.port import Key, Watch
 from serin.rollout.readings import Baseline, Interval, Names, Point, Tally
 from serin.rollout.snapshot import Evidence, InFlight
@@ -22,6 +23,12 @@ from tests.fakes.fake_cluster import FakeCluster
 
 NAMESPACE, NAME = "default", "triage"
 KEY = (NAMESPACE, NAME)
+
+
+Totals = Mapping[tuple[str, int], tuple[float, float]]
+"""Requests and bad ones by revision and epoch."""
+QUICK = {"0.1": 0.5, "0.5": 0.9, "1.0": 0.99, "2.5": 1.0, "+Inf": 1.0}
+SLOW = {"0.1": 0.1, "0.5": 0.6, "1.0": 0.9, "2.5": 1.0, "+Inf": 1.0}
 
 
 @dataclass
@@ -34,6 +41,8 @@ class Behaviour:
     crash: str | None = None
     """`CrashLoopBackOff` or `OOMKilled` instead of getting Ready."""
     schedulable: bool = True
+    first_token: Mapping[str, float] = field(default_factory=lambda: dict(QUICK))
+    """Share of the answers whose first token came within so many seconds."""
     drain_seconds: float = 20
     """How long answers in flight last after the route has let go of the pods."""
 
@@ -44,7 +53,7 @@ class Traffic:
 
     rps: float = 100
     totals: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)
-    history: list[tuple[datetime, dict[tuple[str, int], tuple[float, float]]]] = field(default_factory=list)
+    history: list[tuple[datetime, Totals]] = field(default_factory=list)
 
 
 class World:
@@ -91,6 +100,10 @@ class World:
                 "spec": {"prompt": "triage", "version": "1.0.0", "messages": [{"role": "system", "content": text}]},
             }
         )
+
+    def evidence_is_lost(self) -> None:
+        """Somebody deletes the ConfigMap that keeps it."""
+        self.cluster.remove(CONFIG_MAP, NAMESPACE, name_of(NAME))
 
     def user_deletes_prompt(self, name: str) -> None:
         self.cluster.remove(PROMPTVERSION, NAMESPACE, name)
@@ -188,6 +201,12 @@ class World:
         if status != route.get("status"):
             self.cluster.set_status(HTTP_ROUTE, *KEY, status)
 
+    def operator_is_away(self, seconds: float) -> None:
+        """Nobody reconciles, nobody reads; its memory is gone when it comes back."""
+        self.watches.clear()
+        for _ in range(int(seconds // 15)):
+            self.pass_time(15)
+
     # Traffic and what Prometheus knows of it -------------------------------------------------------------------
 
     def weights(self) -> dict[str, int]:
@@ -230,28 +249,41 @@ class World:
             return Evidence(error=self.metrics_error)
         return Evidence(
             intervals=self._intervals(watch),
-            baseline=Baseline(self.now, self.traffic.rps) if watch.baseline_of else None,
+            baseline=self._baseline(watch) if watch.baseline_of else None,
             in_flight=self._in_flight(watch),
         )
 
     def _intervals(self, watch: Watch) -> tuple[Interval, ...]:
-        """One interval over everything that was not acknowledged; nobody looks twice at one moment."""
-        if watch.read_until is None or watch.read_until >= self.now:
+        """One for each move of the world that was not acknowledged."""
+        if watch.read_until is None:
             return ()
-        base = next((totals for at, totals in reversed(self.traffic.history) if at <= watch.read_until), {})
-        counts = {tally: self._growth(tally, base, watch) for tally in watch.tallies}
-        grown = {tally: points for tally, points in counts.items() if points}
-        return (Interval(watch.read_until, self.now, grown),)
+        begin, base = (
+            watch.read_until,
+            next((t for at, t in reversed(self.traffic.history) if at <= watch.read_until), {}),
+        )
+        found = []
+        for end, totals in self.traffic.history:
+            if end > begin:
+                counts = {tally: self._growth(tally, base, totals, watch) for tally in watch.tallies}
+                found.append(Interval(begin, end, {tally: points for tally, points in counts.items() if points}))
+                begin, base = end, totals
+        return tuple(found)
 
-    def _growth(
-        self, tally: Tally, base: Mapping[tuple[str, int], tuple[float, float]], watch: Watch
-    ) -> dict[Point, int]:
-        """What a counter of finished requests grew by; other families stand still."""
+    def _baseline(self, watch: Watch) -> Baseline:
+        args = self._args_of_revision(watch.baseline_of or "")
+        shares = self._behaviour(args).first_token
+        seen = {le: 3_600 * self.traffic.rps * share for le, share in shares.items()}
+        return Baseline(self.now, self.traffic.rps, {tally: seen for tally in watch.tallies if _is_first_token(tally)})
+
+    def _growth(self, tally: Tally, base: Totals, totals: Totals, watch: Watch) -> dict[Point, int]:
+        """What a counter of finished requests, or the histogram of first tokens, grew by; others stand still."""
+        if _is_first_token(tally):
+            return self._histogram(tally, base, totals, watch)
         if tally.by not in {"outcome", "envoy_response_code"}:
             return {}
         good, failed = ("ok", "server_error") if tally.by == "outcome" else ("200", "500")
         grown: dict[Point, int] = {}
-        for (revision, epoch), (n, x) in self.traffic.totals.items():
+        for (revision, epoch), (n, x) in totals.items():
             if revision not in dict(watch.engine_of):
                 continue
             then = base.get((revision, epoch), (0.0, 0.0))
@@ -261,6 +293,17 @@ class World:
                 point = (revision, label, value)
                 grown[point] = grown.get(point, 0) + count
         return {point: count for point, count in grown.items() if count}
+
+    def _histogram(self, tally: Tally, base: Totals, totals: Totals, watch: Watch) -> dict[Point, int]:
+        grown: dict[Point, int] = {}
+        for (revision, epoch), (n, _) in totals.items():
+            if revision not in dict(watch.engine_of):
+                continue
+            then, _ = base.get((revision, epoch), (0.0, 0.0))
+            label = epoch if tally.names is Names.REVISION else None
+            for le, share in self._behaviour(self._args_of_revision(revision)).first_token.items():
+                grown[revision, label, le] = grown.get((revision, label, le), 0) + int(n * share) - int(then * share)
+        return {point: count for point, count in grown.items() if count > 0}
 
     def _in_flight(self, watch: Watch) -> dict[str, InFlight]:
         busy = {}
@@ -285,6 +328,10 @@ class World:
         obj = self.cluster.find(LLMDEPLOYMENT, *KEY)
         assert obj
         return dict(obj.get("status") or {})
+
+
+def _is_first_token(tally: Tally) -> bool:
+    return tally.by == "le" and "time_to_first_token" in tally.selector
 
 
 def _container(behaviour: Behaviour, *, ready: bool) -> dict[str, Any]:

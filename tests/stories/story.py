@@ -18,7 +18,7 @@ from tests.fakes.fake_cluster import Call
 from tests.fakes.world import KEY, NAME, NAMESPACE, World
 
 TICK_SECONDS = 5
-FEW_ALIKE = 4
+FEW_ALIKE = 2
 TURNS_PER_TICK = 12
 """A world that stands still must be at rest after this many reconciles."""
 
@@ -125,7 +125,7 @@ class Story:
     def _maybe_crash(self, call: Call) -> None:
         if not call.writes:
             return
-        # What is written every few seconds while requests are counted: after the first few, one death is like the other.
+        # What is written every few seconds while requests are counted: after the first, one death is like the other.
         self._counting = self._counting + 1 if call.kind is CONFIG_MAP or call.verb in {"apply_status", "event"} else 0
         if self._counting > FEW_ALIKE:
             return

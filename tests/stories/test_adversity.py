@@ -23,11 +23,12 @@ QUICK: dict[str, Any] = {
         "drainTimeout": "30s",
         "progressDeadline": "1m",
     },
+    "analysis": {"metrics": [{"name": "errors", "preset": "ErrorRate"}]},
 }
 
 
 def prepare(story: Story) -> None:
-    """Everything loads and drains within a tick or two."""
+    """Everything loads and drains within a tick or two; with so much traffic a proof waits for its time only."""
     quick = {"load_seconds": 5, "drain_seconds": 5}
     story.world.behaviours = {
         "good": Behaviour(**quick),
@@ -35,6 +36,7 @@ def prepare(story: Story) -> None:
         "bad": Behaviour(**quick, error_rate=0.5),
         "crash": Behaviour(crash="CrashLoopBackOff"),
     }
+    story.world.traffic.rps = 1_000
     story.world.user_applies(spec(**QUICK))
 
 
@@ -45,6 +47,18 @@ async def install(story: Story) -> None:
 async def promotion(story: Story) -> None:
     await install(story)
     story.world.user_applies(spec("better", **QUICK))
+    await story.run(1)
+    await story.until_phase(Phase.STABLE, 10)
+
+
+async def cautious_promotion(story: Story) -> None:
+    """An adaptive ramp in a few moves, then a holdback."""
+    await install(story)
+    rollout = QUICK["rollout"] | {
+        "ramp": {"adaptive": {"blastBudget": 1000, "maxWeight": 50}},
+        "holdback": {"weight": 20, "for": "10s"},
+    }
+    story.world.user_applies(spec("better", **QUICK | {"rollout": rollout}))
     await story.run(1)
     await story.until_phase(Phase.STABLE, 10)
 
@@ -71,7 +85,7 @@ async def change_of_mind(story: Story) -> None:
 
 
 Tell = Callable[[Story], Awaitable[None]]
-STORIES: tuple[Tell, ...] = (install, promotion, rollback, crash_loop, change_of_mind)
+STORIES: tuple[Tell, ...] = (install, promotion, cautious_promotion, rollback, crash_loop, change_of_mind)
 
 
 def outcome(story: Story) -> tuple[Phase | None, dict[str, int], dict[str, list[str]]]:

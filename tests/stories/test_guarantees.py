@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 
-from serin.cluster.port import CONTROLLER_REVISION, DEPLOYMENT, HTTP_ROUTE, Kind
+from serin.cluster.port import CONFIG_MAP, CONTROLLER_REVISION, DEPLOYMENT, HTTP_ROUTE, Kind
 from serin.errors import Conflict, Invalid
+from serin.manifests.evidence_map import name_of
 from serin.rollout.phases import Phase
+from serin.routers.gateway_api import GatewayApiRouter
 from tests.fakes.world import KEY, NAME, NAMESPACE, Behaviour
 from tests.stories.story import Story, spec
 
+EVIDENCE = name_of(NAME)
 BLIND = "Prometheus does not answer; check that it runs."
 
 
@@ -130,6 +133,134 @@ async def test_a_damaged_trial_starts_anew_and_is_still_watched() -> None:
     assert story.world.status()["weight"] == "5%"
     story.world.behaviours["turning"].error_rate = 0.9
     await story.until_phase(Phase.ROLLED_BACK)
+
+
+async def on_trial(story: Story, weight: str = "25%") -> None:
+    """A canary that is good until its behaviour is changed, in the middle of its ramp."""
+    story.world.behaviours["turning"] = Behaviour()
+    await install(story)
+    story.world.user_applies(spec("turning"))
+    await story.run(20, lambda s: s.world.status().get("weight") == weight)
+
+
+async def test_damaged_evidence_begins_the_trial_anew_and_is_still_watched() -> None:
+    story = Story()
+    await on_trial(story)
+    kept = story.world.cluster.find(CONFIG_MAP, NAMESPACE, EVIDENCE)
+    assert kept
+    kept["data"]["state.json"] = kept["data"]["state.json"][:-9]
+    story.world.cluster.put(kept)
+    await story.run(0.5)
+    assert story.world.status()["canary"]["attempt"] == 2
+    assert story.world.status()["weight"] == "5%"
+    story.world.behaviours["turning"].error_rate = 0.9
+    await story.until_phase(Phase.ROLLED_BACK)
+
+
+async def test_a_config_map_of_our_name_that_is_not_ours_is_left_alone() -> None:
+    story = Story()
+    await install(story)
+    foreign = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"namespace": NAMESPACE, "name": EVIDENCE},
+        "data": {"state.json": "mine"},
+    }
+    story.world.cluster.put(foreign)
+    before = story.world.weights()
+    story.world.user_applies(spec("better"))
+    await story.run(3)
+    assert story.phase is Phase.BLOCKED
+    assert story.conditions["Accepted"] == ("False", "ChildRefused")
+    assert EVIDENCE in str(story.world.status()["message"])
+    assert story.world.weights() == before
+    left = story.world.cluster.find(CONFIG_MAP, NAMESPACE, EVIDENCE)
+    assert left
+    assert left["data"] == foreign["data"]
+    story.world.cluster.remove(CONFIG_MAP, NAMESPACE, EVIDENCE)
+    await story.until_phase(Phase.PROMOTING)
+
+
+async def test_evidence_that_cannot_be_kept_gives_nobody_more_weight() -> None:
+    """What was counted would be counted again: nothing follows from it until it is kept."""
+    story = Story()
+    await on_trial(story, "5%")
+    before = story.world.weights()
+    refuse(story, CONFIG_MAP)
+    await story.run(3)
+    assert story.phase is Phase.BLOCKED
+    assert story.world.weights() == before
+
+
+async def test_a_rollback_happens_even_if_its_evidence_cannot_be_kept() -> None:
+    story = Story()
+    await on_trial(story)
+    canary = story.canary
+    refuse(story, CONFIG_MAP)
+    story.world.behaviours["turning"].error_rate = 0.9
+    await story.run(2)
+    assert story.world.weights().get(canary, 0) == 0
+
+
+async def test_a_deposed_leader_keeps_no_evidence() -> None:
+    """The new leader has counted meanwhile; the two must not be mixed."""
+    story = Story()
+    await on_trial(story)
+    cluster, apply = story.world.cluster, story.world.cluster.apply
+
+    async def overtaken(of: Kind, obj: dict[str, Any]) -> dict[str, Any]:
+        have = cluster.find(of, NAMESPACE, obj["metadata"]["name"])
+        if of is CONFIG_MAP and have:
+            have["metadata"].setdefault("annotations", {})["by"] = "the new leader"
+            cluster.put(have)
+        return await apply(of, obj)
+
+    cluster.apply = overtaken  # type: ignore[method-assign, assignment]
+    before = cluster.find(CONFIG_MAP, NAMESPACE, EVIDENCE)
+    story.world.pass_time(5)
+    with pytest.raises(Conflict):
+        await story.reconciler().reconcile(KEY)
+    after = cluster.find(CONFIG_MAP, NAMESPACE, EVIDENCE)
+    assert before
+    assert after
+    assert after["data"] == before["data"]
+
+
+async def test_nobody_enters_while_the_secret_of_the_prometheus_is_missing() -> None:
+    story = Story()
+    await install(story)
+    server = {"url": "https://prometheus.example.com", "authSecretRef": {"name": "access"}}
+    story.world.user_applies(spec("better", analysis={"prometheus": server}))
+    await story.run(5)
+    assert story.conditions["Reconciling"] == ("True", "MetricsUnavailable")
+    assert "Secret access" in str(story.world.status()["message"])
+    assert [w for w in story.world.weights().values() if w] == [10_000]
+    story.world.cluster.put(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"namespace": NAMESPACE, "name": "access"},
+            "data": {"token": "dDBrZW4="},
+        }
+    )
+    await story.run(1, lambda s: bool(s.world.watches))
+    assert [watch.server and watch.server.bearer_token for watch in story.world.watches.values()] == ["t0ken"]
+    await story.until_phase(Phase.STABLE)
+
+
+async def test_an_epoch_that_somebody_takes_from_the_route_is_put_back_under_a_new_number() -> None:
+    story = Story()
+    await on_trial(story)
+    route = story.world.cluster.find(HTTP_ROUTE, *KEY)
+    assert route
+    for backend in route["spec"]["rules"][0]["backendRefs"]:
+        headers = backend["filters"][0]["requestHeaderModifier"]["set"]
+        headers[:] = [header for header in headers if header["name"] != "x-serin-epoch"]
+    story.world.cluster.put(route)
+    await story.run(0.25)
+    after = GatewayApiRouter().read(story.world.cluster.find(HTTP_ROUTE, *KEY), NAME)
+    assert after.epoch is not None
+    await story.until_phase(Phase.STABLE)
 
 
 async def test_no_route_no_readiness() -> None:

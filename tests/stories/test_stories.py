@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from serin.cluster.port import HTTP_ROUTE
 from serin.rollout.phases import Phase
-from tests.fakes.world import KEY, Behaviour
+from tests.fakes.world import KEY, SLOW, Behaviour
 from tests.stories.story import Story, spec
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -270,6 +271,164 @@ async def the_first_install_that_crashes_says_so(story: Story) -> None:
     await story.until_phase(Phase.STABLE)
 
 
+def bad_answers(story: Story, revision: str) -> float:
+    """How many answers of a revision were bad, by the world's own count."""
+    return sum(bad for (served, _), (_, bad) in story.world.traffic.totals.items() if served == revision)
+
+
+ADAPTIVE: dict[str, Any] = {"ramp": {"adaptive": {"blastBudget": 2, "maxWeight": 25}}, "minimumBake": "2m"}
+
+
+async def an_adaptive_ramp_gives_a_good_canary_more_and_more(story: Story) -> None:
+    await install(story)
+    story.world.user_applies(spec("better", rollout=ADAPTIVE))
+    await story.until_phase(Phase.PROMOTING)
+    await story.until_phase(Phase.STABLE)
+
+
+async def an_adaptive_ramp_costs_few_bad_answers(story: Story) -> None:
+    story.world.behaviours["bad"] = Behaviour(error_rate=0.9)
+    await install(story)
+    story.world.user_applies(spec("bad", rollout=ADAPTIVE))
+    await story.until_phase(Phase.RAMPING)
+    canary = story.canary
+    await story.until_phase(Phase.ROLLED_BACK)
+    assert bad_answers(story, canary) < 20
+
+
+async def an_adaptive_ramp_takes_back_what_turns_bad(story: Story) -> None:
+    story.world.behaviours["turning"] = Behaviour()
+    await install(story)
+    story.world.user_applies(spec("turning", rollout=ADAPTIVE | {"minimumBake": "1h"}))
+    await story.run(20, lambda s: s.world.status().get("weight") == "25%")
+    await story.run(5)
+    story.world.behaviours["turning"].error_rate = 0.03
+    await story.until_phase(Phase.ROLLED_BACK)
+
+
+async def pods_without_middleware_are_counted_by_the_gateway(story: Story) -> None:
+    story.model_server = None
+    story.world.behaviours["bad"] = Behaviour(error_rate=0.5)
+    await install(story)
+    story.world.user_applies(spec("better", rollout=ADAPTIVE))
+    await story.until_phase(Phase.RAMPING)
+    assert any("no middleware" in caveat for caveat in story.world.status()["canary"]["caveats"])
+    await story.until_phase(Phase.STABLE)
+    story.world.user_applies(spec("bad", rollout=ADAPTIVE))
+    await story.until_phase(Phase.ROLLED_BACK)
+
+
+HELD_BACK: dict[str, Any] = spec()["rollout"] | {"holdback": {"weight": 2, "for": "10m"}}
+
+
+async def a_holdback_that_stays_good_ends_in_the_promotion(story: Story) -> None:
+    await install(story)
+    story.world.user_applies(spec("better", rollout=HELD_BACK))
+    await story.run(30, lambda s: s.world.status().get("step") == "holdback")
+    await story.until_phase(Phase.STABLE)
+
+
+async def a_holdback_that_turns_bad_brings_the_old_stable_back(story: Story) -> None:
+    story.world.behaviours["turning"] = Behaviour()
+    await install(story)
+    stable = story.world.status()["stable"]["revision"]
+    story.world.user_applies(spec("turning", rollout=HELD_BACK))
+    await story.run(30, lambda s: s.world.weights().get(stable) == 200)
+    await story.run(3)
+    story.world.behaviours["turning"].error_rate = 0.5
+    await story.until_phase(Phase.ROLLED_BACK)
+    assert story.world.weights() == {stable: 10_000}
+
+
+async def a_minimum_bake_outlasts_the_steps(story: Story) -> None:
+    await install(story)
+    story.world.user_applies(spec("better", rollout=spec()["rollout"] | {"minimumBake": "20m"}))
+    await story.run(20, lambda s: s.conditions["Reconciling"][1] == "Baking")
+    await story.until_phase(Phase.STABLE)
+
+
+def doubtful(policy: str) -> dict[str, Any]:
+    """Worse than the tolerance and not beyond the margin: neither proven nor condemned before the deadline."""
+    rollout = {"deadline": "10m", "onInconclusive": policy}
+    analysis = {"metrics": [{"name": "errors", "preset": "ErrorRate", "margin": 3}]}
+    return spec("doubtful", rollout=spec()["rollout"] | rollout, analysis=analysis)
+
+
+async def at_the_deadline_a_person_is_asked(story: Story) -> None:
+    story.world.behaviours["doubtful"] = Behaviour(error_rate=0.02)
+    await install(story)
+    story.world.user_applies(doubtful("Pause"))
+    await story.run(20, lambda s: s.conditions["Stalled"][0] == "True")
+    assert story.conditions["Stalled"] == ("True", "Inconclusive")
+    assert story.conditions["Ready"][0] == "True"
+    await story.run(5)
+    assert story.world.status()["weight"] == "50%"
+    story.world.user_commands(f"promote@{story.canary}#1")
+    await story.until_phase(Phase.STABLE)
+
+
+async def at_the_deadline_the_doubtful_is_promoted(story: Story) -> None:
+    story.world.behaviours["doubtful"] = Behaviour(error_rate=0.02)
+    await install(story)
+    story.world.user_applies(doubtful("Promote"))
+    await story.until_phase(Phase.PROMOTING)
+    await story.until_phase(Phase.STABLE)
+
+
+async def at_the_deadline_the_doubtful_is_rolled_back(story: Story) -> None:
+    story.world.behaviours["doubtful"] = Behaviour(error_rate=0.02)
+    await install(story)
+    story.world.user_applies(doubtful("Rollback"))
+    await story.until_phase(Phase.ROLLED_BACK)
+    assert story.world.status()["rejected"]["reason"] == "Inconclusive"
+
+
+async def evidence_that_is_lost_begins_the_trial_anew(story: Story) -> None:
+    await install(story)
+    story.world.user_applies(spec("better"))
+    await story.run(20, lambda s: s.world.status().get("weight") == "25%")
+    story.world.evidence_is_lost()
+    await story.run(0.5)
+    assert story.world.status()["canary"]["attempt"] == 2
+    await story.until_phase(Phase.STABLE)
+
+
+async def an_operator_that_was_away_goes_on_where_it_was(story: Story) -> None:
+    await install(story)
+    story.world.user_applies(spec("better"))
+    await story.run(20, lambda s: s.world.status().get("weight") == "25%")
+    before = story.world.weights()
+    story.world.operator_is_away(20 * 60)
+    assert story.world.weights() == before
+    await story.run(0.5)
+    assert story.world.status()["canary"]["attempt"] == 1
+    assert story.world.status()["metrics"][0]["canary"]["requests"] > 20 * 60 * 100 * 0.2
+    await story.until_phase(Phase.STABLE)
+
+
+async def a_canary_that_turned_bad_while_the_operator_was_away_is_rolled_back_at_once(story: Story) -> None:
+    story.world.behaviours["turning"] = Behaviour()
+    await install(story)
+    story.world.user_applies(spec("turning"))
+    await story.run(20, lambda s: s.world.status().get("weight") == "25%")
+    story.world.behaviours["turning"].error_rate = 0.5
+    story.world.operator_is_away(20 * 60)
+    await story.run(0.25)
+    assert story.phase in {Phase.ROLLING_BACK, Phase.ROLLED_BACK}
+
+
+async def a_slow_canary_is_caught_by_its_first_tokens(story: Story) -> None:
+    story.world.behaviours["slow"] = Behaviour(first_token=SLOW)
+    await install(story)
+    metrics = [{"name": "errors", "preset": "ErrorRate"}, {"name": "ttft", "preset": "TimeToFirstToken"}]
+    story.world.user_applies(spec("slow", analysis={"metrics": metrics}))
+    await story.until_phase(Phase.ROLLED_BACK)
+    rejected = story.world.status()["rejected"]
+    assert rejected["message"].startswith("ttft: the canary is worse than the stable")
+    story.world.user_applies(spec("better", analysis={"metrics": metrics}))
+    await story.until_phase(Phase.STABLE)
+
+
 STORIES: tuple[Tell, ...] = (
     good_canary_is_promoted,
     bad_canary_is_rolled_back_and_remembered,
@@ -291,6 +450,20 @@ STORIES: tuple[Tell, ...] = (
     a_prompt_only_change_moves_nothing,
     a_missing_prompt_blocks_and_the_stable_serves_on,
     the_first_install_that_crashes_says_so,
+    an_adaptive_ramp_gives_a_good_canary_more_and_more,
+    an_adaptive_ramp_costs_few_bad_answers,
+    an_adaptive_ramp_takes_back_what_turns_bad,
+    pods_without_middleware_are_counted_by_the_gateway,
+    a_holdback_that_stays_good_ends_in_the_promotion,
+    a_holdback_that_turns_bad_brings_the_old_stable_back,
+    a_minimum_bake_outlasts_the_steps,
+    at_the_deadline_a_person_is_asked,
+    at_the_deadline_the_doubtful_is_promoted,
+    at_the_deadline_the_doubtful_is_rolled_back,
+    evidence_that_is_lost_begins_the_trial_anew,
+    an_operator_that_was_away_goes_on_where_it_was,
+    a_canary_that_turned_bad_while_the_operator_was_away_is_rolled_back_at_once,
+    a_slow_canary_is_caught_by_its_first_tokens,
 )
 
 
