@@ -58,7 +58,7 @@ class CeilingTest:
         """Whether the canary is proven to be below the limit, now, and no outage is shared."""
         return not self.shared and log_sum(self.below) >= -math.log(BETA)
 
-    def add(self, s: Slice, *, settled: bool) -> None:
+    def add(self, s: Slice, *, settled: bool, young: bool = False) -> None:  # noqa: ARG002 - nothing is pooled here
         """Take one slice into account; only a settled one counts for the proof."""
         self.above.add(s.n1, s.x1)
         self.stable_above.add(s.n0, s.x0)

@@ -92,13 +92,18 @@ class ConditionalTest:
         """How strongly it speaks against the canary, 0..1 of what a rollback needs."""
         return min(1.0, max(0.0, self.log_e / self.threshold))
 
-    def add(self, s: Slice) -> None:
-        """Take one slice into account; it joins the open stratum of its epoch."""
+    def add(self, s: Slice, *, young: bool = False) -> None:
+        """Take one slice into account; it joins the open stratum of its epoch.
+
+        While an epoch is `young` the stratum stays open however large it is. Fast answers come before slow ones, and
+        the pods of both sides are not scraped at one moment: cut there, a stratum would compare the failures of one
+        side with the successes of the other. How old the epoch is depends on the clock, so the rule stays predictable.
+        """
         if s.t is not None:
             self._release_until(s.t)
         n1, x1, n0, x0 = self.open.pop(s.epoch, (0, 0, 0, 0))
         pooled = (n1 + s.n1, x1 + s.x1, n0 + s.n0, x0 + s.x0)
-        if min(pooled[0], pooled[2]) >= self.parameters.min_stratum:
+        if not young and min(pooled[0], pooled[2]) >= self.parameters.min_stratum:
             self._close(*pooled)
         else:
             self.open[s.epoch] = pooled

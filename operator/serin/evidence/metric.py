@@ -73,9 +73,9 @@ class Comparison:
         """Whether the canary is proven no worse than the tolerance, now."""
         return self.proof.proven
 
-    def add(self, s: Slice, *, settled: bool) -> None:
+    def add(self, s: Slice, *, settled: bool, young: bool = False) -> None:
         """Take one slice into account; only a settled one counts for the proof."""
-        self.test.add(s)
+        self.test.add(s, young=young)
         if not settled:
             return
         n1, x1, n0, x0 = self.waiting.pop(s.epoch, NOTHING)
@@ -171,7 +171,7 @@ class MetricEvidence:
         """Whether anything was counted at all, on either side."""
         return any(n1 or n0 for n1, _, n0, _ in self.totals)
 
-    def add(self, counts: Sequence[Totals], *, t: float, epoch: int, settled: bool) -> None:
+    def add(self, counts: Sequence[Totals], *, t: float, epoch: int, settled: bool, young: bool = False) -> None:
         """Take into account what one epoch showed in one interval.
 
         Args:
@@ -179,11 +179,12 @@ class MetricEvidence:
             t: end of the interval, seconds since the canary's first traffic.
             epoch: in which the requests arrived.
             settled: whether the epoch had lasted the settle time by then.
+            young: whether it began so shortly before that slow answers may be missing; see `ConditionalTest.add`.
         """
         for index, (leaf, (n1, x1, n0, x0)) in enumerate(zip(self.leaves, counts, strict=True)):
             before = self.totals[index]
             self.totals[index] = (before[0] + n1, before[1] + x1, before[2] + n0, before[3] + x0)
-            leaf.add(Slice(n1, x1, n0, x0, t=t, epoch=epoch), settled=settled)
+            leaf.add(Slice(n1, x1, n0, x0, t=t, epoch=epoch), settled=settled, young=young)
 
     def close_epoch(self, epoch: int) -> None:
         """Close the strata of an epoch value that is about to be used again."""

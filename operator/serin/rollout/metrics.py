@@ -275,6 +275,16 @@ def answer_seconds(baseline: Baseline, tally: Tally, q: float) -> float:
     return quantile(_cumulative(baseline, tally), q) or 0.0
 
 
+def young_seconds(baseline: Baseline, tally: Tally, slice_seconds: float) -> float:
+    """How long an epoch's counts are pooled: until nine of ten answers have come, and every pod was scraped since.
+
+    What is still missing distorts a rate by a tenth at the most, which the margin of a metric allows. 0.0 where the
+    stable has shown no duration.
+    """
+    most = answer_seconds(baseline, tally, 0.9)
+    return most + slice_seconds if most else 0.0
+
+
 # Kept with the state ---------------------------------------------------------------------------------------------
 
 

@@ -168,6 +168,7 @@ def _first_evidence(candidate: Candidate) -> TrialEvidence:
             else analysis.settle_time.total_seconds()
         ),
         blank_seconds=metrics.answer_seconds(baseline, answers, 0.99),
+        young_seconds=metrics.young_seconds(baseline, answers, snapshot.policy.slice_seconds),
     )
 
 

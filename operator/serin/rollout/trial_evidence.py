@@ -55,6 +55,8 @@ class TrialEvidence:
     """How long an epoch lasts before its slices count for a proof."""
     blank_seconds: float
     """How long series without an epoch are not believed after a change of weight."""
+    young_seconds: float = 0.0
+    """How long after the beginning of an epoch its counts are pooled, because slow answers may be missing."""
     unseen: float = 0.0
     """Canary requests that the stable's traffic made expect since the last one that was seen."""
     seen_at: datetime | None = None
@@ -113,14 +115,29 @@ def advance(state: TrialEvidence, intervals: Iterable[Interval], *, canary: str,
         shown = [_by_epoch(state, measurement, interval, canary, stable) for measurement in state.measurements]
         for metric, by_epoch in zip(evidence, shown, strict=True):
             for epoch in sorted(by_epoch, key=lambda e: state.epochs[e].began):
-                settled = _seconds(interval.end - state.epochs[epoch].began) >= state.settle_seconds
-                t = max(0.0, _seconds(interval.end - state.since))
-                metric.add(by_epoch[epoch], t=t, epoch=epoch, settled=settled)
+                began = state.epochs[epoch].began
+                metric.add(
+                    by_epoch[epoch],
+                    t=seconds_of(state, interval),
+                    epoch=epoch,
+                    settled=_seconds(interval.end - began) >= state.settle_seconds,
+                    young=is_young(state, epoch, interval),
+                )
         if any(counts[0][0] for by_epoch in shown for counts in by_epoch.values()):
             unseen, seen_at = 0.0, until
         else:
             unseen += _expected(state, shown)
     return replace(state, evidence=evidence, until=until, unseen=unseen, seen_at=seen_at)
+
+
+def seconds_of(state: TrialEvidence, interval: Interval) -> float:
+    """Where an interval ends, in seconds since the canary's first traffic."""
+    return max(0.0, _seconds(interval.end - state.since))
+
+
+def is_young(state: TrialEvidence, epoch: int, interval: Interval) -> bool:
+    """Whether slow answers of the epoch may be missing on one side when the interval begins."""
+    return _seconds(interval.begin - state.epochs[epoch].began) < state.young_seconds
 
 
 def _by_epoch(
@@ -187,6 +204,7 @@ def to_json(state: TrialEvidence) -> dict[str, Any]:
         "requestsPerSecond": state.requests_per_second,
         "settleSeconds": state.settle_seconds,
         "blankSeconds": state.blank_seconds,
+        "youngSeconds": state.young_seconds,
         "unseen": state.unseen,
         "seenAt": state.seen_at.isoformat() if state.seen_at else None,
     }
@@ -218,6 +236,8 @@ def from_json(data: Mapping[str, Any]) -> TrialEvidence:
             requests_per_second=float(data["requestsPerSecond"]),
             settle_seconds=float(data["settleSeconds"]),
             blank_seconds=float(data["blankSeconds"]),
+            # What came later must be read without, or an upgrade would begin every trial anew.
+            young_seconds=float(data.get("youngSeconds", 0.0)),
             unseen=float(data["unseen"]),
             seen_at=datetime.fromisoformat(data["seenAt"]) if data["seenAt"] else None,
         )
