@@ -29,6 +29,7 @@ MEANINGS = {
     "lease_name": "Name of the Lease by which the replicas elect their leader.",
     "prometheus_url": "The Prometheus that evidence is read from, as the operator's pods reach it.",
     "prometheus_timeout": "Bound of a single query.",
+    "prometheus_password": "With the user name.",
     "requests_backend_label": "Label of that counter that names the backend.",
     "requests_code_label": "Label of that counter that holds the response code, three digits.",
     "running_metric": "Gauge of the requests that an engine works on; draining waits until it is zero.",
@@ -38,6 +39,12 @@ MEANINGS = {
     "probe_port": "Port of `/healthz` and `/readyz`.",
     "metrics_port": "Port of `/metrics`.",
     "log_level": "`debug`, `info`, `warning` or `error`.",
+}
+# What the chart takes from a Secret.
+FROM_A_SECRET = {
+    "prometheus_username": "`username` of `prometheus.existingSecret`",
+    "prometheus_password": "`password` of `prometheus.existingSecret`",
+    "prometheus_bearer_token": "`token` of `prometheus.existingSecret`",
 }
 # What the chart takes from the release and its pods instead of from a value.
 FROM_THE_RELEASE = {
@@ -123,7 +130,8 @@ def settings_page() -> list[str]:
         if (field.name in said) == (field.name in MEANINGS):
             raise LookupError(f"{field.name} needs one meaning: a docstring in Settings, or else an entry in MEANINGS.")
         default = "the host name" if field.default is dataclasses.MISSING else code(as_variable(field.default))
-        where = FROM_THE_RELEASE.get(field.name) or values.get(field.name) or "`extraEnv`"
+        elsewhere = FROM_THE_RELEASE | FROM_A_SECRET
+        where = elsewhere.get(field.name) or values.get(field.name) or "`extraEnv`"
         rows.append((f"`SERIN_{field.name.upper()}`", default, where, said.get(field.name) or MEANINGS[field.name]))
     return [
         "# Settings of the operator",

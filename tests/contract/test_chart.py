@@ -253,6 +253,37 @@ def test_engines_get_the_middleware_from_the_operators_own_image(
     assert given["SERIN_MODEL_SERVER_PULL_POLICY"] == policy
 
 
+CREDENTIALS = ("SERIN_PROMETHEUS_USERNAME", "SERIN_PROMETHEUS_PASSWORD", "SERIN_PROMETHEUS_BEARER_TOKEN")
+
+
+def test_credentials_come_from_a_secret_and_never_from_a_value(render: Render) -> None:
+    documents = render("prometheus.existingSecret=access", "prometheus.caFromSecret=true")
+    pod = find(documents, "Deployment", "serin")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    given = {each["name"]: each for each in container["env"] if each["name"] in CREDENTIALS}
+    values = yaml.safe_load((CHART / "values.yaml").read_text())["prometheus"]
+
+    assert [given[name]["valueFrom"]["secretKeyRef"] for name in CREDENTIALS] == [
+        {"name": "access", "key": key, "optional": True} for key in ("username", "password", "token")
+    ]
+    assert not {"username", "password", "token", "bearerToken", "ca"} & values.keys()
+    assert pod["volumes"] == [
+        {"name": "prometheus-ca", "secret": {"secretName": "access", "items": [{"key": "ca.crt", "path": "ca.crt"}]}}
+    ]
+    (mount,) = container["volumeMounts"]
+    assert environment(documents)["SERIN_PROMETHEUS_CA_FILE"] == f"{mount['mountPath']}/ca.crt"
+    assert mount["readOnly"] is True
+
+
+def test_authorities_without_a_secret_are_refused(run_helm: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    done = run_helm(
+        "template", "serin", str(CHART), "--kube-version", "1.35.4", "--set", "prometheus.caFromSecret=true"
+    )
+
+    assert done.returncode != 0
+    assert "prometheus.existingSecret" in done.stderr
+
+
 def test_the_ports_of_the_pod_are_those_that_the_operator_opens(render: Render) -> None:
     documents = render()
     (container,) = find(documents, "Deployment", "serin")["spec"]["template"]["spec"]["containers"]
@@ -300,6 +331,9 @@ def test_everything_that_is_off_by_default_renders_when_it_is_switched_on(render
             "priorityClassName=high",
             "nodeSelector.disk=fast",
             "extraEnv[0].name=TZ",
+            "extraVolumes[0].name=certificates",
+            "extraVolumeMounts[0].name=certificates,extraVolumeMounts[0].mountPath=/certificates",
+            "prometheus.existingSecret=access,prometheus.caFromSecret=true",
             "imagePullSecrets[0].name=pull",
         )
     }
@@ -327,6 +361,12 @@ def _words(text: str) -> list[str]:
         ("replicas=3", "replicas"),
         ("prometheus.url=prometheus:9090", "prometheus/url"),
         ("prometheus.ulr=x", "ulr"),
+        ("prometheus.password=hush", "password"),
+        ("prometheus.existingSecret=Not_A_Name", "existingSecret"),
+        ("prometheus.scrapeInterval=0", "scrapeInterval"),
+        ("prometheus.evidenceLag=-1", "evidenceLag"),
+        ("prometheus.series.revisionLabel=a-b", "revisionLabel"),
+        ("prometheus.series.engine=1x", "series/engine"),
         ("logLevel=loud", "logLevel"),
         ("workers=0", "workers"),
         ("image.digest=latest", "image/digest"),
