@@ -1,0 +1,159 @@
+"""A Prometheus in memory: samples in, answers to the questions of `serin.metric_sources.questions` out, and no more.
+
+Stands in for the connection only, so that everything above it is the real code: `answering` puts it there.
+Who scrapes, and what, is in
+`tests.fakes.traffic`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+from unittest import mock
+
+from serin.metric_sources.port import Server
+
+Samples = list[tuple[int, float]]
+_RANGE = r"([a-zA-Z_:][\w:]*)\{(.*)\}\[(\d+)s\]"
+_RAW = re.compile(_RANGE)
+_LAST = re.compile(rf"last_over_time\({_RANGE}\)")
+_INCREASE = re.compile(rf"sum by \(([^)]*)\) \(increase\({_RANGE}\)\)")
+_MATCHER = re.compile(r'([a-zA-Z_]\w*)=~("(?:[^"\\]|\\.)*")')
+
+
+@dataclass
+class Stored:
+    """One series; times and values are kept apart, as they are looked for and as they are answered."""
+
+    labels: dict[str, str]
+    times: list[int] = field(default_factory=list)
+    """Milliseconds since 1970, ascending."""
+    values: list[list[Any]] = field(default_factory=list)
+    """As in the answer: seconds, and the value as text."""
+
+    def within(self, after: int, until: int) -> list[list[Any]]:
+        """The samples in `(after, until]`."""
+        return self.values[bisect_right(self.times, after) : bisect_right(self.times, until)]
+
+
+@dataclass
+class FakePrometheus:
+    """The store, and the language as far as it is spoken to it."""
+
+    clock: Callable[[], int]
+    """Its own now, in milliseconds since 1970."""
+    asked: list[tuple[str, int]] = field(default_factory=list)
+    """Every query with the moment that it asked about."""
+    _series: dict[str, dict[tuple[tuple[str, str], ...], Stored]] = field(default_factory=dict)
+    _found: dict[tuple[str, str], tuple[int, list[Stored]]] = field(default_factory=dict)
+
+    def store(self, name: str, labels: Mapping[str, str], at: int, value: float) -> None:
+        """Keep one sample; it is newer than those before."""
+        self.handle(name, labels)(at, value)
+
+    def handle(self, name: str, labels: Mapping[str, str]) -> Callable[[int, float], None]:
+        """What keeps samples of one series, for those who have many."""
+        family = self._series.setdefault(name, {})
+        key = tuple(sorted(labels.items()))
+        stored = family.setdefault(key, Stored({"__name__": name, **labels}))
+
+        def keep(at: int, value: float) -> None:
+            stored.times.append(at)
+            stored.values.append([at / 1000, f"{value:g}" if value < 1e5 else repr(value)])
+
+        return keep
+
+    def query(self, query: str, at: int | None = None) -> list[dict[str, Any]]:
+        """The rows that answer an instant query."""
+        at = self.clock() if at is None else at
+        self.asked.append((query, at))
+        if query == "vector(time())":
+            return [{"metric": {}, "value": [at / 1000, str(at / 1000)]}]
+        if match := _RAW.fullmatch(query):
+            rows = ((stored.labels, stored.within(at - over, at)) for stored, over in self._select(*match.groups()))
+            return [{"metric": labels, "values": values} for labels, values in rows if values]
+        if match := _LAST.fullmatch(query):
+            rows = ((stored.labels, stored.within(at - over, at)) for stored, over in self._select(*match.groups()))
+            # Unlike other functions it keeps the name.
+            return [{"metric": labels, "value": [at / 1000, values[-1][1]]} for labels, values in rows if values]
+        if match := _INCREASE.fullmatch(query):
+            return self._increase(match[1].split(", "), match.groups()[1:], at)
+        if query.startswith("label_replace("):
+            return []  # requests in flight: these pods show none
+        raise AssertionError(f"nobody has taught the stand-in to answer {query}")
+
+    def _select(self, name: str, matchers: str, over: str) -> Iterator[tuple[Stored, int]]:
+        family = self._series.get(name, {})
+        known = self._found.get((name, matchers))
+        if known is None or known[0] != len(family):
+            wanted = {label: re.compile(json.loads(text)) for label, text in _MATCHER.findall(matchers)}
+            assert _MATCHER.sub("", matchers).strip(",") == "", f"only =~ is understood, not {matchers}"
+            fitting = [
+                stored
+                for stored in family.values()
+                if all(pattern.fullmatch(stored.labels.get(label, "")) for label, pattern in wanted.items())
+            ]
+            known = self._found[name, matchers] = (len(family), fitting)
+        return ((stored, int(over) * 1000) for stored in known[1])
+
+    def _increase(self, by: list[str], selector: tuple[str, ...], at: int) -> list[dict[str, Any]]:
+        name, matchers, over = selector
+        sums: dict[tuple[str, ...], float] = {}
+        for stored, span in self._select(name, matchers, over):
+            values = [(seconds, float(text)) for seconds, text in stored.within(at - span, at)]
+            if len(values) > 1:
+                key = tuple(stored.labels.get(label, "") for label in by)
+                sums[key] = sums.get(key, 0.0) + _extrapolated(values, (at - span) / 1000, at / 1000)
+        return [
+            {
+                "metric": {label: value for label, value in zip(by, key, strict=True) if value},
+                "value": [at / 1000, repr(total)],
+            }
+            for key, total in sums.items()
+        ]
+
+
+def _extrapolated(values: list[tuple[float, float]], begin: float, end: float) -> float:
+    """What `increase` makes of samples: Prometheus 3, `promql/functions.go`, extrapolatedRate."""
+    grown = math.fsum(v - u if v >= u else v for (_, u), (_, v) in pairwise(values))
+    (first, lowest), (last, _) = values[0], values[-1]
+    sampled, to_start, to_end = last - first, first - begin, end - last
+    average = sampled / (len(values) - 1)
+    to_start = average / 2 if to_start >= 1.1 * average else to_start
+    if grown > 0 and lowest >= 0:
+        to_start = min(to_start, sampled * lowest / grown)
+    to_end = average / 2 if to_end >= 1.1 * average else to_end
+    return grown * (sampled + to_start + to_end) / sampled
+
+
+@dataclass
+class _Connection:
+    """What `serin.metric_sources.prometheus` takes for a way into a server."""
+
+    store: FakePrometheus
+    used: float = math.inf
+    """Never idle."""
+
+    async def query(self, query: str, at: int | None = None) -> list[dict[str, Any]]:
+        return self.store.query(query, at)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@contextmanager
+def answering(store: FakePrometheus) -> Iterator[None]:
+    """While this lasts every server is `store`."""
+
+    def connect(_server: Server, **_: object) -> _Connection:
+        return _Connection(store)
+
+    with mock.patch("serin.metric_sources.prometheus.Connection", connect):
+        yield

@@ -1,0 +1,239 @@
+"""Requests one by one on a stopped clock: they arrive at random, are routed, take their time, and end in counters that
+are scraped.
+
+A `World` whose pods count like the model server's middleware and whose Prometheus is `tests.fakes.prometheus`: what was
+counted is left for the operator's own code to find out. Restarts, lost scrapes and pods that come late are part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from serin.api.names import LABEL_DEPLOYMENT, LABEL_ENGINE_REVISION, LABEL_REVISION
+from serin.cluster.port import CONTROLLER_REVISION, HTTP_ROUTE, POD
+from serin.rollout.trial_evidence import TrialEvidence
+from serin.routers.gateway_api import GatewayApiRouter
+from tests.fakes.prometheus import FakePrometheus
+from tests.fakes.world import KEY, NAME, NAMESPACE, World
+
+SCRAPE_SECONDS = 15.0
+BOUNDS = (0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 120.0)
+"""Seconds, of the histogram of durations; infinity follows."""
+_SLOTS = len(BOUNDS) + 1
+_OUTCOMES = ("ok", "server_error")
+EPOCHS = 32
+Numbers = npt.NDArray[np.int64]
+Times = npt.NDArray[np.float64]
+Totals = tuple[int, int, int, int]
+Durations = Callable[[np.random.Generator, npt.NDArray[np.bool_]], Times]
+
+
+def ordinary(random: np.random.Generator, bad: npt.NDArray[np.bool_]) -> Times:
+    """Answers take some four seconds, whether they are good or not."""
+    return random.lognormal(np.log(4.0), 0.6, len(bad))
+
+
+def slow_successes(random: np.random.Generator, bad: npt.NDArray[np.bool_]) -> Times:
+    """A failure is there at once, a good answer after half a minute."""
+    return np.where(bad, 0.3, random.normal(30.0, 3.0, len(bad)).clip(1.0))
+
+
+@dataclass(frozen=True)
+class Load:
+    """What users do, and how the model answers."""
+
+    rps: float
+    durations: Durations = ordinary
+    bad_rate: Callable[[float], float] = lambda _seconds: 0.01
+    """Share of bad answers by seconds since the beginning, of either side."""
+    worse: float = 1.0
+    """How many times worse the canary is."""
+    labelled_late: bool = False
+    """Whether a request is counted in the epoch in which it ends, instead of the one in which it arrived."""
+    restarts_per_hour: float = 0.5
+    """Of each pod."""
+    lost_scrapes: float = 0.02
+    """Share of the scrapes that fail."""
+
+
+@dataclass
+class Process:
+    """A pod's engine: what it works on, what it has counted, and what of it was seen."""
+
+    labels: dict[str, str]
+    revision: str
+    offset: float
+    """Seconds from a whole scrape interval to its scrapes."""
+    store: FakePrometheus
+    started: float
+    began: dict[int, float] | None = None
+    """By epoch, when it began: then requests are counted in the one in which they end."""
+    ready: bool = False
+    down_until: float = 0.0
+    life: int = 0
+    counts: Numbers = field(default_factory=lambda: np.zeros((EPOCHS, len(_OUTCOMES), _SLOTS), np.int64))
+    pending: list[tuple[Times, Numbers, Numbers]] = field(default_factory=list)
+    """When requests will have ended, in which epoch they arrived, and as what: outcome and slot in one number."""
+    shown: list[tuple[int, int, Numbers]] = field(default_factory=list)
+    """By scrape: milliseconds since 1970, life, requests by epoch and outcome."""
+    _series: dict[tuple[str, int, str], Callable[[int, float], None]] = field(default_factory=dict)
+
+    def restart(self, now: float, seconds: float) -> None:
+        """Begin anew; what it was working on is lost, and what it had counted since its last scrape."""
+        self.started, self.down_until, self.life = now + seconds, now + seconds, self.life + 1
+        self.counts = np.zeros_like(self.counts)
+        self.pending.clear()
+
+    def scrape(self, at: float, *, lost: bool) -> None:
+        """Prometheus asks."""
+        self._work_until(at)
+        moment = round(at * 1000)
+        up = self.ready and at >= self.down_until and not lost
+        self._keep("up", 0, "", moment, float(up))
+        if not up:
+            return
+        self._keep("process_start_time_seconds", 0, "", moment, self.started)
+        requests = self.counts.sum(axis=2)
+        self.shown.append((moment, self.life, requests))
+        for epoch in np.flatnonzero(requests.sum(axis=1)).tolist():
+            for outcome, count in zip(_OUTCOMES, requests[epoch].tolist(), strict=True):
+                if count:  # a series comes to be with its first request
+                    self._keep("serin_requests_total", epoch, outcome, moment, count)
+            if requests[epoch, 0]:
+                cumulative = self.counts[epoch, 0].cumsum().tolist()
+                for bound, count in zip((*BOUNDS, "+Inf"), cumulative, strict=True):
+                    self._keep("serin_e2e_request_latency_seconds_bucket", epoch, str(bound), moment, count)
+
+    def _work_until(self, at: float) -> None:
+        kept = []
+        for ends, epochs, codes in self.pending:
+            done = ends <= at
+            counted = epochs[done]
+            if self.began is not None:
+                numbers, beginnings = list(self.began), list(self.began.values())
+                counted = np.array(numbers)[np.searchsorted(beginnings, ends[done], side="right") - 1]
+            flat = counted * (len(_OUTCOMES) * _SLOTS) + codes[done]
+            self.counts += np.bincount(flat, minlength=self.counts.size).reshape(self.counts.shape)
+            if not done.all():
+                kept.append((ends[~done], epochs[~done], codes[~done]))
+        self.pending = kept
+
+    def _keep(self, name: str, epoch: int, what: str, moment: int, value: float) -> None:
+        keep = self._series.get((name, epoch, what))
+        if keep is None:
+            labels = dict(self.labels)
+            if what:
+                labels |= {"revision": self.revision, "epoch": str(epoch)}
+                labels |= {"le" if name.endswith("_bucket") else "outcome": what}
+            keep = self._series[name, epoch, what] = self.store.handle(name, labels)
+        keep(moment, value)
+
+
+class Busy(World):
+    """The world with requests in it. Seconds are counted from its beginning, but for what Prometheus is told."""
+
+    def __init__(self, load: Load, seed: int) -> None:
+        super().__init__()
+        self.load = load
+        self.random = np.random.default_rng(seed)
+        self.prometheus = FakePrometheus(lambda: round(self.now.timestamp() * 1000))
+        self.processes: dict[str, Process] = {}
+        self.processes_ever: list[Process] = []
+        self._engines: dict[str, str] = {}
+        self._epochs: dict[int, float] = {}
+        """By epoch, when it began last, in order; only for who labels late."""
+        self.first: str | None = None
+        """The stable's revision: the first that got requests."""
+
+    def _serve(self, seconds: float) -> None:
+        """Requests of a stretch in which the route stays what it is, and the scrapes in it."""
+        now = self.now.timestamp()
+        self._see_pods(now)
+        route = self.cluster.find(HTTP_ROUTE, *KEY)
+        epoch = GatewayApiRouter().read(route, NAME).epoch
+        if epoch is not None:
+            if next(reversed(self._epochs), None) != epoch:
+                self._epochs.pop(epoch, None)
+                self._epochs[epoch] = now
+            for revision, weight in self.weights().items():
+                self._arrive(revision, weight / 10_000, epoch, now, seconds)
+        for process in self.processes.values():
+            at = now - (now - process.offset) % SCRAPE_SECONDS + SCRAPE_SECONDS
+            while at <= now + seconds:
+                process.scrape(at, lost=self.random.random() < self.load.lost_scrapes)
+                at += SCRAPE_SECONDS
+            if process.ready and self.random.random() < self.load.restarts_per_hour * seconds / 3600:
+                process.restart(now + seconds, self.random.uniform(10.0, 40.0))
+
+    def _arrive(self, revision: str, share: float, epoch: int, now: float, seconds: float) -> None:
+        serving = [p for p in self.processes.values() if p.revision == revision and p.ready and now >= p.down_until]
+        number = self.random.poisson(self.load.rps * seconds * share)
+        if not number or not serving:
+            return
+        self.first = self.first or revision
+        began = now + self.random.random(number) * seconds
+        rate = self.load.bad_rate(now - self.started.timestamp()) * (1 if revision == self.first else self.load.worse)
+        bad = self.random.random(number) < rate
+        took = self.load.durations(self.random, bad)
+        codes = bad * _SLOTS + np.searchsorted(BOUNDS, took)
+        chosen = self.random.integers(len(serving), size=number)
+        for index, process in enumerate(serving):
+            mine = chosen == index
+            process.pending.append(((began + took)[mine], np.full(mine.sum(), epoch), codes[mine]))
+
+    def _see_pods(self, now: float) -> None:
+        """Scrape pods from their creation on; their port opens when they are Ready."""
+        there: dict[str, Mapping[str, Any]] = {pod["metadata"]["name"]: pod for pod in self.cluster.all(POD)}
+        self.processes = {name: process for name, process in self.processes.items() if name in there} | {
+            name: self._process(name, pod, now) for name, pod in there.items() if name not in self.processes
+        }
+        for name, process in self.processes.items():
+            conditions = there[name].get("status", {}).get("conditions", ())
+            process.ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+    def _process(self, name: str, pod: Mapping[str, Any], now: float) -> Process:
+        engine = pod["metadata"]["labels"][LABEL_ENGINE_REVISION]
+        if engine not in self._engines:
+            records = (record["metadata"]["labels"] for record in self.cluster.all(CONTROLLER_REVISION))
+            self._engines |= {labels[LABEL_ENGINE_REVISION]: labels[LABEL_REVISION] for labels in records}
+        labels = {"instance": name, "job": "pods", "namespace": NAMESPACE, "engine_revision": engine}
+        labels |= {"deployment": pod["metadata"]["labels"][LABEL_DEPLOYMENT]}
+        offset = round(self.random.uniform(0, SCRAPE_SECONDS), 3)
+        process = Process(labels, self._engines[engine], offset, self.prometheus, now)
+        process.began = self._epochs if self.load.labelled_late else None
+        self.processes_ever.append(process)
+        return process
+
+    # What the truth is -----------------------------------------------------------------------------------------
+
+    def held(self, state: TrialEvidence, canary: str) -> tuple[Totals, Totals]:
+        """n1, x1, n0, x0 that the scraped counters hold for the trial's epochs from `since` to `until`; and how many of
+        them no counter can tell.
+
+        Reckoned by lives of the processes, which nobody tells the operator. A counter that had overtaken its former
+        self when it was scraped again hides as many as it had shown before.
+        """
+        since, until = (round(moment.timestamp() * 1000) for moment in (state.since, state.until))
+        epochs = [epoch for epoch, told in state.epochs.items() if told.weight]
+        sums = {True: np.zeros((2, len(_OUTCOMES)), np.int64), False: np.zeros((2, len(_OUTCOMES)), np.int64)}
+        for process in self.processes_ever:
+            value, life = np.zeros_like(process.counts[:, :, 0]), np.full_like(process.counts[:, :, 0], -1)
+            for at, its_life, requests in process.shown:
+                if at > until:
+                    break
+                shows = requests > 0
+                anew = shows & (life != its_life)
+                if at > since:
+                    grown = np.where(anew, requests, requests - value) * shows
+                    hidden = np.where(anew & (requests >= value), value, 0)
+                    sums[process.revision == canary] += np.stack([grown, hidden])[:, epochs].sum(axis=1)
+                value, life = np.where(shows, requests, value), np.where(shows, its_life, life)
+        (good1, x1), (hidden_good1, hidden_x1) = sums[True].tolist()
+        (good0, x0), (hidden_good0, hidden_x0) = sums[False].tolist()
+        hidden = (hidden_good1 + hidden_x1, hidden_x1, hidden_good0 + hidden_x0, hidden_x0)
+        return (good1 + x1, x1, good0 + x0, x0), hidden

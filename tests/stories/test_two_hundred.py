@@ -1,0 +1,107 @@
+"""Of two hundred canaries that are no worse, hardly any is rolled back: from requests to verdicts, with the operator's
+own code in between.
+
+Each rollout has its own seed, so a run gives the same figures anywhere. What is simulated is in `tests.fakes.traffic`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from serin.rollout import metrics
+from serin.rollout.phases import Phase
+from serin.rollout.trial_evidence import EPOCHS
+from tests.fakes.traffic import Load, slow_successes
+from tests.stories.trials import WARM_UP_SECONDS, Trial, play
+
+MOST_ROLLED_BACK = 6
+FIXED: dict[str, Any] = {
+    "ramp": {"steps": [{"weight": weight, "hold": "2m"} for weight in (5, 25, 50)]},
+    "minimumBake": "5m",
+}
+ADAPTIVE: dict[str, Any] = {"ramp": {"adaptive": {}}, "minimumBake": "5m"}
+ERRORS = {"name": "errors", "preset": "ErrorRate"}
+LATENCY = {"name": "e2e", "preset": "EndToEndLatency"}
+Scenario = tuple[str, Load, dict[str, Any], Sequence[dict[str, str]], int]
+"""Name, traffic, ramp, metrics, number of rollouts."""
+
+
+def drifting(seconds: float) -> float:
+    """From 1 % to 8 % of either side's answers within five minutes, while the canary is on trial."""
+    return 0.01 + 0.07 * min(1.0, max(0.0, seconds - WARM_UP_SECONDS) / 300)
+
+
+STEADY, SLOW = Load(60), Load(120, slow_successes)
+DRIFTING = replace(SLOW, bad_rate=drifting)
+IDENTICAL: tuple[Scenario, ...] = (
+    ("ordinary answers, fixed steps", STEADY, FIXED, [ERRORS], 30),
+    ("ordinary answers, adaptive", STEADY, ADAPTIVE, [ERRORS], 20),
+    ("ordinary answers, drifting, adaptive", replace(STEADY, bad_rate=drifting), ADAPTIVE, [ERRORS], 20),
+    ("latency too, fixed steps", Load(20), FIXED, [ERRORS, LATENCY], 10),
+    ("latency too, adaptive", Load(20), ADAPTIVE, [ERRORS, LATENCY], 10),
+    ("slow successes, fixed steps", SLOW, FIXED, [ERRORS], 30),
+    ("slow successes, drifting, fixed steps", DRIFTING, FIXED, [ERRORS], 30),
+    ("slow successes, adaptive", SLOW, ADAPTIVE, [ERRORS], 30),
+    ("slow successes, drifting, adaptive", DRIFTING, ADAPTIVE, [ERRORS], 20),
+)
+HASTY = Load(200, slow_successes, bad_rate=lambda _seconds: 0.02)
+"""Many fast failures in the half minute in which no success of the new weight can have come."""
+
+
+async def outcomes(scenario: Scenario, seed: int) -> list[Trial]:
+    """Play a scenario, and see each time that every request was counted that a counter shows."""
+    name, load, rollout, compared, number = scenario
+    trials = [
+        await play(load, seed + index, rollout=rollout, analysis={"metrics": compared}) for index in range(number)
+    ]
+    for index, trial in enumerate(trials):
+        if len(trial.state.epochs) == EPOCHS:
+            continue  # a value of the label has been two periods: its counter does not tell them apart
+        counted = [sum(pair) for pair in zip(trial.counted, trial.hidden, strict=True)]
+        assert counted == list(trial.held), f"{name}, seed {seed + index}: counted {counted}, there are {trial.held}"
+        assert trial.outcome is not None, f"{name}, seed {seed + index}: no end in {trial.seconds:.0f} s"
+    return trials
+
+
+def rolled_back(trials: Sequence[Trial]) -> int:
+    return Counter(trial.outcome for trial in trials)[Phase.ROLLED_BACK]
+
+
+async def test_of_two_hundred_canaries_that_are_no_worse_at_most_six_are_rolled_back() -> None:
+    assert sum(number for *_, number in IDENTICAL) == 200
+    wrong = {}
+    for number, scenario in enumerate(IDENTICAL):
+        trials = await outcomes(scenario, 1000 * number)
+        wrong[scenario[0]] = rolled_back(trials)
+    print(f"{sum(wrong.values())} of 200 identical canaries rolled back: {wrong}", file=sys.stderr)
+    assert sum(wrong.values()) <= MOST_ROLLED_BACK, wrong
+
+
+async def test_a_canary_twice_as_bad_is_rolled_back_in_most_runs() -> None:
+    worse: list[tuple[Load, dict[str, Any]]] = [
+        (load, ramp) for load in (replace(STEADY, worse=2), replace(SLOW, worse=2)) for ramp in (FIXED, ADAPTIVE)
+    ]
+    trials: list[Trial] = []
+    for number, (load, ramp) in enumerate(worse):
+        trials += await outcomes(("twice as bad", load, ramp, [ERRORS], 5), 20_000 + 1000 * number)
+    print(f"{rolled_back(trials)} of {len(trials)} canaries twice as bad rolled back", file=sys.stderr)
+    assert rolled_back(trials) >= 0.8 * len(trials)
+
+
+async def test_fast_failures_before_slow_successes_fool_only_who_counts_as_they_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as careless:
+        careless.setattr(metrics, "young_seconds", lambda *_: 0.0)
+        naive = replace(HASTY, labelled_late=True)
+        fooled = rolled_back(await outcomes(("counted as they end", naive, FIXED, [ERRORS], 10), 30_000))
+    right = rolled_back(await outcomes(("counted as they came", HASTY, FIXED, [ERRORS], 10), 30_000))
+    print(f"identical canaries rolled back: {fooled} of 10 without epochs, {right} of 10 with", file=sys.stderr)
+    assert fooled >= 6
+    assert right <= 1

@@ -1,0 +1,149 @@
+"""One rollout from requests to verdict: the world of `tests.fakes.traffic`, and the operator's own code on its clock.
+
+The collector reads, the reconciler decides and is looked at; `test_two_hundred.py` plays many. Nothing is faked between
+the answers of Prometheus and the route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from serin.cluster.port import CONFIG_MAP, CONTROLLER_REVISION
+from serin.evidence.metric import Totals
+from serin.manifests.controller_revision import read_record
+from serin.manifests.engine_defaults import EngineDefaults
+from serin.manifests.evidence_map import name_of, read_evidence
+from serin.metric_sources.collector import Collector
+from serin.metric_sources.port import Key
+from serin.metric_sources.prometheus import Prometheus
+from serin.reconciler import Reconciler
+from serin.rollout.phases import Phase
+from serin.rollout.reasons import Reason
+from serin.rollout.snapshot import Policy
+from serin.rollout.trial_evidence import TrialEvidence
+from serin.routers.gateway_api import GatewayApiRouter
+from serin.settings import Settings
+from tests.fakes.prometheus import answering
+from tests.fakes.traffic import SCRAPE_SECONDS, Busy, Load
+from tests.fakes.world import KEY, NAME, NAMESPACE, Behaviour
+from tests.stories.story import SilentTelemetry, spec
+
+TICK_SECONDS = 15.0
+WARM_UP_SECONDS = 300.0
+TURNS = 12
+RESTARTS = 0.02
+"""How often the operator dies between two ticks, and begins anew without memory."""
+
+
+@dataclass
+class Trial:
+    """How a rollout went."""
+
+    outcome: Phase | None
+    """RolledBack, Stable for a promotion, None where time ran out."""
+    seconds: float
+    state: TrialEvidence
+    counted: Totals
+    """Of the errors: what the evidence knows."""
+    held: Totals
+    """What the counters hold."""
+    hidden: Totals
+    """What of that no counter can tell."""
+
+
+@dataclass
+class Operator:
+    """Collector and reconciler, as they live in one process."""
+
+    world: Busy
+    due: datetime
+    woken: bool = True
+    collector: Collector = field(init=False)
+    reconciler: Reconciler = field(init=False)
+
+    def __post_init__(self) -> None:
+        world, settings = self.world, Settings(identity="test", scrape_interval=SCRAPE_SECONDS)
+        self.collector = Collector(Prometheus(settings, clock=lambda: world.now), interval=5.0, woke=self._wake)
+        self.reconciler = Reconciler(
+            cluster=world.cluster,
+            router=GatewayApiRouter(),
+            evidence=self.collector,
+            telemetry=SilentTelemetry(),
+            clock=lambda: world.now,
+            defaults=EngineDefaults(image="vllm:test", model_server_image="serin:test"),
+            policy=Policy(slice_seconds=SCRAPE_SECONDS),
+        )
+
+    def _wake(self, key: Key) -> None:
+        assert key == KEY
+        self.woken = True
+
+    async def tick(self) -> None:
+        """Read, and reconcile as long as there is something to do: what the work queue does."""
+        await self.collector.collect()
+        for _ in range(TURNS):
+            if not (self.woken or self.world.now >= self.due):
+                return
+            self.woken, before = False, len(self.world.cluster.writes)
+            due = await self.reconciler.reconcile(KEY)
+            self.due = self.world.now + (due if due is not None else timedelta(days=1))
+            # What it has written of the evidence and of the status wakes nobody.
+            written = self.world.cluster.writes[before:]
+            self.woken = any(call.verb in {"apply", "delete"} and call.kind is not CONFIG_MAP for call in written)
+        raise AssertionError("the operator keeps writing to a world that stands still")
+
+
+async def play(load: Load, seed: int, *, minutes: float = 60.0, **changes: Mapping[str, Any]) -> Trial:
+    """Install, warm up, change the model, and wait for what becomes of the canary."""
+    world = Busy(load, seed)
+    world.behaviours |= {"good": Behaviour(load_seconds=0.0), "other": Behaviour(load_seconds=20.0)}
+    with answering(world.prometheus):
+        operator = Operator(world, world.now)
+        world.user_applies(spec("good", **changes))
+        for _ in range(4):
+            await _pass(world, operator, 5.0)
+        await _pass(world, operator, WARM_UP_SECONDS)
+        world.user_applies(spec("other", **changes))
+        operator.woken = True
+        began = world.now
+        canary = ""
+        outcome: Phase | None = None
+        while outcome is None and world.now - began < timedelta(minutes=minutes):
+            if world.random.random() < RESTARTS:
+                operator = Operator(world, world.now)
+            await _pass(world, operator, TICK_SECONDS)
+            canary = canary or world.status().get("canary", {}).get("revision", "")
+            outcome = _outcome(world, canary)
+    state = read_evidence(world.cluster.find(CONFIG_MAP, NAMESPACE, name_of(NAME)))
+    assert state is not None, world.status()
+    held, hidden = world.held(state, canary)
+    return Trial(outcome, (world.now - began).total_seconds(), state, state.evidence[0].totals[0], held, hidden)
+
+
+async def _pass(world: Busy, operator: Operator, seconds: float) -> None:
+    before = _version(world)
+    world.pass_time(seconds)
+    operator.woken |= _version(world) != before  # as a watch would tell
+    await operator.tick()
+
+
+def _version(world: Busy) -> tuple[str, int]:
+    """Differs when anything in the cluster does."""
+    return repr(world.cluster._versions), len(world.cluster._objects)
+
+
+def _outcome(world: Busy, canary: str) -> Phase | None:
+    phase = world.status()["phase"]
+    if phase == Phase.PROMOTING and world.weights().get(canary) == 10_000:
+        return Phase.STABLE
+    if phase not in {Phase.ROLLING_BACK, Phase.ROLLED_BACK}:
+        return None
+    record = world.cluster.find(CONTROLLER_REVISION, NAMESPACE, f"{NAME}-{canary}")
+    assert record
+    rejection = read_record(record).rejection
+    assert rejection
+    assert rejection.reason == Reason.VERDICT_FAILED, rejection
+    return Phase.ROLLED_BACK
