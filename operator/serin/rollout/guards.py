@@ -248,14 +248,18 @@ def silent(c: Candidate) -> Finding | None:
         return None
     if c.snapshot.evidence.error:
         return _waits(c, Reason.METRICS_UNAVAILABLE, c.snapshot.evidence.error)
-    if c.state is None or c.state.until < c.trial.entered_at():  # what was counted before says nothing about this step
-        return _waits(c, Reason.AWAITING_EVIDENCE, f"Waits for a sample. {c.judgement.message}")
     # Pods are scraped one after the other: a moment without one side means nothing.
     scraped_since = timedelta(seconds=SCRAPES * c.snapshot.policy.slice_seconds)
-    if c.state.unseen >= EXPECTED and c.state.silent_for >= scraped_since:
+    if c.state and c.state.unseen >= EXPECTED and c.state.silent_for >= scraped_since:
         message = f"About {c.state.unseen:.0f} requests should have reached the canary and none did; check the route."
         return _waits(c, Reason.NO_TRAFFIC, f"{message} {c.judgement.message}")
-    if not c.is_last and c.counted <= c.trial.counted:
+    # What was counted before says nothing about this step, and a moment without a scrape nothing about traffic.
+    entered = max(c.trial.entered_at(), c.state.since) if c.state else c.snapshot.now
+    fresh = c.state is not None and c.state.until >= c.trial.entered_at()
+    counted = c.is_last or c.counted > c.trial.counted
+    if c.state is None or not fresh or (not counted and c.state.until - entered < scraped_since):
+        return _waits(c, Reason.AWAITING_EVIDENCE, f"Waits for a sample. {c.judgement.message}")
+    if not counted:
         message = f"No request has reached the canary in this step; check that traffic flows. {c.judgement.message}"
         return _waits(c, Reason.NO_TRAFFIC, message)
     return None
