@@ -98,9 +98,8 @@ def test_no_rule_of_the_crds_is_left_out_here() -> None:
 
 
 NOT_IMPLEMENTED = (
-    *("adapter", "gates", "analysis", "notAField", "engine.loras", "model.adapter", "routing.istio"),
-    *("rollout.holdback", "rollout.ramp.adaptive", "rollout.minimumBake", "rollout.deadline"),
-    *("rollout.onInconclusive", "rollout.capacity"),
+    *("adapter", "gates", "notAField", "engine.loras", "model.adapter", "routing.istio"),
+    *("rollout.capacity", "rollout.ramp.linear", "analysis.interval", "analysis.prometheus.token"),
     *("podTemplate.kind", "podTemplate.metadata.name", "routing.gateway.timeouts.idle"),
 )
 

@@ -76,7 +76,9 @@ class LLMDeploymentSpec(ApiModel):
 
     RULES = (
         Rule(
-            cel="!has(self.rollout.ramp.adaptive) || !has(self.analysis.metrics) || self.analysis.metrics.exists(m, "
+            # Each level is asked for: defaults fill in what is absent only down to where its parent has one.
+            cel="!has(self.rollout) || !has(self.rollout.ramp) || !has(self.rollout.ramp.adaptive) || "
+            "!has(self.analysis) || !has(self.analysis.metrics) || self.analysis.metrics.exists(m, "
             "(!has(m.mode) || m.mode == 'Required') && (has(m.ratio) || (has(m.preset) && m.preset == 'ErrorRate')))",
             message="Make ErrorRate or a ratio Required; an adaptive ramp grows by what such a metric proves.",
             holds=lambda spec: spec.rollout.ramp.adaptive is None or any(map(_feeds_ramp, spec.analysis.compared)),
