@@ -34,6 +34,8 @@ from serin.metric_sources.collector import Collector
 from serin.metric_sources.prometheus import Prometheus
 from serin.prompt_reconciler import PromptReconciler
 from serin.reconciler import Reconciler
+from serin.replay_command import add_arguments as add_replay_arguments
+from serin.replay_command import replay as replay_trial
 from serin.rollout.metrics import Series
 from serin.rollout.snapshot import Policy
 from serin.routers.gateway_api import GatewayApiRouter
@@ -54,11 +56,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--version", action="version", version=f"serin {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", help="without one: run the operator")
     commands.add_parser("evidence", help="read slices as JSON lines from standard input, print what they prove")
+    again = "read a trial's counts again from Prometheus, as slices for serin evidence"
+    add_replay_arguments(commands.add_parser("replay", help=again, description=again))
     simulation = "what the test and the ramp would do on traffic of your choice"
     add_arguments(commands.add_parser("simulate", help=simulation, description=simulation))
     given = parser.parse_args(arguments)
     if given.command == "evidence":
         sys.exit(_replay())
+    if given.command == "replay":
+        sys.exit(replay_trial(given))
     if given.command == "simulate":
         sys.exit(simulate(given))
     try:

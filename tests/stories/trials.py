@@ -52,6 +52,7 @@ class Trial:
     """What the counters hold."""
     hidden: Totals
     """What of that no counter can tell."""
+    world: Busy
 
 
 @dataclass
@@ -120,7 +121,7 @@ async def play(load: Load, seed: int, *, minutes: float = 60.0, **changes: Mappi
     state = read_evidence(world.cluster.find(CONFIG_MAP, NAMESPACE, name_of(NAME)))
     assert state is not None, world.status()
     held, hidden = world.held(state, canary)
-    return Trial(outcome, (world.now - began).total_seconds(), state, state.evidence[0].totals[0], held, hidden)
+    return Trial(outcome, (world.now - began).total_seconds(), state, state.evidence[0].totals[0], held, hidden, world)
 
 
 async def _pass(world: Busy, operator: Operator, seconds: float) -> None:

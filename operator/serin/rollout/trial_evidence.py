@@ -112,7 +112,7 @@ def advance(state: TrialEvidence, intervals: Iterable[Interval], *, canary: str,
         if interval.begin != until:
             continue
         until = interval.end
-        shown = [_by_epoch(state, measurement, interval, canary, stable) for measurement in state.measurements]
+        shown = [counted_by_epoch(state, measurement, interval, canary, stable) for measurement in state.measurements]
         for metric, by_epoch in zip(evidence, shown, strict=True):
             for epoch in sorted(by_epoch, key=lambda e: state.epochs[e].began):
                 began = state.epochs[epoch].began
@@ -140,7 +140,7 @@ def is_young(state: TrialEvidence, epoch: int, interval: Interval) -> bool:
     return _seconds(interval.begin - state.epochs[epoch].began) < state.young_seconds
 
 
-def _by_epoch(
+def counted_by_epoch(
     state: TrialEvidence, measurement: Measurement, interval: Interval, canary: str, stable: str
 ) -> dict[int, list[tuple[int, int, int, int]]]:
     """Counts of both sides by epoch and leaf; epochs of an earlier trial, and moments of doubt, are left out."""

@@ -1,0 +1,55 @@
+"""What the operator has counted is found again in Prometheus, whatever it went through meanwhile: `serin replay`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from serin.evidence.metric import Comparison
+from serin.evidence.replay import replay
+from serin.replay_command import chosen, lines, look_up, read_again
+from serin.rollout.phases import Phase
+from serin.rollout.replaying import begun, compare
+from serin.rollout.trial_evidence import advance
+from serin.settings import Settings
+from tests.fakes.prometheus import answering
+from tests.fakes.traffic import SCRAPE_SECONDS, Load
+from tests.fakes.world import NAME, NAMESPACE
+from tests.stories.test_two_hundred import ADAPTIVE, ERRORS, FIXED, LATENCY
+from tests.stories.trials import play
+
+SETTINGS = Settings(identity="test", scrape_interval=SCRAPE_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("load", "rollout", "ends"),
+    [
+        (Load(60, restarts_per_hour=3), FIXED, Phase.STABLE),
+        (Load(60, worse=5, restarts_per_hour=3), ADAPTIVE, Phase.ROLLED_BACK),
+    ],
+    ids=["promoted", "rolled back"],
+)
+async def test_a_rollout_is_read_again_to_the_last_request(load: Load, rollout: dict[str, object], ends: Phase) -> None:
+    trial = await play(load, 7, rollout=rollout, analysis={"metrics": [ERRORS, LATENCY]})
+    assert trial.outcome is ends
+    with answering(trial.world.prometheus):
+        kept = await look_up(trial.world.cluster, NAMESPACE, NAME)
+        intervals = [interval async for interval in read_again(NAMESPACE, NAME, kept, SETTINGS)]
+    canary, stable = kept.compared.canary.revision, kept.compared.stable.revision
+    again = advance(begun(kept.state), intervals, canary=canary, stable=stable)
+    finding = compare(kept.state, again)
+    assert finding.agrees, finding.message
+    for boundary in (None, 1):
+        metric, leaf = chosen(kept.state, "errors" if boundary is None else "e2e", boundary)
+        answers = list(replay(map(json.dumps, lines(kept, intervals, metric=metric, leaf=leaf))))
+        test = again.evidence[metric].leaves[leaf]
+        assert isinstance(test, Comparison)
+        assert answers[-1]["log_e"] == pytest.approx(test.log_e, abs=1e-9)
+    # Cut elsewhere it is the same trial: the totals stay.
+    with answering(trial.world.prometheus):
+        elsewhere = replace(SETTINGS, scrape_interval=7.0, evidence_lag=SCRAPE_SECONDS)
+        others = [interval async for interval in read_again(NAMESPACE, NAME, kept, elsewhere)]
+    assert len(others) > len(intervals)
+    assert compare(kept.state, advance(begun(kept.state), others, canary=canary, stable=stable)).agrees
