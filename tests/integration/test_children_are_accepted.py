@@ -24,8 +24,10 @@ from serin.cluster.port import kind_of
 from serin.manifests.children import deployment, pod_disruption_budget, service
 from serin.manifests.contains import contains
 from serin.manifests.controller_revision import read_record, render_record
+from serin.manifests.evidence_map import read_evidence, render_evidence
 from serin.routers.gateway_api import GatewayApiRouter
 from tests.unit.manifests import samples
+from tests.unit.rollout.cases import GOOD, make_evidence
 
 Object = dict[str, Any]
 Change = Callable[[Object], object]
@@ -49,7 +51,8 @@ def children(spec: LLMDeploymentSpec, namespace: str) -> dict[str, Object]:
         deployment(owner, record.resolved, 0),
         pod_disruption_budget(owner, record.resolved),
         service(owner, record.resolved),
-        GatewayApiRouter().render(owner, spec.routing, {STABLE: 10_000, samples.REVISION: 0}),
+        GatewayApiRouter().render(owner, spec.routing, {STABLE: 10_000, samples.REVISION: 0}, epoch=31),
+        render_evidence(owner, make_evidence(GOOD)),
     ]
     return {child["kind"]: child for child in rendered}
 
@@ -133,6 +136,20 @@ async def test_a_record_is_read_back_from_the_api_server_as_it_was(cluster: Kube
     assert read_record(await stored(cluster, child)) == record
 
 
+async def test_evidence_is_read_back_from_the_api_server_as_it_was(cluster: KubernetesCluster, namespace: str) -> None:
+    child = children(SPECS["smallest"], namespace)["ConfigMap"]
+    await cluster.apply(kind_of(child), child)
+
+    assert read_evidence(await stored(cluster, child)) == make_evidence(GOOD)
+
+
+async def test_the_epoch_is_read_back_from_the_api_server_as_it_was(cluster: KubernetesCluster, namespace: str) -> None:
+    child = children(SPECS["smallest"], namespace)["HTTPRoute"]
+    await cluster.apply(kind_of(child), child)
+
+    assert GatewayApiRouter().read(await stored(cluster, child), child["metadata"]["name"]).epoch == 31
+
+
 def gone(*path: str | int) -> Change:
     """Removes what the path leads to."""
 
@@ -185,6 +202,12 @@ EDITS = {
     "a-limit": ("Deployment", "/spec/template/spec/containers/0/resources/limits/cpu", '"7"'),
     "a-selector": ("Service", "/spec/selector/serin.dev~1engine-revision", '"other"'),
     "an-outcome": ("ControllerRevision", "/metadata/annotations/serin.dev~1promotion", '"9"'),
+    "an-epoch": (
+        "HTTPRoute",
+        "/spec/rules/0/backendRefs/0/filters/0/requestHeaderModifier/set/1/value",
+        '"7"',
+    ),
+    "evidence": ("ConfigMap", "/data/state.json", '"{}"'),
     "a-budget": ("PodDisruptionBudget", "/spec/maxUnavailable", "2"),
 }
 

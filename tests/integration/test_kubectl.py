@@ -137,11 +137,16 @@ def test_what_serin_fills_in_is_shown(kubectl: Kubectl, deployment: Manifest) ->
     assert spec["replicas"] == 1
     assert spec["revisionHistoryLimit"] == 10
     assert spec["paused"] is False
+    # Steps and metrics are not filled in: beside an adaptive ramp they would be refused, in a list they would be a
+    # difference for ever.
     assert spec["rollout"] == {
+        "minimumBake": "10m",
+        "deadline": "24h",
+        "onInconclusive": "Pause",
         "progressDeadline": "30m",
         "drainTimeout": "10m",
-        "ramp": {"steps": [{"weight": weight, "hold": "10m"} for weight in (5, 25, 50)]},
     }
+    assert spec["analysis"] == {"falseRollbackRate": 0.01, "blindTimeout": "10m"}
 
 
 @pytest.mark.parametrize(
@@ -149,6 +154,8 @@ def test_what_serin_fills_in_is_shown(kubectl: Kubectl, deployment: Manifest) ->
     [
         ("llmdep", "One model served by vLLM, every change of which is tried as a canary."),
         ("llmdep.spec.rollout", "How long answers in flight may take after their pods left the"),
+        ("llmdep.spec.rollout.ramp.steps", "5, 25 and 50 percent, each held 10m,"),
+        ("llmdep.spec.analysis.metrics", "When absent: `errors` (ErrorRate, Required)"),
         ("llmdep.spec.rollout.ramp.steps.pause.for", "until a person says resume when absent."),
         ("llmdep.spec.model.source", "Where the weights are: `hf://org/model@<commit>`"),
         ("llmdep.status.canary", "How often this revision has been tried, this time included."),

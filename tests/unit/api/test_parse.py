@@ -9,17 +9,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serin.api.llmdeployment import DEFAULT_STEPS, LLMDeploymentSpec, RampStep
+from serin.api.llmdeployment import DEFAULT_STEPS, LLMDeploymentSpec, Ramp, RampStep
 from serin.api.parse import parse_llmdeployment
 from serin.errors import SpecError
+from serin.metric_sources.promql import is_plain
 from tests.integration.manifests import LLMDEPLOYMENT, changed
 
 
 def test_the_smallest_manifest_has_every_default() -> None:
     spec = parse_llmdeployment(LLMDEPLOYMENT)
     assert spec.replicas == 1
-    assert spec.rollout.ramp.steps == DEFAULT_STEPS
-    assert [step.weight for step in DEFAULT_STEPS] == [5, 25, 50]
+    assert spec.rollout.ramp == Ramp()  # no steps written: pinned as the default ones when a canary starts
+    assert [(step.weight, step.hold) for step in DEFAULT_STEPS] == [(w, timedelta(minutes=10)) for w in (5, 25, 50)]
+    assert (spec.rollout.minimum_bake, spec.rollout.deadline) == (timedelta(minutes=10), timedelta(hours=24))
+    assert (spec.rollout.on_inconclusive, spec.rollout.holdback) == ("Pause", None)
+    assert spec.analysis.metrics is None
+    assert [(m.name, m.preset, m.required) for m in spec.analysis.compared] == [
+        ("errors", "ErrorRate", True),
+        ("ttft", "TimeToFirstToken", False),
+    ]
+    assert (spec.analysis.false_rollback_rate, spec.analysis.blind_timeout) == (0.01, timedelta(minutes=10))
     assert (spec.rollout.progress_deadline, spec.rollout.drain_timeout) == (
         timedelta(minutes=30),
         timedelta(minutes=10),
@@ -85,3 +94,16 @@ def test_writing_a_spec_and_reading_it_back_changes_nothing() -> None:
     written = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
     assert written["rollout"]["ramp"]["steps"] == [{"weight": 2.5, "hold": "1h30m"}, {"pause": {"for": "1h"}}]
     assert LLMDeploymentSpec.model_validate(written) == spec
+
+
+@given(st.text(alphabet="ab_:{}[]()\"=~!,\\/ \t\r\n'@#.059-", max_size=24))
+def test_the_api_takes_exactly_the_selectors_that_prometheus_can_be_asked_with(selector: str) -> None:
+    """What the API takes and the collector refuses would leave a canary without evidence and without an end."""
+    metric = {"name": "own", "ratio": {"bad": selector, "total": "my_total"}}
+    try:
+        parse_llmdeployment(changed(LLMDEPLOYMENT, "spec.analysis", {"metrics": [metric]}))
+    except SpecError:
+        accepted = False
+    else:
+        accepted = True
+    assert accepted == is_plain(selector)
