@@ -8,16 +8,20 @@ from typing import Any
 
 import pytest
 
+from serin.api.analysis import Analysis
 from serin.api.status import LLMDeploymentStatus
 from serin.rollout.announcements import announcements
 from serin.rollout.caveats import NO_EPOCH, NOT_RANDOM, ONE_POD, STICKY
 from serin.rollout.conditions import TYPES
 from serin.rollout.decide import decide
+from serin.rollout.metrics import DEFAULT_SERIES, measurements
 from serin.rollout.phases import TRANSITIONS, Phase
+from serin.rollout.readings import Baseline
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Rejection
 from serin.rollout.snapshot import NO_ROUTE, Evidence, Snapshot
 from serin.rollout.status import blocked_status, status
+from serin.rollout.trial_evidence import nothing_yet
 from serin.rollout.verdict import Counts
 from tests.unit.rollout.cases import (
     BAD,
@@ -35,6 +39,7 @@ from tests.unit.rollout.cases import (
     by_name,
     canary_at,
     make_engine,
+    make_evidence,
     make_pods,
     make_record,
     make_route,
@@ -45,6 +50,7 @@ from tests.unit.rollout.cases import (
 
 NOTHING = LLMDeploymentStatus()
 NOTHING_COUNTED = {A: Counts(0, 0), B: Counts(0, 0)}
+UNSEEN = Baseline(NOON, 10.0)
 BARE = make_record(A, promotion=1, pod_template={})
 NO_NODE = make_pods(0, 1, NOON - HOUR, unschedulable="0/3 nodes are available.")
 INSTALLING = serving(
@@ -279,6 +285,17 @@ def test_what_the_comparison_cannot_see_is_said(snapshot: Snapshot, expected: se
     seen = told(snapshot)
     assert seen.canary is not None
     assert set(seen.canary.caveats or ()) == expected
+
+
+def test_a_required_metric_that_nobody_shows_is_named_as_soon_as_others_are_seen() -> None:
+    """It blocks nothing; so if its selector is misspelt, somebody has to be told."""
+    metrics = [{"name": "errors", "preset": "ErrorRate"}, {"name": "typo", "preset": "QueueTime"}]
+    pinned = measurements(Analysis.model_validate({"metrics": metrics}), DEFAULT_SERIES, UNSEEN, measured=True)
+    for counts, named in ((GOOD, True), (NOTHING_COUNTED, False)):
+        evidence = (make_evidence(counts).evidence[0], nothing_yet(pinned[1]))
+        seen = told(canary_at(2, memory=make_evidence(counts, measurements=pinned, evidence=evidence)))
+        assert seen.canary is not None
+        assert any("typo" in sentence for sentence in seen.canary.caveats or ()) == named
 
 
 def test_a_rejection_and_a_command_are_shown_and_stay() -> None:

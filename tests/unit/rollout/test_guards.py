@@ -527,6 +527,15 @@ def test_a_person_who_promotes_skips_the_holdback() -> None:
     assert (before.reason, within.reason) == (Reason.PROMOTED, Reason.PROMOTED)
 
 
+def test_a_person_who_skips_ends_the_holdback_and_nothing_else() -> None:
+    over = decide(replace(in_holdback(held=MINUTE), command=f"skip@{B}#1"))
+    assert (over.reason, over.weights) == (Reason.PROMOTED, {A: 0, B: 10_000})
+    blind = decide(replace(in_holdback(held=MINUTE, evidence=BLIND), command=f"skip@{B}#1"))
+    assert (blind.reason, trial_of(blind).forced) == (Reason.METRICS_UNAVAILABLE, False)
+    failing = decide(replace(in_holdback(held=MINUTE, counts=BAD), command=f"skip@{B}#1"))
+    assert failing.weights == {A: 10_000, B: 0}
+
+
 def test_blind_for_too_long_in_the_holdback_gives_everything_back_to_the_old_stable() -> None:
     decision = decide(in_holdback(held=MINUTE, evidence=BLIND, memory=read_until(NOON - 11 * MINUTE)))
     assert (decision.reason, decision.weights) == (Reason.BLIND, {A: 10_000, B: 0})
