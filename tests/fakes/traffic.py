@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from serin.api.names import LABEL_DEPLOYMENT, LABEL_ENGINE_REVISION, LABEL_REVISION
 from serin.cluster.port import CONTROLLER_REVISION, HTTP_ROUTE, POD
+from serin.rollout.snapshot import NO_ROUTE
 from serin.rollout.trial_evidence import TrialEvidence
 from serin.routers.gateway_api import GatewayApiRouter
 from tests.fakes.prometheus import FakePrometheus
@@ -145,22 +147,40 @@ class Busy(World):
         self.processes: dict[str, Process] = {}
         self.processes_ever: list[Process] = []
         self._engines: dict[str, str] = {}
+        self._route = NO_ROUTE
+        self._looked_at: tuple[str, int] | None = None
         self._epochs: dict[int, float] = {}
         """By epoch, when it began last, in order; only for who labels late."""
         self.first: str | None = None
         """The stable's revision: the first that got requests."""
 
+    @property
+    def version(self) -> tuple[str, int]:
+        """Differs when anything in the cluster does."""
+        return repr(self.cluster._versions), len(self.cluster._objects)
+
+    def pass_time(self, seconds: float) -> None:
+        """See `World`; controllers that have nothing to do are not asked, since most of the time they have not."""
+        still = self._looked_at == self.version and all(process.ready for process in self.processes.values())
+        if not still:
+            self._see_pods(self.now.timestamp())
+            self._route = GatewayApiRouter().read(self.cluster.find(HTTP_ROUTE, *KEY), NAME)
+        self._serve(seconds)
+        self.now += timedelta(seconds=seconds)
+        if not still:
+            self._looked_at = self.version
+            self._run_deployments()
+            self._run_pods()
+            self._run_gateway()
+
     def _serve(self, seconds: float) -> None:
         """Requests of a stretch in which the route stays what it is, and the scrapes in it."""
-        now = self.now.timestamp()
-        self._see_pods(now)
-        route = self.cluster.find(HTTP_ROUTE, *KEY)
-        epoch = GatewayApiRouter().read(route, NAME).epoch
+        now, epoch = self.now.timestamp(), self._route.epoch
         if epoch is not None:
             if next(reversed(self._epochs), None) != epoch:
                 self._epochs.pop(epoch, None)
                 self._epochs[epoch] = now
-            for revision, weight in self.weights().items():
+            for revision, weight in self._route.weights.items():
                 self._arrive(revision, weight / 10_000, epoch, now, seconds)
         for process in self.processes.values():
             at = now - (now - process.offset) % SCRAPE_SECONDS + SCRAPE_SECONDS

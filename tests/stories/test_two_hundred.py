@@ -41,14 +41,14 @@ STEADY, SLOW = Load(60), Load(120, slow_successes)
 DRIFTING = replace(SLOW, bad_rate=drifting)
 IDENTICAL: tuple[Scenario, ...] = (
     ("ordinary answers, fixed steps", STEADY, FIXED, [ERRORS], 30),
-    ("ordinary answers, adaptive", STEADY, ADAPTIVE, [ERRORS], 20),
+    ("ordinary answers, adaptive", STEADY, ADAPTIVE, [ERRORS], 25),
     ("ordinary answers, drifting, adaptive", replace(STEADY, bad_rate=drifting), ADAPTIVE, [ERRORS], 20),
     ("latency too, fixed steps", Load(20), FIXED, [ERRORS, LATENCY], 10),
-    ("latency too, adaptive", Load(20), ADAPTIVE, [ERRORS, LATENCY], 10),
-    ("slow successes, fixed steps", SLOW, FIXED, [ERRORS], 30),
-    ("slow successes, drifting, fixed steps", DRIFTING, FIXED, [ERRORS], 30),
+    ("latency too, adaptive", Load(20), ADAPTIVE, [ERRORS, LATENCY], 5),
+    ("slow successes, fixed steps", SLOW, FIXED, [ERRORS], 35),
+    ("slow successes, drifting, fixed steps", DRIFTING, FIXED, [ERRORS], 35),
     ("slow successes, adaptive", SLOW, ADAPTIVE, [ERRORS], 30),
-    ("slow successes, drifting, adaptive", DRIFTING, ADAPTIVE, [ERRORS], 20),
+    ("slow successes, drifting, adaptive", DRIFTING, ADAPTIVE, [ERRORS], 10),
 )
 HASTY = Load(200, slow_successes, bad_rate=lambda _seconds: 0.02)
 """Many fast failures in the half minute in which no success of the new weight can have come."""
