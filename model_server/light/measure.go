@@ -24,7 +24,7 @@ const (
 )
 
 var (
-	outcomes       = []string{"ok", "server_error", "rejected", "stream_error", "aborted", "excluded"}
+	outcomes       = []string{"ok", "server_error", "rejected", "stream_error", "aborted", "timed_out", "excluded"}
 	revisionForm   = regexp.MustCompile(`^[0-9a-f]{10}$`)
 	ttftBuckets    = []float64{0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560}
 	latencyBuckets = []float64{0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680}
@@ -62,7 +62,7 @@ func (h *histogram) observe(bounds []float64, seconds float64) {
 type pair struct {
 	identity identity
 	started  uint64
-	finished [6]uint64
+	finished [7]uint64
 	ttft     histogram
 	e2e      histogram
 	inFlight int

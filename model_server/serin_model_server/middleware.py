@@ -11,6 +11,7 @@ it does is measured like everything else.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -75,7 +76,19 @@ class Middleware:
 class _Exchange:
     """One measured request and its answer."""
 
-    __slots__ = ("_ended", "_gone", "_measured", "_path", "_receive", "_recorder", "_scanner", "_send", "_status")
+    __slots__ = (
+        "_answered",
+        "_began",
+        "_ended",
+        "_gone",
+        "_measured",
+        "_path",
+        "_receive",
+        "_recorder",
+        "_scanner",
+        "_send",
+        "_status",
+    )
 
     def __init__(self, recorder: Recorder, measured: Measured, path: str, receive: Receive, send: Send) -> None:
         self._recorder = recorder
@@ -87,6 +100,9 @@ class _Exchange:
         self._scanner: outcomes.Scanner | None = None
         self._gone = False
         """Whether the client went away before its answer was over."""
+        self._answered = False
+        """Whether a byte of the answer was sent."""
+        self._began = time.monotonic()
         self._ended = False
 
     async def run(self, app: Application, scope: Scope) -> None:
@@ -117,6 +133,7 @@ class _Exchange:
         kind = message["type"]
         try:
             if kind == "http.response.body":
+                self._answered = self._answered or bool(message.get("body"))
                 if self._scanner is not None and (body := message.get("body")):
                     self._scanner.feed(body)
             elif kind == "http.response.start":
@@ -142,7 +159,10 @@ class _Exchange:
     def _end(self, outcome: str) -> None:
         if not self._ended:
             self._ended = True
-            self._recorder.end(self._measured, outcomes.EXCLUDED if self._gone else outcome)
+            if self._gone:
+                waited = time.monotonic() - self._began
+                outcome = outcomes.of_leaving(answered=self._answered, waited=waited)
+            self._recorder.end(self._measured, outcome)
 
 
 def _path(scope: Scope) -> str:

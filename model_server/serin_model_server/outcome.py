@@ -1,4 +1,4 @@
-"""How a request ended, in one of six words.
+"""How a request ended, in one of seven words.
 
 Called by the middleware. The status line tells most of it. An answer of status 200 may still hold an error: vLLM
 reports one inside a stream as an event, and an aborted answer as `finish_reason`. Those are found by searching the
@@ -20,9 +20,14 @@ STREAM_ERROR = "stream_error"
 """Status 200, and an error in the answer, or an answer that breaks off."""
 ABORTED = "aborted"
 """Status 200, and cut short by the server."""
+TIMED_OUT = "timed_out"
+"""Given up by the client, or by a gateway, after `UNANSWERED` seconds without a byte of an answer."""
 EXCLUDED = "excluded"
 """Counts on neither side: the client's doing, or nobody's (401, 403, 404, 408, 429, 499; a client that went away)."""
-OUTCOMES = (OK, SERVER_ERROR, REJECTED, STREAM_ERROR, ABORTED, EXCLUDED)
+OUTCOMES = (OK, SERVER_ERROR, REJECTED, STREAM_ERROR, ABORTED, TIMED_OUT, EXCLUDED)
+
+UNANSWERED = 10.0
+"""Seconds. Who leaves sooner has changed his mind; who was waited for longer was not answered in time."""
 
 _REJECTED = frozenset({400, 413, 422})
 
@@ -49,6 +54,11 @@ def of_status(status: int) -> str:
     if status in _REJECTED:
         return REJECTED
     return OK if 200 <= status < 300 else EXCLUDED
+
+
+def of_leaving(*, answered: bool, waited: float) -> str:
+    """The outcome when the other side left: its own doing, unless it had waited long for the first byte."""
+    return TIMED_OUT if not answered and waited >= UNANSWERED else EXCLUDED
 
 
 def of_engine(finish_reason: str) -> str:

@@ -111,6 +111,7 @@ async def test_all_outcomes_of_a_pair_appear_together_at_zero() -> None:
         "rejected": 0,
         "stream_error": 0,
         "aborted": 0,
+        "timed_out": 0,
         "excluded": 0,
     }
     assert bench.value("serin_e2e_request_latency_seconds_count", revision="abcdef0123", epoch="7") == 0

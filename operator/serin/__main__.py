@@ -145,6 +145,7 @@ class Operator:
             policy=Policy(
                 settle_seconds=s.settle_seconds,
                 slice_seconds=s.scrape_interval,
+                lag_seconds=s.evidence_lag or s.scrape_interval,
                 series=Series(
                     model_server=s.model_server_metrics,
                     engine=s.engine_metrics,

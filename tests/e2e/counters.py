@@ -10,7 +10,7 @@ import requests
 from examples.demo.cluster import Cluster
 from examples.demo.place import Place
 
-BAD = {"server_error", "rejected", "stream_error", "aborted"}
+BAD = {"server_error", "rejected", "stream_error", "aborted", "timed_out"}
 NOT_COUNTED = {"excluded"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -61,12 +62,14 @@ def test_the_same_again_is_promoted_and_what_is_only_slower_is_rolled_back(clust
         )
         stable = seen.side(promoted, "stable")["revision"]
 
+        began = time.time()
         generation = apply("03-slow-start.yaml")
         follower.wait_for(
             "what is only slower is rolled back",
             lambda s: s["metadata"]["generation"] == generation and seen.is_rolled_back(s),
             PATIENCE,
             never=lambda s: seen.side(s, "stable").get("revision") not in {stable, None},
+            since=began,
         )
     rejected = seen.status(cluster.get(resource))["rejected"]
     assert rejected["reason"] == "VerdictFailed"

@@ -35,7 +35,7 @@ def count(server: Server, family: str, revision: str, epoch: int | str = 7, **mo
 
 
 def outcomes(server: Server, revision: str, epoch: int | str = 7) -> dict[str, float]:
-    names = ("ok", "server_error", "rejected", "stream_error", "aborted", "excluded")
+    names = ("ok", "server_error", "rejected", "stream_error", "aborted", "timed_out", "excluded")
     counts = {name: count(server, "serin_requests_total", revision, epoch, outcome=name) for name in names}
     return {name: number for name, number in counts.items() if number}
 

@@ -14,7 +14,7 @@ from typing import Any
 from serin.evidence.closed_form import Ceiling
 from serin.evidence.log_space import log_sum
 from serin.evidence.non_inferiority import BETA, SHARES
-from serin.evidence.slices import Slice
+from serin.evidence.slices import PRIOR, Slice
 
 
 @dataclass
@@ -62,6 +62,8 @@ class CeilingTest:
         """Take one slice into account; only a settled one counts for the proof."""
         self.above.add(s.n1, s.x1)
         self.stable_above.add(s.n0, s.x0)
+        # It forgets good times, or it would notice an outage long after the canary's: it only ever holds, so it may.
+        self.stable_above.logs = [max(log, math.log(w)) for log, w in zip(self.stable_above.logs, PRIOR, strict=True)]
         if settled:
             self.below = [
                 log + s.x1 * math.log(a) - s.n1 * math.log(1 - self.rate + self.rate * a)

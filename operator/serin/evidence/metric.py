@@ -120,6 +120,11 @@ class MetricEvidence:
     leaves: list[Comparison | CeilingTest] = field(init=False)
     totals: list[Totals] = field(init=False)
     """Per leaf, everything that was counted since the trial began."""
+    owed: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """By epoch, bad ones of canary and stable that were found in a later interval than their requests: not counted yet.
+
+    Only where bad ones have a counter of their own, hence of a metric with one leaf.
+    """
 
     def __post_init__(self) -> None:
         p = self.parameters
@@ -181,13 +186,24 @@ class MetricEvidence:
             settled: whether the epoch had lasted the settle time by then.
             young: whether it began so shortly before that slow answers may be missing; see `ConditionalTest.add`.
         """
-        for index, (leaf, (n1, x1, n0, x0)) in enumerate(zip(self.leaves, counts, strict=True)):
+        for index, (leaf, given) in enumerate(zip(self.leaves, counts, strict=True)):
+            n1, x1, n0, x0 = self._balanced(given, epoch)
             before = self.totals[index]
             self.totals[index] = (before[0] + n1, before[1] + x1, before[2] + n0, before[3] + x0)
             leaf.add(Slice(n1, x1, n0, x0, t=t, epoch=epoch), settled=settled, young=young)
 
+    def _balanced(self, counts: Totals, epoch: int) -> Totals:
+        """As many bad ones as there are requests at the most; the others wait for the epoch's next requests."""
+        n1, x1, n0, x0 = counts
+        owed1, owed0 = self.owed.pop(epoch, (0, 0))
+        x1, x0 = x1 + owed1, x0 + owed0
+        if x1 > n1 or x0 > n0:
+            self.owed[epoch] = (max(0, x1 - n1), max(0, x0 - n0))
+        return n1, min(x1, n1), n0, min(x0, n0)
+
     def close_epoch(self, epoch: int) -> None:
         """Close the strata of an epoch value that is about to be used again."""
+        self.owed.pop(epoch, None)
         for leaf in self.leaves:
             leaf.close_epoch(epoch)
 
@@ -200,7 +216,12 @@ class MetricEvidence:
 
     def state(self) -> dict[str, Any]:
         """Everything that is remembered, as JSON; bounded by the number of leaves."""
-        return {"leaves": [leaf.state() for leaf in self.leaves], "totals": [list(total) for total in self.totals]}
+        owed = {str(epoch): list(bad) for epoch, bad in sorted(self.owed.items())}
+        return {
+            "leaves": [leaf.state() for leaf in self.leaves],
+            "totals": [list(total) for total in self.totals],
+            "owed": owed,
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken, under the same parameters.
@@ -212,6 +233,7 @@ class MetricEvidence:
             for leaf, kept in zip(self.leaves, state["leaves"], strict=True):
                 leaf.restore(kept)
             totals = [(int(n1), int(x1), int(n0), int(x0)) for n1, x1, n0, x0 in state["totals"]]
+            self.owed = {int(epoch): (int(one), int(zero)) for epoch, (one, zero) in state["owed"].items()}
             self.totals = [total for total, _ in zip(totals, self.leaves, strict=True)]
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"The state of the evidence is damaged ({error}); start the trial anew.") from error

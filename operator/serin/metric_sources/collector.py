@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import structlog
@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 
 MOST_INTERVALS = 240
 """So many are held for one LLMDeployment; then none is read until some are acknowledged."""
+RENEWED = timedelta(minutes=1)
+"""How old an estimate of the stable may be while it is still wanted."""
 QUIET = timedelta(seconds=30)
 """So much time is read, with nothing in it, before somebody is told."""
 
@@ -83,13 +85,18 @@ class _Held:
         return self.intervals[-1].end if self.intervals else self.watch.read_until
 
     @property
+    def _baseline_is_new(self) -> bool:
+        """Traffic changes while a canary loads: what was estimated is estimated again."""
+        return self.baseline is not None and datetime.now(UTC) - self.baseline.at < RENEWED
+
+    @property
     def question(self) -> Watch:
         """What is asked for next."""
         full = len(self.intervals) >= MOST_INTERVALS
         return replace(
             self.watch,
             read_until=None if full else self.position,
-            baseline_of=None if self.baseline else self.watch.baseline_of,
+            baseline_of=None if self._baseline_is_new else self.watch.baseline_of,
         )
 
     @property

@@ -151,8 +151,11 @@ class Connection:
         return MetricsError(f"Prometheus at {self._where} failed ({said}); check its log.")
 
     def _said(self, error: Exception) -> str:
-        """The first line of what went wrong, without secrets."""
+        """What went wrong, without secrets: Prometheus' own words, or the code alone of whoever else answers there."""
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if text.startswith("HTTP Status Code"):
+            own = re.search(r'"errorType":.*"error":\s*"((?:[^"\\]|\\.)*)"', text)
+            text = own[1] if own else text[: len("HTTP Status Code 000")]
         server = self._server
         secrets = [value for _, value in server.headers]
         secrets += [server.bearer_token or "", *(server.basic_auth or ())[1:], urlsplit(server.url).password or ""]

@@ -74,6 +74,15 @@ class Questions:
         lag = self._settings.evidence_lag or self._settings.scrape_interval
         return (min(now, theirs) - timedelta(seconds=lag)).replace(microsecond=0)
 
+    async def _still_there(self, error: MetricsError) -> None:
+        """Whoever asked for too much is told so alone, as long as the server answers others.
+
+        Raises:
+            MetricsError: it does not.
+        """
+        if not isinstance(error, RefusedError):
+            await self._ask("vector(time())")
+
     async def intervals(self, watches: Sequence[Watch], until: datetime) -> dict[Key, Interval | MetricsError]:
         """What was counted since each watch was read, or why that is not known; a watch without news is absent."""
         by_end: dict[datetime, list[Watch]] = defaultdict(list)
@@ -94,7 +103,8 @@ class Questions:
         for family, asking in _families(watches).items():
             try:
                 found[family] = await self._family(family, asking, starts, end)
-            except RefusedError as error:
+            except MetricsError as error:
+                await self._still_there(error)
                 failed |= {watch.key: error for watch in asking}
         await self._judge_new(found.values(), end)
         answer: dict[Key, Interval | MetricsError] = dict(failed)
@@ -187,7 +197,8 @@ class Questions:
         async def estimate(tally: Tally, asking: list[tuple[Watch, str]], over: timedelta) -> list[_Estimate]:
             try:
                 return await self._increase(tally, asking, over, at)
-            except RefusedError as error:
+            except MetricsError as error:
+                await self._still_there(error)
                 failed.update({watch.key: error for watch, _ in asking})
                 return []
 

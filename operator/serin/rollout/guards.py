@@ -60,6 +60,21 @@ class Candidate:
         return self.snapshot.evidence.error is None
 
     @property
+    def stale(self) -> bool:
+        """Whether the newest evidence is older than it is when it is read as usual: nobody was there to read it."""
+        policy = self.snapshot.policy
+        usual = timedelta(seconds=policy.lag_seconds + SCRAPES * policy.slice_seconds)
+        return self.state is not None and self.snapshot.now - self.state.until > usual
+
+    @property
+    def young(self) -> bool:
+        """Whether the weight is so new that slow answers under it have not come: what came is not judged yet."""
+        state = self.state
+        if state is None or state.newest is None:
+            return False
+        return state.until - state.epochs[state.newest].began < timedelta(seconds=state.young_seconds)
+
+    @property
     def blind_too_long(self) -> bool:
         """Whether the source has failed for longer than the canary may go unwatched."""
         limit = self.snapshot.spec.analysis.blind_timeout
@@ -248,17 +263,24 @@ def silent(c: Candidate) -> Finding | None:
         return None
     if c.snapshot.evidence.error:
         return _waits(c, Reason.METRICS_UNAVAILABLE, c.snapshot.evidence.error)
-    # Pods are scraped one after the other: a moment without one side means nothing.
-    scraped_since = timedelta(seconds=SCRAPES * c.snapshot.policy.slice_seconds)
+    # Pods are scraped one after the other, and series without an epoch are silent after a change: neither means anything.
+    blank = c.state.blank_seconds if c.state and not c.measured else 0.0
+    scraped_since = timedelta(seconds=SCRAPES * c.snapshot.policy.slice_seconds + blank)
     if c.state and c.state.unseen >= EXPECTED and c.state.silent_for >= scraped_since:
         message = f"About {c.state.unseen:.0f} requests should have reached the canary and none did; check the route."
         return _waits(c, Reason.NO_TRAFFIC, f"{message} {c.judgement.message}")
     # What was counted before says nothing about this step, and a moment without a scrape nothing about traffic.
     entered = max(c.trial.entered_at(), c.state.since) if c.state else c.snapshot.now
-    fresh = c.state is not None and c.state.until >= c.trial.entered_at()
-    counted = c.is_last or c.counted > c.trial.counted
-    if c.state is None or not fresh or (not counted and c.state.until - entered < scraped_since):
-        return _waits(c, Reason.AWAITING_EVIDENCE, f"Waits for a sample. {c.judgement.message}")
+    counted = (c.is_last and not c.trial.in_holdback) or c.counted > c.trial.counted
+    if (
+        c.state is None
+        or c.state.until < entered
+        or c.stale
+        or c.young
+        or (not counted and c.state.until - entered < scraped_since)
+    ):
+        # Nothing is missing but time, so the deadline has no say.
+        return Finding(Phase.RAMPING, Reason.AWAITING_EVIDENCE, f"Waits for a sample. {c.judgement.message}")
     if not counted:
         message = f"No request has reached the canary in this step; check that traffic flows. {c.judgement.message}"
         return _waits(c, Reason.NO_TRAFFIC, message)
@@ -300,7 +322,8 @@ def at_deadline(c: Candidate, finding: Finding | None) -> bool:
     """
     wanted = c.snapshot.spec.rollout.on_inconclusive == "Promote"
     inconclusive = finding is not None and finding.reason is Reason.INCONCLUSIVE and silent(c) is None
-    return wanted and inconclusive and c.counted > 0
+    shared = c.state is not None and any(e.shared for e in c.state.evidence)
+    return wanted and inconclusive and c.counted > 0 and not shared
 
 
 GUARDS: tuple[Guard, ...] = (

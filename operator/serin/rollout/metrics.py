@@ -20,7 +20,7 @@ from serin.rollout.readings import Baseline, Interval, Names, Tally
 if TYPE_CHECKING:
     from serin.api.analysis import Analysis, Metric
 
-BAD_OUTCOMES = frozenset({"server_error", "rejected", "stream_error", "aborted"})
+BAD_OUTCOMES = frozenset({"server_error", "rejected", "stream_error", "aborted", "timed_out"})
 """Of the model server's: what a revision can be blamed for."""
 NOT_COUNTED_OUTCOMES = frozenset({"excluded"})
 """Of the model server's: what says something about the client or its quota."""
@@ -124,11 +124,20 @@ def _told(points: Mapping[tuple[str, int | None, str], int], bad: Any) -> dict[S
 def _pairs(
     totals: Mapping[tuple[str, int | None, str], int], bad: Mapping[tuple[str, int | None, str], int]
 ) -> dict[Side, list[tuple[int, int]]]:
-    """Two counters of one process; more bad ones than requests can only be a moment's difference."""
-    return {
-        (revision, epoch): [(n, min(n, bad.get((revision, epoch, value), 0)))]
-        for (revision, epoch, value), n in totals.items()
-    }
+    """Two counters of one process. One that has no epoch takes the other's from it, or they would never meet.
+
+    A bad one may be found in a later interval than its request was counted in: then there are more of them than
+    requests, and `serin.evidence.metric` carries what is too much forward.
+    """
+    epochs = [{epoch for _, epoch, _ in points} for points in (totals, bad) if points]
+    alike = all((None in each) == (None in epochs[0]) for each in epochs)
+    sums: dict[Side, list[tuple[int, int]]] = {}
+    for points, is_bad in ((totals, 0), (bad, 1)):
+        for (revision, epoch, _), count in points.items():
+            side = (revision, epoch if alike else None)
+            n, x = sums.get(side, [(0, 0)])[0]
+            sums[side] = [(n, x + count) if is_bad else (n + count, x)]
+    return sums
 
 
 def _above(
@@ -273,6 +282,14 @@ def _cumulative(baseline: Baseline, tally: Tally) -> dict[float, float]:
 def answer_seconds(baseline: Baseline, tally: Tally, q: float) -> float:
     """A quantile of the stable's answers in seconds; 0.0 where it has shown none."""
     return quantile(_cumulative(baseline, tally), q) or 0.0
+
+
+def blank_seconds(baseline: Baseline, tally: Tally, slice_seconds: float) -> float:
+    """How long series without an epoch are not believed: what 99 of 100 answers take, and every pod was scraped since.
+
+    A guess where the stable has shown no duration.
+    """
+    return (answer_seconds(baseline, tally, 0.99) or SETTLE_AT_LEAST) + slice_seconds
 
 
 def young_seconds(baseline: Baseline, tally: Tally, slice_seconds: float) -> float:

@@ -35,20 +35,23 @@ def on_trial(snapshot: Snapshot, stable: Record, target: Record) -> Decision:
     candidate = _candidate(snapshot, stable, target, trial, state)
     finding = first_finding(candidate)
     if at_deadline(candidate, finding):
-        ended = candidate.trial.at_step(len(candidate.trial.steps), snapshot.now)
-        candidate = replace(candidate, trial=replace(ended, forced=True))
+        ended = candidate.trial.at_step(len(candidate.trial.steps), snapshot.now, candidate.counted)
+        # The old stable keeps its part also where the policy promotes, not a person.
+        kept = replace(ended, in_holdback=True) if ended.holdback else replace(ended, forced=True)
+        candidate = replace(candidate, trial=kept)
+        finding = first_finding(candidate)
+    ends = finding is None and candidate.is_last and _no_holdback_left(candidate.trial)
+    if finding is None and not ends:
+        candidate = _moved_on(candidate)
         finding = first_finding(candidate)
     if finding and finding.rejects:
         rejection = Rejection(finding.reason, finding.message, snapshot.now)
         decision = rejected(snapshot, stable, replace(target, trial=candidate.trial, rejection=rejection))
         return replace(decision, judgement=candidate.judgement, evidence=state)
-    if finding is None and candidate.is_last and _no_holdback_left(candidate.trial):
+    if ends:
         promoted = replace(target, trial=None, promotion=roles.next_promotion(snapshot.records))
         decision = settled(snapshot, promoted, promoted)
         return replace(decision, reason=Reason.PROMOTED, judgement=candidate.judgement, evidence=state)
-    if finding is None:
-        candidate = _moved_on(candidate)
-        finding = first_finding(candidate)
     return _trial_decision(candidate, finding)
 
 
@@ -85,16 +88,25 @@ def _candidate(
 ) -> Candidate:
     """The canary with the weight of an adaptive ramp as it is due, and sight taken into account."""
     candidate = Candidate(snapshot, stable, target, trial, judge(state), state)
-    if trial.blinded and candidate.sees:
+    if trial.blinded and _has_seen(snapshot, state):
         # Sight has returned: what was learnt stays, the weight begins anew.
         trial = replace(trial.at_step(0, snapshot.now, candidate.counted), blinded=False, weight=0, in_holdback=False)
-    if trial.budget and trial.weight == 0 and (rate := _rate_before(snapshot, state)) is not None:
+    waits = trial.weight == 0 or trial.traffic_since is None  # while it loads, traffic may change
+    if trial.budget and waits and (rate := _rate_before(snapshot, state)) is not None:
         trial = replace(trial, weight=first_weight(trial.budget, rate, snapshot.policy))
     elif state and candidate.sees and not snapshot.spec.paused and replace(candidate, trial=trial).in_force:
         trial = reweighed(trial, state, snapshot.policy, snapshot.now)
     if candidate.blind_too_long:
         trial = replace(trial, blinded=True)
     return replace(candidate, trial=trial)
+
+
+def _has_seen(snapshot: Snapshot, state: TrialEvidence | None) -> bool:
+    """Whether something was read just now: a source that has not been asked yet has not failed, either."""
+    memory = snapshot.memory
+    if snapshot.evidence.error or state is None or memory is None:
+        return False
+    return state.until > memory.until
 
 
 def _rate_before(snapshot: Snapshot, state: TrialEvidence | None) -> float | None:
@@ -111,7 +123,7 @@ def _moved_on(candidate: Candidate) -> Candidate:
     """The same canary one step further; the holdback follows the ramp."""
     trial, now = candidate.trial, candidate.snapshot.now
     if candidate.is_last:
-        return replace(candidate, trial=replace(trial.at_step(trial.step, now), in_holdback=True))
+        return replace(candidate, trial=replace(trial.at_step(trial.step, now, candidate.counted), in_holdback=True))
     return replace(candidate, trial=trial.at_step(trial.step + 1, now, candidate.counted))
 
 
@@ -167,7 +179,7 @@ def _first_evidence(candidate: Candidate) -> TrialEvidence:
             if analysis.settle_time is None
             else analysis.settle_time.total_seconds()
         ),
-        blank_seconds=metrics.answer_seconds(baseline, answers, 0.99),
+        blank_seconds=metrics.blank_seconds(baseline, answers, snapshot.policy.slice_seconds),
         young_seconds=metrics.young_seconds(baseline, answers, snapshot.policy.slice_seconds),
     )
 

@@ -95,11 +95,11 @@ def _hold(state: TrialEvidence, policy: Policy) -> timedelta:
 
 def _rate(state: TrialEvidence) -> float:
     """Requests per second of both sides."""
-    if state.requests_per_second > 0:
-        return state.requests_per_second
     elapsed = state.until - state.since
     seen = max((e.totals[0][0] + e.totals[0][2] for e in state.evidence), default=0)
-    return seen / elapsed.total_seconds() if elapsed >= RATE_AFTER else 0.0
+    # Traffic that has grown since spends the budget faster.
+    now = seen / elapsed.total_seconds() if elapsed >= RATE_AFTER else 0.0
+    return max(state.requests_per_second, now)
 
 
 def _adaptive(budget: Budget, rps: float, policy: Policy) -> AdaptiveRamp:

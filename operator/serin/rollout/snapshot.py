@@ -116,6 +116,8 @@ class Policy:
     """How long a programmed route is given before it is believed."""
     slice_seconds: float = 15.0
     """The scrape interval: how long bad answers go unseen at least."""
+    lag_seconds: float = 15.0
+    """How old the newest evidence is as a rule when it is read."""
     series: Series = DEFAULT_SERIES
     """How the series are called that presets are read from."""
 

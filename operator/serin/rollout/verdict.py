@@ -156,5 +156,5 @@ def ramp_totals(state: TrialEvidence) -> list[MetricEvidence]:
     return [
         e
         for m, e in zip(state.measurements, state.evidence, strict=True)
-        if m.required and m.how is not How.ABOVE and m.parameters.ceiling is None
+        if m.required and m.how is not How.ABOVE and m.parameters.ceiling is None and e.exposed
     ]

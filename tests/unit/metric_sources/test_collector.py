@@ -251,10 +251,11 @@ async def test_a_baseline_is_asked_for_until_it_is_there_and_wakes_once() -> Non
     wanting = replace(A, read_until=None, baseline_of="r1")
     one.set_watch(wanting)
     await collected(one, source, 5)
-    source.more = {"a": Evidence(baseline=BASE)}
+    fresh = replace(BASE, at=datetime.now(UTC))
+    source.more = {"a": Evidence(baseline=fresh)}
     await collected(one, source, 10, 15)
     assert [read[0].baseline_of for read in source.reads] == ["r1", "r1", None]
-    assert one.evidence(A.key).baseline == BASE
+    assert one.evidence(A.key).baseline == fresh
     assert woken == [A.key]
     one.set_watch(replace(wanting, baseline_of="r2"))
     assert one.evidence(A.key).baseline is None

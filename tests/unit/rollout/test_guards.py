@@ -12,6 +12,7 @@ from serin.rollout.decide import decide
 from serin.rollout.decision import Decision
 from serin.rollout.phases import Phase
 from serin.rollout.ramp import pin_holdback
+from serin.rollout.readings import Interval
 from serin.rollout.reasons import Reason
 from serin.rollout.snapshot import EngineView, Evidence, PodView, Snapshot
 from serin.rollout.trial import Trial
@@ -373,6 +374,28 @@ def test_a_step_that_is_entered_remembers_how_much_had_been_counted() -> None:
 
 
 @pytest.mark.parametrize("policy", ["Pause", "Promote", "Rollback"])
+def test_at_the_deadline_a_sample_that_is_only_late_is_waited_for(policy: str) -> None:
+    late = canary_at(2, held=HELD, spec=make_spec(rollout=overdue(policy)), memory=read_until(NOON - 20 * MINUTE))
+    decision = decide(late)
+    assert (decision.phase, decision.reason, decision.stalled) == (Phase.RAMPING, Reason.AWAITING_EVIDENCE, None)
+
+
+def test_a_holdback_ends_neither_on_old_evidence_nor_on_silence() -> None:
+    spec = make_spec(rollout={"holdback": {"weight": 2, "for": "1m"}, "minimumBake": "0s"})
+    kept = {"holdback": pin_holdback(spec.rollout.holdback), "in_holdback": True, "step": 3}
+    facts = {
+        "spec": spec,
+        "route": make_route({A: 200, B: 9_800}),
+        "engines": by_name(make_engine(A, *make_pods(3)), make_engine(B, *make_pods(3))),
+    }
+    old = decide(canary_at(2, held=HELD, trial=kept, memory=read_until(NOON - 20 * MINUTE), **facts))
+    assert old.reason is Reason.AWAITING_EVIDENCE
+    silent = decide(canary_at(2, held=HELD, trial=kept | {"counted": GOOD[B].requests}, **facts))
+    assert silent.reason is Reason.NO_TRAFFIC
+    assert decide(canary_at(2, held=HELD, trial=kept, **facts)).reason is Reason.PROMOTED
+
+
+@pytest.mark.parametrize("policy", ["Pause", "Promote", "Rollback"])
 @pytest.mark.parametrize(
     ("step", "changes"),
     [
@@ -380,7 +403,6 @@ def test_a_step_that_is_entered_remembers_how_much_had_been_counted() -> None:
         pytest.param(2, {"memory": make_evidence(DOUBTFUL, unseen=25.0)}, id="silent by now"),
         pytest.param(2, {"counts": NOTHING}, id="silent all the time"),
         pytest.param(0, {"counts": NOTHING}, id="silent in the first step"),
-        pytest.param(2, {"memory": read_until(NOON - 20 * MINUTE)}, id="no sample of the step's own time"),
     ],
 )
 def test_the_deadline_never_promotes_blind_nor_on_silence(step: int, changes: dict[str, Any], policy: str) -> None:
@@ -473,7 +495,10 @@ def test_when_sight_returns_the_ramp_starts_again_from_its_first_step_and_knows_
     route = make_route({A: 10_000, B: 0})
     still = decide(canary_at(2, trial=blind, route=route, evidence=BLIND, memory=read_until(NOON - HOUR)))
     assert (weight_of(still, B), trial_of(still).blinded) == (0, True)
-    seeing = decide(canary_at(2, trial=blind, route=route))
+    unasked = decide(canary_at(2, trial=blind, route=route))
+    assert trial_of(unasked).blinded, "a source that has not been asked yet has not been seen"
+    memory, read = read_until(NOON - MINUTE), Evidence(intervals=(Interval(NOON - MINUTE, NOON),))
+    seeing = decide(canary_at(2, trial=blind, route=route, memory=memory, evidence=read))
     trial = trial_of(seeing)
     assert (weight_of(seeing, B), trial.step, trial.blinded, trial.counted) == (500, 0, False, GOOD[B].requests)
     assert seeing.evidence is not None

@@ -62,6 +62,7 @@ def interval(tally: Tally, points: Mapping[Point, int], **more: Any) -> Interval
         ("rejected", (1, 1)),
         ("stream_error", (1, 1)),
         ("aborted", (1, 1)),
+        ("timed_out", (1, 1)),
         ("excluded", None),
     ],
 )
@@ -110,17 +111,22 @@ RATIO = {"ratio": {"bad": "my_bad_total", "total": "my_total"}}
 
 
 @pytest.mark.parametrize(
-    ("bad", "counts"), [(0, (100, 0)), (3, (100, 3)), (101, (100, 100))], ids=["none", "some", "a moment ahead"]
+    ("bad", "counts"), [(0, (100, 0)), (3, (100, 3)), (101, (100, 101))], ids=["none", "some", "a moment ahead"]
 )
 def test_two_counters_make_a_pair(bad: int, counts: tuple[int, int]) -> None:
-    """The bad ones may be read a moment before all of them: never more are bad than there are."""
+    """The bad ones may be found later than all of them are counted: what is too much waits (`MetricEvidence.owed`)."""
     metric = one(RATIO)
     read = {Tally("my_total"): {(A, 2, ""): 100}} | ({Tally("my_bad_total"): {(A, 2, ""): bad}} if bad else {})
     assert metric.counts(Interval(NOON, NOON, read)) == {(A, 2): [counts]}
 
 
-def test_bad_ones_without_a_total_count_for_nothing() -> None:
-    assert one(RATIO).counts(interval(Tally("my_bad_total"), {(A, 2, ""): 5})) == {}
+def test_bad_ones_without_a_total_wait_for_one() -> None:
+    assert one(RATIO).counts(interval(Tally("my_bad_total"), {(A, 2, ""): 5})) == {(A, 2): [(0, 5)]}
+
+
+def test_a_counter_without_an_epoch_takes_the_other_ones_from_it() -> None:
+    read = {Tally("my_total"): {(A, 2, ""): 60, (A, 3, ""): 40}, Tally("my_bad_total"): {(A, None, ""): 80}}
+    assert one(RATIO).counts(Interval(NOON, NOON, read)) == {(A, None): [(100, 80)]}
 
 
 @pytest.mark.parametrize(

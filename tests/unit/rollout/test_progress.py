@@ -61,7 +61,9 @@ class Obedient:
         records = {r.revision: r for r in before.records} | {r.revision: r for r in decision.records}
         wanted = {e: n for e, n in decision.engines.items() if e not in decision.retired}
         changed = decision.weights != before.route.weights
-        now = before.now + (timedelta(seconds=4) if decision.due_in is None else decision.due_in) + timedelta(seconds=1)
+        # New evidence wakes it long before a deadline does.
+        wait = timedelta(seconds=4) if decision.due_in is None else min(decision.due_in, HOUR)
+        now = before.now + wait + timedelta(seconds=1)
         return replace(
             before,
             now=now,
@@ -90,7 +92,12 @@ class Obedient:
         bad = int(requests * self.bad)
         shown = {(A, ok): requests, (B, ok): requests - bad, (B, wrong): bad}
         grown = {(r, epoch, outcome): n for (r, outcome), n in shown.items() if n and decision.weights.get(r)}
-        return Evidence(intervals=(Interval(window.read_until, now, {tally: grown}),), in_flight=idle)
+        # As the collector does: a long time is cut, and not all of it lies near a change of weight.
+        cut = max(window.read_until, min(now, window.read_until + 5 * MINUTE))
+        parts = (Interval(window.read_until, cut), Interval(cut, now, {tally: grown}))
+        return Evidence(
+            intervals=parts if cut < now else (Interval(window.read_until, now, {tally: grown}),), in_flight=idle
+        )
 
     def run(self, phase: Phase) -> None:
         for _ in range(MOST_TICKS):
