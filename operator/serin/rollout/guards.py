@@ -263,7 +263,7 @@ def silent(c: Candidate) -> Finding | None:
         return None
     if c.snapshot.evidence.error:
         return _waits(c, Reason.METRICS_UNAVAILABLE, c.snapshot.evidence.error)
-    # Pods are scraped one after the other, and series without an epoch are silent after a change: neither means anything.
+    # Pods are scraped one after the other, and series without an epoch are silent after a change: that means nothing.
     blank = c.state.blank_seconds if c.state and not c.measured else 0.0
     scraped_since = timedelta(seconds=SCRAPES * c.snapshot.policy.slice_seconds + blank)
     if c.state and c.state.unseen >= EXPECTED and c.state.silent_for >= scraped_since:
