@@ -133,7 +133,7 @@ class _Exchange:
         kind = message["type"]
         try:
             if kind == "http.response.body":
-                self._answered = self._answered or bool(message.get("body"))
+                self._answered = self._answered or (not self._gone and bool(message.get("body")))
                 if self._scanner is not None and (body := message.get("body")):
                     self._scanner.feed(body)
             elif kind == "http.response.start":

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from model_server.serin_model_server import outcome as outcomes
 from model_server.serin_model_server.identity import NONE, Identity, read_stamp
 from model_server.serin_model_server.metrics import Metrics
 from model_server.serin_model_server.middleware import INFERENCE_PATHS, Application, Message, Middleware, Scope
@@ -246,6 +247,29 @@ async def test_a_client_that_goes_away_counts_on_neither_side_whatever_the_appli
     await bench.post()
 
     assert bench.only_outcome() == "excluded"
+
+
+@pytest.mark.parametrize(
+    ("patience", "first", "outcome"),
+    [(0.0, b"", "timed_out"), (60.0, b"", "excluded"), (0.0, b"data: {}\n\n", "excluded")],
+    ids=["waited long for nothing", "left soon", "left in the middle of an answer"],
+)
+async def test_whoever_gives_up_without_a_byte_after_a_long_wait_was_not_answered(
+    monkeypatch: pytest.MonkeyPatch, patience: float, first: bytes, outcome: str
+) -> None:
+    monkeypatch.setattr(outcomes, "UNANSWERED", patience)
+
+    async def app(_scope: Scope, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": SSE})
+        await send({"type": "http.response.body", "body": first, "more_body": True})
+        assert (await receive())["type"] == "http.disconnect"
+        await send({"type": "http.response.body", "body": b"too late", "more_body": False})
+
+    bench = Bench(app)
+    await bench.post()
+
+    assert bench.only_outcome() == outcome
 
 
 async def test_a_connection_that_fails_while_it_is_written_to_is_the_clients() -> None:
