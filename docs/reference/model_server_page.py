@@ -20,7 +20,7 @@ OUTCOMES = {
     outcome.REJECTED: "400, 413, 422",
     outcome.STREAM_ERROR: "status 200 with an error event or `finish_reason` `error` inside, or broken off",
     outcome.ABORTED: "status 200 with `finish_reason` `abort`, which the client did not cause",
-    outcome.TIMED_OUT: f"given up by client or gateway after {outcome.UNANSWERED:g} seconds without a byte of an answer",
+    outcome.TIMED_OUT: f"given up by client or gateway after {outcome.UNANSWERED:g} seconds without a byte of answer",
     outcome.EXCLUDED: "any other status (401, 403, 404, 408, 429, 499), and clients that went away otherwise",
 }
 
