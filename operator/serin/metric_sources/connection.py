@@ -154,8 +154,9 @@ class Connection:
         """What went wrong, without secrets: Prometheus' own words, or the code alone of whoever else answers there."""
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         if text.startswith("HTTP Status Code"):
-            own = re.search(r'"errorType":.*"error":\s*"((?:[^"\\]|\\.)*)"', text)
-            text = own[1] if own else text[: len("HTTP Status Code 000")]
+            # The client library shows the body as the text of bytes, with every backslash doubled.
+            own = re.search(r'"errorType":.*?"error":\s*"(.*)"', text)
+            text = own[1].replace('\\\\"', '"') if own else text[: len("HTTP Status Code 000")]
         server = self._server
         secrets = [value for _, value in server.headers]
         secrets += [server.bearer_token or "", *(server.basic_auth or ())[1:], urlsplit(server.url).password or ""]
