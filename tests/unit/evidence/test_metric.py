@@ -288,3 +288,15 @@ def test_bad_ones_that_are_found_later_than_their_requests_are_counted_with_the_
     again.restore(json.loads(json.dumps(metric.state())))
     again.add([(2, 0, 0, 0)], t=60.0, epoch=0, settled=True)
     assert again.totals == [(4, 2, 300, 0)]
+
+
+def test_an_outage_that_both_sides_share_after_good_times_is_not_the_canarys_fault() -> None:
+    """The stable has far more good times to forget than the canary; it must not notice the outage later for that."""
+    good: list[list[Totals]] = [[(50, 0, 250, 1)]] * 200
+    bad: list[list[Totals]] = [[(50, 25, 250, 125)]] * 20
+    metric = fed(LIMIT, *good, *bad)
+    assert metric.shared
+    assert not metric.rolled_back
+    assert not metric.proven
+    alone = fed(LIMIT, *good, *([[(50, 25, 250, 1)]] * 60))
+    assert alone.rolled_back
