@@ -101,8 +101,8 @@ def operator_values(image: Image, place: Place) -> dict[str, str | int]:
     if place.sandbox:
         # There is no registry: the image was loaded into the node.
         values["image.pullPolicy"] = "Never"
-        # Its Prometheus scrapes every 5 seconds (sandbox/node_config.py).
-        values |= {"prometheus.scrapeInterval": 5, "prometheus.interval": 1}
+        # Its Prometheus scrapes every 5 seconds, and no scrape may take longer than 4 (sandbox/node_config.py).
+        values |= {"prometheus.scrapeInterval": 5, "prometheus.evidenceLag": 4, "prometheus.interval": 1}
     return values
 
 

@@ -295,11 +295,12 @@ def blank_seconds(baseline: Baseline, tally: Tally, slice_seconds: float) -> flo
 def young_seconds(baseline: Baseline, tally: Tally, slice_seconds: float) -> float:
     """How long an epoch's counts are pooled: until nine of ten answers have come, and every pod was scraped since.
 
-    What is still missing distorts a rate by a tenth at the most, which the margin of a metric allows. 0.0 where the
-    stable has shown no duration.
+    What is still missing distorts a rate by a tenth at the most, which the margin of a metric allows. 0.0 where answers
+    take less than a tenth of a slice, so that hardly a scrape could fall between the quick and the slow ones, and where
+    the stable has shown no duration.
     """
     most = answer_seconds(baseline, tally, 0.9)
-    return most + slice_seconds if most else 0.0
+    return most + slice_seconds if most > slice_seconds / 10 else 0.0
 
 
 # Kept with the state ---------------------------------------------------------------------------------------------
