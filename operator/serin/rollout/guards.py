@@ -17,7 +17,7 @@ from serin.rollout.record import Record
 from serin.rollout.snapshot import FULL_WEIGHT, EngineView, Snapshot
 from serin.rollout.split import is_settled
 from serin.rollout.trial import Trial
-from serin.rollout.trial_evidence import TrialEvidence
+from serin.rollout.trial_evidence import TrialEvidence, is_young
 from serin.rollout.verdict import Judgement, Verdict
 
 
@@ -70,9 +70,7 @@ class Candidate:
     def young(self) -> bool:
         """Whether the weight is so new that slow answers under it have not come: what came is not judged yet."""
         state = self.state
-        if state is None or state.newest is None:
-            return False
-        return state.until - state.epochs[state.newest].began < timedelta(seconds=state.young_seconds)
+        return state is not None and state.newest is not None and is_young(state, state.newest, state.until)
 
     @property
     def blind_too_long(self) -> bool:

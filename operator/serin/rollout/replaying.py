@@ -79,7 +79,7 @@ def slices(
             n1, x1, n0, x0 = young.pop(epoch, NOTHING)
             m1, y1, m0, y0 = counted[epoch][leaf]
             pooled = (n1 + m1, x1 + y1, n0 + m0, x0 + y0)
-            if is_young(state, epoch, interval):
+            if is_young(state, epoch, interval.begin):
                 young[epoch] = pooled
             else:
                 yield Slice(*pooled, t=t, epoch=epoch)

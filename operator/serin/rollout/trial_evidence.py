@@ -121,7 +121,7 @@ def advance(state: TrialEvidence, intervals: Iterable[Interval], *, canary: str,
                     t=seconds_of(state, interval),
                     epoch=epoch,
                     settled=_seconds(interval.end - began) >= state.settle_seconds,
-                    young=is_young(state, epoch, interval),
+                    young=is_young(state, epoch, interval.begin),
                 )
         if any(counts[0][0] for by_epoch in shown for counts in by_epoch.values()):
             unseen, seen_at = 0.0, until
@@ -135,9 +135,9 @@ def seconds_of(state: TrialEvidence, interval: Interval) -> float:
     return max(0.0, _seconds(interval.end - state.since))
 
 
-def is_young(state: TrialEvidence, epoch: int, interval: Interval) -> bool:
-    """Whether slow answers of the epoch may be missing on one side when the interval begins."""
-    return _seconds(interval.begin - state.epochs[epoch].began) < state.young_seconds
+def is_young(state: TrialEvidence, epoch: int, moment: datetime) -> bool:
+    """Whether slow answers of the epoch may still be missing on one side."""
+    return _seconds(moment - state.epochs[epoch].began) < state.young_seconds
 
 
 def counted_by_epoch(
