@@ -23,7 +23,7 @@ SIZES = (2_048, 65_536, 524_288)
 CONNECTIONS = 2
 RESULTS = Path(__file__).with_name("results.md")
 REQUESTS = 12
-"""Per round: a quarter of a second. What else the machine does then hits both sides of a pair, or neither."""
+"""Per round: a tenth of a second. What else the machine does then hits both sides of a pair, or neither."""
 _RESAMPLES = 1000
 FLAGS = ("--max-model-len=256", "--uvicorn-log-level=warning", "--disable-uvicorn-access-log")
 
@@ -46,7 +46,7 @@ class Compared:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(prog="python -m bench.model_server", description="What the middleware costs.")
-    parser.add_argument("--rounds", type=int, default=200, help="pairs of rounds per size, half a second each")
+    parser.add_argument("--rounds", type=int, default=600, help="pairs of rounds per size, a quarter of a second each")
     rounds = parser.parse_args(arguments).rounds
     load = os.getloadavg()
     alone = costs(SIZES)
@@ -109,9 +109,10 @@ async def _compare(bare: Server, measured: Server, size: int, rounds: int) -> Co
         # The same requests for both; the order swaps, so that neither always comes after the other.
         requests = [request(MODEL, size, next(numbers)) for _ in range(REQUESTS)]
         for side in (False, True) if number % 2 else (True, False):
-            server = measured if side else bare
-            before = server.cpu_seconds()
-            done = await round_of(server.port, requests, CONNECTIONS)
+            server, other = (measured, bare) if side else (bare, measured)
+            with other.standing_still():
+                before = server.cpu_seconds()
+                done = await round_of(server.port, requests, CONNECTIONS)
             sides[side].append(replace(done, cpu=server.cpu_seconds() - before))
     # The first pair warms up.
     pairs = list(zip(sides[False][1:], sides[True][1:], strict=True))
