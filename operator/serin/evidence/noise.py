@@ -1,0 +1,187 @@
+"""Is a metric noisy on the stable alone? Then a difference between the two sides may be one between any two pods.
+
+Looks at one revision's processes among themselves, in two ways. An A/A comparison of one half of them with the other,
+in both directions, finds pods that differ for good; the dispersion finds what comes and goes, bad requests that gather
+in single processes. Whoever is noisy cannot prove a promotion, and keeps its right to roll back (specification, section
+5). Used by `serin.rollout.trial_evidence`. With one process nothing can be seen.
+
+The A/A comparison is the closed form and not the exact test: halves are equally large, so that the support of the exact
+law is too, and nobody waits for this answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from serin.evidence.closed_form import ClosedForm
+from serin.evidence.metric import MetricParameters
+from serin.evidence.slices import Slice
+
+ALPHA = 0.1
+"""Probability of calling the halves of a stable whose pods are alike different, at the most."""
+OVERDISPERSED = 1.3
+"""Pearson's statistic by its degrees of freedom; 1 is what chance gives."""
+SURE = 3.0
+"""Standard errors that the dispersion must lie above 1, too."""
+EXPECTED = 5
+"""Bad requests, and good ones, by process before they are compared: below, the statistic follows no law."""
+MOST_BY_FREEDOM = 4.0
+"""The most that one stretch adds by degree of freedom: a pod that restarts, and loses its slow answers, is no noise."""
+MOST_PROCESSES = 64
+"""So many are told apart; of more, the oldest is forgotten."""
+
+Pair = tuple[int, int]
+"""Requests, and bad ones among them."""
+
+
+@dataclass
+class Dispersion:
+    """Pearson's statistic over the processes, summed over stretches of time that are long enough."""
+
+    open: dict[str, Pair] = field(default_factory=dict)
+    statistic: float = 0.0
+    freedom: int = 0
+
+    @property
+    def excess(self) -> float | None:
+        """How many times more the processes differ than by chance, where that is sure and not small; else None."""
+        if not self.freedom:
+            return None
+        phi = self.statistic / self.freedom
+        return phi if phi > max(OVERDISPERSED, 1 + SURE * (2 / self.freedom) ** 0.5) else None
+
+    def add(self, processes: Mapping[str, Pair]) -> None:
+        """Take some requests of each process into account, and compare the processes if enough has come together."""
+        for process, (n, x) in processes.items():
+            had_n, had_x = self.open.get(process, (0, 0))
+            self.open[process] = (had_n + n, had_x + x)
+        shown = [(n, x) for n, x in self.open.values() if n]
+        total, bad = sum(n for n, _ in shown), sum(x for _, x in shown)
+        if len(shown) < 2 or min(bad, total - bad) < EXPECTED * len(shown):
+            return
+        rate = bad / total
+        spread = sum((x - n * rate) ** 2 / n for n, x in shown) / (rate * (1 - rate))
+        # Given all margins, its mean is (processes - 1) N / (N - 1).
+        freedom = len(shown) - 1
+        self.statistic += min(spread * (total - 1) / total, MOST_BY_FREEDOM * freedom)
+        self.freedom += freedom
+        self.open.clear()
+
+
+@dataclass
+class Leaf:
+    """What is remembered of one boundary."""
+
+    one: ClosedForm
+    """Whether the first half is worse than the second."""
+    other: ClosedForm
+    """The other way round."""
+    dispersion: Dispersion = field(default_factory=Dispersion)
+
+
+@dataclass
+class Noise:
+    """One metric's noise; JSON in between, as `serin.evidence.metric`."""
+
+    parameters: MetricParameters
+    halves: dict[str, int] = field(default_factory=dict)
+    """Which half a process is in; a new one joins the smaller."""
+    leaves: list[Leaf] = field(default_factory=list)
+    """Empty before the first request."""
+
+    @property
+    def halves_differ(self) -> bool:
+        """Whether one half of the processes is worse than the other, beyond the margin that the canary has as well."""
+        threshold = math.log(2 * self.parameters.leaves / ALPHA)
+        return any(max(leaf.one.log_e, leaf.other.log_e) >= threshold for leaf in self.leaves)
+
+    @property
+    def dispersion(self) -> float | None:
+        """The largest excess over the leaves; None where the processes differ by chance only."""
+        return max((excess for leaf in self.leaves if (excess := leaf.dispersion.excess)), default=None)
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the processes differ by more than chance."""
+        return self.halves_differ or self.dispersion is not None
+
+    def add(self, processes: Mapping[str, Sequence[Pair]]) -> None:
+        """Take into account what the processes showed in one interval, by leaf."""
+        if new := sorted(processes.keys() - self.halves.keys()):
+            self._take_in(new)
+        known = {process: pairs for process, pairs in processes.items() if process in self.halves}
+        for index, leaf in enumerate(self.leaves):
+            shown = {process: pairs[index] for process, pairs in known.items()}
+            (n1, x1), (n0, x0) = (self._half(shown, half) for half in (1, 0))
+            leaf.one.add(Slice(n1, x1, n0, x0))
+            leaf.other.add(Slice(n0, x0, n1, x1))
+            leaf.dispersion.add(shown)
+
+    def _half(self, shown: Mapping[str, Pair], half: int) -> Pair:
+        pairs = [pair for process, pair in shown.items() if self.halves[process] == half]
+        return sum(n for n, _ in pairs), sum(x for _, x in pairs)
+
+    def _take_in(self, processes: Sequence[str]) -> None:
+        for process in processes:
+            if len(self.halves) >= MOST_PROCESSES:
+                del self.halves[next(iter(self.halves))]
+            self.halves[process] = int(2 * sum(self.halves.values()) < len(self.halves))
+        if not self.leaves:
+            rho = self.parameters.margin
+            self.leaves = [Leaf(ClosedForm(rho), ClosedForm(rho)) for _ in range(self.parameters.leaves)]
+        for leaf in self.leaves:
+            leaf.dispersion.open.clear()  # what the others showed before was another time
+
+    def state(self) -> dict[str, Any]:
+        """Everything that is remembered, as JSON; bounded by leaves and MOST_PROCESSES."""
+        return {
+            "halves": dict(self.halves),
+            "leaves": [
+                {
+                    "one": leaf.one.logs,
+                    "other": leaf.other.logs,
+                    "open": {process: list(pair) for process, pair in leaf.dispersion.open.items()},
+                    "statistic": leaf.dispersion.statistic,
+                    "freedom": leaf.dispersion.freedom,
+                }
+                for leaf in self.leaves
+            ],
+        }
+
+    @classmethod
+    def from_state(cls, parameters: MetricParameters, state: Mapping[str, Any]) -> Noise:
+        """Go on where `state` was taken, under the same parameters.
+
+        Raises:
+            ValueError: it is of another version, or damaged.
+        """
+        try:
+            halves = {str(process): int(half) & 1 for process, half in state["halves"].items()}
+            leaves = [
+                Leaf(
+                    _closed_form(parameters, kept["one"]),
+                    _closed_form(parameters, kept["other"]),
+                    Dispersion(
+                        {str(process): (int(n), int(x)) for process, (n, x) in kept["open"].items()},
+                        float(kept["statistic"]),
+                        int(kept["freedom"]),
+                    ),
+                )
+                for kept in state["leaves"]
+            ]
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"The state of the noise is damaged ({error}); start the trial anew.") from error
+        if len(leaves) not in {0, parameters.leaves}:
+            raise ValueError("The state of the noise has another number of boundaries; start the trial anew.")
+        return cls(parameters, halves, leaves)
+
+
+def _closed_form(parameters: MetricParameters, logs: Sequence[float]) -> ClosedForm:
+    form = ClosedForm(parameters.margin)
+    if len(logs) != len(form.logs):
+        raise ValueError("another number of alternatives")
+    form.logs = [float(log) for log in logs]
+    return form

@@ -1,0 +1,108 @@
+"""Noise on the stable alone: pods that are alike are left in peace, whoever stands out is noticed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from serin.evidence.metric import MetricParameters
+from serin.evidence.noise import MOST_PROCESSES, Dispersion, Noise
+from serin.rollout.metrics import ERROR_MARGIN, OTHER_MARGIN
+
+ERRORS = MetricParameters(alpha=0.01, margin=ERROR_MARGIN, ratio=1.25, absolute=0.005)
+LATENCY = MetricParameters(
+    alpha=0.01, margin=OTHER_MARGIN, ratio=1.25, absolute=0.005, boundaries=(0.1, 0.5, 2.5, 10.0)
+)
+ABOVE = (0.5, 0.25, 0.1, 0.03)
+SLICE = 15.0
+
+Rate = Callable[[np.random.Generator, str, int], float]
+"""Factor on the share of bad ones, by process and slice."""
+
+
+def alike(_random: np.random.Generator, _process: str, _slice: int) -> float:
+    return 1.0
+
+
+def played(  # noqa: PLR0917 - a scenario is told in one line
+    seed: int, parameters: MetricParameters, rps: float, processes: int, slices: int, factor: Rate = alike
+) -> Noise:
+    random, noise = np.random.default_rng(seed), Noise(parameters)
+    names = [f"10.0.0.{number}:8000" for number in range(processes)]
+    shares = ABOVE if parameters.boundaries else (0.01,)
+    for number in range(slices):
+        drift = 1 + 0.5 * np.sin(number / 20)  # the base rate of all of them
+        shown = {}
+        for name in names:
+            n, times = int(random.poisson(rps * SLICE / processes)), factor(random, name, number) * drift
+            above, left, before = [], n, 1.0
+            for share in shares:  # those above a boundary are among those above the one below it
+                left = int(random.binomial(left, min(1.0, share * times) / before)) if before else 0
+                before = min(1.0, share * times)
+                above.append((n, left))
+            shown[name] = above
+        noise.add(shown)
+    return noise
+
+
+@pytest.mark.parametrize("parameters", [ERRORS, LATENCY], ids=["errors", "latency"])
+@pytest.mark.parametrize(("rps", "processes", "slices"), [(200, 2, 160), (20, 3, 160), (200, 10, 80), (2, 2, 480)])
+def test_pods_that_are_alike_are_hardly_ever_called_noisy(
+    parameters: MetricParameters, rps: float, processes: int, slices: int
+) -> None:
+    runs = 100
+    assert sum(played(seed, parameters, rps, processes, slices).noisy for seed in range(runs)) <= 5
+
+
+def test_one_pod_that_is_worse_than_the_others_is_noticed() -> None:
+    def one_is_slow(_random: np.random.Generator, process: str, _slice: int) -> float:
+        return 1.8 if process.startswith("10.0.0.1:") else 0.9
+
+    found = [played(seed, LATENCY, 20, 3, 160, one_is_slow) for seed in range(5)]
+    assert all(noise.noisy and noise.halves_differ for noise in found)
+
+
+def test_bad_requests_that_gather_in_one_pod_after_the_other_are_noticed() -> None:
+    def hiccups(random: np.random.Generator, _process: str, _slice: int) -> float:
+        return 20.0 if random.random() < 0.04 else 0.2
+
+    found = [played(seed, ERRORS, 200, 4, 160, hiccups) for seed in range(5)]
+    assert all(noise.dispersion is not None and noise.dispersion > 1.3 for noise in found)
+
+
+def test_one_pod_shows_nothing_and_what_it_showed_alone_is_not_compared_with_a_second_one() -> None:
+    noise = Noise(ERRORS)
+    for _ in range(100):
+        noise.add({"a": [(500, 50)]})
+    assert not noise.noisy
+    for _ in range(100):  # errors are over when the second pod comes
+        noise.add({"a": [(250, 0)], "b": [(250, 0)]})
+    assert not noise.noisy
+
+
+def test_the_dispersion_is_pearsons_statistic_by_its_degrees_of_freedom() -> None:
+    dispersion = Dispersion()
+    dispersion.add({"a": (60, 3), "b": (50, 4)})
+    assert dispersion.freedom == 0
+    dispersion.add({"a": (40, 7), "b": (50, 16), "c": (200, 30)})
+    rate, spread = 60 / 400, 0.0
+    for n, x in ((100, 10), (100, 20), (200, 30)):
+        spread += (x - n * rate) ** 2 / (n * rate * (1 - rate))
+    assert (dispersion.statistic, dispersion.freedom) == (pytest.approx(spread * 399 / 400), 2)
+    assert dispersion.open == {}
+
+
+def test_it_goes_on_from_json_and_is_bounded() -> None:
+    noise = played(1, LATENCY, 20, 3, 40)
+    kept = json.loads(json.dumps(noise.state()))
+    again = Noise.from_state(LATENCY, kept)
+    assert again == noise
+    many = {f"pod{number}": [(5, 1)] * 4 for number in range(3 * MOST_PROCESSES)}
+    noise.add(many)
+    assert len(noise.halves) == MOST_PROCESSES
+    assert len(noise.leaves[0].dispersion.open) <= MOST_PROCESSES
+    with pytest.raises(ValueError, match="start the trial anew"):
+        Noise.from_state(LATENCY, kept | {"leaves": [{}]})
