@@ -237,10 +237,10 @@ class Reconciler:
 
     def _watch(self, key: Key, world: World, decision: Decision) -> None:
         """Tell the collector what is wanted next; what was kept of the evidence is acknowledged with it."""
-        if decision.window is None or not world.watchable:
+        if decision.wanted is None or not world.watchable:
             self.evidence.drop(key)
         else:
-            self.evidence.set_watch(Watch(*key, **vars(decision.window), server=world.server))
+            self.evidence.set_watch(Watch(**vars(decision.wanted), namespace=key[0], name=key[1], server=world.server))
 
     async def _stop_at(self, obj: Object, error: SpecError | RecordError) -> None:
         """Touch nothing, since what is wanted or what is there cannot be read; only say so."""

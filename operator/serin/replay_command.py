@@ -162,8 +162,8 @@ async def read_again(namespace: str, name: str, kept: Kept, settings: Settings) 
     """
     state, both = kept.state, (kept.compared.canary, kept.compared.stable)
     watch = Watch(
-        namespace,
-        name,
+        namespace=namespace,
+        name=name,
         read_until=state.since,
         engine_of=tuple((side.revision, side.engine_revision) for side in both),
         tallies=state.tallies,

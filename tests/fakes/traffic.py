@@ -61,6 +61,10 @@ class Load:
     """Of each pod."""
     lost_scrapes: float = 0.02
     """Share of the scrapes that fail."""
+    lost_on_the_way: float = 0.0
+    """Share of the canary's requests that never reach its pods."""
+    uneven: float = 1.0
+    """How many times worse the first pod of the stable is than the others."""
 
 
 @dataclass
@@ -79,6 +83,10 @@ class Process:
     down_until: float = 0.0
     life: int = 0
     counts: Numbers = field(default_factory=lambda: np.zeros((EPOCHS, len(_OUTCOMES), _SLOTS), np.int64))
+    arrived: Numbers = field(default_factory=lambda: np.zeros(EPOCHS, np.int64))
+    """Requests that arrived, by epoch."""
+    coming: list[tuple[Times, int]] = field(default_factory=list)
+    """When requests arrive, and in which epoch."""
     pending: list[tuple[Times, Numbers, Numbers]] = field(default_factory=list)
     """When requests will have ended, in which epoch they arrived, and as what: outcome and slot in one number."""
     shown: list[tuple[int, int, Numbers]] = field(default_factory=list)
@@ -88,8 +96,9 @@ class Process:
     def restart(self, now: float, seconds: float) -> None:
         """Begin anew; what it was working on is lost, and what it had counted since its last scrape."""
         self.started, self.down_until, self.life = now + seconds, now + seconds, self.life + 1
-        self.counts = np.zeros_like(self.counts)
+        self.counts, self.arrived = np.zeros_like(self.counts), np.zeros_like(self.arrived)
         self.pending.clear()
+        self.coming.clear()
 
     def scrape(self, at: float, *, lost: bool) -> None:
         """Prometheus asks."""
@@ -102,6 +111,8 @@ class Process:
         self._keep("process_start_time_seconds", 0, "", moment, self.started)
         requests = self.counts.sum(axis=2)
         self.shown.append((moment, self.life, requests))
+        for epoch in np.flatnonzero(self.arrived).tolist():
+            self._keep("serin_requests_started_total", epoch, "", moment, int(self.arrived[epoch]))
         for epoch in np.flatnonzero(requests.sum(axis=1)).tolist():
             for outcome, count in zip(_OUTCOMES, requests[epoch].tolist(), strict=True):
                 if count:  # a series comes to be with its first request
@@ -112,6 +123,9 @@ class Process:
                     self._keep("serin_e2e_request_latency_seconds_bucket", epoch, str(bound), moment, count)
 
     def _work_until(self, at: float) -> None:
+        for began, epoch in self.coming:
+            self.arrived[epoch] += int((began <= at).sum())
+        self.coming = [(began[began > at], epoch) for began, epoch in self.coming if (began > at).any()]
         kept = []
         for ends, epochs, codes in self.pending:
             done = ends <= at
@@ -129,8 +143,9 @@ class Process:
         keep = self._series.get((name, epoch, what))
         if keep is None:
             labels = dict(self.labels)
-            if what:
+            if name.startswith("serin_"):
                 labels |= {"revision": self.revision, "epoch": str(epoch)}
+            if what:
                 labels |= {"le" if name.endswith("_bucket") else "outcome": what}
             keep = self._series[name, epoch, what] = self.store.handle(name, labels)
         keep(moment, value)
@@ -192,18 +207,21 @@ class Busy(World):
 
     def _arrive(self, revision: str, share: float, epoch: int, now: float, seconds: float) -> None:
         serving = [p for p in self.processes.values() if p.revision == revision and p.ready and now >= p.down_until]
-        number = self.random.poisson(self.load.rps * seconds * share)
+        self.first = self.first or revision
+        kept = 1.0 if revision == self.first else 1.0 - self.load.lost_on_the_way
+        number = self.random.poisson(self.load.rps * seconds * share * kept)
         if not number or not serving:
             return
-        self.first = self.first or revision
         began = now + self.random.random(number) * seconds
         rate = self.load.bad_rate(now - self.started.timestamp()) * (1 if revision == self.first else self.load.worse)
-        bad = self.random.random(number) < rate
+        chosen = self.random.integers(len(serving), size=number)
+        ill = self.load.uneven if revision == self.first else 1.0
+        bad = self.random.random(number) < rate * np.where(chosen == 0, ill, 1.0)
         took = self.load.durations(self.random, bad)
         codes = bad * _SLOTS + np.searchsorted(BOUNDS, took)
-        chosen = self.random.integers(len(serving), size=number)
         for index, process in enumerate(serving):
             mine = chosen == index
+            process.coming.append((began[mine], epoch))
             process.pending.append(((began + took)[mine], np.full(mine.sum(), epoch), codes[mine]))
 
     def _see_pods(self, now: float) -> None:

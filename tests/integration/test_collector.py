@@ -70,7 +70,7 @@ def watch(*tallies: Tally, name: str = "triage", engines: Sequence[str] = ("e1",
     """A canary on its first requests; its revisions are nobody else's."""
     number = next(numbers)
     revisions = tuple((f"{role}{number}", engine) for role, engine in zip(("stable", "canary"), engines, strict=True))
-    return Watch("ns", name, datetime.now(UTC), revisions, tallies or (TALLY,), **more)
+    return Watch(datetime.now(UTC), revisions, tallies or (TALLY,), namespace="ns", name=name, **more)
 
 
 async def two(pods: Pods, **labels: str) -> tuple[Pod, Pod]:
@@ -341,7 +341,7 @@ async def test_requests_in_flight_are_summed_over_pods_and_as_old_as_their_scrap
     one, other = await two(pods, namespace="ns", deployment="flight", engine_revision="e-flight")
     for pod, running, waiting in ((one, 2, 1), (other, 4, 0)):
         pod.counters.update({"vllm:num_requests_running": running, "vllm:num_requests_waiting": waiting})
-    flight = Watch("ns", "flight", draining=("e-flight", "e222222222"))
+    flight = Watch(namespace="ns", name="flight", draining=("e-flight", "e222222222"))
 
     async def seen(requests: float | None) -> datetime | None:
         async with asyncio.timeout(LONG):

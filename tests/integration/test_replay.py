@@ -112,7 +112,7 @@ async def lived_through(pods: Pods, tier: Handle) -> TrialEvidence:
         settle_seconds=1.0,
     )
     source = Prometheus(settings(str(tier.prometheus_url)))
-    rollout = Remembering(source, Watch(*("default", "triage"), since, SIDES, state.tallies))
+    rollout = Remembering(source, Watch(since, SIDES, state.tallies, namespace="default", name="triage"))
     for turn in range(6):
         if turn == 3:
             one.restart()
@@ -207,7 +207,13 @@ async def test_the_stand_in_of_other_tests_answers_as_a_prometheus_does(pods: Po
             fake.store(row["metric"]["__name__"], labels, round(float(at) * 1000), float(value))
     tallies = (Tally(REQUESTS, by="outcome"), Tally("latency_bucket", by="le"))
     watch = Watch(
-        "default", "triage", began, (("late", "e1"), ("new", "e2")), tallies, baseline_of="late", requests=tallies[0]
+        began,
+        (("late", "e1"), ("new", "e2")),
+        tallies,
+        baseline_of="late",
+        requests=tallies[0],
+        namespace="default",
+        name="triage",
     )
     with answering(fake):
         read = (await Prometheus(settings(str(tier.prometheus_url)), clock=lambda: now).read([watch]))[watch.key]

@@ -53,6 +53,8 @@ class Trial:
     hidden: Totals
     """What of that no counter can tell."""
     world: Busy
+    astray: bool
+    """Whether it was ever warned that requests do not reach the side that the weight promises."""
 
 
 @dataclass
@@ -110,18 +112,21 @@ async def play(load: Load, seed: int, *, minutes: float = 60.0, **changes: Mappi
         world.user_applies(spec("other", **changes))
         operator.woken = True
         began = world.now
-        canary = ""
+        canary, astray = "", False
         outcome: Phase | None = None
         while outcome is None and world.now - began < timedelta(minutes=minutes):
             if world.random.random() < RESTARTS:
                 operator = Operator(world, world.now)
             await _pass(world, operator, TICK_SECONDS)
-            canary = canary or world.status().get("canary", {}).get("revision", "")
+            told = world.status().get("canary", {})
+            canary = canary or told.get("revision", "")
+            astray |= any("whose weight is" in caveat for caveat in told.get("caveats", ()))
             outcome = _outcome(world, canary)
     state = read_evidence(world.cluster.find(CONFIG_MAP, NAMESPACE, name_of(NAME)))
     assert state is not None, world.status()
     held, hidden = world.held(state, canary)
-    return Trial(outcome, (world.now - began).total_seconds(), state, state.evidence[0].totals[0], held, hidden, world)
+    took = (world.now - began).total_seconds()
+    return Trial(outcome, took, state, state.evidence[0].totals[0], held, hidden, world, astray)
 
 
 async def _pass(world: Busy, operator: Operator, seconds: float) -> None:

@@ -37,6 +37,8 @@ class Preset(StrEnum):
     END_TO_END_LATENCY = "EndToEndLatency"
     TIME_PER_OUTPUT_TOKEN = "TimePerOutputToken"  # noqa: S105 - a preset, not a password
     QUEUE_TIME = "QueueTime"
+    THROUGHPUT = "Throughput"
+    """Generated tokens by second of answering, from vLLM's own series. A mean: shown, never tested."""
 
 
 class MetricSourceName(StrEnum):
@@ -45,7 +47,7 @@ class MetricSourceName(StrEnum):
     MODEL_SERVER = "ModelServer"
     """Serin's middleware in the engine: by revision and epoch, hence exact across changes of weight."""
     ENGINE = "Engine"
-    """vLLM's own series, by engine revision; silent for a while after each change of weight. Latencies only."""
+    """vLLM's own series, by engine revision; silent for a while after each change of weight. Latencies, throughput."""
     GATEWAY = "Gateway"
     """The gateway's counters, by backend; silent for a while after each change of weight. Errors only."""
 
@@ -113,18 +115,28 @@ class Metric(ApiModel):
             holds=lambda metric: metric.source is None or metric.preset is not None,
         ),
         Rule(
-            cel="!has(self.source) || !has(self.preset) || self.source == 'ModelServer' || "
-            "(self.source == 'Gateway') == (self.preset == 'ErrorRate')",
-            message="Choose another source: the Gateway counts only errors, the Engine only latencies.",
+            cel="!has(self.source) || !has(self.preset) || "
+            "(self.source == 'ModelServer' ? self.preset != 'Throughput' : "
+            "(self.source == 'Gateway') == (self.preset == 'ErrorRate'))",
+            message="Choose another source: the Gateway counts only errors, the Engine only latencies and throughput.",
             holds=lambda metric: (
-                metric.source in {None, MetricSourceName.MODEL_SERVER}
-                or (metric.source is MetricSourceName.GATEWAY) == (metric.preset is Preset.ERROR_RATE)
+                metric.source is None
+                or (
+                    metric.preset is not Preset.THROUGHPUT
+                    if metric.source is MetricSourceName.MODEL_SERVER
+                    else (metric.source is MetricSourceName.GATEWAY) == (metric.preset is Preset.ERROR_RATE)
+                )
             ),
         ),
         Rule(
             cel="!has(self.ceiling) || (!has(self.margin) && !has(self.tolerance))",
             message="Remove margin and tolerance; a ceiling is absolute.",
             holds=lambda metric: metric.ceiling is None or (metric.margin is None and metric.tolerance is None),
+        ),
+        Rule(
+            cel="!has(self.preset) || self.preset != 'Throughput' || (has(self.mode) && self.mode == 'Advisory')",
+            message="Make Throughput Advisory; a mean is shown and cannot be tested.",
+            holds=lambda metric: metric.preset is not Preset.THROUGHPUT or not metric.required,
         ),
     )
 
@@ -191,7 +203,7 @@ class PrometheusServer(ApiModel):
 
 
 def _ceilings_resolve(metrics: tuple[Metric, ...]) -> bool:
-    plain = {metric.name for metric in metrics if metric.ceiling is None}
+    plain = {metric.name for metric in metrics if metric.ceiling is None and metric.preset is not Preset.THROUGHPUT}
     return all(metric.ceiling is None or metric.ceiling.of in plain for metric in metrics)
 
 
@@ -213,8 +225,9 @@ Metrics = Annotated[
         holds=lambda metrics: any(metric.required for metric in metrics),
     ),
     Rule(
-        cel="self.all(m, !has(m.ceiling) || self.exists(o, o.name == m.ceiling.of && !has(o.ceiling)))",
-        message="Let ceiling.of name another metric of this list that is no ceiling itself.",
+        cel="self.all(m, !has(m.ceiling) || self.exists(o, o.name == m.ceiling.of && !has(o.ceiling) && "
+        "(!has(o.preset) || o.preset != 'Throughput')))",
+        message="Let ceiling.of name another metric of this list that is neither a ceiling itself nor Throughput.",
         holds=_ceilings_resolve,
     ),
     Rule(

@@ -24,8 +24,11 @@ from serin.rollout.snapshot import NO_EVIDENCE, Evidence, InFlight
 
 log = structlog.get_logger(__name__)
 
-MOST_INTERVALS = 240
+MOST_INTERVALS = 60
 """So many are held for one LLMDeployment; then none is read until some are acknowledged."""
+FULL = (
+    "What was counted cannot be kept, so nothing more is read; see what the API server refuses in condition Accepted."
+)
 RENEWED = timedelta(minutes=1)
 """How old an estimate of the stable may be while it is still wanted."""
 QUIET = timedelta(seconds=30)
@@ -90,19 +93,23 @@ class _Held:
         return self.baseline is not None and datetime.now(UTC) - self.baseline.at < RENEWED
 
     @property
+    def _full(self) -> bool:
+        return len(self.intervals) >= MOST_INTERVALS
+
+    @property
     def question(self) -> Watch:
         """What is asked for next."""
-        full = len(self.intervals) >= MOST_INTERVALS
         return replace(
             self.watch,
-            read_until=None if full else self.position,
+            read_until=None if self._full else self.position,
             baseline_of=None if self._baseline_is_new else self.watch.baseline_of,
         )
 
     @property
     def evidence(self) -> Evidence:
         """What the reconciler sees."""
-        return Evidence(self.error, tuple(self.intervals), self.baseline, self.in_flight)
+        error = self.error or (FULL if self._full else None)
+        return Evidence(error, tuple(self.intervals), self.baseline, self.in_flight)
 
 
 class Collector:

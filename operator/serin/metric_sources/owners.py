@@ -68,11 +68,15 @@ class Owners:
         """What the label may show, in order."""
         return sorted(self._owners)
 
+    def behind(self, value: str) -> list[Owner]:
+        """Those whom a value of the label names."""
+        return self._owners.get(value, [])
+
     def of(self, labels: Labels) -> list[Owner]:
         """Those whose requests this series counts; target labels decide where they are there."""
         return [
             (key, revision)
-            for key, revision in self._owners.get(labels.get(self.label, ""), ())
+            for key, revision in self.behind(labels.get(self.label, ""))
             if not self._has_place
             or all(labels.get(label) in {None, "", part} for label, part in zip(self._places, key, strict=True))
         ]

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Protocol
 
-from serin.rollout.readings import Tally
+from serin.rollout.readings import Wanted
 from serin.rollout.snapshot import Evidence
 
 Key = tuple[str, str]
@@ -31,24 +30,12 @@ class Server:
     """PEM of the authorities that its certificate is checked against; None: the system's."""
 
 
-@dataclass(frozen=True)
-class Watch:
-    """What one LLMDeployment wants to know."""
+@dataclass(frozen=True, kw_only=True)
+class Watch(Wanted):
+    """What is wanted, of whom, and who is asked."""
 
     namespace: str
     name: str
-    read_until: datetime | None = None
-    """Counts up to here have been taken into account; the next interval begins here. None: no counts wanted."""
-    engine_of: tuple[tuple[str, str], ...] = ()
-    """The revisions whose requests are counted, each with its engine revision."""
-    tallies: tuple[Tally, ...] = ()
-    """What is counted."""
-    baseline_of: str | None = None
-    """The stable's revision while what it showed before the canary is still wanted (see `Baseline`)."""
-    requests: Tally | None = None
-    """Finished requests: what the baseline's rate is read from."""
-    draining: tuple[str, ...] = ()
-    """Engine revisions whose requests in flight are wanted."""
     server: Server | None = None
     """Which Prometheus; None: the operator's own setting."""
 

@@ -7,6 +7,7 @@ only while some series is seen for the first time. Counting is in `serin.metric_
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -107,18 +108,37 @@ class Questions:
                 await self._still_there(error)
                 failed |= {watch.key: error for watch in asking}
         await self._judge_new(found.values(), end)
+        # Not in the event loop: of a hundred rollouts there are many samples, and probes and leases wait for nobody.
+        by_family = {
+            family: await asyncio.to_thread(_grown, each, starts, milliseconds(end)) for family, each in found.items()
+        }
         answer: dict[Key, Interval | MetricsError] = dict(failed)
-        by_family = {family: self._grown(each, starts, milliseconds(end)) for family, each in found.items()}
         for watch in watches:
-            if watch.key in failed:
-                continue
-            counts = {
-                tally: points
-                for tally in watch.tallies
-                if (points := _points(by_family[_family_of(tally)].get(watch.key, ()), tally, self._settings))
-            }
-            answer[watch.key] = Interval(begins[watch.key], end, counts)
+            if watch.key not in failed:
+                answer[watch.key] = self._interval(watch, begins[watch.key], end, by_family)
         return answer
+
+    def _interval(
+        self, watch: Watch, begin: datetime, end: datetime, by_family: Mapping[Family, Mapping[Key, Sequence[_Grown]]]
+    ) -> Interval:
+        """What one watch is told."""
+        counts: dict[Tally, Mapping[Point, int]] = {}
+        bounds: dict[Tally, Mapping[str, frozenset[str]]] = {}
+        apart: dict[Tally, Mapping[str, Mapping[Point, int]]] = {}
+        for tally in watch.tallies:
+            grown = by_family[_family_of(tally)].get(watch.key, ())
+            if not (points := _points(grown, tally, self._settings)):
+                continue
+            counts[tally] = points
+            if tally.by == "le":
+                bounds[tally] = _bounds(grown)
+            if tally in watch.apart:
+                by_process: dict[str, list[_Grown]] = defaultdict(list)
+                for revision, labels, growth in grown:
+                    if growth and revision == watch.apart_of and (process := labels.get("instance")):
+                        by_process[process].append((revision, labels, growth))
+                apart[tally] = {process: _points(part, tally, self._settings) for process, part in by_process.items()}
+        return Interval(begin, end, counts, bounds, apart)
 
     async def _family(
         self, family: Family, asking: Sequence[Watch], starts: Mapping[Key, int], end: datetime
@@ -129,9 +149,17 @@ class Questions:
         oldest = min(starts[watch.key] for watch in asking)
         window = max(timedelta(milliseconds=milliseconds(end) - oldest) + 2 * self._scrape + MARGIN, SHORTEST_WINDOW)
         rows: list[Row] = []
+        epochs = _live_epochs(asking, names)
+
+        def narrowed(values: Iterable[str]) -> str:
+            matcher = one_of(owners.label, values)
+            if live := {epoch for value in values for key, _ in owners.behind(value) for epoch in epochs[key]}:
+                matcher += f",{one_of(self._settings.epoch_label, ['', *map(str, sorted(live))])}"
+            return _narrowed(selector, matcher)
+
         for values in chunks(owners.values):
-            narrowed = _narrowed(selector, one_of(owners.label, values))
-            rows += _matrix(await self._ask(f"{narrowed}{_range(window)}", milliseconds(end)))
+            answer = await self._ask(f"{narrowed(values)}{_range(window)}", milliseconds(end))
+            rows += await asyncio.to_thread(_matrix, answer)
         found = _Found(owners, rows, _first_seen(owners, rows, starts, milliseconds(end)), {})
         lacking: dict[int, set[str]] = defaultdict(set)
         for row, begin in found.fresh:
@@ -139,9 +167,9 @@ class Questions:
             lacking[begin].add(row.labels[owners.label])
         for begin, lack in lacking.items():
             for values in chunks(lack):
-                narrowed = _narrowed(selector, one_of(owners.label, values))
+                older = f"last_over_time({narrowed(values)}{_range(LOOK_BACK)})"
                 # A target that was silent for a while neither loses what it counted nor imports its lifetime.
-                for labels, value in _vector(await self._ask(f"last_over_time({narrowed}{_range(LOOK_BACK)})", begin)):
+                for labels, value in _vector(await self._ask(older, begin)):
                     series = frozenset(labels.items())
                     if (series, begin) in found.bases:
                         found.bases[series, begin] = value
@@ -175,17 +203,6 @@ class Questions:
             target = folding.target_of(row.labels, attempts[instance], started[instance])
             if first is not None and folding.is_new(first, begin, target, self._scrape):
                 each.bases[row.series, begin] = 0.0
-
-    def _grown(self, found: _Found, starts: Mapping[Key, int], end: int) -> dict[Key, list[tuple[str, Labels, float]]]:
-        """What every series grew by, by whose requests it counts."""
-        grown: dict[Key, list[tuple[str, Labels, float]]] = defaultdict(list)
-        for row in found.rows:
-            for key, revision in found.owners.of(row.labels):
-                begin = starts[key]
-                base = None if folding.has_base(row.samples, begin) else found.bases.get((row.series, begin))
-                if growth := folding.growth(row.samples, begin, end, base):
-                    grown[key].append((revision, row.labels, growth))
-        return grown
 
     async def baselines(self, watches: Sequence[Watch], at: datetime) -> dict[Key, Baseline | MetricsError]:
         """What each watch's stable showed before; estimates, so that Prometheus may compute them."""
@@ -261,6 +278,40 @@ class Questions:
 
 _Estimate = tuple[Key, str, float]
 """Whose, the value of `by`, and how much."""
+_Grown = tuple[str, Labels, float]
+"""A series of one watch: revision, labels, and what it grew by."""
+_ALL = frozenset(range(folding.EPOCHS))
+
+
+def _live_epochs(asking: Iterable[Watch], names: Names) -> dict[Key, frozenset[int]]:
+    """Which epochs a query may be narrowed to, by watch; all empty where one of them wants whatever there is.
+
+    A stable that was a canary once still shows the series of all its epochs, up to 32 times what can grow.
+    """
+    wanted = {watch.key: None if watch.epochs is None else frozenset(watch.epochs) for watch in asking}
+    if names is not Names.REVISION or any(epochs is None for epochs in wanted.values()):
+        return dict.fromkeys(wanted, frozenset())
+    return {key: (epochs or _ALL) for key, epochs in wanted.items()}
+
+
+def _grown(found: _Found, starts: Mapping[Key, int], end: int) -> dict[Key, list[_Grown]]:
+    """What every series grew by, by whose requests it counts; those that did not grow are told as well."""
+    grown: dict[Key, list[_Grown]] = defaultdict(list)
+    for row in found.rows:
+        for key, revision in found.owners.of(row.labels):
+            begin = starts[key]
+            base = None if folding.has_base(row.samples, begin) else found.bases.get((row.series, begin))
+            grown[key].append((revision, row.labels, folding.growth(row.samples, begin, end, base)))
+    return grown
+
+
+def _bounds(grown: Iterable[_Grown]) -> dict[str, frozenset[str]]:
+    """The bounds of a histogram's series by revision, whether or not they grew."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for revision, labels, _ in grown:
+        if bound := labels.get("le"):
+            found[revision].add(bound)
+    return {revision: frozenset(bounds) for revision, bounds in found.items()}
 
 
 def _narrowed(selector: str, matcher: str) -> str:
@@ -292,13 +343,16 @@ def _first_seen(owners: Owners, rows: Iterable[Row], starts: Mapping[Key, int], 
     ]
 
 
-def _points(grown: Iterable[tuple[str, Labels, float]], tally: Tally, settings: Settings) -> dict[Point, int]:
+def _points(grown: Iterable[_Grown], tally: Tally, settings: Settings) -> dict[Point, int]:
     """Growth of one rollout by point; a point that did not grow by a whole event is absent."""
     sums: dict[Point, float] = defaultdict(float)
     for revision, labels, growth in grown:
+        if not growth:
+            continue
         epoch = folding.epoch_of(labels.get(settings.epoch_label)) if tally.names is Names.REVISION else None
         sums[revision, epoch, labels.get(tally.by, "") if tally.by is not None else ""] += growth
-    return {point: round(total) for point, total in sums.items() if round(total)}
+    scaled = {point: round(total * tally.scale) for point, total in sums.items()}
+    return {point: count for point, count in scaled.items() if count}
 
 
 def _range(over: timedelta) -> str:

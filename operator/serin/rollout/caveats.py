@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
+from serin.evidence.share import log_e
+from serin.rollout.snapshot import FULL_WEIGHT
 from serin.rollout.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -22,6 +25,17 @@ NO_EPOCH = (
     "shortly after a change of weight is left out."
 )
 
+NOISY = (
+    "The stable's own pods differ by more than chance, so a difference to the canary may be one between any two pods, "
+    "and this proves no promotion:"
+)
+SURE = math.log(1000)
+"""ln of the evidence from which on requests are said to go astray."""
+TOLERANCE = 0.05
+"""By how much the odds of a request's way may differ from the weight's in the long run; retries, for example."""
+LOOKS_AFTER = 3
+"""Slices of an epoch before its share is looked at."""
+
 
 def caveats(snapshot: Snapshot, decision: Decision, canary: Record) -> tuple[str, ...]:
     """The sentences that hold for this trial."""
@@ -36,12 +50,39 @@ def caveats(snapshot: Snapshot, decision: Decision, canary: Record) -> tuple[str
     }
     if unseen := _unseen(decision):
         found[f"Seen on neither side, so nothing is decided by it: {', '.join(unseen)}; check the selector."] = True
+    if noisy := [m.name for m in decision.judgement.metrics if m.noisy] if decision.judgement else []:
+        found[f"{NOISY} {', '.join(noisy)}."] = True
+    if astray := _astray(snapshot, decision):
+        found[astray] = True
     return tuple(sentence for sentence, holds in found.items() if holds)
 
 
 def _unseen(decision: Decision) -> list[str]:
     """Required metrics of which nothing was counted although requests were: their selector may be misspelt."""
     metrics = decision.judgement.metrics if decision.judgement else ()
-    if not any(metric.canary.requests for metric in metrics):
+    if not any(metric.canary and metric.canary.requests for metric in metrics):
         return []
     return [m.name for m in metrics if m.required and m.verdict is Verdict.NOT_APPLICABLE]
+
+
+def _astray(snapshot: Snapshot, decision: Decision) -> str | None:
+    """That the share of the requests that reach the canary is not its weight; None while it may well be.
+
+    Looks at the newest epoch. The pods of both sides are not scraped at one moment, so one side's count may be a scrape
+    behind: what that can distort is tolerated, which is less the longer the epoch lasts.
+    """
+    state = decision.evidence
+    told = state.epochs.get(state.newest) if state and state.newest is not None else None
+    if state is None or told is None or not 0 < told.weight < FULL_WEIGHT or not any(state.arrived):
+        return None
+    slices = (state.until - told.began).total_seconds() / snapshot.policy.slice_seconds
+    weight, (canary, stable) = told.weight / FULL_WEIGHT, state.arrived
+    if slices < LOOKS_AFTER or log_e(canary, stable, weight, TOLERANCE + 2 / slices) < SURE:
+        return None
+    share = canary / (canary + stable)
+    side = "canary" if share < weight else "stable"
+    return (
+        f"Of {canary + stable} requests since the weight changed {100 * share:.3g} % reached the canary, whose weight "
+        f"is {100 * weight:g} %: some are lost on the way to the {side}, or the gateway does not keep the weight; look "
+        "at the gateway's errors."
+    )

@@ -14,8 +14,9 @@ from datetime import timedelta
 from serin.rollout import metrics, roles, withdrawal
 from serin.rollout.commands import CommandResult, carry_out, ignored, out_of_place, was_handled
 from serin.rollout.conditions import REFUSAL_LASTS, lasting_refusal
-from serin.rollout.decision import Decision, EvidenceWindow
+from serin.rollout.decision import Decision
 from serin.rollout.on_trial import on_trial
+from serin.rollout.readings import Wanted
 from serin.rollout.record import Record
 from serin.rollout.snapshot import Snapshot
 from serin.rollout.split import is_settled, next_split
@@ -75,7 +76,7 @@ def _complete(snapshot: Snapshot, decision: Decision) -> Decision:
         forgotten=roles.prunable(
             snapshot, {r.revision for r in (decision.stable, decision.canary, decision.target) if r}
         ),
-        window=_window(snapshot, decision, frozenset(draining)),
+        wanted=_wanted(snapshot, decision, frozenset(draining)),
         due_in=_due(snapshot, decision, settled=served, draining=bool(draining)),
     )
 
@@ -110,18 +111,21 @@ def _epoch(snapshot: Snapshot, decision: Decision, weights: Mapping[str, int]) -
     return epoch, begin_epoch(state, epoch, canary, snapshot.now) if state else None
 
 
-def _window(snapshot: Snapshot, decision: Decision, draining: frozenset[str]) -> EvidenceWindow | None:
+def _wanted(snapshot: Snapshot, decision: Decision, draining: frozenset[str]) -> Wanted | None:
     trial = decision.canary.trial if decision.canary else None
     if not (trial and decision.stable and decision.canary):
-        return EvidenceWindow(draining=tuple(sorted(draining))) if draining else None
+        return Wanted(draining=tuple(sorted(draining))) if draining else None
     sides, state = (decision.canary, decision.stable), decision.evidence
     measured = all(side.resolved.measures for side in sides)
     series, analysis = snapshot.policy.series, snapshot.spec.analysis
     # Before it has traffic, too: a canary that could not be watched must not get any.
-    return EvidenceWindow(
+    return Wanted(
         read_until=state.until if state else None,
         engine_of=tuple((side.revision, side.engine_revision) for side in sides),
         tallies=state.tallies if state else metrics.tallies(analysis, series, measured=measured),
+        epochs=state.live_epochs if state else None,
+        apart_of=decision.stable.revision if state else None,
+        apart=state.apart if state else (),
         baseline_of=None if state else decision.stable.revision,
         requests=metrics.requests(series, measured=measured),
         draining=tuple(sorted(draining)),

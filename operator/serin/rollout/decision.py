@@ -8,32 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from serin.rollout.commands import CommandResult
 from serin.rollout.phases import Phase
-from serin.rollout.readings import Tally
+from serin.rollout.readings import Wanted
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record
 from serin.rollout.trial_evidence import TrialEvidence
 from serin.rollout.verdict import Judgement
-
-
-@dataclass(frozen=True)
-class EvidenceWindow:
-    """What the collector is asked for."""
-
-    read_until: datetime | None = None
-    """Up to when the evidence has been taken into account; None: no counts are wanted yet."""
-    engine_of: tuple[tuple[str, str], ...] = ()
-    """The canary's revision and the stable's, each with its engine revision."""
-    tallies: tuple[Tally, ...] = ()
-    baseline_of: str | None = None
-    """The stable, while what it shows without a canary is still wanted."""
-    requests: Tally | None = None
-    """What the rate of its traffic is read from."""
-    draining: tuple[str, ...] = ()
-    """Engine revisions whose requests in flight are wanted."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +50,8 @@ class Decision:
     """Set where nothing moves without a person or the world."""
     capacity: str | None = None
     """The scheduler's sentence while pods wait for a node."""
-    window: EvidenceWindow | None = None
+    wanted: Wanted | None = None
+    """What the collector is asked for."""
     command: CommandResult | None = None
     due_in: timedelta | None = None
     """When to look again even if nothing happens."""

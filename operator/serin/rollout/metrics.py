@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from serin.evidence.boundaries import boundaries, quantile
 from serin.evidence.metric import MetricParameters
-from serin.rollout.readings import Baseline, Interval, Names, Tally
+from serin.rollout.readings import Baseline, Interval, Names, Point, Tally
 
 if TYPE_CHECKING:
     from serin.api.analysis import Analysis, Metric
@@ -98,7 +98,33 @@ class Measurement:
                 bad = interval.counts.get(self.bad, {}) if self.bad else {}
                 return _pairs(totals, bad)
             case How.ABOVE:
-                return _above(totals, self.parameters.boundaries)
+                return _above(totals, self.parameters.boundaries, interval.bounds.get(self.total, {}))
+
+    def by_process(self, interval: Interval) -> dict[str, dict[Side, list[tuple[int, int]]]]:
+        """The same by process, as far as one revision was told apart."""
+        processes = {process for tally in self.tallies for process in interval.apart.get(tally, {})}
+        return {
+            process: self.counts(
+                replace(
+                    interval,
+                    counts={tally: interval.apart.get(tally, {}).get(process, {}) for tally in self.tallies},
+                )
+            )
+            for process in sorted(processes)
+        }
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Generated tokens by second of answering. A mean, so it is shown and never tested."""
+
+    name: str
+    tokens: Tally
+    milliseconds: Tally
+
+    def counts(self, interval: Interval) -> dict[Side, list[tuple[int, int]]]:
+        """Milliseconds and tokens of one interval by revision and epoch."""
+        return _pairs(interval.counts.get(self.milliseconds, {}), interval.counts.get(self.tokens, {}))
 
 
 def _outcome(value: str) -> bool | None:
@@ -111,7 +137,7 @@ def _code(value: str) -> bool | None:
     return value.startswith("5") or value in BAD_CODES
 
 
-def _told(points: Mapping[tuple[str, int | None, str], int], bad: Any) -> dict[Side, list[tuple[int, int]]]:
+def _told(points: Mapping[Point, int], bad: Any) -> dict[Side, list[tuple[int, int]]]:
     sums: dict[Side, list[tuple[int, int]]] = {}
     for (revision, epoch, value), count in points.items():
         verdict = bad(value)
@@ -121,9 +147,7 @@ def _told(points: Mapping[tuple[str, int | None, str], int], bad: Any) -> dict[S
     return sums
 
 
-def _pairs(
-    totals: Mapping[tuple[str, int | None, str], int], bad: Mapping[tuple[str, int | None, str], int]
-) -> dict[Side, list[tuple[int, int]]]:
+def _pairs(totals: Mapping[Point, int], bad: Mapping[Point, int]) -> dict[Side, list[tuple[int, int]]]:
     """Two counters of one process. One that has no epoch takes the other's from it, or they would never meet.
 
     A bad one may be found in a later interval than its request was counted in: then there are more of them than
@@ -141,8 +165,15 @@ def _pairs(
 
 
 def _above(
-    points: Mapping[tuple[str, int | None, str], int], cuts: Sequence[float]
+    points: Mapping[Point, int], cuts: Sequence[float], bounds: Mapping[str, frozenset[str]]
 ) -> dict[Side, list[tuple[int, int]]]:
+    """A cut that is not a bound of both sides is moved to one that is, on both alike; without any, nothing counts."""
+    if bounds:
+        shared = set.intersection(*({_bound(le) for le in each} for each in bounds.values()))
+        finite = sorted(bound for bound in shared if bound is not None and math.isfinite(bound))
+        if not finite:
+            return {}
+        cuts = [max((bound for bound in finite if bound <= cut), default=finite[0]) for cut in cuts]
     sides: dict[Side, dict[float, int]] = {}
     for (revision, epoch, le), count in points.items():
         bound = _bound(le)
@@ -151,8 +182,7 @@ def _above(
     found = {}
     for side, cumulative in sides.items():
         n = cumulative.get(math.inf, 0)
-        # A bucket that did not grow is absent: nothing was at or below its bound, nor below any bound under it. A cut
-        # that is no bound is taken at the next bound below, on both sides alike.
+        # A bucket that did not grow is absent: nothing was at or below its bound, nor below any bound under it.
         within = [max((count for bound, count in cumulative.items() if bound <= cut), default=0) for cut in cuts]
         found[side] = [(n, n - min(n, count)) for count in within] or [(n, 0)]
     return found
@@ -170,10 +200,24 @@ def _bound(le: str) -> float | None:
 
 def tallies(analysis: Analysis, series: Series, *, measured: bool) -> tuple[Tally, ...]:
     """What is read for these metrics; `measured`: the model server counts in the pods of both sides."""
-    read = (_reading(m, series, measured=measured) for m in analysis.compared if m.ceiling is None)
+    read = (_reading(m, series, measured=measured) for m in _tested(analysis) if m.ceiling is None)
     found = [tally for _, bad, total in read for tally in (bad, total) if tally]
+    found += [tally for shown in throughputs(analysis, series) for tally in (shown.tokens, shown.milliseconds)]
     always = (requests(series, measured=measured), durations(series, measured=measured))
     return tuple(dict.fromkeys([*always, *found]))
+
+
+def _tested(analysis: Analysis) -> list[Metric]:
+    return [metric for metric in analysis.compared if metric.preset != "Throughput"]
+
+
+def throughputs(analysis: Analysis, series: Series) -> tuple[Throughput, ...]:
+    """What is shown beside the metrics that are tested; only the engine knows it."""
+    tokens = Tally(f"{series.engine}generation_tokens_total", names=Names.ENGINE)
+    milliseconds = Tally(f"{series.engine}{_END_TO_END}_sum", names=Names.ENGINE, scale=1000)
+    return tuple(
+        Throughput(metric.name, tokens, milliseconds) for metric in analysis.compared if metric.preset == "Throughput"
+    )
 
 
 def requests(series: Series, *, measured: bool) -> Tally:
@@ -196,7 +240,7 @@ def measurements(analysis: Analysis, series: Series, baseline: Baseline, *, meas
             baseline,
             measured=measured,
         )
-        for metric in analysis.compared
+        for metric in _tested(analysis)
     )
 
 
@@ -269,6 +313,11 @@ def _latency(quantity: str, series: Series, *, measured: bool) -> Tally:
     return Tally(f"{series.engine}{quantity}_bucket", by="le", names=Names.ENGINE)
 
 
+def arrivals(series: Series, *, measured: bool) -> Tally | None:
+    """Requests as they arrive, which only the model server counts: what the share of each side is read from."""
+    return Tally(f"{series.model_server}requests_started_total") if measured else None
+
+
 def durations(series: Series, *, measured: bool) -> Tally:
     """How long whole answers take: what settling and blanking are measured by."""
     return _latency(_END_TO_END, series, measured=measured)
@@ -312,8 +361,8 @@ def to_json(measurement: Measurement) -> dict[str, Any]:
     return {
         "name": measurement.name,
         "how": measurement.how.value,
-        "total": _tally_to_json(measurement.total),
-        "bad": _tally_to_json(measurement.bad) if measurement.bad else None,
+        "total": tally_to_json(measurement.total),
+        "bad": tally_to_json(measurement.bad) if measurement.bad else None,
         "required": measurement.required,
         "unit": measurement.unit,
         "alpha": p.alpha,
@@ -334,8 +383,8 @@ def from_json(data: Mapping[str, Any]) -> Measurement:
     return Measurement(
         name=str(data["name"]),
         how=How(data["how"]),
-        total=_tally_from_json(data["total"]),
-        bad=_tally_from_json(data["bad"]) if data["bad"] else None,
+        total=tally_from_json(data["total"]),
+        bad=tally_from_json(data["bad"]) if data["bad"] else None,
         required=bool(data["required"]),
         unit=str(data["unit"]),
         parameters=MetricParameters(
@@ -349,9 +398,16 @@ def from_json(data: Mapping[str, Any]) -> Measurement:
     )
 
 
-def _tally_to_json(tally: Tally) -> dict[str, Any]:
-    return {"selector": tally.selector, "by": tally.by, "names": tally.names.value}
+def tally_to_json(tally: Tally) -> dict[str, Any]:
+    """The inverse of `tally_from_json`."""
+    return {"selector": tally.selector, "by": tally.by, "names": tally.names.value, "scale": tally.scale}
 
 
-def _tally_from_json(data: Mapping[str, Any]) -> Tally:
-    return Tally(str(data["selector"]), by=data["by"], names=Names(data["names"]))
+def tally_from_json(data: Mapping[str, Any]) -> Tally:
+    """Read what `tally_to_json` wrote.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is something else.
+    """
+    names, scale = Names(data["names"]), int(data.get("scale", 1))
+    return Tally(str(data["selector"]), by=data["by"], names=names, scale=scale)

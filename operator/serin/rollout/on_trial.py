@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+from serin.evidence.metric import NOTHING
 from serin.rollout import metrics, roles, trial_evidence
 from serin.rollout.decision import Decision
 from serin.rollout.guards import Candidate, Finding, at_deadline, carried, carries, first_finding, no_node_for
@@ -88,6 +89,8 @@ def _candidate(
 ) -> Candidate:
     """The canary with the weight of an adaptive ramp as it is due, and sight taken into account."""
     candidate = Candidate(snapshot, stable, target, trial, judge(state), state)
+    if _commanded(snapshot, trial):  # a command does not know what was counted
+        trial = replace(trial, counted=candidate.counted)
     if trial.blinded and _has_seen(snapshot, state):
         # Sight has returned: what was learnt stays, the weight begins anew.
         trial = replace(trial.at_step(0, snapshot.now, candidate.counted), blinded=False, weight=0, in_holdback=False)
@@ -99,6 +102,12 @@ def _candidate(
     if candidate.blind_too_long:
         trial = replace(trial, blinded=True)
     return replace(candidate, trial=trial)
+
+
+def _commanded(snapshot: Snapshot, trial: Trial) -> bool:
+    """Whether a person has just moved the trial to another step."""
+    before = snapshot.target.trial if snapshot.target else None
+    return before is not None and before.attempt == trial.attempt and before.step != trial.step
 
 
 def _has_seen(snapshot: Snapshot, state: TrialEvidence | None) -> bool:
@@ -172,6 +181,7 @@ def _first_evidence(candidate: Candidate) -> TrialEvidence:
         until=snapshot.now,
         measurements=measurements,
         evidence=tuple(map(trial_evidence.nothing_yet, measurements)),
+        noise=tuple(map(trial_evidence.no_noise_yet, measurements)),
         epochs={},
         requests_per_second=baseline.requests_per_second,
         settle_seconds=(
@@ -181,6 +191,9 @@ def _first_evidence(candidate: Candidate) -> TrialEvidence:
         ),
         blank_seconds=metrics.blank_seconds(baseline, answers, snapshot.policy.slice_seconds),
         young_seconds=metrics.young_seconds(baseline, answers, snapshot.policy.slice_seconds),
+        arrivals=metrics.arrivals(series, measured=measured),
+        throughputs=metrics.throughputs(analysis, series),
+        generated=tuple(NOTHING for _ in metrics.throughputs(analysis, series)),
     )
 
 

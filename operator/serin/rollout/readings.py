@@ -32,6 +32,8 @@ class Tally:
     by: str | None = None
     """The label whose values are counted apart, such as `outcome` or `le`; None: all together."""
     names: Names = Names.REVISION
+    scale: int = 1
+    """Parts that one is counted in: 1000 makes milliseconds of a counter of seconds."""
 
 
 Point = tuple[str, int | None, str]
@@ -46,6 +48,34 @@ class Interval:
     end: datetime
     counts: Mapping[Tally, Mapping[Point, int]] = field(default_factory=dict)
     """Growth by tally and point, whole numbers; a point that did not grow is absent."""
+    bounds: Mapping[Tally, Mapping[str, frozenset[str]]] = field(default_factory=dict)
+    """Of histograms (`by="le"`) that grew: by revision, the bounds that its series have, whether or not they grew."""
+    apart: Mapping[Tally, Mapping[str, Mapping[Point, int]]] = field(default_factory=dict)
+    """Part of `counts`: the growth of one revision (`Wanted.apart_of`) by process."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the decision wants to know of one LLMDeployment."""
+
+    read_until: datetime | None = None
+    """Counts up to here have been taken into account; the next interval begins here. None: no counts wanted."""
+    engine_of: tuple[tuple[str, str], ...] = ()
+    """The revisions whose requests are counted, each with its engine revision."""
+    tallies: tuple[Tally, ...] = ()
+    """What is counted."""
+    epochs: tuple[int, ...] | None = None
+    """The only epochs that still matter of series that carry one; None: all."""
+    apart_of: str | None = None
+    """The revision whose counts are wanted by process, too."""
+    apart: tuple[Tally, ...] = ()
+    """Which of the tallies are wanted by process."""
+    baseline_of: str | None = None
+    """The stable's revision while what it showed before the canary is still wanted (see `Baseline`)."""
+    requests: Tally | None = None
+    """Finished requests: what the baseline's rate is read from."""
+    draining: tuple[str, ...] = ()
+    """Engine revisions whose requests in flight are wanted."""
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ def _metrics(snapshot: Snapshot, decision: Decision, before: LLMDeploymentStatus
             name=metric.name,
             canary=_counts(metric.canary),
             stable=_counts(metric.stable),
-            evidence=round(100 * metric.evidence),
+            evidence=round(100 * metric.evidence) if metric.canary else None,
             verdict=metric.verdict,
             mode="Required" if metric.required else "Advisory",
             more_requests_needed=math.ceil(metric.needed) if 0 < metric.needed < math.inf else None,
@@ -124,8 +124,8 @@ def _metrics(snapshot: Snapshot, decision: Decision, before: LLMDeploymentStatus
     )
 
 
-def _counts(counts: Counts) -> MetricCounts:
-    return MetricCounts(requests=counts.requests, bad=counts.bad)
+def _counts(counts: Counts | None) -> MetricCounts | None:
+    return MetricCounts(requests=counts.requests, bad=counts.bad) if counts else None
 
 
 def _rejected(target: Record | None) -> RejectedStatus | None:

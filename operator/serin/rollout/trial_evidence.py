@@ -8,21 +8,26 @@ which Prometheus was read, so that a crash neither loses nor doubles a request. 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from serin.errors import RecordError
-from serin.evidence.metric import MetricEvidence
+from serin.evidence.metric import MetricEvidence, Totals
+from serin.evidence.noise import Noise
 from serin.rollout import metrics
-from serin.rollout.metrics import Measurement
-from serin.rollout.readings import Interval, Tally
+from serin.rollout.metrics import Measurement, Throughput, tally_from_json, tally_to_json
+from serin.rollout.readings import Interval, Names, Tally
 
 VERSION = 1
 EPOCHS = 32
 """Values that the epoch label can have; they are used in turn."""
 FULL = 10_000
+LATEST = timedelta(hours=1)
+"""So long after an epoch requests that arrived in it may still end."""
+AHEAD = 4
+"""Epochs that may begin before the collector is told of them: a reconcile can fail between route and watch."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class TrialEvidence:
     measurements: tuple[Measurement, ...]
     evidence: tuple[MetricEvidence, ...]
     """By measurement."""
+    noise: tuple[Noise, ...]
+    """By measurement, what the stable's own pods show among themselves; fed where that is told apart."""
     epochs: Mapping[int, Epoch]
     """By the value of the label, the last 32."""
     requests_per_second: float
@@ -61,6 +68,13 @@ class TrialEvidence:
     """Canary requests that the stable's traffic made expect since the last one that was seen."""
     seen_at: datetime | None = None
     """End of the last interval in which the canary was seen to finish a request; None: never."""
+    arrivals: Tally | None = None
+    """Counts requests as they arrive; None: nobody does."""
+    arrived: tuple[int, int] = (0, 0)
+    """Requests that reached canary and stable in the newest epoch."""
+    throughputs: tuple[Throughput, ...] = ()
+    generated: tuple[Totals, ...] = ()
+    """By throughput: milliseconds and tokens of the canary, and of the stable."""
 
     @property
     def silent_for(self) -> timedelta:
@@ -80,7 +94,24 @@ class TrialEvidence:
     @property
     def tallies(self) -> tuple[Tally, ...]:
         """What has to be read."""
-        return tuple(dict.fromkeys(tally for m in self.measurements for tally in m.tallies))
+        told = [tally for m in self.measurements for tally in m.tallies]
+        told += [tally for shown in self.throughputs for tally in (shown.tokens, shown.milliseconds)]
+        return tuple(dict.fromkeys([*told, *([self.arrivals] if self.arrivals else [])]))
+
+    @property
+    def apart(self) -> tuple[Tally, ...]:
+        """Which of them have to be read by process: those of comparisons that a proof rests on, if pods show them."""
+        proofs = [m for m in self.measurements if m.required and m.parameters.ceiling is None]
+        return tuple(dict.fromkeys(t for m in proofs for t in m.tallies if t.names is not Names.BACKEND))
+
+    @property
+    def live_epochs(self) -> tuple[int, ...]:
+        """The epochs in which something may still end, and those that may begin before anybody is told of them."""
+        begun = sorted(self.epochs, key=lambda epoch: self.epochs[epoch].began)
+        ends = [self.epochs[epoch].began for epoch in begun[1:]]
+        over = {epoch for epoch, end in zip(begun, ends, strict=False) if self.until - end > LATEST}
+        ahead = {(begun[-1] + step) % EPOCHS for step in range(1, AHEAD + 1)} if begun else set(range(EPOCHS))
+        return tuple(sorted((set(begun) - over) | ahead))
 
 
 def name_of(revision: str, attempt: int) -> str:
@@ -93,6 +124,11 @@ def nothing_yet(measurement: Measurement) -> MetricEvidence:
     return MetricEvidence(measurement.parameters)
 
 
+def no_noise_yet(measurement: Measurement) -> Noise:
+    """The stable's pods among themselves before their first request."""
+    return Noise(measurement.parameters)
+
+
 def begin_epoch(state: TrialEvidence, epoch: int, weight: int, now: datetime) -> TrialEvidence:
     """Let the label's value `epoch` mean a new period from now on; what was open of the old one is closed first."""
     evidence = state.evidence
@@ -101,33 +137,60 @@ def begin_epoch(state: TrialEvidence, epoch: int, weight: int, now: datetime) ->
         for metric in evidence:
             metric.close_epoch(epoch)
     kept = {e: told for e, told in state.epochs.items() if e != epoch}
-    return replace(state, evidence=evidence, epochs=kept | {epoch: Epoch(now, weight)})
+    epochs = kept | {epoch: Epoch(now, weight)}
+    return replace(state, evidence=evidence, epochs=epochs, arrived=(0, 0))
 
 
 def advance(state: TrialEvidence, intervals: Iterable[Interval], *, canary: str, stable: str) -> TrialEvidence:
     """The state after these intervals; one that does not follow without a gap is left alone."""
-    evidence, until = copy.deepcopy(state.evidence), state.until
-    unseen, seen_at = state.unseen, state.seen_at
-    for interval in intervals:
-        if interval.begin != until:
-            continue
-        until = interval.end
+    following = _following(intervals, state.until)
+    if not following:
+        return state
+    evidence, noise = copy.deepcopy((state.evidence, state.noise))
+    (arrived1, arrived0), unseen, seen_at = state.arrived, state.unseen, state.seen_at
+    generated = list(state.generated)
+    for interval in following:
         shown = [counted_by_epoch(state, measurement, interval, canary, stable) for measurement in state.measurements]
         for metric, by_epoch in zip(evidence, shown, strict=True):
             for epoch in sorted(by_epoch, key=lambda e: state.epochs[e].began):
-                began = state.epochs[epoch].began
                 metric.add(
                     by_epoch[epoch],
                     t=seconds_of(state, interval),
                     epoch=epoch,
-                    settled=_seconds(interval.end - began) >= state.settle_seconds,
+                    settled=_seconds(interval.end - state.epochs[epoch].began) >= state.settle_seconds,
                     young=is_young(state, epoch, interval.begin),
                 )
+        for measurement, among in zip(state.measurements, noise, strict=True):
+            among.add(_by_process(measurement, interval, stable))
         if any(counts[0][0] for by_epoch in shown for counts in by_epoch.values()):
-            unseen, seen_at = 0.0, until
+            unseen, seen_at = 0.0, interval.end
         else:
             unseen += _expected(state, shown)
-    return replace(state, evidence=evidence, until=until, unseen=unseen, seen_at=seen_at)
+        for index, throughput in enumerate(state.throughputs):
+            for (more,) in counted_by_epoch(state, throughput, interval, canary, stable).values():
+                ms1, tokens1, ms0, tokens0 = generated[index]
+                generated[index] = (ms1 + more[0], tokens1 + more[1], ms0 + more[2], tokens0 + more[3])
+        points = interval.counts.get(state.arrivals, {}) if state.arrivals else {}
+        arrived1 += points.get((canary, state.newest, ""), 0)
+        arrived0 += points.get((stable, state.newest, ""), 0)
+    return replace(
+        state,
+        evidence=evidence,
+        noise=noise,
+        until=following[-1].end,
+        unseen=unseen,
+        seen_at=seen_at,
+        arrived=(arrived1, arrived0),
+        generated=tuple(generated),
+    )
+
+
+def _following(intervals: Iterable[Interval], until: datetime) -> list[Interval]:
+    following: list[Interval] = []
+    for interval in intervals:
+        if interval.begin == (following[-1].end if following else until):
+            following.append(interval)
+    return following
 
 
 def seconds_of(state: TrialEvidence, interval: Interval) -> float:
@@ -141,7 +204,7 @@ def is_young(state: TrialEvidence, epoch: int, moment: datetime) -> bool:
 
 
 def counted_by_epoch(
-    state: TrialEvidence, measurement: Measurement, interval: Interval, canary: str, stable: str
+    state: TrialEvidence, measurement: Measurement | Throughput, interval: Interval, canary: str, stable: str
 ) -> dict[int, list[tuple[int, int, int, int]]]:
     """Counts of both sides by epoch and leaf; epochs of an earlier trial, and moments of doubt, are left out."""
     by_epoch: dict[int, list[tuple[int, int, int, int]]] = {}
@@ -156,6 +219,20 @@ def counted_by_epoch(
             for (n1, x1, n0, x0), (n, x) in zip(have, pairs, strict=True)
         ]
     return by_epoch
+
+
+def _by_process(measurement: Measurement, interval: Interval, stable: str) -> dict[str, list[tuple[int, int]]]:
+    """Counts of the stable by process and leaf, whatever the epoch.
+
+    Pods are not scraped at one moment, so the end of an epoch, in which only slow answers come, would be a difference
+    between them. All epochs together flow evenly: what the stable gets is never much less than it was.
+    """
+    shown: dict[str, list[tuple[int, int]]] = {}
+    for process, sides in measurement.by_process(interval).items():
+        pairs = [pairs for (revision, _), pairs in sides.items() if revision == stable]
+        if pairs:
+            shown[process] = [(sum(n for n, _ in leaf), sum(x for _, x in leaf)) for leaf in zip(*pairs, strict=True)]
+    return shown
 
 
 def _epoch_of(state: TrialEvidence, interval: Interval) -> int | None:
@@ -201,12 +278,20 @@ def to_json(state: TrialEvidence) -> dict[str, Any]:
         "epochs": {str(e): [told.began.isoformat(), told.weight] for e, told in sorted(state.epochs.items())},
         "measurements": [metrics.to_json(m) for m in state.measurements],
         "evidence": [e.state() for e in state.evidence],
+        "noise": [n.state() for n in state.noise],
         "requestsPerSecond": state.requests_per_second,
         "settleSeconds": state.settle_seconds,
         "blankSeconds": state.blank_seconds,
         "youngSeconds": state.young_seconds,
         "unseen": state.unseen,
         "seenAt": state.seen_at.isoformat() if state.seen_at else None,
+        "arrivals": tally_to_json(state.arrivals) if state.arrivals else None,
+        "arrived": list(state.arrived),
+        "throughputs": [
+            {"name": t.name, "tokens": tally_to_json(t.tokens), "milliseconds": tally_to_json(t.milliseconds)}
+            for t in state.throughputs
+        ],
+        "generated": [list(sums) for sums in state.generated],
     }
 
 
@@ -223,12 +308,14 @@ def from_json(data: Mapping[str, Any]) -> TrialEvidence:
         evidence = tuple(MetricEvidence(m.parameters) for m in measurements)
         for metric, kept in zip(evidence, data["evidence"], strict=True):
             metric.restore(kept)
+        canary, stable = data.get("arrived", (0, 0))
         return TrialEvidence(
             trial=str(data["trial"]),
             since=datetime.fromisoformat(data["since"]),
             until=datetime.fromisoformat(data["until"]),
             measurements=measurements,
             evidence=evidence,
+            noise=_noise(measurements, data.get("noise")),
             epochs={
                 int(e): Epoch(datetime.fromisoformat(began), int(weight))
                 for e, (began, weight) in data["epochs"].items()
@@ -240,6 +327,19 @@ def from_json(data: Mapping[str, Any]) -> TrialEvidence:
             young_seconds=float(data.get("youngSeconds", 0.0)),
             unseen=float(data["unseen"]),
             seen_at=datetime.fromisoformat(data["seenAt"]) if data["seenAt"] else None,
+            arrivals=tally_from_json(data["arrivals"]) if data.get("arrivals") else None,
+            arrived=(int(canary), int(stable)),
+            throughputs=tuple(
+                Throughput(str(t["name"]), tally_from_json(t["tokens"]), tally_from_json(t["milliseconds"]))
+                for t in data.get("throughputs", ())
+            ),
+            generated=tuple((int(a), int(b), int(c), int(d)) for a, b, c, d in data.get("generated", ())),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RecordError(f"The state of the evidence cannot be read ({error}); the trial is begun anew.") from error
+
+
+def _noise(measurements: Sequence[Measurement], kept: Sequence[Mapping[str, Any]] | None) -> tuple[Noise, ...]:
+    if kept is None:
+        return tuple(map(no_noise_yet, measurements))
+    return tuple(Noise.from_state(m.parameters, each) for m, each in zip(measurements, kept, strict=True))

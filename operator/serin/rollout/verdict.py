@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from serin.evidence.metric import MetricEvidence
+from serin.evidence.metric import MetricEvidence, Totals
+from serin.evidence.noise import Noise
 from serin.rollout.metrics import How, Measurement
 from serin.rollout.trial_evidence import TrialEvidence
 
@@ -39,8 +40,9 @@ class MetricJudgement:
     """One metric: what was counted and what follows."""
 
     name: str
-    canary: Counts
-    stable: Counts
+    canary: Counts | None
+    """None of what is shown without counting requests."""
+    stable: Counts | None
     evidence: float
     """How strongly the counts speak against the canary, 0-1 of what a rollback needs."""
     verdict: Verdict
@@ -48,6 +50,8 @@ class MetricJudgement:
     required: bool = True
     needed: float = 0.0
     """About how many more canary requests a proof needs; infinite: not at this rate."""
+    noisy: bool = False
+    """Whether the stable's own pods differ by more than chance: then nothing is proven."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,10 @@ def judge(state: TrialEvidence | None) -> Judgement:
     """The verdict on a trial: a Required metric that fails decides at once, a Pass needs the proof of all."""
     if state is None:
         return NOTHING_YET
-    metrics = tuple(_judge_metric(m, e) for m, e in zip(state.measurements, state.evidence, strict=True))
+    metrics = (
+        *map(_judge_metric, state.measurements, state.evidence, state.noise),
+        *map(_throughput, (t.name for t in state.throughputs), state.generated),
+    )
     required = [metric for metric in metrics if metric.required]
     if failed := next((metric for metric in required if metric.verdict is Verdict.FAIL), None):
         return Judgement(Verdict.FAIL, failed.message, metrics)
@@ -79,16 +86,30 @@ def judge(state: TrialEvidence | None) -> Judgement:
     return Judgement(Verdict.PASS, " ".join(metric.message for metric in applicable), metrics)
 
 
+def _throughput(name: str, generated: Totals) -> MetricJudgement:
+    """Shown for what it is worth: whether the answers of both sides are as long, nobody knows."""
+    ms1, tokens1, ms0, tokens0 = generated
+    verdict = Verdict.INCONCLUSIVE if ms1 or ms0 else Verdict.NOT_APPLICABLE
+    told = f"canary {_per_second(ms1, tokens1)}, stable {_per_second(ms0, tokens0)}"
+    message = f"{name}: tokens by second of answering, shown and not tested: {told}."
+    return MetricJudgement(name, None, None, 0.0, verdict, message, required=False)
+
+
+def _per_second(milliseconds: int, tokens: int) -> str:
+    return f"{1000 * tokens / milliseconds:.3g}" if milliseconds else "not seen"
+
+
 def _silence(required: Sequence[MetricJudgement]) -> str:
     names = ", ".join(metric.name for metric in required)
     return f"No request has been counted yet on either side ({names}); check that traffic flows and is scraped."
 
 
-def _judge_metric(measurement: Measurement, evidence: MetricEvidence) -> MetricJudgement:
+def _judge_metric(measurement: Measurement, evidence: MetricEvidence, noise: Noise) -> MetricJudgement:
     leaf = evidence.strongest
-    verdict = _verdict(measurement, evidence)
-    needed = 0.0 if measurement.comparable else math.inf
-    if verdict is Verdict.INCONCLUSIVE and measurement.comparable:
+    noisy = measurement.required and noise.noisy
+    verdict = _verdict(measurement, evidence, noisy=noisy)
+    needed = 0.0 if measurement.comparable and not noisy else math.inf
+    if verdict is Verdict.INCONCLUSIVE and measurement.comparable and not noisy:
         leaf, missing = evidence.still_needed()
         needed = math.inf if missing is None else missing
     n1, x1, n0, x0 = evidence.totals[leaf]
@@ -99,21 +120,22 @@ def _judge_metric(measurement: Measurement, evidence: MetricEvidence) -> MetricJ
         stable=Counts(n0, x0),
         evidence=evidence.evidence,
         verdict=verdict,
-        message=f"{measurement.name}: {_sentence(measurement, evidence, verdict, needed)}: {told}.",
+        message=f"{measurement.name}: {_sentence(measurement, evidence, noise, verdict, needed)}: {told}.",
         required=measurement.required,
         needed=needed,
+        noisy=noisy,
     )
 
 
-def _verdict(measurement: Measurement, evidence: MetricEvidence) -> Verdict:
+def _verdict(measurement: Measurement, evidence: MetricEvidence, *, noisy: bool) -> Verdict:
     if evidence.rolled_back:
         return Verdict.FAIL
     if not evidence.exposed:
         return Verdict.NOT_APPLICABLE
-    return Verdict.PASS if evidence.proven and measurement.comparable else Verdict.INCONCLUSIVE
+    return Verdict.PASS if evidence.proven and measurement.comparable and not noisy else Verdict.INCONCLUSIVE
 
 
-def _sentence(measurement: Measurement, evidence: MetricEvidence, verdict: Verdict, needed: float) -> str:
+def _sentence(measurement: Measurement, evidence: MetricEvidence, noise: Noise, verdict: Verdict, needed: float) -> str:
     p = measurement.parameters
     limit = f"a rate of {_percent(p.ceiling)}" if p.ceiling is not None else None
     match verdict:
@@ -124,20 +146,29 @@ def _sentence(measurement: Measurement, evidence: MetricEvidence, verdict: Verdi
         case Verdict.PASS:
             tolerance = f"no worse than {p.ratio:g} times the stable plus {_percent(p.absolute)}"
             return f"the canary is proven to be {f'below {limit}' if limit else tolerance}"
-        case Verdict.INCONCLUSIVE if not measurement.comparable:
-            return (
-                "not comparable, because the stable had not shown it when the canary began; retry, or make it Advisory"
-            )
-        case Verdict.INCONCLUSIVE if evidence.shared:
-            return f"the stable is above {limit} as well, so the canary is not to blame and nothing is promoted"
         case Verdict.INCONCLUSIVE:
-            return _missing(limit or f"a {p.ratio:g}-fold rate", needed)
+            return _open(measurement, evidence, noise, limit, needed)
 
 
-def _missing(excluded: str, needed: float) -> str:
+def _open(measurement: Measurement, evidence: MetricEvidence, noise: Noise, limit: str | None, needed: float) -> str:
+    """Why there is neither proof nor rollback."""
+    if not measurement.comparable:
+        return "not comparable, because the stable had not shown it when the canary began; retry, or make it Advisory"
+    if evidence.shared:
+        return f"the stable is above {limit} as well, so the canary is not to blame and nothing is promoted"
+    if measurement.required and noise.noisy:
+        return f"not provable, because the stable's own pods differ by more than chance ({_noise(noise)})"
+    excluded = limit or f"a {measurement.parameters.ratio:g}-fold rate"
     if needed == math.inf:
         return f"not reachable at this rate: {excluded} cannot be excluded, however many requests follow"
     return f"needs about {max(1, math.ceil(needed))} more canary requests to exclude {excluded}"
+
+
+def _noise(noise: Noise) -> str:
+    """How they differ, and what to look for."""
+    if noise.halves_differ:
+        return "one half of them is worse than the other; find the pod that stands out"
+    return f"dispersion {noise.dispersion or 0:.1f}, where chance gives 1; find out what comes and goes"
 
 
 def _told(measurement: Measurement, leaf: int, n: int, x: int) -> str:

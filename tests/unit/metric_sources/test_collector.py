@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from serin.metric_sources.collector import MOST_INTERVALS, Collector
+from serin.metric_sources.collector import FULL, MOST_INTERVALS, Collector
 from serin.metric_sources.folding import LONGEST
 from serin.metric_sources.port import Key, Server, Watch
 from serin.rollout.readings import Baseline, Interval, Tally
@@ -16,8 +16,8 @@ from serin.rollout.snapshot import NO_EVIDENCE, Evidence, InFlight
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 TALLY = Tally("x_total")
-A = Watch("ns", "a", AT, (("r1", "e1"),), (TALLY,))
-B = Watch("ns", "b", AT, (("r2", "e1"),), (TALLY,))
+A = Watch(AT, (("r1", "e1"),), (TALLY,), namespace="ns", name="a")
+B = Watch(AT, (("r2", "e1"),), (TALLY,), namespace="ns", name="b")
 BASE = Baseline(AT, 1.0)
 
 
@@ -202,7 +202,7 @@ async def test_the_order_of_tallies_and_a_draining_engine_change_no_count() -> N
     assert one.evidence(A.key).intervals == (grown(0, 5),)
 
 
-async def test_so_much_is_held_and_then_nothing_is_read_until_it_is_acknowledged() -> None:
+async def test_so_much_is_held_and_then_nothing_is_read_and_that_is_said_until_it_is_acknowledged() -> None:
     source = Table()
     source.counts = {"a": 1}
     one, _ = collector(source)
@@ -210,9 +210,11 @@ async def test_so_much_is_held_and_then_nothing_is_read_until_it_is_acknowledged
     await collected(one, source, *range(1, MOST_INTERVALS + 5))
     assert len(one.evidence(A.key).intervals) == MOST_INTERVALS
     assert source.reads[-1][0].read_until is None
+    assert one.evidence(A.key).error == FULL
     one.set_watch(replace(A, read_until=at(MOST_INTERVALS)))
+    assert one.evidence(A.key).error is None
     await collected(one, source, 1000)
-    assert one.evidence(A.key).intervals == (grown(MOST_INTERVALS, 840),)
+    assert one.evidence(A.key).intervals == (grown(MOST_INTERVALS, MOST_INTERVALS + LONGEST.total_seconds()),)
 
 
 async def test_an_error_leaves_what_was_read_and_wakes_when_it_comes_changes_and_goes() -> None:

@@ -8,8 +8,8 @@ from serin.rollout.readings import Names
 from serin.settings import Settings
 
 SETTINGS = Settings(identity="test")
-A = Watch("ns", "a", engine_of=(("r1", "e1"), ("r2", "e2")))
-B = Watch("other", "b", engine_of=(("r1", "e1"), ("r3", "e1")))
+A = Watch(namespace="ns", name="a", engine_of=(("r1", "e1"), ("r2", "e2")))
+B = Watch(namespace="other", name="b", engine_of=(("r1", "e1"), ("r3", "e1")))
 
 
 def owners(names: Names) -> Owners:
@@ -50,5 +50,5 @@ def test_whose_series_it_is(names: Names, labels: dict[str, str], expected: list
 
 
 def test_a_request_without_a_revision_is_nobodys() -> None:
-    nobody = Watch("ns", "a", engine_of=(("none", "e"),))
+    nobody = Watch(namespace="ns", name="a", engine_of=(("none", "e"),))
     assert Owners(Names.REVISION, [(nobody, ["none"])], SETTINGS).values == []

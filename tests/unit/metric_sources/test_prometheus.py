@@ -46,7 +46,7 @@ def source(tsdb: Tsdb) -> Iterator[Prometheus]:
 
 
 def watch(name: str = "a", begin: datetime | None = END - 5 * SECOND, *tallies: Tally, **more: Any) -> Watch:
-    return Watch("ns", name, begin, (("r1", "e1"), ("r2", "e2")), tallies or (REQUESTS,), **more)
+    return Watch(begin, (("r1", "e1"), ("r2", "e2")), tallies or (REQUESTS,), namespace="ns", name=name, **more)
 
 
 def scraped(tsdb: Tsdb, seconds: int, value: float, **labels: str) -> None:
@@ -107,9 +107,64 @@ async def test_one_query_serves_all_rollouts_and_all_tallies_of_one_family(tsdb:
     assert raw == [('serin_requests_total{revision=~"r1|r2"}[60s]', milliseconds(END))]
 
 
+async def test_one_revisions_growth_is_told_by_process_as_well(tsdb: Tsdb, source: Prometheus) -> None:
+    for instance, revision, before, after in (
+        ("a", "r1", 1, 4),
+        ("b", "r1", 0, 5),
+        ("c", "r1", 2, 2),
+        ("a", "r2", 3, 9),
+    ):
+        scraped(tsdb, 10, before, instance=instance, revision=revision, epoch="3", outcome="ok")
+        scraped(tsdb, 1, after, instance=instance, revision=revision, epoch="3", outcome="ok")
+    one = watch(apart_of="r1", apart=(REQUESTS,))
+    found = (await source.read([one]))[one.key].intervals[0]
+    assert found.apart == {REQUESTS: {"a": {("r1", 3, "ok"): 3}, "b": {("r1", 3, "ok"): 5}}}
+    assert found.counts == {REQUESTS: {("r1", 3, "ok"): 8, ("r2", 3, "ok"): 6}}
+    plain = watch()
+    assert (await source.read([plain]))[plain.key].intervals[0].apart == {}
+
+
+async def test_a_histogram_is_told_with_its_bounds_whether_or_not_they_grew(tsdb: Tsdb, source: Prometheus) -> None:
+    bucket = Tally("serin_ttft_bucket", by="le")
+    for revision, bounds in (("r1", {"0.1": 0, "0.5": 0, "+Inf": 2}), ("r2", {"0.1": 0, "0.4": 0, "+Inf": 0})):
+        for le, grows in bounds.items():
+            for seconds, value in ((10, 5), (1, 5 + grows)):
+                labels = TARGET | {"revision": revision, "epoch": "3", "le": le}
+                tsdb.add("serin_ttft_bucket", milliseconds(END - seconds * SECOND), value, **labels)
+    one = watch("a", END - 5 * SECOND, bucket)
+    found = (await source.read([one]))[one.key].intervals[0]
+    assert found.counts == {bucket: {("r1", 3, "+Inf"): 2}}
+    assert found.bounds == {bucket: {"r1": frozenset({"0.1", "0.5", "+Inf"}), "r2": frozenset({"0.1", "0.4", "+Inf"})}}
+
+
+async def test_a_counter_of_seconds_may_be_told_in_parts(tsdb: Tsdb, source: Prometheus) -> None:
+    for seconds, value in ((10, 1.25), (1, 1.5004)):
+        tsdb.add("e2e_sum", milliseconds(END - seconds * SECOND), value, **TARGET, revision="r1", epoch="3")
+    whole, parts = Tally("e2e_sum"), Tally("e2e_sum", scale=1000)
+    one = watch("a", END - 5 * SECOND, whole, parts)
+    assert (await source.read([one]))[one.key].intervals[0].counts == {parts: {("r1", 3, ""): 250}}
+
+
+async def test_only_live_epochs_are_asked_for_and_what_carries_none(tsdb: Tsdb, source: Prometheus) -> None:
+    for labels in ({"epoch": "3"}, {"epoch": "4"}, {"epoch": "9"}, {}):
+        scraped(tsdb, 10, 1, revision="r1", outcome="ok", **labels)
+        scraped(tsdb, 1, 2, revision="r1", outcome="ok", **labels)
+    one = watch(epochs=(3, 4))
+    found = (await source.read([one]))[one.key].intervals[0]
+    assert found.counts == {REQUESTS: {("r1", 3, "ok"): 1, ("r1", 4, "ok"): 1, ("r1", None, "ok"): 1}}
+    raw = [query for query, _ in tsdb.queries if query.startswith("serin")]
+    assert raw == ['serin_requests_total{revision=~"r1|r2",epoch=~"|3|4"}[60s]']
+    everything = watch("b")
+    await source.read([one, everything])
+    assert 'serin_requests_total{revision=~"r1|r2"}[60s]' in [query for query, _ in tsdb.queries]
+
+
 async def test_names_are_asked_for_in_bounded_queries(tsdb: Tsdb, source: Prometheus) -> None:
-    many = [Watch("ns", f"n{n}", END - SECOND, ((f"a{n}", "e"), (f"b{n}", "f")), (REQUESTS,)) for n in range(CHUNK)]
-    await source.read([*many, Watch("ns", "last", END - SECOND, (("z", "e"),), (REQUESTS,))])
+    many = [
+        Watch(END - SECOND, ((f"a{n}", "e"), (f"b{n}", "f")), (REQUESTS,), namespace="ns", name=f"n{n}")
+        for n in range(CHUNK)
+    ]
+    await source.read([*many, Watch(END - SECOND, (("z", "e"),), (REQUESTS,), namespace="ns", name="last")])
     assert [query.count("|") + 1 for query, _ in tsdb.queries if query.startswith("serin")] == [CHUNK, CHUNK, 1]
 
 
@@ -218,7 +273,7 @@ async def test_a_server_that_fails_is_asked_no_further(
 
 
 async def test_nothing_is_asked_where_nothing_is_wanted(tsdb: Tsdb, source: Prometheus) -> None:
-    read = await source.read([Watch("ns", "a", END)])
+    read = await source.read([Watch(END, namespace="ns", name="a")])
     assert tsdb.queries == []
     assert read["ns", "a"].error is None
 

@@ -19,7 +19,7 @@ from serin.rollout.readings import Baseline
 from serin.rollout.record import Record, Rejection, Resolved
 from serin.rollout.snapshot import EngineView, Evidence, PodView, RouteView, Snapshot
 from serin.rollout.trial import Trial
-from serin.rollout.trial_evidence import Epoch, TrialEvidence, name_of, nothing_yet
+from serin.rollout.trial_evidence import Epoch, TrialEvidence, name_of, no_noise_yet, nothing_yet
 from serin.rollout.verdict import Counts
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -174,6 +174,7 @@ def make_evidence(counts: Mapping[str, Counts] = GOOD, *, attempt: int = 1, **ch
         "until": NOON,
         "measurements": pinned,
         "evidence": evidence,
+        "noise": tuple(map(no_noise_yet, changes.get("measurements", pinned))),
         "epochs": {1: Epoch(NOON - HOUR, 500)},
         "requests_per_second": 10.0,
         "settle_seconds": 30.0,

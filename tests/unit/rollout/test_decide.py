@@ -197,16 +197,16 @@ def test_evidence_begins_with_the_first_weight_not_before() -> None:
     assert (decision.evidence.since, decision.evidence.until) == (NOON, NOON)
     assert decision.evidence.epochs == {decision.epoch: Epoch(NOON, 500)}
     sides = ((B, ENGINE[B]), (A, ENGINE[A]))
-    assert decision.window is not None
-    assert (decision.window.read_until, decision.window.engine_of) == (NOON, sides)
-    assert (decision.window.tallies, decision.window.baseline_of) == (decision.evidence.tallies, None)
+    assert decision.wanted is not None
+    assert (decision.wanted.read_until, decision.wanted.engine_of) == (NOON, sides)
+    assert (decision.wanted.tallies, decision.wanted.baseline_of) == (decision.evidence.tallies, None)
     absent = decide(replace(entering, route=make_route({A: 10_000})))
     # Watched all the same: a canary that could not be must not get traffic.
     assert (weight_of(absent, B), absent.evidence) == (0, None)
-    assert absent.window is not None
-    assert (absent.window.read_until, absent.window.engine_of, absent.window.baseline_of) == (None, sides, A)
-    assert absent.window.tallies
-    assert absent.window.requests in absent.window.tallies
+    assert absent.wanted is not None
+    assert (absent.wanted.read_until, absent.wanted.engine_of, absent.wanted.baseline_of) == (None, sides, A)
+    assert absent.wanted.tallies
+    assert absent.wanted.requests in absent.wanted.tallies
 
 
 def test_nobody_gets_traffic_before_it_is_known_what_the_stable_shows_without_a_canary() -> None:
@@ -233,7 +233,7 @@ def test_the_clock_runs_only_while_the_weight_is_served_and_nobody_pauses() -> N
 
 def test_a_world_at_rest_asks_for_nothing() -> None:
     decision = decide(serving())
-    assert (decision.phase, decision.records, decision.due_in, decision.window) == (Phase.STABLE, (), None, None)
+    assert (decision.phase, decision.records, decision.due_in, decision.wanted) == (Phase.STABLE, (), None, None)
     assert decision.engines == {ENGINE[A]: 3}
     running = decide(canary_at(held=MINUTE, counts=GOOD))
     assert running.records == ()

@@ -173,8 +173,8 @@ def test_evidence_that_is_lost_in_the_first_step_begins_with_an_epoch_of_its_own
 def test_whose_evidence_is_lost_gets_no_traffic_until_it_is_watched_again(evidence: Evidence) -> None:
     decision = decide(replace(canary_at(2, held=MINUTE), memory=None, evidence=evidence))
     assert (decision.evidence, weight_of(decision, B)) == (None, 0)
-    assert decision.window is not None
-    assert (decision.window.read_until, decision.window.baseline_of) == (None, A)
+    assert decision.wanted is not None
+    assert (decision.wanted.read_until, decision.wanted.baseline_of) == (None, A)
 
 
 def test_the_evidence_of_a_first_install_is_nobodys() -> None:

@@ -373,6 +373,11 @@ def test_a_step_that_is_entered_remembers_how_much_had_been_counted() -> None:
     assert (trial.step, trial.counted) == (1, GOOD[B].requests)
 
 
+def test_a_step_that_a_person_skips_to_remembers_it_as_well() -> None:
+    decision = decide(replace(canary_at(), command=f"skip@{B}#1"))
+    assert (trial_of(decision).step, trial_of(decision).counted) == (1, GOOD[B].requests)
+
+
 @pytest.mark.parametrize("policy", ["Pause", "Promote", "Rollback"])
 def test_at_the_deadline_a_sample_that_is_only_late_is_waited_for(policy: str) -> None:
     late = canary_at(2, held=HELD, spec=make_spec(rollout=overdue(policy)), memory=read_until(NOON - 20 * MINUTE))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from serin.rollout.metrics import (
     measurements,
     requests,
     tallies,
+    throughputs,
     to_json,
 )
 from serin.rollout.readings import Baseline, Interval, Names, Point, Tally
@@ -154,6 +156,47 @@ def test_a_boundary_that_is_no_bound_is_taken_at_the_next_one_below() -> None:
     metric = one({"preset": "TimeToFirstToken"}, baseline=SEEN)
     found = metric.counts(interval(TTFT, {(B, 4, "0.4"): 6, (B, 4, "3.0"): 9, (B, 4, "+Inf"): 10}))
     assert found == {(B, 4): [(10, 10), (10, 4), (10, 4), (10, 4)]}
+
+
+@pytest.mark.parametrize(
+    ("canary", "stable", "above"),
+    [
+        (("0.1", "0.5", "1.0", "2.0"), ("0.1", "0.5", "1.0", "2.0"), ([9, 6, 3, 0], [9, 6, 3, 0])),
+        (("0.1", "0.25", "2.0"), ("0.1", "0.5", "1.0", "2.0"), ([9, 9, 9, 0], [9, 9, 9, 0])),
+        (("0.5", "2.0"), ("0.1", "0.5", "1.0", "2.0"), ([6, 6, 6, 0], [6, 6, 6, 0])),
+        (("0.3",), ("0.1", "0.5", "1.0", "2.0"), None),
+    ],
+    ids=["alike", "one lacks some", "one lacks the lowest", "none is shared"],
+)
+def test_sides_with_other_buckets_are_cut_where_both_can_be(
+    canary: tuple[str, ...], stable: tuple[str, ...], above: tuple[list[int], list[int]] | None
+) -> None:
+    # The same answers on both sides: one at or below 0.1, three more up to each of 0.5, 1 and 2.
+    within = {"0.1": 1, "0.25": 2, "0.3": 2, "0.5": 4, "1.0": 7, "2.0": 10, "+Inf": 10}
+    sides = {B: (*canary, "+Inf"), A: (*stable, "+Inf")}
+    points = {(side, 4, le): within[le] for side, bounds in sides.items() for le in bounds}
+    bounds = {TTFT: {side: frozenset(each) for side, each in sides.items()}}
+    found = one({"preset": "TimeToFirstToken"}, baseline=SEEN).counts(replace(interval(TTFT, points), bounds=bounds))
+    assert found == (
+        {(side, 4): [(10, x) for x in xs] for side, xs in zip((B, A), above, strict=True)} if above else {}
+    )
+
+
+def test_what_one_process_showed_is_told_as_the_whole_is() -> None:
+    apart = {OUTCOMES: {"10.0.0.1:8000": {(A, 3, "ok"): 4}, "10.0.0.2:8000": {(A, 3, "ok"): 1, (A, 3, "aborted"): 2}}}
+    found = one({"preset": "ErrorRate"}).by_process(replace(interval(OUTCOMES, {}), apart=apart))
+    assert found == {"10.0.0.1:8000": {(A, 3): [(4, 0)]}, "10.0.0.2:8000": {(A, 3): [(3, 2)]}}
+
+
+def test_throughput_is_read_and_not_tested() -> None:
+    analysis = Analysis.model_validate(
+        {"metrics": [{"name": "m", "preset": "ErrorRate"}, {"name": "t", "preset": "Throughput", "mode": "Advisory"}]}
+    )
+    (shown,) = throughputs(analysis, DEFAULT_SERIES)
+    assert {shown.tokens, shown.milliseconds} <= set(tallies(analysis, DEFAULT_SERIES, measured=True))
+    assert [m.name for m in measurements(analysis, DEFAULT_SERIES, NOTHING, measured=True)] == ["m"]
+    points = {shown.tokens: {(B, None, ""): 90}, shown.milliseconds: {(B, None, ""): 3_000}}
+    assert shown.counts(Interval(NOON, NOON, points)) == {(B, None): [(3_000, 90)]}
 
 
 def test_a_histogram_that_nobody_can_cut_is_seen_and_compares_nothing() -> None:

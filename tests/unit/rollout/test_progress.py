@@ -78,25 +78,25 @@ class Obedient:
         )
 
     def _evidence(self, decision: Decision, now: datetime) -> Evidence:
-        window = decision.window
-        if window is None:
+        wanted = decision.wanted
+        if wanted is None:
             return Evidence()
-        idle = {e: InFlight(0, now) for e in window.draining}
-        if window.read_until is None:
-            return Evidence(baseline=Baseline(now, self.rps) if window.baseline_of else None, in_flight=idle)
+        idle = {e: InFlight(0, now) for e in wanted.draining}
+        if wanted.read_until is None:
+            return Evidence(baseline=Baseline(now, self.rps) if wanted.baseline_of else None, in_flight=idle)
         tally, epoch, ok, wrong = REQUESTS, decision.epoch, "ok", "server_error"
-        if window.requests != REQUESTS:
-            assert window.requests is not None
-            tally, epoch, ok, wrong = window.requests, None, "200", "500"
-        requests = PER_TICK if now - window.read_until < HOUR else 10 * PER_TICK
+        if wanted.requests != REQUESTS:
+            assert wanted.requests is not None
+            tally, epoch, ok, wrong = wanted.requests, None, "200", "500"
+        requests = PER_TICK if now - wanted.read_until < HOUR else 10 * PER_TICK
         bad = int(requests * self.bad)
         shown = {(A, ok): requests, (B, ok): requests - bad, (B, wrong): bad}
         grown = {(r, epoch, outcome): n for (r, outcome), n in shown.items() if n and decision.weights.get(r)}
         # As the collector does: a long time is cut, and not all of it lies near a change of weight.
-        cut = max(window.read_until, min(now, window.read_until + 5 * MINUTE))
-        parts = (Interval(window.read_until, cut), Interval(cut, now, {tally: grown}))
+        cut = max(wanted.read_until, min(now, wanted.read_until + 5 * MINUTE))
+        parts = (Interval(wanted.read_until, cut), Interval(cut, now, {tally: grown}))
         return Evidence(
-            intervals=parts if cut < now else (Interval(window.read_until, now, {tally: grown}),), in_flight=idle
+            intervals=parts if cut < now else (Interval(wanted.read_until, now, {tally: grown}),), in_flight=idle
         )
 
     def run(self, phase: Phase) -> None:

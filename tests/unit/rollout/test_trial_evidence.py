@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from serin.api.analysis import Analysis
 from serin.errors import RecordError
-from serin.rollout.metrics import DEFAULT_SERIES, measurements
+from serin.rollout.metrics import DEFAULT_SERIES, measurements, throughputs
 from serin.rollout.readings import Baseline, Interval, Names, Point, Tally
 from serin.rollout.trial_evidence import (
     EPOCHS,
@@ -31,6 +31,7 @@ from tests.unit.rollout.cases import BAD, FEW, GOOD, HOUR, MINUTE, NOON, A, B, C
 from tests.unit.rollout.worlds import REQUESTS, memories
 
 SLICE = timedelta(seconds=15)
+THROUGHPUT = {"name": "t", "preset": "Throughput", "mode": "Advisory"}
 CODES = Tally("envoy_cluster_upstream_rq", by="envoy_response_code", names=Names.BACKEND)
 
 
@@ -212,6 +213,57 @@ def test_traffic_of_the_stable_makes_some_of_the_canary_expected() -> None:
 
 
 # Epochs ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_arrives_is_counted_in_the_newest_epoch_only() -> None:
+    arrivals = Tally("serin_requests_started_total")
+    points: dict[Point, int] = {(B, 1, ""): 5, (A, 1, ""): 95, (B, 0, ""): 7, (C, 1, ""): 9}
+    state = after(
+        fresh(arrivals=arrivals), grown(points, tally=arrivals), grown(points, begin=NOON + SLICE, tally=arrivals)
+    )
+    assert state.arrived == (10, 190)
+    assert begin_epoch(state, 2, 900, NOON + MINUTE).arrived == (0, 0)
+
+
+def test_tokens_and_seconds_of_answering_are_summed_where_the_epoch_is_not_in_doubt() -> None:
+    analysis = Analysis.model_validate({"metrics": [{"name": "e", "preset": "ErrorRate"}, THROUGHPUT]})
+    (shown,) = throughputs(analysis, DEFAULT_SERIES)
+    counts = {
+        shown.milliseconds: {(B, None, ""): 1_000, (A, None, ""): 9_000},
+        shown.tokens: {(B, None, ""): 30, (A, None, ""): 300},
+    }
+    begun = fresh(throughputs=(shown,), generated=((0, 0, 0, 0),), blank_seconds=10.0)
+    state = after(begun, Interval(NOON, NOON + SLICE, counts), Interval(NOON + SLICE, NOON + 2 * SLICE, counts))
+    assert state.generated == ((1_000, 30, 9_000, 300),)
+    assert state.counted == 0
+
+
+def test_the_stables_processes_are_compared_with_each_other_in_the_epoch_that_they_show() -> None:
+    apart = {REQUESTS: {"a": {(A, 1, "ok"): 90, (A, 1, "aborted"): 10}, "b": {(A, 1, "ok"): 100}}}
+    whole: dict[Point, int] = {(A, 1, "ok"): 190, (A, 1, "aborted"): 10, (B, 1, "ok"): 20}
+    state = fresh()
+    for number in range(40):
+        begin = NOON + number * SLICE
+        state = after(state, replace(grown(whole, begin=begin), apart=apart))
+    assert state.noise[0].noisy
+    assert not state.noise[1].noisy
+    assert from_json(json.loads(json.dumps(to_json(state)))) == state
+
+
+@pytest.mark.parametrize(
+    ("began", "live"),
+    [
+        ({}, set(range(EPOCHS))),
+        ({3: 0}, {3, 4, 5, 6, 7}),
+        ({30: 0, 31: 10, 0: 80, 1: 95}, {31, 0, 1, 2, 3, 4, 5}),
+        ({30: 0, 31: 10, 0: 30}, {31, 0, 1, 2, 3, 4}),
+    ],
+    ids=["none yet", "one", "the first ended long ago", "across the end of the ring"],
+)
+def test_only_epochs_in_which_something_may_end_are_read(began: dict[int, int], live: set[int]) -> None:
+    epochs = {epoch: Epoch(NOON + minutes * MINUTE, 500) for epoch, minutes in began.items()}
+    state = fresh(epochs=epochs, until=NOON + 100 * MINUTE if len(began) == 4 else NOON + 75 * MINUTE)
+    assert set(state.live_epochs) == live
 
 
 @settings(deadline=None, derandomize=True, max_examples=40)

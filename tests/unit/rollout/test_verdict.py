@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serin.api.analysis import Analysis
-from serin.rollout.metrics import DEFAULT_SERIES, measurements
+from serin.rollout.metrics import DEFAULT_SERIES, Throughput, measurements
 from serin.rollout.readings import Baseline, Tally
 from serin.rollout.trial_evidence import TrialEvidence, nothing_yet
 from serin.rollout.verdict import NOTHING_YET, Counts, Judgement, Verdict, judge
@@ -142,6 +143,40 @@ def test_a_ceiling_speaks_of_its_limit(canary: int, stable: int, sentence: str) 
     judgement = judged((ERRORS, [WELL]), (SLO, [(3_000, canary, 3_000, stable)]))
     assert judgement.metrics[1].message.startswith(sentence)
     assert ("not to blame" in judgement.message) == (canary == stable == 600)
+
+
+@pytest.mark.parametrize(("mode", "verdict"), [("Required", Verdict.INCONCLUSIVE), ("Advisory", Verdict.PASS)])
+def test_a_metric_that_is_noisy_on_the_stable_alone_proves_nothing_and_says_so(mode: str, verdict: Verdict) -> None:
+    state = shown((ERRORS, [WELL]), (LATENCY | {"mode": mode}, FAST))
+    for _ in range(40):
+        state.noise[1].add({"a": [(100, 50)] * 3, "b": [(100, 5)] * 3})
+    judgement = judge(state)
+    assert judgement.verdict is verdict
+    assert ("not provable, because the stable's own pods differ" in judgement.message) == (mode == "Required")
+    assert [metric.noisy for metric in judgement.metrics] == [False, mode == "Required"]
+
+
+def test_a_metric_that_is_noisy_may_still_roll_back() -> None:
+    state = shown((ERRORS, [BADLY]))
+    for _ in range(40):
+        state.noise[0].add({"a": [(100, 50)], "b": [(100, 5)]})
+    assert judge(state).verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize(
+    ("generated", "verdict", "sentence"),
+    [
+        ((3_000, 90, 20_000, 700), Verdict.INCONCLUSIVE, "canary 30, stable 35"),
+        ((0, 0, 20_000, 700), Verdict.INCONCLUSIVE, "canary not seen, stable 35"),
+        ((0, 0, 0, 0), Verdict.NOT_APPLICABLE, "canary not seen, stable not seen"),
+    ],
+)
+def test_throughput_is_shown_and_decides_nothing(generated: Shown, verdict: Verdict, sentence: str) -> None:
+    speed = Throughput("speed", Tally("tokens"), Tally("seconds", scale=1000))
+    judgement = judge(replace(shown((ERRORS, [WELL])), throughputs=(speed,), generated=(generated,)))
+    assert judgement.verdict is Verdict.PASS
+    assert (judgement.metrics[-1].verdict, judgement.metrics[-1].required) == (verdict, False)
+    assert sentence in judgement.metrics[-1].message
 
 
 def test_what_is_missing_is_said_of_the_metric_that_needs_most() -> None:

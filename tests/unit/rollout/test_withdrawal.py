@@ -97,12 +97,12 @@ def test_a_rejected_canary_leaves_in_this_order() -> None:
     busy = decide(leaving(InFlight(2, NOON)))
     assert (busy.phase, busy.retired) == (Phase.ROLLING_BACK, frozenset())
     assert busy.engines[ENGINE[B]] == 1, "a pod that drains is not scaled"
-    assert busy.window is not None
-    assert busy.window.draining == (ENGINE[B],)
+    assert busy.wanted is not None
+    assert busy.wanted.draining == (ENGINE[B],)
     assert busy.due_in is not None
     gone = decide(leaving(idle()))
     assert (gone.phase, gone.reason, gone.retired) == (Phase.ROLLED_BACK, Reason.ROLLED_BACK, frozenset({ENGINE[B]}))
-    assert gone.window is None
+    assert gone.wanted is None
 
 
 def test_an_old_stable_that_drains_is_promoting_a_given_up_canary_rolling_back() -> None:

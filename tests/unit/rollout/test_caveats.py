@@ -1,0 +1,57 @@
+"""What a comparison cannot see: the sentences about noise and about requests that go astray."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from serin.rollout.caveats import NOISY, caveats
+from serin.rollout.decide import decide
+from serin.rollout.snapshot import Snapshot
+from serin.rollout.trial_evidence import Epoch
+from tests.unit.rollout.cases import GOOD, HOUR, MINUTE, NOON, canary_at, make_evidence
+
+
+def told(snapshot: Snapshot) -> tuple[str, ...]:
+    decision = decide(snapshot)
+    assert decision.canary
+    return caveats(snapshot, decision, decision.canary)
+
+
+def arrived(canary: int, stable: int, *, weight: int = 500, age: timedelta = HOUR) -> Snapshot:
+    epochs = {1: Epoch(NOON - age, weight)}
+    return replace(canary_at(), memory=make_evidence(GOOD, epochs=epochs, arrived=(canary, stable)))
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "side"),
+    [
+        (arrived(500, 9_500), None),
+        (arrived(470, 9_530), None),
+        (arrived(200, 9_800), "canary"),
+        (arrived(0, 9_800), "canary"),
+        (arrived(1_000, 9_000), "stable"),
+        (arrived(200, 9_800, age=MINUTE / 2), None),
+        (arrived(380, 9_500, age=3 * MINUTE), None),
+        (arrived(3_800, 95_000), "canary"),
+        (arrived(0, 0), None),
+        (arrived(500, 0, weight=10_000), None),
+        (arrived(0, 500, weight=0), None),
+    ],
+    ids=[
+        *("as it should be", "about", "half is lost", "all are lost", "twice as many", "too early to tell"),
+        *("a scrape behind", "a fifth is lost", "nobody came", "everything is the canary's", "nothing is"),
+    ],
+)
+def test_requests_that_do_not_follow_the_weight_are_warned_of(snapshot: Snapshot, side: str | None) -> None:
+    astray = [sentence for sentence in told(snapshot) if "reached the canary" in sentence]
+    assert [f"lost on the way to the {side}" in sentence for sentence in astray] == [True] * (side is not None)
+
+
+def test_a_noisy_metric_is_named() -> None:
+    state = make_evidence(GOOD)
+    for _ in range(40):
+        state.noise[0].add({"a": [(100, 50)], "b": [(100, 5)]})
+    assert f"{NOISY} errors." in told(replace(canary_at(), memory=state))
