@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "one connection, streamed answers of 4 tokens. The other server stands still meanwhile. Ratios are measured /",
         "bare. Intervals: 95 % (bootstrap over pairs of rounds).",
         f"Load: {load[0]:.0f} before, {os.getloadavg()[0]:.0f} after.",
-        f"Limits: throughput at least {THROUGHPUT_AT_LEAST:g}, p99 of the time to first token {P99_AT_MOST:g} ms longer.",
+        f"Limits: throughput {THROUGHPUT_AT_LEAST:g} at least, {P99_AT_MOST:g} ms added to p99 of TTFT at most.",
         "",
         "| body | requests | throughput | API server's CPU a request | TTFT bare | median added | p99 added | limits |",
         "|---|---|---|---|---|---|---|---|",
