@@ -1,6 +1,7 @@
 """Runs every benchmark: `python -m bench`."""
 
-from bench.settled import main
+from bench import reading, settled
 
 if __name__ == "__main__":
-    main()
+    settled.main()
+    reading.main()

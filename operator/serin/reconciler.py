@@ -168,7 +168,8 @@ class Reconciler:
         if kept and not _belongs(kept, owner):
             message = f"A ConfigMap {name_of(owner.name)} that is not ours exists; delete it, or rename it."
             target, kept = Target(None, Reason.CHILD_REFUSED, message), None
-        memory = read_evidence(kept)
+        # Of a trial that is over nothing is needed any more, and of many deployments most are settled.
+        memory = read_evidence(kept) if any(r.trial and not r.rejection for r in records) else None
         if memory:  # also what was kept by a reconcile that did not come to its end
             self.evidence.acknowledge((owner.namespace, owner.name), memory.until)
         evidence = self.evidence.evidence((owner.namespace, owner.name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 
@@ -74,6 +75,9 @@ def test_the_same_again_is_promoted_and_what_is_only_slower_is_rolled_back(clust
     rejected = seen.status(cluster.get(resource))["rejected"]
     assert rejected["reason"] == "VerdictFailed"
     assert rejected["message"].startswith("ttft: "), rejected["message"]
+    metrics = [metric for _, state in follower.states for metric in seen.status(state).get("metrics", [])]
+    speeds = {metric["message"] for metric in metrics if metric["name"] == "speed"}
+    assert any(re.search(r"canary \d[\d.]*, stable \d", told) for told in speeds), speeds
     slow = [o for o in load.outcomes() if o.revision == rejected["revision"]]
     assert slow
     assert [o.error for o in slow if o.failed] == []

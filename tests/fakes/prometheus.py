@@ -24,7 +24,7 @@ _RANGE = r"([a-zA-Z_:][\w:]*)\{(.*)\}\[(\d+)s\]"
 _RAW = re.compile(_RANGE)
 _LAST = re.compile(rf"last_over_time\({_RANGE}\)")
 _INCREASE = re.compile(rf"sum by \(([^)]*)\) \(increase\({_RANGE}\)\)")
-_MATCHER = re.compile(r'([a-zA-Z_]\w*)=~("(?:[^"\\]|\\.)*")')
+_MATCHER = re.compile(r'([a-zA-Z_]\w*)([=!])~("(?:[^"\\]|\\.)*")')
 
 
 @dataclass
@@ -92,12 +92,17 @@ class FakePrometheus:
         family = self._series.get(name, {})
         known = self._found.get((name, matchers))
         if known is None or known[0] != len(family):
-            wanted = {label: re.compile(json.loads(text)) for label, text in _MATCHER.findall(matchers)}
-            assert _MATCHER.sub("", matchers).strip(",") == "", f"only =~ is understood, not {matchers}"
+            wanted = [
+                (name, sign == "=", re.compile(json.loads(text))) for name, sign, text in _MATCHER.findall(matchers)
+            ]
+            assert _MATCHER.sub("", matchers).strip(",") == "", f"only =~ and !~ are understood, not {matchers}"
             fitting = [
                 stored
                 for stored in family.values()
-                if all(pattern.fullmatch(stored.labels.get(label, "")) for label, pattern in wanted.items())
+                if all(
+                    (pattern.fullmatch(stored.labels.get(label, "")) is not None) == fits
+                    for label, fits, pattern in wanted
+                )
             ]
             known = self._found[name, matchers] = (len(family), fitting)
         return ((stored, int(over) * 1000) for stored in known[1])

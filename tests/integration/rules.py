@@ -301,12 +301,14 @@ OWN_HISTOGRAM = {"name": "slow", "histogram": {"buckets": "my_seconds_bucket"}}
 LIMIT = {"name": "slo", "ceiling": {"of": "errors", "rate": 0.02}}
 SLOW_LIMIT = {"name": "slo", "ceiling": {"of": "ttft", "rate": 0.02, "aboveSeconds": 2.5}}
 ADVISORY = {"mode": "Advisory"}
+SPEED = {"name": "speed", "preset": "Throughput"} | ADVISORY
 ONE_KIND = "Give a metric exactly one of preset, ratio, histogram and ceiling; write two metrics for two."
 ONLY_PRESETS = "Remove source; only a preset has one, your own selectors say themselves what is read."
-WHO_COUNTS = "Choose another source: the Gateway counts only errors, the Engine only latencies."
-ABSOLUTE = "Remove margin and tolerance; a ceiling is absolute."
+WHO_COUNTS = "Choose another source: the Gateway counts only errors, the Engine only latencies and throughput."
+ABSOLUTE = "Remove margin and tolerance; a ceiling is absolute, and Throughput is not tested."
+SHOWN = "Make Throughput Advisory; a mean is shown and cannot be tested."
 ONE_REQUIRED = "Make at least one metric Required; without one nothing could be promoted or rolled back."
-NAMES_ANOTHER = "Let ceiling.of name another metric of this list that is no ceiling itself."
+NAMES_ANOTHER = "Let ceiling.of name another metric of this list that is neither a ceiling itself nor Throughput."
 SECONDS = "Give the ceiling of a latency aboveSeconds, and that of a ratio none."
 
 
@@ -387,14 +389,32 @@ ANALYSIS = (
     Rule(
         "spec.analysis.metrics",
         WHO_COUNTS,
-        ([ERRORS | {"source": "Gateway"}, LATENCY | {"source": "Engine"}], [LATENCY | {"source": "ModelServer"}]),
-        ([ERRORS | {"source": "Engine"}], [LATENCY | {"source": "Gateway"}]),
+        (
+            [ERRORS | {"source": "Gateway"}, LATENCY | {"source": "Engine"}],
+            [LATENCY | {"source": "ModelServer"}],
+            [ERRORS, SPEED | {"source": "Engine"}],
+        ),
+        (
+            [ERRORS | {"source": "Engine"}],
+            [LATENCY | {"source": "Gateway"}],
+            [ERRORS, SPEED | {"source": "ModelServer"}],
+            [ERRORS, SPEED | {"source": "Gateway"}],
+        ),
+    ),
+    Rule(
+        "spec.analysis.metrics",
+        SHOWN,
+        ([ERRORS, SPEED],),
+        (
+            [ERRORS, {"name": "speed", "preset": "Throughput"}],
+            [ERRORS, SPEED | {"mode": "Required"}],
+        ),
     ),
     Rule(
         "spec.analysis.metrics",
         ABSOLUTE,
         ([ERRORS | {"margin": 1, "tolerance": {"ratio": 1, "absolute": 0}}, LIMIT],),
-        ([ERRORS, LIMIT | {"margin": 1.1}], [ERRORS, LIMIT | {"tolerance": {}}]),
+        ([ERRORS, LIMIT | {"margin": 1.1}], [ERRORS, LIMIT | {"tolerance": {}}], [ERRORS, SPEED | {"margin": 1.1}]),
     ),
     Rule(
         "spec.analysis.metrics",
@@ -410,6 +430,7 @@ ANALYSIS = (
             [ERRORS, LIMIT | {"ceiling": {"of": "nobody", "rate": 0.1}}],
             [ERRORS, LIMIT | {"ceiling": {"of": "slo", "rate": 0.1}}],
             [ERRORS, LIMIT, {"name": "slo-2", "ceiling": {"of": "slo", "rate": 0.1}}],
+            [ERRORS, SPEED, {"name": "slow", "ceiling": {"of": "speed", "rate": 0.1, "aboveSeconds": 1}}],
         ),
     ),
     Rule(

@@ -16,7 +16,7 @@ import pytest
 
 from serin.rollout import metrics
 from serin.rollout.phases import Phase
-from serin.rollout.trial_evidence import EPOCHS
+from serin.rollout.readings import EPOCHS
 from tests.fakes.traffic import Load, slow_successes
 from tests.stories.trials import WARM_UP_SECONDS, Trial, play
 
@@ -71,7 +71,7 @@ async def outcomes(scenario: Scenario, seed: int) -> list[Trial]:
             continue  # a value of the label has been two periods: its counter does not tell them apart
         counted = [sum(pair) for pair in zip(trial.counted, trial.hidden, strict=True)]
         assert counted == list(trial.held), f"{name}, seed {seed + index}: counted {counted}, there are {trial.held}"
-        assert trial.outcome or noisy(trial), f"{name}, seed {seed + index}: no end in {trial.seconds:.0f} s"
+        assert trial.outcome is not None, f"{name}, seed {seed + index}: no end in {trial.seconds:.0f} s"
     return trials
 
 
@@ -90,7 +90,9 @@ async def test_of_two_hundred_canaries_that_are_no_worse_at_most_six_are_rolled_
         trials = await outcomes(scenario, 1000 * number)
         wrong[scenario[0]] = rolled_back(trials)
         called_noisy += sum(map(noisy, trials))
-        astray += sum(trial.astray for trial in trials)
+        warned = [trial for trial in trials if trial.astray]
+        assert all(any(process.life for process in trial.world.processes_ever) for trial in warned)
+        astray += len(warned)
     print(f"{sum(wrong.values())} of 200 identical canaries rolled back: {wrong}", file=sys.stderr)
     print(f"{called_noisy} times an even stable was called noisy, {astray} times requests astray", file=sys.stderr)
     assert sum(wrong.values()) <= MOST_ROLLED_BACK, wrong
@@ -118,7 +120,7 @@ async def test_fast_failures_before_slow_successes_fool_only_who_counts_as_they_
         fooled = rolled_back(await outcomes(("counted as they end", naive, FIXED, [ERRORS], 10), 30_000))
     right = rolled_back(await outcomes(("counted as they came", HASTY, FIXED, [ERRORS], 10), 30_000))
     print(f"identical canaries rolled back: {fooled} of 10 without epochs, {right} of 10 with", file=sys.stderr)
-    assert fooled >= 6
+    assert fooled >= 4
     assert right <= 1
 
 

@@ -129,9 +129,13 @@ class Metric(ApiModel):
             ),
         ),
         Rule(
-            cel="!has(self.ceiling) || (!has(self.margin) && !has(self.tolerance))",
-            message="Remove margin and tolerance; a ceiling is absolute.",
-            holds=lambda metric: metric.ceiling is None or (metric.margin is None and metric.tolerance is None),
+            cel="(!has(self.ceiling) && (!has(self.preset) || self.preset != 'Throughput')) || "
+            "(!has(self.margin) && !has(self.tolerance))",
+            message="Remove margin and tolerance; a ceiling is absolute, and Throughput is not tested.",
+            holds=lambda metric: (
+                (metric.ceiling is None and metric.preset is not Preset.THROUGHPUT)
+                or (metric.margin is None and metric.tolerance is None)
+            ),
         ),
         Rule(
             cel="!has(self.preset) || self.preset != 'Throughput' || (has(self.mode) && self.mode == 'Advisory')",

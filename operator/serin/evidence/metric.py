@@ -2,7 +2,7 @@
 and what they say together.
 
 Pure and JSON in between: the operator keeps `state` and goes on with `restore`. Which counts feed a metric is decided
-in `serin.rollout.metrics`; how several metrics make a verdict, in `serin.rollout.verdict`. Specification, section 5.
+in `serin.rollout.measurement`; how several metrics make a verdict, in `serin.rollout.verdict`. Specification, part 5.
 """
 
 from __future__ import annotations
@@ -125,6 +125,8 @@ class MetricEvidence:
 
     Only where bad ones have a counter of their own, hence of a metric with one leaf.
     """
+    incomparable: bool = False
+    """Whether the two sides were seen to count in ways that cannot be compared; it stays so."""
 
     def __post_init__(self) -> None:
         p = self.parameters
@@ -221,6 +223,7 @@ class MetricEvidence:
             "leaves": [leaf.state() for leaf in self.leaves],
             "totals": [list(total) for total in self.totals],
             "owed": owed,
+            "incomparable": self.incomparable,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -233,6 +236,8 @@ class MetricEvidence:
             for leaf, kept in zip(self.leaves, state["leaves"], strict=True):
                 leaf.restore(kept)
             totals = [(int(n1), int(x1), int(n0), int(x0)) for n1, x1, n0, x0 in state["totals"]]
+            # What came later is read without, or an upgrade would begin every trial anew.
+            self.incomparable = bool(state.get("incomparable", False))
             self.owed = {int(epoch): (int(one), int(zero)) for epoch, (one, zero) in state["owed"].items()}
             self.totals = [total for total, _ in zip(totals, self.leaves, strict=True)]
         except (KeyError, TypeError, AttributeError, ValueError) as error:

@@ -29,9 +29,13 @@ SURE = 3.0
 EXPECTED = 5
 """Bad requests, and good ones, by process before they are compared: below, the statistic follows no law."""
 MOST_BY_FREEDOM = 4.0
-"""The most that one stretch adds by degree of freedom: a pod that restarts, and loses its slow answers, is no noise."""
+"""The most that a stretch adds by degree of freedom: one pod that restarts, and loses its slow answers, is no noise."""
+CAP = 0.5
+"""The most that one interval adds to the A/A comparison, as a share of what makes it noisy; for the same reason."""
+STRETCH_SECONDS = 150.0
+"""A stretch lasts at least so long: processes are not scraped at one moment, so its ends differ between them."""
 MOST_PROCESSES = 64
-"""So many are told apart; of more, the oldest is forgotten."""
+"""So many are told apart; of more, the first ones."""
 
 Pair = tuple[int, int]
 """Requests, and bad ones among them."""
@@ -42,33 +46,50 @@ class Dispersion:
     """Pearson's statistic over the processes, summed over stretches of time that are long enough."""
 
     open: dict[str, Pair] = field(default_factory=dict)
+    seconds: float = 0.0
+    """How long the open stretch has lasted."""
     statistic: float = 0.0
     freedom: int = 0
+    between: float = 0.0
+    """Sum of what the processes' rates vary by beyond chance: squared, relative to the rate, by degree of freedom."""
 
-    @property
-    def excess(self) -> float | None:
-        """How many times more the processes differ than by chance, where that is sure and not small; else None."""
+    def excess(self, margin: float) -> float | None:
+        """How many times more the processes differ than by chance; None where that is not sure, or not large.
+
+        It is large where the rates of processes lie further from each other than a canary may from the stable: with
+        enough requests any difference is sure.
+        """
         if not self.freedom:
             return None
         phi = self.statistic / self.freedom
-        return phi if phi > max(OVERDISPERSED, 1 + SURE * (2 / self.freedom) ** 0.5) else None
+        sure = phi > max(OVERDISPERSED, 1 + SURE * (2 / self.freedom) ** 0.5)
+        return phi if sure and self.between / self.freedom > (margin - 1) ** 2 else None
 
-    def add(self, processes: Mapping[str, Pair]) -> None:
+    def add(self, processes: Mapping[str, Pair], seconds: float) -> None:
         """Take some requests of each process into account, and compare the processes if enough has come together."""
+        self.seconds += seconds
         for process, (n, x) in processes.items():
             had_n, had_x = self.open.get(process, (0, 0))
             self.open[process] = (had_n + n, had_x + x)
         shown = [(n, x) for n, x in self.open.values() if n]
         total, bad = sum(n for n, _ in shown), sum(x for _, x in shown)
-        if len(shown) < 2 or min(bad, total - bad) < EXPECTED * len(shown):
+        enough = len(shown) > 1 and min(bad, total - bad) >= EXPECTED * len(shown)
+        if not enough or self.seconds < STRETCH_SECONDS:
             return
-        rate = bad / total
+        rate, freedom = bad / total, len(shown) - 1
         spread = sum((x - n * rate) ** 2 / n for n, x in shown) / (rate * (1 - rate))
         # Given all margins, its mean is (processes - 1) N / (N - 1).
-        freedom = len(shown) - 1
-        self.statistic += min(spread * (total - 1) / total, MOST_BY_FREEDOM * freedom)
+        spread = min(spread * (total - 1) / total, MOST_BY_FREEDOM * freedom)
+        self.statistic += spread
         self.freedom += freedom
+        by_chance = (1 - rate) / rate * sum(1 / n for n, _ in shown) / len(shown)
+        self.between += (spread - freedom) * by_chance
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget the open stretch."""
         self.open.clear()
+        self.seconds = 0.0
 
 
 @dataclass
@@ -93,47 +114,58 @@ class Noise:
     """Empty before the first request."""
 
     @property
+    def _threshold(self) -> float:
+        return math.log(2 * self.parameters.leaves / ALPHA)
+
+    @property
     def halves_differ(self) -> bool:
         """Whether one half of the processes is worse than the other, beyond the margin that the canary has as well."""
-        threshold = math.log(2 * self.parameters.leaves / ALPHA)
-        return any(max(leaf.one.log_e, leaf.other.log_e) >= threshold for leaf in self.leaves)
+        return any(max(leaf.one.log_e, leaf.other.log_e) >= self._threshold for leaf in self.leaves)
 
     @property
     def dispersion(self) -> float | None:
         """The largest excess over the leaves; None where the processes differ by chance only."""
-        return max((excess for leaf in self.leaves if (excess := leaf.dispersion.excess)), default=None)
+        margin = self.parameters.margin
+        return max((excess for leaf in self.leaves if (excess := leaf.dispersion.excess(margin))), default=None)
 
     @property
     def noisy(self) -> bool:
         """Whether the processes differ by more than chance."""
         return self.halves_differ or self.dispersion is not None
 
-    def add(self, processes: Mapping[str, Sequence[Pair]]) -> None:
-        """Take into account what the processes showed in one interval, by leaf."""
-        if new := sorted(processes.keys() - self.halves.keys()):
-            self._take_in(new)
+    def add(self, processes: Mapping[str, Sequence[Pair]], seconds: float) -> None:
+        """Take into account what the processes showed in an interval of so many seconds, by leaf."""
+        self._take_in(processes)
         known = {process: pairs for process, pairs in processes.items() if process in self.halves}
         for index, leaf in enumerate(self.leaves):
             shown = {process: pairs[index] for process, pairs in known.items()}
             (n1, x1), (n0, x0) = (self._half(shown, half) for half in (1, 0))
-            leaf.one.add(Slice(n1, x1, n0, x0))
-            leaf.other.add(Slice(n0, x0, n1, x1))
-            leaf.dispersion.add(shown)
+            for form, s in ((leaf.one, Slice(n1, x1, n0, x0)), (leaf.other, Slice(n0, x0, n1, x1))):
+                before = form.log_e
+                form.add(s)
+                excess = max(0.0, form.log_e - before - CAP * self._threshold)
+                form.logs = [log - excess for log in form.logs]
+            leaf.dispersion.add(shown, seconds)
 
     def _half(self, shown: Mapping[str, Pair], half: int) -> Pair:
         pairs = [pair for process, pair in shown.items() if self.halves[process] == half]
         return sum(n for n, _ in pairs), sum(x for _, x in pairs)
 
-    def _take_in(self, processes: Sequence[str]) -> None:
-        for process in processes:
-            if len(self.halves) >= MOST_PROCESSES:
-                del self.halves[next(iter(self.halves))]
-            self.halves[process] = int(2 * sum(self.halves.values()) < len(self.halves))
+    def _take_in(self, processes: Mapping[str, Sequence[Pair]]) -> None:
+        """Give each new process a half: the smaller one of those that are there, or a replaced pod would empty one."""
         if not self.leaves:
             rho = self.parameters.margin
             self.leaves = [Leaf(ClosedForm(rho), ClosedForm(rho)) for _ in range(self.parameters.leaves)]
-        for leaf in self.leaves:
-            leaf.dispersion.open.clear()  # what the others showed before was another time
+        for process in sorted(processes.keys() - self.halves.keys()):
+            gone = next((known for known in self.halves if known not in processes), None)
+            if len(self.halves) >= MOST_PROCESSES:
+                if gone is None:
+                    return
+                del self.halves[gone]
+            there = [self.halves[known] for known in processes if known in self.halves]
+            self.halves[process] = int(2 * sum(there) < len(there))
+            for leaf in self.leaves:
+                leaf.dispersion.begin_anew()  # what the others showed before was another time
 
     def state(self) -> dict[str, Any]:
         """Everything that is remembered, as JSON; bounded by leaves and MOST_PROCESSES."""
@@ -144,8 +176,10 @@ class Noise:
                     "one": leaf.one.logs,
                     "other": leaf.other.logs,
                     "open": {process: list(pair) for process, pair in leaf.dispersion.open.items()},
+                    "seconds": leaf.dispersion.seconds,
                     "statistic": leaf.dispersion.statistic,
                     "freedom": leaf.dispersion.freedom,
+                    "between": leaf.dispersion.between,
                 }
                 for leaf in self.leaves
             ],
@@ -166,8 +200,10 @@ class Noise:
                     _closed_form(parameters, kept["other"]),
                     Dispersion(
                         {str(process): (int(n), int(x)) for process, (n, x) in kept["open"].items()},
+                        float(kept["seconds"]),
                         float(kept["statistic"]),
                         int(kept["freedom"]),
+                        float(kept["between"]),
                     ),
                 )
                 for kept in state["leaves"]

@@ -17,7 +17,7 @@ from typing import Protocol
 
 import structlog
 
-from serin.metric_sources.folding import LONGEST
+from serin.metric_sources.folding import LONGEST, SHORTEST
 from serin.metric_sources.port import Key, MetricSource, Server, Watch
 from serin.rollout.readings import Baseline, Interval
 from serin.rollout.snapshot import NO_EVIDENCE, Evidence, InFlight
@@ -26,9 +26,9 @@ log = structlog.get_logger(__name__)
 
 MOST_INTERVALS = 60
 """So many are held for one LLMDeployment; then none is read until some are acknowledged."""
-FULL = (
-    "What was counted cannot be kept, so nothing more is read; see what the API server refuses in condition Accepted."
-)
+FULL = "What was read is not taken into account, so no more is read; see condition Accepted, then the operator's log."
+PATIENCE = timedelta(minutes=1)
+"""How long that may be so before it is said: whoever catches up after an outage holds much for a moment."""
 RENEWED = timedelta(minutes=1)
 """How old an estimate of the stable may be while it is still wanted."""
 QUIET = timedelta(seconds=30)
@@ -59,6 +59,12 @@ class _Held:
     """The end of the newest interval when somebody was last woken."""
     hurry: bool = True
     """Whether it wants something that nobody has asked for yet."""
+    full_since: datetime | None = None
+    """Since when nothing more is read."""
+    said: str | None = None
+    """The error that somebody was told last."""
+    longest: timedelta = LONGEST
+    """What is asked for at once: less where more was too much, so that what an outage left is read in the end."""
 
     def change(self, watch: Watch) -> None:
         """Let go of what does not answer this watch, and hurry if it wants something else."""
@@ -93,7 +99,8 @@ class _Held:
         return self.baseline is not None and datetime.now(UTC) - self.baseline.at < RENEWED
 
     @property
-    def _full(self) -> bool:
+    def full(self) -> bool:
+        """Whether as much is held as may be."""
         return len(self.intervals) >= MOST_INTERVALS
 
     @property
@@ -101,15 +108,16 @@ class _Held:
         """What is asked for next."""
         return replace(
             self.watch,
-            read_until=None if self._full else self.position,
+            read_until=None if self.full else self.position,
+            longest=self.longest,
             baseline_of=None if self._baseline_is_new else self.watch.baseline_of,
         )
 
     @property
     def evidence(self) -> Evidence:
         """What the reconciler sees."""
-        error = self.error or (FULL if self._full else None)
-        return Evidence(error, tuple(self.intervals), self.baseline, self.in_flight)
+        full = self.full_since is not None and datetime.now(UTC) - self.full_since >= PATIENCE
+        return Evidence(self.error or (FULL if full else None), tuple(self.intervals), self.baseline, self.in_flight)
 
 
 class Collector:
@@ -226,7 +234,9 @@ class Collector:
             if held is None or held.watch.server != server:
                 continue
             # A longer stretch than half of the longest was cut: there is more.
-            behind |= any(interval.end - interval.begin >= LONGEST / 2 for interval in new.intervals)
+            behind |= any(interval.end - interval.begin >= question.longest / 2 for interval in new.intervals)
+            if new.error or new.intervals:
+                held.longest = max(SHORTEST, held.longest / 2) if new.error else min(LONGEST, held.longest * 2)
             if self._put(held, question, new):
                 held.told = held.position
                 self.woke(key)
@@ -234,9 +244,8 @@ class Collector:
 
     def _put(self, held: _Held, question: Watch, new: Evidence) -> bool:
         """Take over what was read, as far as it still answers what is wanted; says whether anybody has to know."""
-        matters = held.error != new.error
         held.error = new.error
-        now = held.question
+        now, matters = held.question, False
         if _counted(now) == _counted(question) and now.read_until == question.read_until:
             for interval in new.intervals:
                 matters |= bool(interval.counts)
@@ -250,6 +259,10 @@ class Collector:
             # What was seen last stays while there is an error, with its time.
             matters |= held.in_flight != new.in_flight
             held.in_flight = new.in_flight
+        held.full_since = (held.full_since or datetime.now(UTC)) if held.full else None
+        error = held.evidence.error
+        matters |= error != held.said
+        held.said = error
         return matters
 
 

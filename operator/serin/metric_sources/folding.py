@@ -13,14 +13,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from serin.rollout.readings import EPOCHS
+
 LONGEST = timedelta(minutes=10)
 """No interval is longer: what was missed during an outage is read piece by piece."""
+SHORTEST = timedelta(minutes=1)
+"""Pieces are halved while reading them fails, but no further."""
 LOOK_BACK = timedelta(hours=1)
 """For so long a silent series, or target, is the same that it was."""
 DISCOVERY = timedelta(seconds=10)
 """So late Prometheus may begin to scrape a new target: it takes up changes every five seconds."""
-EPOCHS = 32
-"""Values of the epoch's ring."""
 
 Labels = Mapping[str, str]
 Series = frozenset[tuple[str, str]]
@@ -59,15 +61,15 @@ def milliseconds(at: datetime) -> int:
     return (at - _START_OF_TIME) // timedelta(milliseconds=1)
 
 
-def end_of(begin: datetime, until: datetime) -> datetime | None:
+def end_of(begin: datetime, until: datetime, longest: timedelta = LONGEST) -> datetime | None:
     """Where the interval ends that begins here, when all is known until then; None: nothing to read yet."""
     if until <= begin:
         return None
-    if until - begin <= LONGEST:
+    if until - begin <= longest:
         return until
     # On a grid, so that rollouts that stopped at different moments catch up by the same queries.
-    grid = LONGEST / 2
-    return _START_OF_TIME + (begin + LONGEST - _START_OF_TIME) // grid * grid
+    grid = longest / 2
+    return _START_OF_TIME + (begin + longest - _START_OF_TIME) // grid * grid
 
 
 def has_base(samples: Samples, begin: int) -> bool:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Protocol
 
+from serin.metric_sources.folding import LONGEST
 from serin.rollout.readings import Wanted
 from serin.rollout.snapshot import Evidence
 
@@ -36,6 +38,8 @@ class Watch(Wanted):
 
     namespace: str
     name: str
+    longest: timedelta = LONGEST
+    """How much time one interval may span at most."""
     server: Server | None = None
     """Which Prometheus; None: the operator's own setting."""
 

@@ -45,8 +45,16 @@ def with_matcher(selector: str, matcher: str) -> str:
 
 def one_of(label: str, values: Iterable[str]) -> str:
     """A matcher for exactly these values of a label."""
-    pattern = "|".join(re.escape(value) for value in values)
-    return f"{label}=~{json.dumps(pattern, ensure_ascii=False)}"
+    return f"{label}=~{_pattern(values)}"
+
+
+def none_of(label: str, values: Iterable[str]) -> str:
+    """A matcher for every other value of a label, none at all included."""
+    return f"{label}!~{_pattern(values)}"
+
+
+def _pattern(values: Iterable[str]) -> str:
+    return json.dumps("|".join(re.escape(value) for value in values), ensure_ascii=False)
 
 
 def chunks(names: Iterable[str]) -> list[list[str]]:

@@ -21,8 +21,8 @@ from serin.metric_sources.connection import Connection, RefusedError
 from serin.metric_sources.folding import LOOK_BACK, Labels, Row, Series, milliseconds
 from serin.metric_sources.owners import Owners
 from serin.metric_sources.port import Key, Watch
-from serin.metric_sources.promql import chunks, one_of, with_matcher
-from serin.rollout.readings import Baseline, Interval, Names, Point, Tally
+from serin.metric_sources.promql import chunks, none_of, one_of, with_matcher
+from serin.rollout.readings import EPOCHS, Baseline, Interval, Names, Point, Tally
 from serin.rollout.snapshot import InFlight
 from serin.settings import Settings
 
@@ -88,7 +88,7 @@ class Questions:
         """What was counted since each watch was read, or why that is not known; a watch without news is absent."""
         by_end: dict[datetime, list[Watch]] = defaultdict(list)
         for watch in watches:
-            end = folding.end_of(watch.read_until, until) if watch.read_until else None
+            end = folding.end_of(watch.read_until, until, watch.longest) if watch.read_until else None
             if end:
                 by_end[end].append(watch)
         found: dict[Key, Interval | MetricsError] = {}
@@ -108,15 +108,17 @@ class Questions:
                 await self._still_there(error)
                 failed |= {watch.key: error for watch in asking}
         await self._judge_new(found.values(), end)
-        # Not in the event loop: of a hundred rollouts there are many samples, and probes and leases wait for nobody.
-        by_family = {
-            family: await asyncio.to_thread(_grown, each, starts, milliseconds(end)) for family, each in found.items()
-        }
         answer: dict[Key, Interval | MetricsError] = dict(failed)
-        for watch in watches:
-            if watch.key not in failed:
-                answer[watch.key] = self._interval(watch, begins[watch.key], end, by_family)
-        return answer
+        # Not in the event loop: of a hundred rollouts there are many samples, and probes and leases wait for nobody.
+        told = [watch for watch in watches if watch.key not in failed]
+        return answer | await asyncio.to_thread(self._told, told, begins, end, found)
+
+    def _told(
+        self, watches: Sequence[Watch], begins: Mapping[Key, datetime], end: datetime, found: Mapping[Family, _Found]
+    ) -> dict[Key, Interval]:
+        starts = {key: milliseconds(begin) for key, begin in begins.items()}
+        grown = {family: _grown(each, starts, milliseconds(end)) for family, each in found.items()}
+        return {watch.key: self._interval(watch, begins[watch.key], end, grown) for watch in watches}
 
     def _interval(
         self, watch: Watch, begin: datetime, end: datetime, by_family: Mapping[Family, Mapping[Key, Sequence[_Grown]]]
@@ -153,8 +155,9 @@ class Questions:
 
         def narrowed(values: Iterable[str]) -> str:
             matcher = one_of(owners.label, values)
-            if live := {epoch for value in values for key, _ in owners.behind(value) for epoch in epochs[key]}:
-                matcher += f",{one_of(self._settings.epoch_label, ['', *map(str, sorted(live))])}"
+            live = {epoch for value in values for key, _ in owners.behind(value) for epoch in epochs[key]}
+            if over := [str(epoch) for epoch in range(EPOCHS) if epoch not in live]:
+                matcher += f",{none_of(self._settings.epoch_label, over)}"
             return _narrowed(selector, matcher)
 
         for values in chunks(owners.values):
@@ -280,18 +283,18 @@ _Estimate = tuple[Key, str, float]
 """Whose, the value of `by`, and how much."""
 _Grown = tuple[str, Labels, float]
 """A series of one watch: revision, labels, and what it grew by."""
-_ALL = frozenset(range(folding.EPOCHS))
+_ALL = frozenset(range(EPOCHS))
 
 
 def _live_epochs(asking: Iterable[Watch], names: Names) -> dict[Key, frozenset[int]]:
-    """Which epochs a query may be narrowed to, by watch; all empty where one of them wants whatever there is.
+    """The epochs in which something may still grow, by watch; the others need not be asked for.
 
     A stable that was a canary once still shows the series of all its epochs, up to 32 times what can grow.
     """
-    wanted = {watch.key: None if watch.epochs is None else frozenset(watch.epochs) for watch in asking}
-    if names is not Names.REVISION or any(epochs is None for epochs in wanted.values()):
-        return dict.fromkeys(wanted, frozenset())
-    return {key: (epochs or _ALL) for key, epochs in wanted.items()}
+    return {
+        watch.key: frozenset(watch.epochs) if names is Names.REVISION and watch.epochs is not None else _ALL
+        for watch in asking
+    }
 
 
 def _grown(found: _Found, starts: Mapping[Key, int], end: int) -> dict[Key, list[_Grown]]:

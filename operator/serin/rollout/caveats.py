@@ -29,12 +29,10 @@ NOISY = (
     "The stable's own pods differ by more than chance, so a difference to the canary may be one between any two pods, "
     "and this proves no promotion:"
 )
-SURE = math.log(1000)
+ASTRAY = math.log(1000)
 """ln of the evidence from which on requests are said to go astray."""
 TOLERANCE = 0.05
 """By how much the odds of a request's way may differ from the weight's in the long run; retries, for example."""
-LOOKS_AFTER = 3
-"""Slices of an epoch before its share is looked at."""
 
 
 def caveats(snapshot: Snapshot, decision: Decision, canary: Record) -> tuple[str, ...]:
@@ -52,7 +50,7 @@ def caveats(snapshot: Snapshot, decision: Decision, canary: Record) -> tuple[str
         found[f"Seen on neither side, so nothing is decided by it: {', '.join(unseen)}; check the selector."] = True
     if noisy := [m.name for m in decision.judgement.metrics if m.noisy] if decision.judgement else []:
         found[f"{NOISY} {', '.join(noisy)}."] = True
-    if astray := _astray(snapshot, decision):
+    if astray := _astray(decision):
         found[astray] = True
     return tuple(sentence for sentence, holds in found.items() if holds)
 
@@ -65,24 +63,25 @@ def _unseen(decision: Decision) -> list[str]:
     return [m.name for m in metrics if m.required and m.verdict is Verdict.NOT_APPLICABLE]
 
 
-def _astray(snapshot: Snapshot, decision: Decision) -> str | None:
+def _astray(decision: Decision) -> str | None:
     """That the share of the requests that reach the canary is not its weight; None while it may well be.
 
-    Looks at the newest epoch. The pods of both sides are not scraped at one moment, so one side's count may be a scrape
-    behind: what that can distort is tolerated, which is less the longer the epoch lasts.
+    Looks at the newest epoch. The pods of both sides are not scraped at one moment, so one side may not know yet of
+    those that came lately: that much is tolerated, and it is less the longer the epoch lasts.
     """
     state = decision.evidence
     told = state.epochs.get(state.newest) if state and state.newest is not None else None
-    if state is None or told is None or not 0 < told.weight < FULL_WEIGHT or not any(state.arrived):
+    if state is None or told is None or not 0 < told.weight < FULL_WEIGHT:
         return None
-    slices = (state.until - told.began).total_seconds() / snapshot.policy.slice_seconds
     weight, (canary, stable) = told.weight / FULL_WEIGHT, state.arrived
-    if slices < LOOKS_AFTER or log_e(canary, stable, weight, TOLERANCE + 2 / slices) < SURE:
+    lately = sum(came for _, came in state.lately)
+    before = canary + stable - lately
+    if before <= 0 or log_e(canary, stable, weight, TOLERANCE + lately / before) < ASTRAY:
         return None
     share = canary / (canary + stable)
-    side = "canary" if share < weight else "stable"
+    few, many = ("canary", "stable") if share < weight else ("stable", "canary")
     return (
         f"Of {canary + stable} requests since the weight changed {100 * share:.3g} % reached the canary, whose weight "
-        f"is {100 * weight:g} %: some are lost on the way to the {side}, or the gateway does not keep the weight; look "
-        "at the gateway's errors."
+        f"is {100 * weight:g} %: some are lost on the way to the {few} or tried again at the {many}, or the gateway "
+        "does not keep the weight; look at the gateway's errors and retries."
     )

@@ -16,12 +16,12 @@ from serin.rollout.commands import CommandResult, carry_out, ignored, out_of_pla
 from serin.rollout.conditions import REFUSAL_LASTS, lasting_refusal
 from serin.rollout.decision import Decision
 from serin.rollout.on_trial import on_trial
-from serin.rollout.readings import Wanted
+from serin.rollout.readings import EPOCHS, Wanted
 from serin.rollout.record import Record
 from serin.rollout.snapshot import Snapshot
 from serin.rollout.split import is_settled, next_split
 from serin.rollout.standing import blocked, install, orphaned, rejected, settled
-from serin.rollout.trial_evidence import EPOCHS, TrialEvidence, begin_epoch
+from serin.rollout.trial_evidence import TrialEvidence, begin_epoch
 
 
 def decide(snapshot: Snapshot) -> Decision:

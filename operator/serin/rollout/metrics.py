@@ -1,48 +1,25 @@
-"""What is measured: from `spec.analysis` to tallies that are read and parameters that are tested, and from what was
-read to counts.
+"""What is measured: from `spec.analysis` to tallies that are read and measurements that are pinned. Pure.
 
-Pinned as `Measurement`s when a canary gets its first request and kept with the state of the evidence, so that nothing
-that a user or an upgrade changes meanwhile makes old and new counts mean different things. Pure.
+How a measurement counts is in `serin.rollout.measurement`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from serin.evidence.boundaries import boundaries, quantile
 from serin.evidence.metric import MetricParameters
-from serin.rollout.readings import Baseline, Interval, Names, Point, Tally
+from serin.rollout.measurement import How, Measurement, Throughput, bound_of
+from serin.rollout.readings import Baseline, Names, Tally
 
 if TYPE_CHECKING:
     from serin.api.analysis import Analysis, Metric
 
-BAD_OUTCOMES = frozenset({"server_error", "rejected", "stream_error", "aborted", "timed_out"})
-"""Of the model server's: what a revision can be blamed for."""
-NOT_COUNTED_OUTCOMES = frozenset({"excluded"})
-"""Of the model server's: what says something about the client or its quota."""
-BAD_CODES = frozenset({"400", "413", "422"})
-"""Client errors that a bad revision causes: a context too short, a limit too low, a parameter it does not take."""
-NOT_COUNTED_CODES = frozenset({"401", "403", "404", "408", "429", "499"})
-"""Codes that say something about the client or its quota, and nothing about the revision."""
 ERROR_MARGIN, OTHER_MARGIN = 1.1, 1.25
 SETTLE_AT_LEAST = 30.0
 """Seconds that an epoch lasts before its slices count for a proof; slow failures come late."""
-
-Side = tuple[str, int | None]
-"""Revision and epoch; the epoch is None where the series carries none."""
-
-
-class How(StrEnum):
-    """How the values of a tally's `by` label are told into bad, good and neither."""
-
-    OUTCOME = "outcome"
-    CODE = "code"
-    ABOVE = "above"
-    PAIR = "pair"
 
 
 @dataclass(frozen=True)
@@ -60,142 +37,6 @@ class Series:
 
 
 DEFAULT_SERIES = Series()
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One metric as it is measured and tested."""
-
-    name: str
-    how: How
-    total: Tally
-    bad: Tally | None
-    """Only where bad ones have a counter of their own."""
-    parameters: MetricParameters
-    required: bool
-    unit: str = ""
-    """Of the boundaries; `s`, or nothing for a user's own histogram."""
-
-    @property
-    def comparable(self) -> bool:
-        """False for a histogram that the stable has not shown: nobody knows where it could be cut."""
-        return self.how is not How.ABOVE or bool(self.parameters.boundaries)
-
-    @property
-    def tallies(self) -> tuple[Tally, ...]:
-        """What has to be read."""
-        return (self.total,) if self.bad is None else (self.bad, self.total)
-
-    def counts(self, interval: Interval) -> dict[Side, list[tuple[int, int]]]:
-        """Exposures and bad counts of one interval by revision and epoch, one pair per leaf of the metric."""
-        totals = interval.counts.get(self.total, {})
-        match self.how:
-            case How.OUTCOME:
-                return _told(totals, _outcome)
-            case How.CODE:
-                return _told(totals, _code)
-            case How.PAIR:
-                bad = interval.counts.get(self.bad, {}) if self.bad else {}
-                return _pairs(totals, bad)
-            case How.ABOVE:
-                return _above(totals, self.parameters.boundaries, interval.bounds.get(self.total, {}))
-
-    def by_process(self, interval: Interval) -> dict[str, dict[Side, list[tuple[int, int]]]]:
-        """The same by process, as far as one revision was told apart."""
-        processes = {process for tally in self.tallies for process in interval.apart.get(tally, {})}
-        return {
-            process: self.counts(
-                replace(
-                    interval,
-                    counts={tally: interval.apart.get(tally, {}).get(process, {}) for tally in self.tallies},
-                )
-            )
-            for process in sorted(processes)
-        }
-
-
-@dataclass(frozen=True)
-class Throughput:
-    """Generated tokens by second of answering. A mean, so it is shown and never tested."""
-
-    name: str
-    tokens: Tally
-    milliseconds: Tally
-
-    def counts(self, interval: Interval) -> dict[Side, list[tuple[int, int]]]:
-        """Milliseconds and tokens of one interval by revision and epoch."""
-        return _pairs(interval.counts.get(self.milliseconds, {}), interval.counts.get(self.tokens, {}))
-
-
-def _outcome(value: str) -> bool | None:
-    return None if value in NOT_COUNTED_OUTCOMES else value in BAD_OUTCOMES
-
-
-def _code(value: str) -> bool | None:
-    if value in NOT_COUNTED_CODES or not (len(value) == 3 and value.isdecimal()):
-        return None
-    return value.startswith("5") or value in BAD_CODES
-
-
-def _told(points: Mapping[Point, int], bad: Any) -> dict[Side, list[tuple[int, int]]]:
-    sums: dict[Side, list[tuple[int, int]]] = {}
-    for (revision, epoch, value), count in points.items():
-        verdict = bad(value)
-        if verdict is not None:
-            n, x = sums.get((revision, epoch), [(0, 0)])[0]
-            sums[revision, epoch] = [(n + count, x + count * verdict)]
-    return sums
-
-
-def _pairs(totals: Mapping[Point, int], bad: Mapping[Point, int]) -> dict[Side, list[tuple[int, int]]]:
-    """Two counters of one process. One that has no epoch takes the other's from it, or they would never meet.
-
-    A bad one may be found in a later interval than its request was counted in: then there are more of them than
-    requests, and `serin.evidence.metric` carries what is too much forward.
-    """
-    epochs = [{epoch for _, epoch, _ in points} for points in (totals, bad) if points]
-    alike = all((None in each) == (None in epochs[0]) for each in epochs)
-    sums: dict[Side, list[tuple[int, int]]] = {}
-    for points, is_bad in ((totals, 0), (bad, 1)):
-        for (revision, epoch, _), count in points.items():
-            side = (revision, epoch if alike else None)
-            n, x = sums.get(side, [(0, 0)])[0]
-            sums[side] = [(n, x + count) if is_bad else (n + count, x)]
-    return sums
-
-
-def _above(
-    points: Mapping[Point, int], cuts: Sequence[float], bounds: Mapping[str, frozenset[str]]
-) -> dict[Side, list[tuple[int, int]]]:
-    """A cut that is not a bound of both sides is moved to one that is, on both alike; without any, nothing counts."""
-    if bounds:
-        shared = set.intersection(*({_bound(le) for le in each} for each in bounds.values()))
-        finite = sorted(bound for bound in shared if bound is not None and math.isfinite(bound))
-        if not finite:
-            return {}
-        cuts = [max((bound for bound in finite if bound <= cut), default=finite[0]) for cut in cuts]
-    sides: dict[Side, dict[float, int]] = {}
-    for (revision, epoch, le), count in points.items():
-        bound = _bound(le)
-        if bound is not None:
-            sides.setdefault((revision, epoch), {})[bound] = count
-    found = {}
-    for side, cumulative in sides.items():
-        n = cumulative.get(math.inf, 0)
-        # A bucket that did not grow is absent: nothing was at or below its bound, nor below any bound under it.
-        within = [max((count for bound, count in cumulative.items() if bound <= cut), default=0) for cut in cuts]
-        found[side] = [(n, n - min(n, count)) for count in within] or [(n, 0)]
-    return found
-
-
-def _bound(le: str) -> float | None:
-    try:
-        return float(le)
-    except ValueError:
-        return None
-
-
-# From the spec ---------------------------------------------------------------------------------------------------
 
 
 def tallies(analysis: Analysis, series: Series, *, measured: bool) -> tuple[Tally, ...]:
@@ -324,7 +165,7 @@ def durations(series: Series, *, measured: bool) -> Tally:
 
 
 def _cumulative(baseline: Baseline, tally: Tally) -> dict[float, float]:
-    found = ((_bound(le), count) for le, count in baseline.histograms.get(tally, {}).items())
+    found = ((bound_of(le), count) for le, count in baseline.histograms.get(tally, {}).items())
     return {bound: count for bound, count in found if bound is not None}
 
 
@@ -350,64 +191,3 @@ def young_seconds(baseline: Baseline, tally: Tally, slice_seconds: float) -> flo
     """
     most = answer_seconds(baseline, tally, 0.9)
     return most + slice_seconds if most > slice_seconds / 10 else 0.0
-
-
-# Kept with the state ---------------------------------------------------------------------------------------------
-
-
-def to_json(measurement: Measurement) -> dict[str, Any]:
-    """The inverse of `from_json`."""
-    p = measurement.parameters
-    return {
-        "name": measurement.name,
-        "how": measurement.how.value,
-        "total": tally_to_json(measurement.total),
-        "bad": tally_to_json(measurement.bad) if measurement.bad else None,
-        "required": measurement.required,
-        "unit": measurement.unit,
-        "alpha": p.alpha,
-        "margin": p.margin,
-        "ratio": p.ratio,
-        "absolute": p.absolute,
-        "boundaries": list(p.boundaries),
-        "ceiling": p.ceiling,
-    }
-
-
-def from_json(data: Mapping[str, Any]) -> Measurement:
-    """Read what `to_json` wrote.
-
-    Raises:
-        ValueError, KeyError, TypeError: it is something else.
-    """
-    return Measurement(
-        name=str(data["name"]),
-        how=How(data["how"]),
-        total=tally_from_json(data["total"]),
-        bad=tally_from_json(data["bad"]) if data["bad"] else None,
-        required=bool(data["required"]),
-        unit=str(data["unit"]),
-        parameters=MetricParameters(
-            alpha=float(data["alpha"]),
-            margin=float(data["margin"]),
-            ratio=float(data["ratio"]),
-            absolute=float(data["absolute"]),
-            boundaries=tuple(float(b) for b in data["boundaries"]),
-            ceiling=None if data["ceiling"] is None else float(data["ceiling"]),
-        ),
-    )
-
-
-def tally_to_json(tally: Tally) -> dict[str, Any]:
-    """The inverse of `tally_from_json`."""
-    return {"selector": tally.selector, "by": tally.by, "names": tally.names.value, "scale": tally.scale}
-
-
-def tally_from_json(data: Mapping[str, Any]) -> Tally:
-    """Read what `tally_to_json` wrote.
-
-    Raises:
-        ValueError, KeyError, TypeError: it is something else.
-    """
-    names, scale = Names(data["names"]), int(data.get("scale", 1))
-    return Tally(str(data["selector"]), by=data["by"], names=names, scale=scale)

@@ -192,6 +192,7 @@ def _first_evidence(candidate: Candidate) -> TrialEvidence:
         blank_seconds=metrics.blank_seconds(baseline, answers, snapshot.policy.slice_seconds),
         young_seconds=metrics.young_seconds(baseline, answers, snapshot.policy.slice_seconds),
         arrivals=metrics.arrivals(series, measured=measured),
+        slice_seconds=snapshot.policy.slice_seconds,
         throughputs=metrics.throughputs(analysis, series),
         generated=tuple(NOTHING for _ in metrics.throughputs(analysis, series)),
     )

@@ -1,7 +1,7 @@
 """What is counted, and what was counted: the words between the decision and whoever reads Prometheus. Pure.
 
 The decision asks for tallies; a metric source answers with intervals of exact counts (`serin.metric_sources`). What a
-count means for a canary is said in `serin.rollout.metrics`. Times are timezone-aware UTC.
+count means for a canary is said in `serin.rollout.measurement`. Times are timezone-aware UTC.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+
+EPOCHS = 32
+"""Values that the epoch label can have; they are used in turn."""
 
 
 class Names(StrEnum):

@@ -14,9 +14,16 @@ from serin.errors import RecordError
 from serin.evidence.conditional import RELEASE_SECONDS
 from serin.evidence.metric import NOTHING, Totals
 from serin.evidence.slices import Slice
-from serin.rollout.readings import Interval
+from serin.rollout.readings import EPOCHS, Interval
 from serin.rollout.record import Record
-from serin.rollout.trial_evidence import EPOCHS, TrialEvidence, counted_by_epoch, is_young, nothing_yet, seconds_of
+from serin.rollout.trial_evidence import (
+    TrialEvidence,
+    counted_by_epoch,
+    is_young,
+    no_noise_yet,
+    nothing_yet,
+    seconds_of,
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,21 @@ def sides(state: TrialEvidence, records: Sequence[Record]) -> Sides:
 def begun(state: TrialEvidence) -> TrialEvidence:
     """The same trial before its first request; its epochs are known from the start."""
     evidence = tuple(map(nothing_yet, state.measurements))
-    return replace(state, until=state.since, evidence=evidence, unseen=0.0, seen_at=None)
+    noise = tuple(map(no_noise_yet, state.measurements))
+    # Who arrived, and what was generated, no replay tells.
+    return replace(
+        state,
+        until=state.since,
+        evidence=evidence,
+        noise=noise,
+        unseen=0.0,
+        seen_at=None,
+        arrivals=None,
+        arrived=(0, 0),
+        lately=(),
+        throughputs=(),
+        generated=(),
+    )
 
 
 def slices(

@@ -16,16 +16,21 @@ from typing import Any
 from serin.errors import RecordError
 from serin.evidence.metric import MetricEvidence, Totals
 from serin.evidence.noise import Noise
-from serin.rollout import metrics
-from serin.rollout.metrics import Measurement, Throughput, tally_from_json, tally_to_json
-from serin.rollout.readings import Interval, Names, Tally
+from serin.rollout.measurement import (
+    Measurement,
+    Throughput,
+    measurement_from_json,
+    measurement_to_json,
+    tally_from_json,
+    tally_to_json,
+)
+from serin.rollout.readings import EPOCHS, Interval, Tally
 
 VERSION = 1
-EPOCHS = 32
-"""Values that the epoch label can have; they are used in turn."""
 FULL = 10_000
 LATEST = timedelta(hours=1)
 """So long after an epoch requests that arrived in it may still end."""
+MOST_LATELY = 64
 AHEAD = 4
 """Epochs that may begin before the collector is told of them: a reconcile can fail between route and watch."""
 
@@ -72,6 +77,10 @@ class TrialEvidence:
     """Counts requests as they arrive; None: nobody does."""
     arrived: tuple[int, int] = (0, 0)
     """Requests that reached canary and stable in the newest epoch."""
+    lately: tuple[tuple[datetime, int], ...] = ()
+    """The last of them, of both sides, by the end of the interval; so many as two scrapes may bring."""
+    slice_seconds: float = 15.0
+    """Between two scrapes of a pod."""
     throughputs: tuple[Throughput, ...] = ()
     generated: tuple[Totals, ...] = ()
     """By throughput: milliseconds and tokens of the canary, and of the stable."""
@@ -100,9 +109,8 @@ class TrialEvidence:
 
     @property
     def apart(self) -> tuple[Tally, ...]:
-        """Which of them have to be read by process: those of comparisons that a proof rests on, if pods show them."""
-        proofs = [m for m in self.measurements if m.required and m.parameters.ceiling is None]
-        return tuple(dict.fromkeys(t for m in proofs for t in m.tallies if t.names is not Names.BACKEND))
+        """Which of them have to be read by process."""
+        return tuple(dict.fromkeys(tally for m in self.measurements if _compares_pods(m) for tally in m.tallies))
 
     @property
     def live_epochs(self) -> tuple[int, ...]:
@@ -138,7 +146,7 @@ def begin_epoch(state: TrialEvidence, epoch: int, weight: int, now: datetime) ->
             metric.close_epoch(epoch)
     kept = {e: told for e, told in state.epochs.items() if e != epoch}
     epochs = kept | {epoch: Epoch(now, weight)}
-    return replace(state, evidence=evidence, epochs=epochs, arrived=(0, 0))
+    return replace(state, evidence=evidence, epochs=epochs, arrived=(0, 0), lately=())
 
 
 def advance(state: TrialEvidence, intervals: Iterable[Interval], *, canary: str, stable: str) -> TrialEvidence:
@@ -147,8 +155,8 @@ def advance(state: TrialEvidence, intervals: Iterable[Interval], *, canary: str,
     if not following:
         return state
     evidence, noise = copy.deepcopy((state.evidence, state.noise))
-    (arrived1, arrived0), unseen, seen_at = state.arrived, state.unseen, state.seen_at
-    generated = list(state.generated)
+    unseen, seen_at, generated = state.unseen, state.seen_at, list(state.generated)
+    (arrived1, arrived0), lately = state.arrived, list(state.lately)
     for interval in following:
         shown = [counted_by_epoch(state, measurement, interval, canary, stable) for measurement in state.measurements]
         for metric, by_epoch in zip(evidence, shown, strict=True):
@@ -160,8 +168,10 @@ def advance(state: TrialEvidence, intervals: Iterable[Interval], *, canary: str,
                     settled=_seconds(interval.end - state.epochs[epoch].began) >= state.settle_seconds,
                     young=is_young(state, epoch, interval.begin),
                 )
-        for measurement, among in zip(state.measurements, noise, strict=True):
-            among.add(_by_process(measurement, interval, stable))
+        for measurement, metric, among in zip(state.measurements, evidence, noise, strict=True):
+            metric.incomparable |= measurement.lacks_shared_bounds(interval)
+            if processes := _by_process(measurement, interval, stable) if _compares_pods(measurement) else {}:
+                among.add(processes, _seconds(interval.end - interval.begin))
         if any(counts[0][0] for by_epoch in shown for counts in by_epoch.values()):
             unseen, seen_at = 0.0, interval.end
         else:
@@ -171,8 +181,12 @@ def advance(state: TrialEvidence, intervals: Iterable[Interval], *, canary: str,
                 ms1, tokens1, ms0, tokens0 = generated[index]
                 generated[index] = (ms1 + more[0], tokens1 + more[1], ms0 + more[2], tokens0 + more[3])
         points = interval.counts.get(state.arrivals, {}) if state.arrivals else {}
-        arrived1 += points.get((canary, state.newest, ""), 0)
-        arrived0 += points.get((stable, state.newest, ""), 0)
+        came1, came0 = (points.get((side, state.newest, ""), 0) for side in (canary, stable))
+        arrived1, arrived0 = arrived1 + came1, arrived0 + came0
+        # Of who came in the last two slices one side may know nothing yet: its pods are not scraped at one moment.
+        lately = [(end, came) for end, came in lately if _seconds(interval.end - end) < 2 * state.slice_seconds]
+        if came1 or came0:
+            lately.append((interval.end, came1 + came0))
     return replace(
         state,
         evidence=evidence,
@@ -181,8 +195,14 @@ def advance(state: TrialEvidence, intervals: Iterable[Interval], *, canary: str,
         unseen=unseen,
         seen_at=seen_at,
         arrived=(arrived1, arrived0),
+        lately=tuple(lately[-MOST_LATELY:]),
         generated=tuple(generated),
     )
+
+
+def _compares_pods(measurement: Measurement) -> bool:
+    """Whether the stable's pods are compared among themselves: for comparisons that a proof rests on."""
+    return measurement.required and measurement.parameters.ceiling is None and measurement.shown_by_pods
 
 
 def _following(intervals: Iterable[Interval], until: datetime) -> list[Interval]:
@@ -276,7 +296,7 @@ def to_json(state: TrialEvidence) -> dict[str, Any]:
         "since": state.since.isoformat(),
         "until": state.until.isoformat(),
         "epochs": {str(e): [told.began.isoformat(), told.weight] for e, told in sorted(state.epochs.items())},
-        "measurements": [metrics.to_json(m) for m in state.measurements],
+        "measurements": [measurement_to_json(m) for m in state.measurements],
         "evidence": [e.state() for e in state.evidence],
         "noise": [n.state() for n in state.noise],
         "requestsPerSecond": state.requests_per_second,
@@ -287,6 +307,8 @@ def to_json(state: TrialEvidence) -> dict[str, Any]:
         "seenAt": state.seen_at.isoformat() if state.seen_at else None,
         "arrivals": tally_to_json(state.arrivals) if state.arrivals else None,
         "arrived": list(state.arrived),
+        "lately": [[end.isoformat(), came] for end, came in state.lately],
+        "sliceSeconds": state.slice_seconds,
         "throughputs": [
             {"name": t.name, "tokens": tally_to_json(t.tokens), "milliseconds": tally_to_json(t.milliseconds)}
             for t in state.throughputs
@@ -304,7 +326,7 @@ def from_json(data: Mapping[str, Any]) -> TrialEvidence:
     if data.get("version") != VERSION:
         raise RecordError("The state of the evidence is of another version; the trial is begun anew.")
     try:
-        measurements = tuple(metrics.from_json(m) for m in data["measurements"])
+        measurements = tuple(measurement_from_json(m) for m in data["measurements"])
         evidence = tuple(MetricEvidence(m.parameters) for m in measurements)
         for metric, kept in zip(evidence, data["evidence"], strict=True):
             metric.restore(kept)
@@ -329,6 +351,8 @@ def from_json(data: Mapping[str, Any]) -> TrialEvidence:
             seen_at=datetime.fromisoformat(data["seenAt"]) if data["seenAt"] else None,
             arrivals=tally_from_json(data["arrivals"]) if data.get("arrivals") else None,
             arrived=(int(canary), int(stable)),
+            lately=tuple((datetime.fromisoformat(end), int(came)) for end, came in data.get("lately", ())),
+            slice_seconds=float(data.get("sliceSeconds", 15.0)),
             throughputs=tuple(
                 Throughput(str(t["name"]), tally_from_json(t["tokens"]), tally_from_json(t["milliseconds"]))
                 for t in data.get("throughputs", ())

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from serin.evidence.metric import MetricEvidence, Totals
 from serin.evidence.noise import Noise
-from serin.rollout.metrics import How, Measurement
+from serin.rollout.measurement import How, Measurement
 from serin.rollout.trial_evidence import TrialEvidence
 
 
@@ -108,8 +108,9 @@ def _judge_metric(measurement: Measurement, evidence: MetricEvidence, noise: Noi
     leaf = evidence.strongest
     noisy = measurement.required and noise.noisy
     verdict = _verdict(measurement, evidence, noisy=noisy)
-    needed = 0.0 if measurement.comparable and not noisy else math.inf
-    if verdict is Verdict.INCONCLUSIVE and measurement.comparable and not noisy:
+    provable = measurement.comparable and not evidence.incomparable and not noisy
+    needed = 0.0 if provable else math.inf
+    if verdict is Verdict.INCONCLUSIVE and provable:
         leaf, missing = evidence.still_needed()
         needed = math.inf if missing is None else missing
     n1, x1, n0, x0 = evidence.totals[leaf]
@@ -130,6 +131,8 @@ def _judge_metric(measurement: Measurement, evidence: MetricEvidence, noise: Noi
 def _verdict(measurement: Measurement, evidence: MetricEvidence, *, noisy: bool) -> Verdict:
     if evidence.rolled_back:
         return Verdict.FAIL
+    if evidence.incomparable:
+        return Verdict.INCONCLUSIVE
     if not evidence.exposed:
         return Verdict.NOT_APPLICABLE
     return Verdict.PASS if evidence.proven and measurement.comparable and not noisy else Verdict.INCONCLUSIVE
@@ -154,6 +157,8 @@ def _open(measurement: Measurement, evidence: MetricEvidence, noise: Noise, limi
     """Why there is neither proof nor rollback."""
     if not measurement.comparable:
         return "not comparable, because the stable had not shown it when the canary began; retry, or make it Advisory"
+    if evidence.incomparable:
+        return "not comparable, because the two sides' histograms have no bucket in common; make it Advisory"
     if evidence.shared:
         return f"the stable is above {limit} as well, so the canary is not to blame and nothing is promoted"
     if measurement.required and noise.noisy:

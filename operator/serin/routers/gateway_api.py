@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from serin.api.names import FIELD_MANAGER, PORT, child_name
 from serin.manifests.owner import common_labels
+from serin.rollout.readings import EPOCHS
 from serin.rollout.snapshot import FULL_WEIGHT, NO_ROUTE, RouteView
-from serin.rollout.trial_evidence import EPOCHS
 
 if TYPE_CHECKING:
     from serin.api.llmdeployment import Routing

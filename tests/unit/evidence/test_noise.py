@@ -44,7 +44,7 @@ def played(  # noqa: PLR0917 - a scenario is told in one line
                 before = min(1.0, share * times)
                 above.append((n, left))
             shown[name] = above
-        noise.add(shown)
+        noise.add(shown, SLICE)
     return noise
 
 
@@ -76,23 +76,67 @@ def test_bad_requests_that_gather_in_one_pod_after_the_other_are_noticed() -> No
 def test_one_pod_shows_nothing_and_what_it_showed_alone_is_not_compared_with_a_second_one() -> None:
     noise = Noise(ERRORS)
     for _ in range(100):
-        noise.add({"a": [(500, 50)]})
+        noise.add({"a": [(500, 50)]}, SLICE)
     assert not noise.noisy
     for _ in range(100):  # errors are over when the second pod comes
-        noise.add({"a": [(250, 0)], "b": [(250, 0)]})
+        noise.add({"a": [(250, 0)], "b": [(250, 0)]}, SLICE)
     assert not noise.noisy
 
 
 def test_the_dispersion_is_pearsons_statistic_by_its_degrees_of_freedom() -> None:
     dispersion = Dispersion()
-    dispersion.add({"a": (60, 3), "b": (50, 4)})
-    assert dispersion.freedom == 0
-    dispersion.add({"a": (40, 7), "b": (50, 16), "c": (200, 30)})
+    dispersion.add({"a": (60, 3), "b": (50, 4)}, 200.0)
+    assert dispersion.freedom == 0  # too few bad ones
+    dispersion.add({"a": (40, 7), "b": (50, 16), "c": (200, 30)}, 1.0)
     rate, spread = 60 / 400, 0.0
     for n, x in ((100, 10), (100, 20), (200, 30)):
         spread += (x - n * rate) ** 2 / (n * rate * (1 - rate))
     assert (dispersion.statistic, dispersion.freedom) == (pytest.approx(spread * 399 / 400), 2)
     assert dispersion.open == {}
+
+
+def test_a_difference_that_a_canary_may_have_as_well_is_no_noise_however_sure() -> None:
+    def slightly(_random: np.random.Generator, process: str, _slice: int) -> float:
+        return 1.05 if process.startswith("10.0.0.1:") else 0.95
+
+    assert not any(played(seed, LATENCY, 400, 2, 320, slightly).noisy for seed in range(5))
+
+
+@pytest.mark.parametrize("bad", [20, 51, 149])
+def test_one_burst_in_one_pod_is_no_noise(bad: int) -> None:
+    noise = Noise(ERRORS)
+    for number in range(60):
+        noise.add({"a": [(150, bad if number == 5 else number % 2)], "b": [(150, (number + 1) % 2)]}, SLICE)
+        assert not noise.noisy
+
+
+def test_bursts_of_all_pods_that_end_in_different_scrapes_are_no_noise() -> None:
+    """Two pods alike, scraped five seconds apart; for two seconds a minute twenty requests fail."""
+    random, noise = np.random.default_rng(3), Noise(ERRORS)
+    bursts = np.arange(0, 7200, 60) + random.uniform(0, 58, 120)
+    shown = {}
+    for name, offset in (("a", 0.0), ("b", 5.0)):
+        scrapes = np.arange(offset, 7200 + offset, SLICE)
+        failed = np.sort(np.concatenate([burst + random.uniform(0, 2, random.binomial(20, 0.5)) for burst in bursts]))
+        shown[name] = np.diff(np.searchsorted(failed, scrapes))
+    for one, other in zip(shown["a"], shown["b"], strict=True):
+        noise.add({"a": [(150 + int(one), int(one))], "b": [(150 + int(other), int(other))]}, SLICE)
+    assert not noise.noisy
+
+
+def test_a_pod_that_is_replaced_leaves_both_halves_with_one() -> None:
+    noise = Noise(ERRORS)
+    noise.add({"a": [(5, 0)], "b": [(5, 0)]}, SLICE)
+    noise.add({"a": [(5, 0)], "c": [(5, 0)]}, SLICE)
+    assert noise.halves["a"] != noise.halves["c"]
+
+
+def test_more_pods_than_are_told_apart_are_judged_by_the_first_ones() -> None:
+    noise, pods = Noise(ERRORS), [f"pod{number:03}" for number in range(MOST_PROCESSES + 20)]
+    for _ in range(40):
+        noise.add({pod: [(100, 30 if pod == "pod000" else 2)] for pod in pods}, SLICE)
+    assert set(noise.halves) == set(pods[:MOST_PROCESSES])
+    assert noise.dispersion is not None
 
 
 def test_it_goes_on_from_json_and_is_bounded() -> None:
@@ -101,7 +145,7 @@ def test_it_goes_on_from_json_and_is_bounded() -> None:
     again = Noise.from_state(LATENCY, kept)
     assert again == noise
     many = {f"pod{number}": [(5, 1)] * 4 for number in range(3 * MOST_PROCESSES)}
-    noise.add(many)
+    noise.add(many, SLICE)
     assert len(noise.halves) == MOST_PROCESSES
     assert len(noise.leaves[0].dispersion.open) <= MOST_PROCESSES
     with pytest.raises(ValueError, match="start the trial anew"):

@@ -8,8 +8,9 @@ from functools import partial
 
 import pytest
 
+from serin.metric_sources import collector as collector_module
 from serin.metric_sources.collector import FULL, MOST_INTERVALS, Collector
-from serin.metric_sources.folding import LONGEST
+from serin.metric_sources.folding import LONGEST, SHORTEST
 from serin.metric_sources.port import Key, Server, Watch
 from serin.rollout.readings import Baseline, Interval, Tally
 from serin.rollout.snapshot import NO_EVIDENCE, Evidence, InFlight
@@ -55,7 +56,7 @@ class Table:
         more = self.more.get(watch.name, NO_EVIDENCE)
         if watch.read_until is None or now <= watch.read_until or more.error:
             return more
-        end = min(now, watch.read_until + LONGEST)
+        end = min(now, watch.read_until + watch.longest)
         count = self.counts.get(watch.name, 0)
         counts = {TALLY: {("r1", None, ""): count}} if count else {}
         return replace(more, intervals=(Interval(watch.read_until, end, counts),))
@@ -202,19 +203,39 @@ async def test_the_order_of_tallies_and_a_draining_engine_change_no_count() -> N
     assert one.evidence(A.key).intervals == (grown(0, 5),)
 
 
-async def test_so_much_is_held_and_then_nothing_is_read_and_that_is_said_until_it_is_acknowledged() -> None:
+async def test_so_much_is_held_and_then_nothing_is_read_and_that_is_said_until_it_is_acknowledged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     source = Table()
     source.counts = {"a": 1}
-    one, _ = collector(source)
+    one, woken = collector(source)
     one.set_watch(A)
     await collected(one, source, *range(1, MOST_INTERVALS + 5))
     assert len(one.evidence(A.key).intervals) == MOST_INTERVALS
     assert source.reads[-1][0].read_until is None
+    assert one.evidence(A.key).error is None  # it may be catching up
+    monkeypatch.setattr(collector_module, "PATIENCE", timedelta())
     assert one.evidence(A.key).error == FULL
+    woken.clear()
+    await collected(one, source, MOST_INTERVALS + 5)
+    assert woken == [A.key]
     one.set_watch(replace(A, read_until=at(MOST_INTERVALS)))
-    assert one.evidence(A.key).error is None
     await collected(one, source, 1000)
+    assert one.evidence(A.key).error is None
     assert one.evidence(A.key).intervals == (grown(MOST_INTERVALS, MOST_INTERVALS + LONGEST.total_seconds()),)
+
+
+async def test_while_reading_fails_less_is_asked_for_and_more_again_once_it_works() -> None:
+    source = Table()
+    one, _ = collector(source)
+    one.set_watch(A)
+    source.more = {"a": Evidence(error="too much")}
+    await collected(one, source, *[10_000] * 6)
+    assert [read[0].longest for read in source.reads] == [LONGEST / 2**n for n in range(4)] + [SHORTEST] * 2
+    source.more = {}
+    await collected(one, source, *[10_000] * 3)
+    assert [read[0].longest for read in source.reads[-3:]] == [SHORTEST, 2 * SHORTEST, 4 * SHORTEST]
+    assert reached(one, (SHORTEST * 7).total_seconds())
 
 
 async def test_an_error_leaves_what_was_read_and_wakes_when_it_comes_changes_and_goes() -> None:

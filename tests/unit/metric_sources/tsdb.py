@@ -8,7 +8,7 @@ from typing import Any
 
 from serin.errors import MetricsError
 
-_MATCHER = re.compile(r'([a-z_]+)(=~|=)("(?:[^"\\]|\\.)*")')
+_MATCHER = re.compile(r'([a-z_]+)(=~|!~|=)("(?:[^"\\]|\\.)*")')
 _QUERY = re.compile(r"^(?:(last_over_time)\()?([a-zA-Z_:][\w:]*)\{(.*)\}\[(\d+)s\]\)?$", re.DOTALL)
 
 
@@ -59,4 +59,4 @@ class Tsdb:
 
 
 def _fits(value: str, operator: str, wanted: str) -> bool:
-    return value == wanted if operator == "=" else re.fullmatch(wanted, value) is not None
+    return value == wanted if operator == "=" else (re.fullmatch(wanted, value) is not None) == (operator == "=~")

@@ -14,7 +14,7 @@ from serin.api.llmdeployment import LLMDeploymentSpec
 from serin.api.names import CONTAINER, MIDDLEWARE_ARG
 from serin.rollout.decision import Decision
 from serin.rollout.metrics import Series, measurements
-from serin.rollout.ramp import pin, pin_budget
+from serin.rollout.ramp import pin, pin_budget, pin_holdback
 from serin.rollout.readings import Baseline
 from serin.rollout.record import Record, Rejection, Resolved
 from serin.rollout.snapshot import EngineView, Evidence, PodView, RouteView, Snapshot
@@ -185,3 +185,41 @@ def make_evidence(counts: Mapping[str, Counts] = GOOD, *, attempt: int = 1, **ch
 
 def weight_of(decision: Decision, revision: str) -> int:
     return decision.weights.get(revision, 0)
+
+
+HELD = 11 * MINUTE
+PAUSES = steps({"weight": 5}, {"pause": {}}, {"weight": 50})
+BLIND = Evidence(error="Prometheus is down.")
+HOLDBACK = {"holdback": {"weight": 2, "for": "1h"}}
+TIMED = steps({"weight": 5}, {"pause": {"for": "1h"}}, {"weight": 50})
+
+
+def canary_pods(*pods: PodView, **facts: Any) -> dict[str, EngineView]:
+    return by_name(make_engine(A, *make_pods(3)), make_engine(B, *pods, **facts))
+
+
+def trial_of(decision: Decision) -> Trial:
+    assert decision.canary is not None
+    assert decision.canary.trial is not None
+    return decision.canary.trial
+
+
+def read_until(moment: datetime) -> TrialEvidence:
+    """Good so far, but Prometheus was read up to this moment only."""
+    return make_evidence(GOOD, until=moment)
+
+
+def overdue(policy: str) -> dict[str, Any]:
+    """The `rollout` of a spec whose deadline is over after an hour with traffic."""
+    return {"deadline": "1h", "minimumBake": "0s", "onInconclusive": policy}
+
+
+def passed(**changes: Any) -> Snapshot:
+    """All steps are done, the proof is there, the pods as well; what is left is the holdback."""
+    base = {"spec": make_spec(rollout=HOLDBACK), "engines": canary_pods(*make_pods(3))}
+    trial = {"step": 3, "holdback": pin_holdback(make_spec(rollout=HOLDBACK).rollout.holdback)}
+    return canary_at(2, **(base | {"trial": trial | changes.pop("trial", {})} | changes))
+
+
+def in_holdback(**changes: Any) -> Snapshot:
+    return passed(**({"trial": {"in_holdback": True}, "route": make_route({A: 200, B: 9_800})} | changes))

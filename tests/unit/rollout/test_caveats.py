@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 
 import pytest
 
@@ -11,7 +10,7 @@ from serin.rollout.caveats import NOISY, caveats
 from serin.rollout.decide import decide
 from serin.rollout.snapshot import Snapshot
 from serin.rollout.trial_evidence import Epoch
-from tests.unit.rollout.cases import GOOD, HOUR, MINUTE, NOON, canary_at, make_evidence
+from tests.unit.rollout.cases import GOOD, HOUR, NOON, canary_at, make_evidence
 
 
 def told(snapshot: Snapshot) -> tuple[str, ...]:
@@ -20,9 +19,10 @@ def told(snapshot: Snapshot) -> tuple[str, ...]:
     return caveats(snapshot, decision, decision.canary)
 
 
-def arrived(canary: int, stable: int, *, weight: int = 500, age: timedelta = HOUR) -> Snapshot:
-    epochs = {1: Epoch(NOON - age, weight)}
-    return replace(canary_at(), memory=make_evidence(GOOD, epochs=epochs, arrived=(canary, stable)))
+def arrived(canary: int, stable: int, *, weight: int = 500, lately: int = 0) -> Snapshot:
+    epochs = {1: Epoch(NOON - HOUR, weight)}
+    state = make_evidence(GOOD, epochs=epochs, arrived=(canary, stable), lately=((NOON, lately),))
+    return replace(canary_at(), memory=state)
 
 
 @pytest.mark.parametrize(
@@ -33,16 +33,16 @@ def arrived(canary: int, stable: int, *, weight: int = 500, age: timedelta = HOU
         (arrived(200, 9_800), "canary"),
         (arrived(0, 9_800), "canary"),
         (arrived(1_000, 9_000), "stable"),
-        (arrived(200, 9_800, age=MINUTE / 2), None),
-        (arrived(380, 9_500, age=3 * MINUTE), None),
-        (arrived(3_800, 95_000), "canary"),
+        (arrived(0, 6_000, lately=6_000), None),
+        (arrived(270, 9_000, lately=4_500), None),
+        (arrived(3_800, 95_000, lately=2_000), "canary"),
         (arrived(0, 0), None),
         (arrived(500, 0, weight=10_000), None),
         (arrived(0, 500, weight=0), None),
     ],
     ids=[
-        *("as it should be", "about", "half is lost", "all are lost", "twice as many", "too early to tell"),
-        *("a scrape behind", "a fifth is lost", "nobody came", "everything is the canary's", "nothing is"),
+        *("as it should be", "about", "half is lost", "all are lost", "twice as many", "all of them just now"),
+        *("half of them just now", "a fifth is lost", "nobody came", "everything is the canary's", "nothing is"),
     ],
 )
 def test_requests_that_do_not_follow_the_weight_are_warned_of(snapshot: Snapshot, side: str | None) -> None:
@@ -53,5 +53,5 @@ def test_requests_that_do_not_follow_the_weight_are_warned_of(snapshot: Snapshot
 def test_a_noisy_metric_is_named() -> None:
     state = make_evidence(GOOD)
     for _ in range(40):
-        state.noise[0].add({"a": [(100, 50)], "b": [(100, 5)]})
+        state.noise[0].add({"a": [(100, 50)], "b": [(100, 5)]}, 15.0)
     assert f"{NOISY} errors." in told(replace(canary_at(), memory=state))

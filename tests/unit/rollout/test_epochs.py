@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 
 from serin.rollout.decide import decide
-from serin.rollout.readings import Interval
+from serin.rollout.readings import EPOCHS, Interval
 from serin.rollout.snapshot import NO_ROUTE, Evidence, Snapshot
-from serin.rollout.trial_evidence import EPOCHS, Epoch
+from serin.rollout.trial_evidence import Epoch
 from tests.unit.rollout.cases import (
     ENGINE,
     GOOD,

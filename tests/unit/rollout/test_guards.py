@@ -9,77 +9,48 @@ from typing import Any
 import pytest
 
 from serin.rollout.decide import decide
-from serin.rollout.decision import Decision
 from serin.rollout.phases import Phase
-from serin.rollout.ramp import pin_holdback
-from serin.rollout.readings import Interval
 from serin.rollout.reasons import Reason
 from serin.rollout.snapshot import EngineView, Evidence, PodView, Snapshot
-from serin.rollout.trial import Trial
-from serin.rollout.trial_evidence import TrialEvidence
 from tests.unit.rollout.cases import (
     BAD,
+    BLIND,
     DOUBTFUL,
     ENGINE,
     FEW,
     GOOD,
+    HELD,
     HOUR,
     MINUTE,
     NOON,
     NOTHING,
+    PAUSES,
+    TIMED,
     UNSETTLED,
     A,
     B,
     by_name,
     canary_at,
+    canary_pods,
+    in_holdback,
     make_engine,
     make_evidence,
     make_pods,
     make_route,
     make_spec,
+    overdue,
+    read_until,
     steps,
+    trial_of,
     weight_of,
 )
 
 CRASHED = PodView("canary-1", ready=False, not_ready_since=NOON - MINUTE, crash="the engine ran out of memory")
-HELD = 11 * MINUTE
+
 NO_NODE = {"unschedulable": "0/3 nodes are available."}
-PAUSES = steps({"weight": 5}, {"pause": {}}, {"weight": 50})
-BLIND = Evidence(error="Prometheus is down.")
+
+
 ADAPTIVE = {"ramp": {"adaptive": {}}}
-HOLDBACK = {"holdback": {"weight": 2, "for": "1h"}}
-TIMED = steps({"weight": 5}, {"pause": {"for": "1h"}}, {"weight": 50})
-
-
-def canary_pods(*pods: PodView, **facts: Any) -> dict[str, EngineView]:
-    return by_name(make_engine(A, *make_pods(3)), make_engine(B, *pods, **facts))
-
-
-def trial_of(decision: Decision) -> Trial:
-    assert decision.canary is not None
-    assert decision.canary.trial is not None
-    return decision.canary.trial
-
-
-def read_until(moment: datetime) -> TrialEvidence:
-    """Good so far, but Prometheus was read up to this moment only."""
-    return make_evidence(GOOD, until=moment)
-
-
-def overdue(policy: str) -> dict[str, Any]:
-    """The `rollout` of a spec whose deadline is over after an hour with traffic."""
-    return {"deadline": "1h", "minimumBake": "0s", "onInconclusive": policy}
-
-
-def passed(**changes: Any) -> Snapshot:
-    """All steps are done, the proof is there, the pods as well; what is left is the holdback."""
-    base = {"spec": make_spec(rollout=HOLDBACK), "engines": canary_pods(*make_pods(3))}
-    trial = {"step": 3, "holdback": pin_holdback(make_spec(rollout=HOLDBACK).rollout.holdback)}
-    return canary_at(2, **(base | {"trial": trial | changes.pop("trial", {})} | changes))
-
-
-def in_holdback(**changes: Any) -> Snapshot:
-    return passed(**({"trial": {"in_holdback": True}, "route": make_route({A: 200, B: 9_800})} | changes))
 
 
 def waiting(since: datetime, **facts: Any) -> Snapshot:
@@ -376,200 +347,6 @@ def test_a_step_that_is_entered_remembers_how_much_had_been_counted() -> None:
 def test_a_step_that_a_person_skips_to_remembers_it_as_well() -> None:
     decision = decide(replace(canary_at(), command=f"skip@{B}#1"))
     assert (trial_of(decision).step, trial_of(decision).counted) == (1, GOOD[B].requests)
-
-
-@pytest.mark.parametrize("policy", ["Pause", "Promote", "Rollback"])
-def test_at_the_deadline_a_sample_that_is_only_late_is_waited_for(policy: str) -> None:
-    late = canary_at(2, held=HELD, spec=make_spec(rollout=overdue(policy)), memory=read_until(NOON - 20 * MINUTE))
-    decision = decide(late)
-    assert (decision.phase, decision.reason, decision.stalled) == (Phase.RAMPING, Reason.AWAITING_EVIDENCE, None)
-
-
-def test_a_holdback_ends_neither_on_old_evidence_nor_on_silence() -> None:
-    spec = make_spec(rollout={"holdback": {"weight": 2, "for": "1m"}, "minimumBake": "0s"})
-    kept = {"holdback": pin_holdback(spec.rollout.holdback), "in_holdback": True, "step": 3}
-    facts = {
-        "spec": spec,
-        "route": make_route({A: 200, B: 9_800}),
-        "engines": by_name(make_engine(A, *make_pods(3)), make_engine(B, *make_pods(3))),
-    }
-    old = decide(canary_at(2, held=HELD, trial=kept, memory=read_until(NOON - 20 * MINUTE), **facts))
-    assert old.reason is Reason.AWAITING_EVIDENCE
-    silent = decide(canary_at(2, held=HELD, trial=kept | {"counted": GOOD[B].requests}, **facts))
-    assert silent.reason is Reason.NO_TRAFFIC
-    assert decide(canary_at(2, held=HELD, trial=kept, **facts)).reason is Reason.PROMOTED
-
-
-@pytest.mark.parametrize("policy", ["Pause", "Promote", "Rollback"])
-@pytest.mark.parametrize(
-    ("step", "changes"),
-    [
-        pytest.param(2, {"evidence": BLIND}, id="blind"),
-        pytest.param(2, {"memory": make_evidence(DOUBTFUL, unseen=25.0)}, id="silent by now"),
-        pytest.param(2, {"counts": NOTHING}, id="silent all the time"),
-        pytest.param(0, {"counts": NOTHING}, id="silent in the first step"),
-    ],
-)
-def test_the_deadline_never_promotes_blind_nor_on_silence(step: int, changes: dict[str, Any], policy: str) -> None:
-    decision = decide(canary_at(step, held=HELD, spec=make_spec(rollout=overdue(policy)), **changes))
-    assert decision.target is not None
-    rejected = decision.target.rejection is not None
-    # Whoever cannot see does not condemn, either.
-    assert rejected == (policy == "Rollback" and changes.get("evidence") is not BLIND)
-    if not rejected:
-        assert (decision.phase, decision.reason, decision.stalled) == (
-            Phase.PAUSED, Reason.INCONCLUSIVE, Reason.INCONCLUSIVE,
-        )  # fmt: skip
-        assert not trial_of(decision).forced
-
-
-def test_at_the_deadline_a_person_is_asked_unless_the_policy_says_otherwise() -> None:
-    snapshot = canary_at(2, held=HELD, counts=DOUBTFUL, spec=make_spec(rollout=overdue("Pause")))
-    decision = decide(snapshot)
-    assert (decision.phase, decision.reason, decision.stalled) == (
-        Phase.PAUSED, Reason.INCONCLUSIVE, Reason.INCONCLUSIVE,
-    )  # fmt: skip
-    assert "needs about" in decision.message
-    assert (weight_of(decision, B), decision.canary and decision.canary.rejection) == (5_000, None)
-    proof = decide(replace(snapshot, memory=make_evidence(GOOD)))
-    assert (proof.phase, proof.reason) == (Phase.PROMOTING, Reason.CANARY_SCALING), (
-        "proof that comes later still counts"
-    )
-    fail = decide(replace(snapshot, memory=make_evidence(BAD)))
-    assert fail.target is not None
-    assert fail.target.rejection is not None
-
-
-def test_the_deadline_promotes_the_unproven_where_the_policy_says_so() -> None:
-    snapshot = canary_at(2, held=HELD, counts=DOUBTFUL, spec=make_spec(rollout=overdue("Promote")))
-    scaling = decide(snapshot)
-    assert (scaling.phase, scaling.reason, trial_of(scaling).forced) == (
-        Phase.PROMOTING, Reason.CANARY_SCALING, True,
-    )  # fmt: skip
-    promoted = decide(replace(snapshot, engines=canary_pods(*make_pods(3))))
-    assert (promoted.reason, promoted.weights) == (Reason.PROMOTED, {A: 0, B: 10_000})
-
-
-@pytest.mark.parametrize(
-    "snapshot",
-    [
-        pytest.param(canary_at(held=MINUTE, spec=make_spec(rollout=overdue("Promote"))), id="a hold that is not over"),
-        pytest.param(
-            canary_at(1, held=HELD, spec=make_spec(rollout=PAUSES | overdue("Promote"))), id="a pause for a person"
-        ),
-        pytest.param(
-            canary_at(2, held=HELD, counts=DOUBTFUL, spec=make_spec(paused=True, rollout=overdue("Promote"))),
-            id="a paused spec",
-        ),
-        pytest.param(canary_at(held=HELD, counts=DOUBTFUL, spec=make_spec(rollout=overdue("Promote"))), id="a step"),
-    ],
-)
-def test_the_deadline_skips_no_step_and_nothing_that_a_person_is_asked_for(snapshot: Snapshot) -> None:
-    trial = trial_of(decide(snapshot))
-    assert not trial.forced
-    assert trial.step < len(trial.steps)
-
-
-def test_a_deadline_counts_the_time_with_traffic_and_not_a_pause() -> None:
-    spec = make_spec(paused=True)
-    snapshot = canary_at(2, held=HELD, spec=spec, counts=DOUBTFUL, trial={"exposed_since": NOON - MINUTE})
-    for minute in range(0, 3 * 24 * 60, 60):
-        decision = decide(replace(snapshot, now=NOON + minute * MINUTE))
-        assert decision.canary is not None
-        snapshot = replace(snapshot, target=decision.canary, records=(snapshot.records[0], decision.canary))
-    assert trial_of(decision).exposed(snapshot.now + 72 * HOUR) == MINUTE
-    memory = make_evidence(DOUBTFUL, until=NOON + 72 * HOUR)
-    freed = decide(replace(snapshot, now=NOON + 72 * HOUR, spec=make_spec(rollout=overdue("Rollback")), memory=memory))
-    assert (freed.phase, freed.reason) == (Phase.RAMPING, Reason.AWAITING_EVIDENCE)
-    assert trial_of(freed).exposed_since == NOON + 72 * HOUR
-
-
-@pytest.mark.parametrize(
-    ("age", "weight", "blinded"), [(9 * MINUTE, 2_500, False), (11 * MINUTE, 0, True)], ids=["for a while", "too long"]
-)
-def test_blind_for_too_long_takes_the_weight_away(age: timedelta, weight: int, *, blinded: bool) -> None:
-    spec = make_spec(analysis={"blindTimeout": "10m"})
-    decision = decide(canary_at(1, held=HELD, spec=spec, evidence=BLIND, memory=read_until(NOON - age)))
-    assert (weight_of(decision, B), trial_of(decision).blinded) == (weight, blinded)
-    assert decision.reason is (Reason.BLIND if blinded else Reason.METRICS_UNAVAILABLE)
-    assert (decision.canary and decision.canary.rejection) is None
-
-
-def test_when_sight_returns_the_ramp_starts_again_from_its_first_step_and_knows_what_it_knew() -> None:
-    blind = {"blinded": True, "step": 2, "clock_started_at": None}
-    route = make_route({A: 10_000, B: 0})
-    still = decide(canary_at(2, trial=blind, route=route, evidence=BLIND, memory=read_until(NOON - HOUR)))
-    assert (weight_of(still, B), trial_of(still).blinded) == (0, True)
-    unasked = decide(canary_at(2, trial=blind, route=route))
-    assert trial_of(unasked).blinded, "a source that has not been asked yet has not been seen"
-    memory, read = read_until(NOON - MINUTE), Evidence(intervals=(Interval(NOON - MINUTE, NOON),))
-    seeing = decide(canary_at(2, trial=blind, route=route, memory=memory, evidence=read))
-    trial = trial_of(seeing)
-    assert (weight_of(seeing, B), trial.step, trial.blinded, trial.counted) == (500, 0, False, GOOD[B].requests)
-    assert seeing.evidence is not None
-    assert seeing.evidence.counted == GOOD[B].requests
-
-
-def test_a_person_may_promote_while_nobody_sees() -> None:
-    snapshot = canary_at(evidence=BLIND, memory=read_until(NOON - HOUR), engines=canary_pods(*make_pods(3)))
-    decision = decide(replace(snapshot, command=f"promote@{B}#1"))
-    assert (decision.reason, decision.weights) == (Reason.PROMOTED, {A: 0, B: 10_000})
-
-
-# Holdback ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_canary_that_has_passed_leaves_the_old_stable_a_little_and_all_its_pods() -> None:
-    decision = decide(passed())
-    assert (decision.phase, decision.reason) == (Phase.PROMOTING, Reason.HOLDBACK)
-    assert (trial_of(decision).in_holdback, decision.weights) == (True, {A: 200, B: 9_800})
-    assert decision.engines == {ENGINE[A]: 3, ENGINE[B]: 3}
-    assert decision.target is not None
-    assert decision.target.promotion is None
-
-
-def test_a_holdback_is_held_for_its_time_and_then_promoted() -> None:
-    held = decide(in_holdback(held=59 * MINUTE))
-    assert (held.phase, held.reason, held.due_in) == (Phase.PROMOTING, Reason.HOLDBACK, MINUTE)
-    assert held.weights == {A: 200, B: 9_800}
-    over = decide(in_holdback(held=61 * MINUTE))
-    assert (over.reason, over.weights) == (Reason.PROMOTED, {A: 0, B: 10_000})
-
-
-@pytest.mark.parametrize("policy", ["Pause", "Promote", "Rollback"])
-def test_a_deadline_means_nothing_to_a_canary_that_was_proven_in_time(policy: str) -> None:
-    spec = make_spec(rollout=overdue(policy) | HOLDBACK)
-    blind = decide(in_holdback(held=61 * MINUTE, spec=spec, evidence=BLIND))
-    assert (blind.reason, blind.target and blind.target.rejection) == (Reason.METRICS_UNAVAILABLE, None)
-    assert not trial_of(blind).forced
-
-
-def test_the_end_of_a_holdback_needs_sight_but_no_second_proof() -> None:
-    blind = decide(in_holdback(held=61 * MINUTE, evidence=BLIND))
-    assert (blind.reason, blind.weights) == (Reason.METRICS_UNAVAILABLE, {A: 200, B: 9_800})
-    doubtful = decide(in_holdback(held=61 * MINUTE, counts=DOUBTFUL))
-    assert doubtful.reason is Reason.PROMOTED
-
-
-def test_a_person_who_promotes_skips_the_holdback() -> None:
-    before = decide(replace(passed(), command=f"promote@{B}#1"))
-    within = decide(replace(in_holdback(held=MINUTE), command=f"promote@{B}#1"))
-    assert (before.reason, within.reason) == (Reason.PROMOTED, Reason.PROMOTED)
-
-
-def test_a_person_who_skips_ends_the_holdback_and_nothing_else() -> None:
-    over = decide(replace(in_holdback(held=MINUTE), command=f"skip@{B}#1"))
-    assert (over.reason, over.weights) == (Reason.PROMOTED, {A: 0, B: 10_000})
-    blind = decide(replace(in_holdback(held=MINUTE, evidence=BLIND), command=f"skip@{B}#1"))
-    assert (blind.reason, trial_of(blind).forced) == (Reason.METRICS_UNAVAILABLE, False)
-    failing = decide(replace(in_holdback(held=MINUTE, counts=BAD), command=f"skip@{B}#1"))
-    assert failing.weights == {A: 10_000, B: 0}
-
-
-def test_blind_for_too_long_in_the_holdback_gives_everything_back_to_the_old_stable() -> None:
-    decision = decide(in_holdback(held=MINUTE, evidence=BLIND, memory=read_until(NOON - 11 * MINUTE)))
-    assert (decision.reason, decision.weights) == (Reason.BLIND, {A: 10_000, B: 0})
-    assert decision.engines[ENGINE[A]] == 3
 
 
 def test_more_replicas_in_mid_canary_lower_its_weight_to_what_its_pods_carry() -> None:

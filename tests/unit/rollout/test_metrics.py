@@ -14,19 +14,16 @@ from hypothesis import strategies as st
 
 from serin.api.analysis import Analysis
 from serin.evidence.metric import MetricParameters
+from serin.rollout.measurement import How, Measurement, measurement_from_json, measurement_to_json
 from serin.rollout.metrics import (
     DEFAULT_SERIES,
-    How,
-    Measurement,
     Series,
     answer_seconds,
     durations,
-    from_json,
     measurements,
     requests,
     tallies,
     throughputs,
-    to_json,
 )
 from serin.rollout.readings import Baseline, Interval, Names, Point, Tally
 from tests.unit.rollout.cases import NOON, A, B
@@ -434,4 +431,6 @@ measurement_strategy = st.builds(
 @settings(deadline=None, derandomize=True, max_examples=100)
 @given(measurement_strategy)
 def test_a_measurement_comes_back_as_it_was_written(measurement: Measurement) -> None:
-    assert from_json(json.loads(json.dumps(to_json(measurement), allow_nan=False))) == measurement
+    assert (
+        measurement_from_json(json.loads(json.dumps(measurement_to_json(measurement), allow_nan=False))) == measurement
+    )

@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from serin.api.analysis import Analysis
 from serin.errors import RecordError
 from serin.rollout.metrics import DEFAULT_SERIES, measurements, throughputs
-from serin.rollout.readings import Baseline, Interval, Names, Point, Tally
+from serin.rollout.readings import EPOCHS, Baseline, Interval, Names, Point, Tally
 from serin.rollout.trial_evidence import (
-    EPOCHS,
     Epoch,
     TrialEvidence,
     advance,
@@ -27,6 +26,7 @@ from serin.rollout.trial_evidence import (
     nothing_yet,
     to_json,
 )
+from serin.rollout.verdict import Verdict, judge
 from tests.unit.rollout.cases import BAD, FEW, GOOD, HOUR, MINUTE, NOON, A, B, C, make_evidence
 from tests.unit.rollout.worlds import REQUESTS, memories
 
@@ -222,7 +222,11 @@ def test_what_arrives_is_counted_in_the_newest_epoch_only() -> None:
         fresh(arrivals=arrivals), grown(points, tally=arrivals), grown(points, begin=NOON + SLICE, tally=arrivals)
     )
     assert state.arrived == (10, 190)
-    assert begin_epoch(state, 2, 900, NOON + MINUTE).arrived == (0, 0)
+    assert state.lately == ((NOON + SLICE, 100), (NOON + 2 * SLICE, 100))
+    third = after(state, grown({}, begin=NOON + 2 * SLICE, span=2 * SLICE))
+    assert third.lately == ()
+    begun = begin_epoch(state, 2, 900, NOON + MINUTE)
+    assert (begun.arrived, begun.lately) == ((0, 0), ())
 
 
 def test_tokens_and_seconds_of_answering_are_summed_where_the_epoch_is_not_in_doubt() -> None:
@@ -238,7 +242,7 @@ def test_tokens_and_seconds_of_answering_are_summed_where_the_epoch_is_not_in_do
     assert state.counted == 0
 
 
-def test_the_stables_processes_are_compared_with_each_other_in_the_epoch_that_they_show() -> None:
+def test_the_stables_processes_are_compared_with_each_other_where_a_proof_rests_on_it() -> None:
     apart = {REQUESTS: {"a": {(A, 1, "ok"): 90, (A, 1, "aborted"): 10}, "b": {(A, 1, "ok"): 100}}}
     whole: dict[Point, int] = {(A, 1, "ok"): 190, (A, 1, "aborted"): 10, (B, 1, "ok"): 20}
     state = fresh()
@@ -248,6 +252,48 @@ def test_the_stables_processes_are_compared_with_each_other_in_the_epoch_that_th
     assert state.noise[0].noisy
     assert not state.noise[1].noisy
     assert from_json(json.loads(json.dumps(to_json(state)))) == state
+
+
+def test_a_ceiling_and_what_users_count_are_not_compared_between_pods() -> None:
+    ratio = {"bad": "my_bad_total", "total": "my_total"}
+    analysis = Analysis.model_validate(
+        {
+            "metrics": [
+                {"name": "errors", "preset": "ErrorRate", "mode": "Advisory"},
+                {"name": "limit", "ceiling": {"of": "errors", "rate": 0.05}},
+                {"name": "own", "ratio": ratio},
+            ]
+        }
+    )
+    pinned = measurements(analysis, DEFAULT_SERIES, Baseline(NOON, 10.0), measured=True)
+    state = fresh(measurements=pinned, evidence=tuple(map(nothing_yet, pinned)))
+    assert state.apart == ()
+    apart = {REQUESTS: {"a": {(A, 1, "aborted"): 90}, "b": {(A, 1, "ok"): 100}}}
+    state = after(state, replace(grown({(A, 1, "ok"): 100, (A, 1, "aborted"): 90}), apart=apart))
+    assert [among.halves for among in state.noise] == [{}, {}, {}]
+
+
+def test_histograms_without_a_bucket_in_common_are_not_comparable_from_then_on() -> None:
+    analysis = Analysis.model_validate({"metrics": [{"name": "t", "preset": "TimeToFirstToken"}]})
+    pinned = measurements(analysis, DEFAULT_SERIES, Baseline(NOON, 10.0), measured=True)
+    begun = fresh(measurements=pinned, evidence=tuple(map(nothing_yet, pinned)))
+    points: dict[Point, int] = {(B, 1, "0.3"): 5, (B, 1, "+Inf"): 5, (A, 1, "0.5"): 90, (A, 1, "+Inf"): 95}
+    bounds = {pinned[0].total: {B: frozenset({"0.3", "+Inf"}), A: frozenset({"0.5", "+Inf"})}}
+    state = after(begun, replace(grown(points, tally=pinned[0].total), bounds=bounds))
+    assert judge(state).verdict is Verdict.INCONCLUSIVE
+    assert "no bucket in common" in judge(state).message
+    assert from_json(json.loads(json.dumps(to_json(state)))) == state
+
+
+def test_a_state_of_a_version_that_knew_nothing_of_pods_arrivals_and_throughput_is_read() -> None:
+    written = to_json(fresh())
+    for later in ("noise", "arrivals", "arrived", "lately", "sliceSeconds", "throughputs", "generated"):
+        del written[later]
+    for metric in written["evidence"]:
+        del metric["incomparable"]
+    for measurement in written["measurements"]:
+        del measurement["total"]["scale"]
+    assert from_json(json.loads(json.dumps(written))) == fresh()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serin.api.analysis import Analysis
-from serin.rollout.metrics import DEFAULT_SERIES, Throughput, measurements
+from serin.rollout.measurement import Throughput
+from serin.rollout.metrics import DEFAULT_SERIES, measurements
 from serin.rollout.readings import Baseline, Tally
 from serin.rollout.trial_evidence import TrialEvidence, nothing_yet
 from serin.rollout.verdict import NOTHING_YET, Counts, Judgement, Verdict, judge
@@ -149,7 +150,7 @@ def test_a_ceiling_speaks_of_its_limit(canary: int, stable: int, sentence: str) 
 def test_a_metric_that_is_noisy_on_the_stable_alone_proves_nothing_and_says_so(mode: str, verdict: Verdict) -> None:
     state = shown((ERRORS, [WELL]), (LATENCY | {"mode": mode}, FAST))
     for _ in range(40):
-        state.noise[1].add({"a": [(100, 50)] * 3, "b": [(100, 5)] * 3})
+        state.noise[1].add({"a": [(100, 50)] * 3, "b": [(100, 5)] * 3}, 15.0)
     judgement = judge(state)
     assert judgement.verdict is verdict
     assert ("not provable, because the stable's own pods differ" in judgement.message) == (mode == "Required")
@@ -159,7 +160,7 @@ def test_a_metric_that_is_noisy_on_the_stable_alone_proves_nothing_and_says_so(m
 def test_a_metric_that_is_noisy_may_still_roll_back() -> None:
     state = shown((ERRORS, [BADLY]))
     for _ in range(40):
-        state.noise[0].add({"a": [(100, 50)], "b": [(100, 5)]})
+        state.noise[0].add({"a": [(100, 50)], "b": [(100, 5)]}, 15.0)
     assert judge(state).verdict is Verdict.FAIL
 
 

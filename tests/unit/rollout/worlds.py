@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from serin.rollout.ramp import pin, pin_budget, pin_holdback
-from serin.rollout.readings import Baseline, Interval, Tally
+from serin.rollout.readings import EPOCHS, Baseline, Interval, Tally
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record
 from serin.rollout.snapshot import (
@@ -25,7 +25,7 @@ from serin.rollout.snapshot import (
     Snapshot,
 )
 from serin.rollout.trial import Trial
-from serin.rollout.trial_evidence import EPOCHS, Epoch, TrialEvidence, name_of
+from serin.rollout.trial_evidence import Epoch, TrialEvidence, name_of
 from serin.rollout.verdict import Counts
 from tests.unit.rollout.cases import (
     BAD,
