@@ -1,0 +1,23 @@
+"""Two programs that share nothing but names: the route stamps requests, the middleware reads the stamp."""
+
+from __future__ import annotations
+
+from model_server.serin_model_server import identity
+from serin.rollout import readings
+from serin.rollout.revision import revision
+from serin.routers import gateway_api
+
+
+def test_the_middleware_reads_the_headers_that_the_route_sets() -> None:
+    assert identity.REVISION_HEADER.decode() == gateway_api.REVISION_HEADER
+    assert identity.EPOCH_HEADER.decode() == gateway_api.EPOCH_HEADER
+
+
+def test_the_ring_of_epochs_is_as_large_on_both_sides() -> None:
+    assert identity.EPOCHS == readings.EPOCHS
+
+
+def test_a_revision_is_read_as_it_is_named() -> None:
+    named = revision("engine", "prompt")
+    stamped = [(identity.REVISION_HEADER, named.encode()), (identity.EPOCH_HEADER, b"31")]
+    assert identity.read_stamp(stamped).identity == (named, "31")
