@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -24,7 +24,7 @@ from bench.decision.rows import (
     Measurements,
     Row,
 )
-from serin.simulation.runs import wald_bound
+from serin.simulation.runs import Scenario, run_all, summarise, wald_bound
 
 SERIN, SERIN_FIXED = "Serin", "Serin, fixed ramp"
 COLOURS = {
@@ -34,6 +34,7 @@ COLOURS = {
     "Flagger": "#009e73",
     "Kayenta": "#999999",
 }
+YOUNG_RUNS = 300
 COLUMNS = ("scenario", "at most", SERIN, "to Wald", SERIN_FIXED, *RULES, "holds")
 
 
@@ -59,13 +60,25 @@ def write(folder: Path, rows: Sequence[Row], measured: Measurements, agreement: 
         f"| {name} | {_cost(on)} | {on.changes:.1f} | {_cost(off)} | {off.changes:.1f} |"
         for name, on, off in measured.hysteresis()
     )
+    young = "\n".join(
+        f"| {name} | {ramp} | " + " | ".join(f"{bad:.1f}" for bad in row) + " |" for name, ramp, row in young_epochs()
+    )
     slices, worst = agreement
     difference = "less than 1e-9" if worst < 1e-9 else f"{worst:.0e}"
     text = (Path(__file__).parent / "page.md").read_text().format(
-        table=table(rows), kept=kept, slices=slices, difference=difference, seed=SEED, nulls=NULLS, others=OTHERS,
-        alternatives=ALTERNATIVES, down=HYSTERESIS[0], up=HYSTERESIS[1], spread=SPREAD,
+        table=table(rows), kept=kept, young=young, slices=slices, difference=difference, seed=SEED, nulls=NULLS,
+        others=OTHERS, alternatives=ALTERNATIVES, down=HYSTERESIS[0], up=HYSTERESIS[1], spread=SPREAD,
     )  # fmt: skip
     (folder / "results.md").write_text(text)
+
+
+def young_epochs() -> Iterator[tuple[str, str, list[float]]]:
+    """Canary, ramp, and bad answers until the rollback by how long strata of a young epoch stay open."""
+    for name, ratio in (("x2", 2.0), ("x5", 5.0), ("x20", 20.0), ("90 %", 90.0)):
+        for ramp in ("adaptive", "fixed"):
+            scenarios = [Scenario(200.0, BASE, ratio, ramp, answer_seconds=seconds) for seconds in (0.0, 5.0, 30.0)]
+            costs = [summarise(s, run_all(s, YOUNG_RUNS, SEED)).mean_excess_bad for s in scenarios]
+            yield name, ramp, costs
 
 
 def _cost(played: Played) -> str:

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from serin.evidence import conditional
 from serin.evidence.boundaries import boundaries, quantile
 from serin.evidence.metric import MetricParameters
 from serin.rollout.measurement import How, Measurement, Throughput, bound_of
@@ -183,11 +184,5 @@ def blank_seconds(baseline: Baseline, tally: Tally, slice_seconds: float) -> flo
 
 
 def young_seconds(baseline: Baseline, tally: Tally, slice_seconds: float) -> float:
-    """How long an epoch's counts are pooled: until nine of ten answers have come, and every pod was scraped since.
-
-    What is still missing distorts a rate by a tenth at the most, which the margin of a metric allows. 0.0 where answers
-    take less than a tenth of a slice, so that hardly a scrape could fall between the quick and the slow ones, and where
-    the stable has shown no duration.
-    """
-    most = answer_seconds(baseline, tally, 0.9)
-    return most + slice_seconds if most > slice_seconds / 10 else 0.0
+    """How long an epoch's counts are pooled; see `serin.evidence.conditional.young_seconds`."""
+    return conditional.young_seconds(answer_seconds(baseline, tally, 0.9), slice_seconds)

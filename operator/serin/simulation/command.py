@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     number("--minutes", type=_number(1, 1e4), default=default.minutes, help="how long the ramp takes")
     number("--margin", type=_number(1, 1e3), default=default.margin, help="how many times worse it may be")
     number("--alpha", type=_number(1e-12, 0.5), default=default.alpha, help="probability of a wrong rollback, at most")
+    number("--answer-seconds", type=_number(0, 3600), default=0.0, help="what nine of ten answers of the stable take")
     number("--seed", type=_whole(0, 2**63), default=0, help="the same seed gives the same figures")
     number("--jobs", type=_whole(1, 1024), default=None, help="processes; default: one per core")
     number("--json", action="store_true", help="print one JSON object")
@@ -43,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def simulate(arguments: argparse.Namespace) -> int:
     """Print the figures; returns the exit status."""
     a = arguments
-    scenario = Scenario(a.rps, a.base_rate, a.ratio, a.ramp, a.minutes, a.alpha, a.margin)
+    scenario = Scenario(
+        a.rps, a.base_rate, a.ratio, a.ramp, a.minutes, a.alpha, a.margin, answer_seconds=a.answer_seconds
+    )
     if scenario.canary_rate > 1:
         sys.stderr.write("serin simulate: --base-rate times --ratio is above 1; give a smaller --ratio.\n")
         return 2

@@ -1,8 +1,9 @@
 """Simulated rollouts: traffic in, verdicts out. Called by `command`.
 
 Arrivals are a Poisson process that the weight splits at random, and each answer is bad with its side's probability. So
-the four counts of a slice are independent Poisson numbers. Answers are instantaneous and a weight takes effect at once;
-slow answers, latency and drift are in `bench/decision`. Run number i of a seed is the same on any machine.
+the four counts of a slice are independent Poisson numbers. Answers are counted at once, and a weight takes effect at
+once; of slow answers only one thing is played, that strata of a young epoch stay open for them. The rest of it, latency
+and drift are in `bench/decision`. Run number i of a seed is the same on any machine.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from random import Random
 
-from serin.evidence.conditional import ConditionalTest, Parameters
+from serin.evidence.conditional import ConditionalTest, Parameters, young_seconds
 from serin.evidence.ramp import AdaptiveRamp
 from serin.evidence.slices import Slice
 from serin.simulation.poisson import poisson
@@ -41,6 +42,8 @@ class Scenario:
     alpha: float = 0.01
     margin: float = 1.0
     slice_seconds: float = 15.0
+    answer_seconds: float = 0.0
+    """What nine of ten of the stable's answers take: how long strata stay open after a change of weight."""
 
     @property
     def canary_rate(self) -> float:
@@ -68,8 +71,8 @@ def run_one(scenario: Scenario, random: Random) -> Run:
     s, test = scenario, ConditionalTest(Parameters(alpha=scenario.alpha, margin=scenario.margin))
     ramp = AdaptiveRamp(s.rps, s.slice_seconds)
     weight = ramp.first() if s.ramp == "adaptive" else FIXED_STEPS[0]
-    epoch, requests = 0, 0
-    seconds = None
+    epoch, began, requests = 0, 0.0, 0
+    young, seconds = young_seconds(s.answer_seconds, s.slice_seconds), None
     for number in range(1, round(s.minutes * 60 / s.slice_seconds) + 1):
         arrivals, end = s.rps * s.slice_seconds, number * s.slice_seconds
         x1 = poisson(random, arrivals * weight * s.canary_rate)
@@ -77,7 +80,7 @@ def run_one(scenario: Scenario, random: Random) -> Run:
         x0 = poisson(random, arrivals * (1 - weight) * s.base_rate)
         n0 = x0 + poisson(random, arrivals * (1 - weight) * (1 - s.base_rate))
         requests, closed = requests + n1, test.closed
-        test.add(Slice(n1, x1, n0, x0, end, epoch))
+        test.add(Slice(n1, x1, n0, x0, end, epoch), young=end - s.slice_seconds - began < young)
         if test.rolled_back:
             seconds = end
             break
@@ -86,7 +89,8 @@ def run_one(scenario: Scenario, random: Random) -> Run:
             weight = FIXED_STEPS[min(int(end // STEP_SECONDS), len(FIXED_STEPS) - 1)]
         elif test.closed != closed:
             weight = ramp.next(weight, test.closed)
-        epoch += weight != before
+        if weight != before:
+            epoch, began = epoch + 1, end
     return Run(seconds, requests, requests * (s.canary_rate - s.base_rate))
 
 

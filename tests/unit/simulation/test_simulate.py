@@ -57,10 +57,19 @@ def test_there_is_no_bound_for_a_canary_that_is_no_worse() -> None:
     assert wald_bound(0.0, 0.5, 0.01) == 0.0
 
 
+def test_slow_answers_keep_the_strata_of_a_young_epoch_open() -> None:
+    at_once, after = (
+        [run_one(Scenario(200, ratio=90, ramp="fixed", answer_seconds=s), Random(n)).seconds for n in range(20)]
+        for s in (0.0, 30.0)
+    )
+    assert set(at_once) == {30.0}  # no single stratum decides alone
+    assert min(seconds or 0.0 for seconds in after) == 75.0  # 30 and a slice to wait for, then two strata
+
+
 def test_a_run_is_the_operators_own_test_on_the_slices_it_drew(monkeypatch: pytest.MonkeyPatch) -> None:
     fed = []
     add = ConditionalTest.add
-    monkeypatch.setattr(ConditionalTest, "add", lambda test, s: (fed.append(s), add(test, s))[1])
+    monkeypatch.setattr(ConditionalTest, "add", lambda test, s, **more: (fed.append(s), add(test, s, **more))[1])
     run = run_one(Scenario(ratio=5), Random(1))
     assert run.seconds == fed[-1].t == 15 * len(fed)
     assert run.canary_requests == sum(s.n1 for s in fed)
@@ -72,7 +81,7 @@ def test_a_run_is_the_operators_own_test_on_the_slices_it_drew(monkeypatch: pyte
 def test_a_fixed_ramp_holds_each_step_for_ten_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
     shares: dict[int, list[int]] = {}
 
-    def count(_test: ConditionalTest, s: Any) -> None:
+    def count(_test: ConditionalTest, s: Any, **_: bool) -> None:
         side = shares.setdefault(s.epoch, [0, 0, 0])
         side[:] = [side[0] + 1, side[1] + s.n1, side[2] + s.n1 + s.n0]
 
