@@ -117,4 +117,4 @@ async def _longest_pause() -> float:
             now = time.perf_counter()
             longest, before = max(longest, now - before), now
     except asyncio.CancelledError:
-        return longest
+        return max(longest, time.perf_counter() - before)

@@ -73,8 +73,8 @@ class EvidenceSource(Protocol):
     def set_watch(self, watch: Watch) -> None:
         """Ask for evidence from now on."""
 
-    def acknowledge(self, key: Key, until: datetime) -> None:
-        """What was read until then is kept; do not tell it again."""
+    def acknowledge(self, key: Key, until: datetime, epochs: tuple[int, ...]) -> None:
+        """What was read until then is kept; do not tell it again, and read of these epochs only."""
 
     def drop(self, key: Key) -> None:
         """Ask for it no more."""
@@ -171,7 +171,7 @@ class Reconciler:
         # Of a trial that is over nothing is needed any more, and of many deployments most are settled.
         memory = read_evidence(kept) if any(r.trial and not r.rejection for r in records) else None
         if memory:  # also what was kept by a reconcile that did not come to its end
-            self.evidence.acknowledge((owner.namespace, owner.name), memory.until)
+            self.evidence.acknowledge((owner.namespace, owner.name), memory.until, memory.live_epochs)
         evidence = self.evidence.evidence((owner.namespace, owner.name))
         try:
             source, watchable = server(spec.analysis.prometheus, secret), True

@@ -29,9 +29,10 @@ from serin.manifests.evidence_map import name_of, read_evidence
 from serin.metric_sources.access import server
 from serin.metric_sources.port import MetricSource, Server, Watch
 from serin.metric_sources.prometheus import Prometheus
+from serin.rollout.counting import advance
 from serin.rollout.readings import Interval
 from serin.rollout.replaying import Sides, begun, compare, sides, slices
-from serin.rollout.trial_evidence import TrialEvidence, advance
+from serin.rollout.trial_evidence import TrialEvidence
 from serin.settings import Settings
 
 AGREES, DIFFERS, FAILED = 0, 1, 2

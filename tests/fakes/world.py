@@ -233,7 +233,7 @@ class World:
     def set_watch(self, watch: Watch) -> None:
         self.watches[watch.key] = watch
 
-    def acknowledge(self, key: Key, until: datetime) -> None:
+    def acknowledge(self, key: Key, until: datetime, epochs: tuple[int, ...]) -> None:  # noqa: ARG002
         watch = self.watches.get(key)
         if watch and watch.read_until is not None:
             self.watches[key] = replace(watch, read_until=until)

@@ -25,8 +25,9 @@ from serin.manifests.owner import Owner
 from serin.metric_sources.connection import Connection
 from serin.metric_sources.port import MetricSource, Server, Watch
 from serin.metric_sources.prometheus import Prometheus
+from serin.rollout.counting import advance
 from serin.rollout.readings import Interval, Tally
-from serin.rollout.trial_evidence import Epoch, TrialEvidence, advance
+from serin.rollout.trial_evidence import Epoch, TrialEvidence
 from tests.fakes.prometheus import FakePrometheus, answering
 from tests.integration.conftest import ESTABLISHED, ROOT, Kubectl
 from tests.integration.manifests import LLMDEPLOYMENT

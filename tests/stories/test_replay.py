@@ -10,9 +10,9 @@ import pytest
 from serin.evidence.metric import Comparison
 from serin.evidence.replay import replay
 from serin.replay_command import chosen, lines, look_up, read_again
+from serin.rollout.counting import advance
 from serin.rollout.phases import Phase
 from serin.rollout.replaying import begun, compare
-from serin.rollout.trial_evidence import advance
 from serin.settings import Settings
 from tests.fakes.prometheus import answering
 from tests.fakes.traffic import SCRAPE_SECONDS, Load

@@ -23,7 +23,6 @@ from tests.stories.trials import WARM_UP_SECONDS, Trial, play
 MOST_ROLLED_BACK = 6
 BEFORE = 2
 """Epochs that began before the trial."""
-MOST_NOISY = 3
 MOST_ASTRAY = 6
 """Of which none is wrong: while a canary's only pod restarts, requests are lost."""
 FIXED: dict[str, Any] = {
@@ -91,12 +90,14 @@ async def test_of_two_hundred_canaries_that_are_no_worse_at_most_six_are_rolled_
         wrong[scenario[0]] = rolled_back(trials)
         called_noisy += sum(map(noisy, trials))
         warned = [trial for trial in trials if trial.astray]
-        assert all(any(process.life for process in trial.world.processes_ever) for trial in warned)
+        for trial in warned:
+            canary = trial.state.trial.partition("@")[0]
+            assert any(process.life for process in trial.world.processes_ever if process.revision == canary)
         astray += len(warned)
     print(f"{sum(wrong.values())} of 200 identical canaries rolled back: {wrong}", file=sys.stderr)
     print(f"{called_noisy} times an even stable was called noisy, {astray} times requests astray", file=sys.stderr)
     assert sum(wrong.values()) <= MOST_ROLLED_BACK, wrong
-    assert called_noisy <= MOST_NOISY
+    assert called_noisy == 0
     assert astray <= MOST_ASTRAY
 
 
@@ -118,7 +119,9 @@ async def test_fast_failures_before_slow_successes_fool_only_who_counts_as_they_
         careless.setattr(metrics, "young_seconds", lambda *_: 0.0)
         naive = replace(HASTY, labelled_late=True)
         fooled = rolled_back(await outcomes(("counted as they end", naive, FIXED, [ERRORS], 10), 30_000))
-    right = rolled_back(await outcomes(("counted as they came", HASTY, FIXED, [ERRORS], 10), 30_000))
+    trials = await outcomes(("counted as they came", HASTY, FIXED, [ERRORS], 10), 30_000)
+    assert not any(trial.astray for trial in trials)  # scrapes fail, but no request is lost
+    right = rolled_back(trials)
     print(f"identical canaries rolled back: {fooled} of 10 without epochs, {right} of 10 with", file=sys.stderr)
     assert fooled >= 4
     assert right <= 1

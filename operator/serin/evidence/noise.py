@@ -1,12 +1,12 @@
 """Is a metric noisy on the stable alone? Then a difference between the two sides may be one between any two pods.
 
 Looks at one revision's processes among themselves, in two ways. An A/A comparison of one half of them with the other,
-in both directions, finds pods that differ for good; the dispersion finds what comes and goes, bad requests that gather
-in single processes. Whoever is noisy cannot prove a promotion, and keeps its right to roll back (specification, section
-5). Used by `serin.rollout.trial_evidence`. With one process nothing can be seen.
+in both directions, finds halves that differ for good; the dispersion finds bad requests that gather in single
+processes, be it always or now and then. Whoever is noisy cannot prove a promotion, and keeps its right to roll back
+(specification, section 5). Used by `serin.rollout.trial_evidence`. With one process nothing can be seen.
 
-The A/A comparison is the closed form and not the exact test: halves are equally large, so that the support of the exact
-law is too, and nobody waits for this answer.
+The A/A comparison is the closed form and not the exact test: halves are about equally large, so that the support of the
+exact law is, too, and nobody waits for this answer.
 """
 
 from __future__ import annotations
@@ -74,7 +74,14 @@ class Dispersion:
         shown = [(n, x) for n, x in self.open.values() if n]
         total, bad = sum(n for n, _ in shown), sum(x for _, x in shown)
         enough = len(shown) > 1 and min(bad, total - bad) >= EXPECTED * len(shown)
-        if not enough or self.seconds < STRETCH_SECONDS:
+        if enough and self.seconds >= STRETCH_SECONDS:
+            rarer = min(bad, total - bad) / total
+            self._compare([(n, x) for n, x in shown if n * rarer >= EXPECTED])
+            self.begin_anew()
+
+    def _compare(self, shown: Sequence[Pair]) -> None:
+        total, bad = sum(n for n, _ in shown), sum(x for _, x in shown)
+        if len(shown) < 2 or not 0 < bad < total:
             return
         rate, freedom = bad / total, len(shown) - 1
         spread = sum((x - n * rate) ** 2 / n for n, x in shown) / (rate * (1 - rate))
@@ -82,9 +89,9 @@ class Dispersion:
         spread = min(spread * (total - 1) / total, MOST_BY_FREEDOM * freedom)
         self.statistic += spread
         self.freedom += freedom
-        by_chance = (1 - rate) / rate * sum(1 / n for n, _ in shown) / len(shown)
-        self.between += (spread - freedom) * by_chance
-        self.begin_anew()
+        # What a variance between the rates adds to the mean of the statistic, solved for it (method of moments).
+        requests = total - sum(n * n for n, _ in shown) / total
+        self.between += (spread - freedom) * freedom / requests * (1 - rate) / rate
 
     def begin_anew(self) -> None:
         """Forget the open stretch."""
@@ -157,7 +164,9 @@ class Noise:
             rho = self.parameters.margin
             self.leaves = [Leaf(ClosedForm(rho), ClosedForm(rho)) for _ in range(self.parameters.leaves)]
         for process in sorted(processes.keys() - self.halves.keys()):
-            gone = next((known for known in self.halves if known not in processes), None)
+            # Who missed one scrape is not gone.
+            recent = processes.keys() | self.leaves[0].dispersion.open.keys()
+            gone = next((known for known in self.halves if known not in recent), None)
             if len(self.halves) >= MOST_PROCESSES:
                 if gone is None:
                     return

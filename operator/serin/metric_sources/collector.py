@@ -17,8 +17,7 @@ from typing import Protocol
 
 import structlog
 
-from serin.metric_sources.folding import LONGEST, SHORTEST
-from serin.metric_sources.port import Key, MetricSource, Server, Watch
+from serin.metric_sources.port import LONGEST, SHORTEST, Key, MetricSource, Server, Watch
 from serin.rollout.readings import Baseline, Interval
 from serin.rollout.snapshot import NO_EVIDENCE, Evidence, InFlight
 
@@ -28,7 +27,7 @@ MOST_INTERVALS = 60
 """So many are held for one LLMDeployment; then none is read until some are acknowledged."""
 FULL = "What was read is not taken into account, so no more is read; see condition Accepted, then the operator's log."
 PATIENCE = timedelta(minutes=1)
-"""How long that may be so before it is said: whoever catches up after an outage holds much for a moment."""
+"""How long whoever was handed it may take: the first one after an outage has much to take into account."""
 RENEWED = timedelta(minutes=1)
 """How old an estimate of the stable may be while it is still wanted."""
 QUIET = timedelta(seconds=30)
@@ -59,10 +58,8 @@ class _Held:
     """The end of the newest interval when somebody was last woken."""
     hurry: bool = True
     """Whether it wants something that nobody has asked for yet."""
-    full_since: datetime | None = None
-    """Since when nothing more is read."""
-    said: str | None = None
-    """The error that somebody was told last."""
+    handed: datetime | None = None
+    """When all that may be held was handed out first; None: it was not, or there is less."""
     longest: timedelta = LONGEST
     """What is asked for at once: less where more was too much, so that what an outage left is read in the end."""
 
@@ -116,7 +113,7 @@ class _Held:
     @property
     def evidence(self) -> Evidence:
         """What the reconciler sees."""
-        full = self.full_since is not None and datetime.now(UTC) - self.full_since >= PATIENCE
+        full = self.full and self.handed is not None and datetime.now(UTC) - self.handed >= PATIENCE
         return Evidence(self.error or (FULL if full else None), tuple(self.intervals), self.baseline, self.in_flight)
 
 
@@ -159,11 +156,14 @@ class Collector:
         if held.hurry:
             self._changed.set()
 
-    def acknowledge(self, key: Key, until: datetime) -> None:
-        """What was read until then has been taken into account, whether or not a watch could be set since."""
+    def acknowledge(self, key: Key, until: datetime, epochs: tuple[int, ...]) -> None:
+        """What was read until then has been taken into account, whether or not a watch could be set since.
+
+        `epochs` are those that matter from now on: they may have changed as well.
+        """
         held = self._held.get(key)
         if held and held.watch.read_until is not None and held.watch.read_until != until:
-            self.set_watch(replace(held.watch, read_until=until))
+            self.set_watch(replace(held.watch, read_until=until, epochs=epochs))
 
     def drop(self, key: Key) -> None:
         """Watch the key no longer."""
@@ -172,7 +172,10 @@ class Collector:
     def evidence(self, key: Key) -> Evidence:
         """What was read for the key and not acknowledged; NO_EVIDENCE before the first read."""
         held = self._held.get(key)
-        return held.evidence if held else NO_EVIDENCE
+        if held is None:
+            return NO_EVIDENCE
+        held.handed = (held.handed or datetime.now(UTC)) if held.full else None
+        return held.evidence
 
     async def run(self) -> None:
         """Read until cancelled: every interval, and at once when a watch changes; no server waits for another."""
@@ -244,8 +247,9 @@ class Collector:
 
     def _put(self, held: _Held, question: Watch, new: Evidence) -> bool:
         """Take over what was read, as far as it still answers what is wanted; says whether anybody has to know."""
+        matters = held.error != new.error
         held.error = new.error
-        now, matters = held.question, False
+        now = held.question
         if _counted(now) == _counted(question) and now.read_until == question.read_until:
             for interval in new.intervals:
                 matters |= bool(interval.counts)
@@ -259,10 +263,6 @@ class Collector:
             # What was seen last stays while there is an error, with its time.
             matters |= held.in_flight != new.in_flight
             held.in_flight = new.in_flight
-        held.full_since = (held.full_since or datetime.now(UTC)) if held.full else None
-        error = held.evidence.error
-        matters |= error != held.said
-        held.said = error
         return matters
 
 

@@ -15,10 +15,6 @@ from datetime import UTC, datetime, timedelta
 
 from serin.rollout.readings import EPOCHS
 
-LONGEST = timedelta(minutes=10)
-"""No interval is longer: what was missed during an outage is read piece by piece."""
-SHORTEST = timedelta(minutes=1)
-"""Pieces are halved while reading them fails, but no further."""
 LOOK_BACK = timedelta(hours=1)
 """For so long a silent series, or target, is the same that it was."""
 DISCOVERY = timedelta(seconds=10)
@@ -61,7 +57,7 @@ def milliseconds(at: datetime) -> int:
     return (at - _START_OF_TIME) // timedelta(milliseconds=1)
 
 
-def end_of(begin: datetime, until: datetime, longest: timedelta = LONGEST) -> datetime | None:
+def end_of(begin: datetime, until: datetime, longest: timedelta) -> datetime | None:
     """Where the interval ends that begins here, when all is known until then; None: nothing to read yet."""
     if until <= begin:
         return None

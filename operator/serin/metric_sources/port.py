@@ -11,10 +11,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
-from serin.metric_sources.folding import LONGEST
 from serin.rollout.readings import Wanted
 from serin.rollout.snapshot import Evidence
 
+LONGEST = timedelta(minutes=10)
+"""No interval is longer: what was missed during an outage is read piece by piece."""
+SHORTEST = timedelta(minutes=1)
+"""Pieces are halved while reading them fails, but no further."""
 Key = tuple[str, str]
 """Namespace and name of an LLMDeployment."""
 

@@ -1,7 +1,7 @@
 """What is asked of one Prometheus server in one reading, and what the answers say about each rollout.
 
 Used by `serin.metric_sources.prometheus`. One query per family of counters serves every rollout; further ones are asked
-only while some series is seen for the first time. Counting is in `serin.metric_sources.folding`, HTTP in
+only while some series is seen for the first time. Counting is in `serin.metric_sources.summing`, HTTP in
 `serin.metric_sources.connection`; nothing is remembered here from one reading to the next.
 """
 
@@ -10,19 +10,20 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from serin.errors import MetricsError
-from serin.metric_sources import folding
+from serin.metric_sources import folding, summing
+from serin.metric_sources.answers import matrix, vector
 from serin.metric_sources.connection import Connection, RefusedError
-from serin.metric_sources.folding import LOOK_BACK, Labels, Row, Series, milliseconds
+from serin.metric_sources.folding import LOOK_BACK, Row, milliseconds
 from serin.metric_sources.owners import Owners
 from serin.metric_sources.port import Key, Watch
 from serin.metric_sources.promql import chunks, none_of, one_of, with_matcher
-from serin.rollout.readings import EPOCHS, Baseline, Interval, Names, Point, Tally
+from serin.metric_sources.summing import Family, Found, family_of
+from serin.rollout.readings import EPOCHS, Baseline, Interval, Names, Tally
 from serin.rollout.snapshot import InFlight
 from serin.settings import Settings
 
@@ -33,21 +34,6 @@ SHORTEST_WINDOW = timedelta(seconds=60)
 T = TypeVar("T")
 ASPECT = "serin_aspect"
 """Label by which one query tells its values from their times."""
-
-Family = tuple[str, Names]
-"""Selector and names: tallies that differ only in `by` are read by the same query."""
-
-
-@dataclass(frozen=True)
-class _Found:
-    """The answer to one family, and what the first sample of a series is to be compared with."""
-
-    owners: Owners
-    rows: Sequence[Row]
-    fresh: Sequence[tuple[Row, int]]
-    """The series that are first seen within an interval, with where it begins."""
-    bases: dict[tuple[Series, int], float | None]
-    """By series and beginning, for series without a sample before it; None: their first value counts nothing."""
 
 
 class Questions:
@@ -68,7 +54,7 @@ class Questions:
 
         Its own clock counts as well as ours (`now`): ahead of it nothing is stored yet.
         """
-        rows = _vector(await self._ask("vector(time())"))
+        rows = vector(await self._ask("vector(time())"))
         if not rows:
             raise MetricsError("Prometheus does not tell its time; check that the URL is one of a Prometheus.")
         theirs = datetime.fromtimestamp(rows[0][1], UTC)
@@ -99,7 +85,7 @@ class Questions:
     async def _intervals_to(self, end: datetime, watches: Sequence[Watch]) -> dict[Key, Interval | MetricsError]:
         begins = {watch.key: watch.read_until for watch in watches if watch.read_until}
         starts = {key: milliseconds(begin) for key, begin in begins.items()}
-        found: dict[Family, _Found] = {}
+        found: dict[Family, Found] = {}
         failed: dict[Key, MetricsError] = {}
         for family, asking in _families(watches).items():
             try:
@@ -109,42 +95,12 @@ class Questions:
                 failed |= {watch.key: error for watch in asking}
         await self._judge_new(found.values(), end)
         answer: dict[Key, Interval | MetricsError] = dict(failed)
-        # Not in the event loop: of a hundred rollouts there are many samples, and probes and leases wait for nobody.
         told = [watch for watch in watches if watch.key not in failed]
-        return answer | await asyncio.to_thread(self._told, told, begins, end, found)
+        # Not in the event loop: probes and leases wait for nobody.
+        label = self._settings.epoch_label
+        return answer | await asyncio.to_thread(summing.intervals, told, begins, end, found, label)
 
-    def _told(
-        self, watches: Sequence[Watch], begins: Mapping[Key, datetime], end: datetime, found: Mapping[Family, _Found]
-    ) -> dict[Key, Interval]:
-        starts = {key: milliseconds(begin) for key, begin in begins.items()}
-        grown = {family: _grown(each, starts, milliseconds(end)) for family, each in found.items()}
-        return {watch.key: self._interval(watch, begins[watch.key], end, grown) for watch in watches}
-
-    def _interval(
-        self, watch: Watch, begin: datetime, end: datetime, by_family: Mapping[Family, Mapping[Key, Sequence[_Grown]]]
-    ) -> Interval:
-        """What one watch is told."""
-        counts: dict[Tally, Mapping[Point, int]] = {}
-        bounds: dict[Tally, Mapping[str, frozenset[str]]] = {}
-        apart: dict[Tally, Mapping[str, Mapping[Point, int]]] = {}
-        for tally in watch.tallies:
-            grown = by_family[_family_of(tally)].get(watch.key, ())
-            if not (points := _points(grown, tally, self._settings)):
-                continue
-            counts[tally] = points
-            if tally.by == "le":
-                bounds[tally] = _bounds(grown)
-            if tally in watch.apart:
-                by_process: dict[str, list[_Grown]] = defaultdict(list)
-                for revision, labels, growth in grown:
-                    if growth and revision == watch.apart_of and (process := labels.get("instance")):
-                        by_process[process].append((revision, labels, growth))
-                apart[tally] = {process: _points(part, tally, self._settings) for process, part in by_process.items()}
-        return Interval(begin, end, counts, bounds, apart)
-
-    async def _family(
-        self, family: Family, asking: Sequence[Watch], starts: Mapping[Key, int], end: datetime
-    ) -> _Found:
+    async def _family(self, family: Family, asking: Sequence[Watch], starts: Mapping[Key, int], end: datetime) -> Found:
         """Raw samples of a family, and the older values of series that show none before their interval."""
         selector, names = family
         owners = Owners(names, [(watch, [r for r, _ in watch.engine_of]) for watch in asking], self._settings)
@@ -162,8 +118,8 @@ class Questions:
 
         for values in chunks(owners.values):
             answer = await self._ask(f"{narrowed(values)}{_range(window)}", milliseconds(end))
-            rows += await asyncio.to_thread(_matrix, answer)
-        found = _Found(owners, rows, _first_seen(owners, rows, starts, milliseconds(end)), {})
+            rows += await asyncio.to_thread(matrix, answer)
+        found = Found(owners, rows, _first_seen(owners, rows, starts, milliseconds(end)), {})
         lacking: dict[int, set[str]] = defaultdict(set)
         for row, begin in found.fresh:
             found.bases[row.series, begin] = None
@@ -172,13 +128,13 @@ class Questions:
             for values in chunks(lack):
                 older = f"last_over_time({narrowed(values)}{_range(LOOK_BACK)})"
                 # A target that was silent for a while neither loses what it counted nor imports its lifetime.
-                for labels, value in _vector(await self._ask(older, begin)):
+                for labels, value in vector(await self._ask(older, begin)):
                     series = frozenset(labels.items())
                     if (series, begin) in found.bases:
                         found.bases[series, begin] = value
         return found
 
-    async def _judge_new(self, found: Iterable[_Found], end: datetime) -> None:
+    async def _judge_new(self, found: Iterable[Found], end: datetime) -> None:
         """Give those series a base of zero that have no older value and began at zero."""
         doubtful = [
             (each, row, begin)
@@ -198,7 +154,7 @@ class Questions:
                 ("up", since + LOOK_BACK, attempts),
                 ("process_start_time_seconds", since + self._scrape, started),
             ):
-                for row in _matrix(await self._ask(f"{name}{{{where}}}{_range(over)}", milliseconds(end))):
+                for row in matrix(await self._ask(f"{name}{{{where}}}{_range(over)}", milliseconds(end))):
                     into[row.labels.get("instance", "")].append(row)
         for each, row, begin in doubtful:
             first = folding.first_after(row.samples, begin, milliseconds(end))
@@ -250,7 +206,7 @@ class Questions:
         for values in chunks(owners.values):
             narrowed = _narrowed(tally.selector, one_of(owners.label, values))
             query = f"sum by ({', '.join(apart)}) (increase({narrowed}{_range(over)}))"
-            for labels, value in _vector(await self._ask(query, milliseconds(at))):
+            for labels, value in vector(await self._ask(query, milliseconds(at))):
                 found += [(key, labels.get(tally.by or "", ""), value) for key, _ in owners.of(labels)]
         return found
 
@@ -270,7 +226,7 @@ class Questions:
                 for vector, aspect in ((total, "value"), (oldest, "time"))
             )
             answer: dict[str, dict[tuple[str, str, str], float]] = {"value": {}, "time": {}}
-            for labels, value in _vector(await self._ask(query)):
+            for labels, value in vector(await self._ask(query)):
                 namespace, name, engine = (labels.get(label, "") for label in by)
                 answer.setdefault(labels.get(ASPECT, ""), {})[namespace, name, engine] = value
             for place, requests in answer["value"].items():
@@ -281,8 +237,6 @@ class Questions:
 
 _Estimate = tuple[Key, str, float]
 """Whose, the value of `by`, and how much."""
-_Grown = tuple[str, Labels, float]
-"""A series of one watch: revision, labels, and what it grew by."""
 _ALL = frozenset(range(EPOCHS))
 
 
@@ -297,26 +251,6 @@ def _live_epochs(asking: Iterable[Watch], names: Names) -> dict[Key, frozenset[i
     }
 
 
-def _grown(found: _Found, starts: Mapping[Key, int], end: int) -> dict[Key, list[_Grown]]:
-    """What every series grew by, by whose requests it counts; those that did not grow are told as well."""
-    grown: dict[Key, list[_Grown]] = defaultdict(list)
-    for row in found.rows:
-        for key, revision in found.owners.of(row.labels):
-            begin = starts[key]
-            base = None if folding.has_base(row.samples, begin) else found.bases.get((row.series, begin))
-            grown[key].append((revision, row.labels, folding.growth(row.samples, begin, end, base)))
-    return grown
-
-
-def _bounds(grown: Iterable[_Grown]) -> dict[str, frozenset[str]]:
-    """The bounds of a histogram's series by revision, whether or not they grew."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for revision, labels, _ in grown:
-        if bound := labels.get("le"):
-            found[revision].add(bound)
-    return {revision: frozenset(bounds) for revision, bounds in found.items()}
-
-
 def _narrowed(selector: str, matcher: str) -> str:
     try:
         return with_matcher(selector, matcher)
@@ -324,14 +258,10 @@ def _narrowed(selector: str, matcher: str) -> str:
         raise RefusedError(str(error)) from error  # others may still be asked for
 
 
-def _family_of(tally: Tally) -> Family:
-    return (tally.selector, tally.names)
-
-
 def _families(watches: Iterable[Watch]) -> dict[Family, list[Watch]]:
     asking: dict[Family, list[Watch]] = defaultdict(list)
     for watch in watches:
-        for family in dict.fromkeys(_family_of(tally) for tally in watch.tallies):
+        for family in dict.fromkeys(family_of(tally) for tally in watch.tallies):
             asking[family].append(watch)
     return asking
 
@@ -346,46 +276,5 @@ def _first_seen(owners: Owners, rows: Iterable[Row], starts: Mapping[Key, int], 
     ]
 
 
-def _points(grown: Iterable[_Grown], tally: Tally, settings: Settings) -> dict[Point, int]:
-    """Growth of one rollout by point; a point that did not grow by a whole event is absent."""
-    sums: dict[Point, float] = defaultdict(float)
-    for revision, labels, growth in grown:
-        if not growth:
-            continue
-        epoch = folding.epoch_of(labels.get(settings.epoch_label)) if tally.names is Names.REVISION else None
-        sums[revision, epoch, labels.get(tally.by, "") if tally.by is not None else ""] += growth
-    scaled = {point: round(total * tally.scale) for point, total in sums.items()}
-    return {point: count for point, count in scaled.items() if count}
-
-
 def _range(over: timedelta) -> str:
     return f"[{math.ceil(over.total_seconds())}s]"
-
-
-def _vector(rows: Iterable[Any]) -> list[tuple[dict[str, str], float]]:
-    """Labels without the metric's name, and the value, of every row of an instant vector that is a number."""
-    found = _read(rows, lambda row: float(row["value"][1]))
-    return [(labels, value) for labels, value in found if math.isfinite(value)]
-
-
-def _matrix(rows: Iterable[Any]) -> list[Row]:
-    """Every row of a range vector; a native histogram has no values and is left out."""
-
-    def samples(row: Any) -> list[tuple[int, float]]:
-        read = [(round(float(at) * 1000), float(value)) for at, value in row.get("values", ())]
-        return sorted(sample for sample in read if math.isfinite(sample[1]))
-
-    return [Row(labels, values) for labels, values in _read(rows, samples) if values]
-
-
-def _read(rows: Iterable[Any], value: Callable[[Any], T]) -> list[tuple[dict[str, str], T]]:
-    found = []
-    for row in rows:
-        try:
-            labels = {str(k): str(v) for k, v in row["metric"].items() if k != "__name__"}
-            found.append((labels, value(row)))
-        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise MetricsError(
-                f"Prometheus sent a row that cannot be read ({str(row)[:200]}); check its version."
-            ) from error
-    return found

@@ -33,6 +33,8 @@ ASTRAY = math.log(1000)
 """ln of the evidence from which on requests are said to go astray."""
 TOLERANCE = 0.05
 """By how much the odds of a request's way may differ from the weight's in the long run; retries, for example."""
+UNSEEN_SCRAPES = 4.0
+"""So many scrapes one side may be behind the other: a phase of one, the reading of one, and two that failed."""
 
 
 def caveats(snapshot: Snapshot, decision: Decision, canary: Record) -> tuple[str, ...]:
@@ -76,7 +78,12 @@ def _astray(decision: Decision) -> str | None:
     weight, (canary, stable) = told.weight / FULL_WEIGHT, state.arrived
     lately = sum(came for _, came in state.lately)
     before = canary + stable - lately
-    if before <= 0 or log_e(canary, stable, weight, TOLERANCE + lately / before) < ASTRAY:
+    scrapes = (state.until - told.began).total_seconds() / state.slice_seconds
+    if before <= 0 or scrapes <= UNSEEN_SCRAPES:
+        return None
+    # By requests as well as by time: traffic may have come just now, and one side may not have shown its part of it.
+    hidden = max(lately / before, UNSEEN_SCRAPES / (scrapes - UNSEEN_SCRAPES))
+    if log_e(canary, stable, weight, TOLERANCE + hidden) < ASTRAY:
         return None
     share = canary / (canary + stable)
     few, many = ("canary", "stable") if share < weight else ("stable", "canary")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from serin.rollout.counting import is_young
 from serin.rollout.phases import Phase
 from serin.rollout.ramp import pods_for, weight_at
 from serin.rollout.reasons import Reason
@@ -17,7 +18,7 @@ from serin.rollout.record import Record
 from serin.rollout.snapshot import FULL_WEIGHT, EngineView, Snapshot
 from serin.rollout.split import is_settled
 from serin.rollout.trial import Trial
-from serin.rollout.trial_evidence import TrialEvidence, is_young
+from serin.rollout.trial_evidence import TrialEvidence
 from serin.rollout.verdict import Judgement, Verdict
 
 

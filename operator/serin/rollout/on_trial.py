@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from serin.evidence.metric import NOTHING
-from serin.rollout import metrics, roles, trial_evidence
+from serin.rollout import counting, metrics, roles, trial_evidence
 from serin.rollout.decision import Decision
 from serin.rollout.guards import Candidate, Finding, at_deadline, carried, carries, first_finding, no_node_for
 from serin.rollout.guards import blind_at_entry as unwatched
@@ -61,7 +61,7 @@ def _begun(snapshot: Snapshot, stable: Record, target: Record) -> tuple[Trial, T
     trial = target.trial and target.trial.with_deadline(snapshot.now, frozen=snapshot.spec.paused)
     state = _remembered(snapshot, target, trial) if trial else None
     if trial is not None and trial.against == stable.revision and (state or trial.traffic_since is None):
-        taken = state and trial_evidence.advance(
+        taken = state and counting.advance(
             state, snapshot.evidence.intervals, canary=target.revision, stable=stable.revision
         )
         return trial, taken

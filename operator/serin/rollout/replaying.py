@@ -14,16 +14,10 @@ from serin.errors import RecordError
 from serin.evidence.conditional import RELEASE_SECONDS
 from serin.evidence.metric import NOTHING, Totals
 from serin.evidence.slices import Slice
+from serin.rollout.counting import counted_by_epoch, is_young, seconds_of
 from serin.rollout.readings import EPOCHS, Interval
 from serin.rollout.record import Record
-from serin.rollout.trial_evidence import (
-    TrialEvidence,
-    counted_by_epoch,
-    is_young,
-    no_noise_yet,
-    nothing_yet,
-    seconds_of,
-)
+from serin.rollout.trial_evidence import TrialEvidence, no_noise_yet, nothing_yet
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,15 @@
 """What a trial has shown so far: the running tests of every metric, and up to when they have been fed.
 
-Begun by `serin.rollout.on_trial` when the canary gets its first request; `advance` feeds what was counted since. In
-between it is JSON in a ConfigMap (`serin.manifests.evidence_map`): one write carries the tests and the moment up to
-which Prometheus was read, so that a crash neither loses nor doubles a request. Judged by `serin.rollout.verdict`.
+Begun by `serin.rollout.on_trial` when the canary gets its first request; `serin.rollout.counting` feeds what was
+counted since. In between it is JSON in a ConfigMap (`serin.manifests.evidence_map`): one write carries the tests and
+the moment up to which Prometheus was read, so that a crash neither loses nor doubles a request. Judged by
+`serin.rollout.verdict`.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,13 +25,14 @@ from serin.rollout.measurement import (
     tally_from_json,
     tally_to_json,
 )
-from serin.rollout.readings import EPOCHS, Interval, Tally
+from serin.rollout.readings import EPOCHS, Tally
 
 VERSION = 1
 FULL = 10_000
 LATEST = timedelta(hours=1)
 """So long after an epoch requests that arrived in it may still end."""
-MOST_LATELY = 64
+LATELY, MOST_LATELY = 4, 64
+"""So many slices, in so many intervals at most, are told apart of the arrivals."""
 AHEAD = 4
 """Epochs that may begin before the collector is told of them: a reconcile can fail between route and watch."""
 
@@ -78,7 +80,7 @@ class TrialEvidence:
     arrived: tuple[int, int] = (0, 0)
     """Requests that reached canary and stable in the newest epoch."""
     lately: tuple[tuple[datetime, int], ...] = ()
-    """The last of them, of both sides, by the end of the interval; so many as two scrapes may bring."""
+    """The last of them, of both sides, by the end of the interval."""
     slice_seconds: float = 15.0
     """Between two scrapes of a pod."""
     throughputs: tuple[Throughput, ...] = ()
@@ -110,7 +112,7 @@ class TrialEvidence:
     @property
     def apart(self) -> tuple[Tally, ...]:
         """Which of them have to be read by process."""
-        return tuple(dict.fromkeys(tally for m in self.measurements if _compares_pods(m) for tally in m.tallies))
+        return tuple(dict.fromkeys(tally for m in self.measurements if compares_pods(m) for tally in m.tallies))
 
     @property
     def live_epochs(self) -> tuple[int, ...]:
@@ -149,140 +151,9 @@ def begin_epoch(state: TrialEvidence, epoch: int, weight: int, now: datetime) ->
     return replace(state, evidence=evidence, epochs=epochs, arrived=(0, 0), lately=())
 
 
-def advance(state: TrialEvidence, intervals: Iterable[Interval], *, canary: str, stable: str) -> TrialEvidence:
-    """The state after these intervals; one that does not follow without a gap is left alone."""
-    following = _following(intervals, state.until)
-    if not following:
-        return state
-    evidence, noise = copy.deepcopy((state.evidence, state.noise))
-    unseen, seen_at, generated = state.unseen, state.seen_at, list(state.generated)
-    (arrived1, arrived0), lately = state.arrived, list(state.lately)
-    for interval in following:
-        shown = [counted_by_epoch(state, measurement, interval, canary, stable) for measurement in state.measurements]
-        for metric, by_epoch in zip(evidence, shown, strict=True):
-            for epoch in sorted(by_epoch, key=lambda e: state.epochs[e].began):
-                metric.add(
-                    by_epoch[epoch],
-                    t=seconds_of(state, interval),
-                    epoch=epoch,
-                    settled=_seconds(interval.end - state.epochs[epoch].began) >= state.settle_seconds,
-                    young=is_young(state, epoch, interval.begin),
-                )
-        for measurement, metric, among in zip(state.measurements, evidence, noise, strict=True):
-            metric.incomparable |= measurement.lacks_shared_bounds(interval)
-            if processes := _by_process(measurement, interval, stable) if _compares_pods(measurement) else {}:
-                among.add(processes, _seconds(interval.end - interval.begin))
-        if any(counts[0][0] for by_epoch in shown for counts in by_epoch.values()):
-            unseen, seen_at = 0.0, interval.end
-        else:
-            unseen += _expected(state, shown)
-        for index, throughput in enumerate(state.throughputs):
-            for (more,) in counted_by_epoch(state, throughput, interval, canary, stable).values():
-                ms1, tokens1, ms0, tokens0 = generated[index]
-                generated[index] = (ms1 + more[0], tokens1 + more[1], ms0 + more[2], tokens0 + more[3])
-        points = interval.counts.get(state.arrivals, {}) if state.arrivals else {}
-        came1, came0 = (points.get((side, state.newest, ""), 0) for side in (canary, stable))
-        arrived1, arrived0 = arrived1 + came1, arrived0 + came0
-        # Of who came in the last two slices one side may know nothing yet: its pods are not scraped at one moment.
-        lately = [(end, came) for end, came in lately if _seconds(interval.end - end) < 2 * state.slice_seconds]
-        if came1 or came0:
-            lately.append((interval.end, came1 + came0))
-    return replace(
-        state,
-        evidence=evidence,
-        noise=noise,
-        until=following[-1].end,
-        unseen=unseen,
-        seen_at=seen_at,
-        arrived=(arrived1, arrived0),
-        lately=tuple(lately[-MOST_LATELY:]),
-        generated=tuple(generated),
-    )
-
-
-def _compares_pods(measurement: Measurement) -> bool:
+def compares_pods(measurement: Measurement) -> bool:
     """Whether the stable's pods are compared among themselves: for comparisons that a proof rests on."""
     return measurement.required and measurement.parameters.ceiling is None and measurement.shown_by_pods
-
-
-def _following(intervals: Iterable[Interval], until: datetime) -> list[Interval]:
-    following: list[Interval] = []
-    for interval in intervals:
-        if interval.begin == (following[-1].end if following else until):
-            following.append(interval)
-    return following
-
-
-def seconds_of(state: TrialEvidence, interval: Interval) -> float:
-    """Where an interval ends, in seconds since the canary's first traffic."""
-    return max(0.0, _seconds(interval.end - state.since))
-
-
-def is_young(state: TrialEvidence, epoch: int, moment: datetime) -> bool:
-    """Whether slow answers of the epoch may still be missing on one side."""
-    return _seconds(moment - state.epochs[epoch].began) < state.young_seconds
-
-
-def counted_by_epoch(
-    state: TrialEvidence, measurement: Measurement | Throughput, interval: Interval, canary: str, stable: str
-) -> dict[int, list[tuple[int, int, int, int]]]:
-    """Counts of both sides by epoch and leaf; epochs of an earlier trial, and moments of doubt, are left out."""
-    by_epoch: dict[int, list[tuple[int, int, int, int]]] = {}
-    for (revision, labelled), pairs in measurement.counts(interval).items():
-        epoch = _epoch_of(state, interval) if labelled is None else labelled
-        known = state.epochs.get(epoch) if epoch is not None else None
-        if epoch is None or known is None or not known.weight or revision not in {canary, stable} or not pairs:
-            continue
-        have = by_epoch.setdefault(epoch, [(0, 0, 0, 0)] * len(pairs))
-        by_epoch[epoch] = [
-            (n1 + n, x1 + x, n0, x0) if revision == canary else (n1, x1, n0 + n, x0 + x)
-            for (n1, x1, n0, x0), (n, x) in zip(have, pairs, strict=True)
-        ]
-    return by_epoch
-
-
-def _by_process(measurement: Measurement, interval: Interval, stable: str) -> dict[str, list[tuple[int, int]]]:
-    """Counts of the stable by process and leaf, whatever the epoch.
-
-    Pods are not scraped at one moment, so the end of an epoch, in which only slow answers come, would be a difference
-    between them. All epochs together flow evenly: what the stable gets is never much less than it was.
-    """
-    shown: dict[str, list[tuple[int, int]]] = {}
-    for process, sides in measurement.by_process(interval).items():
-        pairs = [pairs for (revision, _), pairs in sides.items() if revision == stable]
-        if pairs:
-            shown[process] = [(sum(n for n, _ in leaf), sum(x for _, x in leaf)) for leaf in zip(*pairs, strict=True)]
-    return shown
-
-
-def _epoch_of(state: TrialEvidence, interval: Interval) -> int | None:
-    """The epoch that a whole interval lies in, late enough that answers of the one before are over; None: in doubt."""
-    blank = timedelta(seconds=state.blank_seconds)
-    running = [(told.began, epoch) for epoch, told in state.epochs.items() if told.began < interval.end]
-    if not running:
-        return None
-    began, epoch = max(running)
-    return epoch if began + blank <= interval.begin else None
-
-
-def _expected(state: TrialEvidence, shown: list[dict[int, list[tuple[int, int, int, int]]]]) -> float:
-    """How many requests of the canary the stable's make expect, by the metric that sees most of them."""
-    return max(
-        (
-            sum(_share(state.epochs[epoch].weight) * counts[0][2] for epoch, counts in by_epoch.items())
-            for by_epoch in shown
-        ),
-        default=0.0,
-    )
-
-
-def _share(weight: int) -> float:
-    """Requests of the canary for each one of the stable."""
-    return weight / max(1, FULL - weight)
-
-
-def _seconds(span: timedelta) -> float:
-    return span.total_seconds()
 
 
 # JSON ------------------------------------------------------------------------------------------------------------

@@ -156,9 +156,15 @@ def _sentence(measurement: Measurement, evidence: MetricEvidence, noise: Noise, 
 def _open(measurement: Measurement, evidence: MetricEvidence, noise: Noise, limit: str | None, needed: float) -> str:
     """Why there is neither proof nor rollback."""
     if not measurement.comparable:
-        return "not comparable, because the stable had not shown it when the canary began; retry, or make it Advisory"
+        return (
+            "not comparable, because the stable had not shown it when the canary began; make it Advisory or wait until "
+            "it has, then abort and retry"
+        )
     if evidence.incomparable:
-        return "not comparable, because the two sides' histograms have no bucket in common; make it Advisory"
+        return (
+            "not comparable, because the two sides' histograms have no bucket in common; make it Advisory, then abort "
+            "and retry"
+        )
     if evidence.shared:
         return f"the stable is above {limit} as well, so the canary is not to blame and nothing is promoted"
     if measurement.required and noise.noisy:
@@ -172,8 +178,9 @@ def _open(measurement: Measurement, evidence: MetricEvidence, noise: Noise, limi
 def _noise(noise: Noise) -> str:
     """How they differ, and what to look for."""
     if noise.halves_differ:
-        return "one half of them is worse than the other; find the pod that stands out"
-    return f"dispersion {noise.dispersion or 0:.1f}, where chance gives 1; find out what comes and goes"
+        return "one half of them is worse than the other; find the pod that stands out, then abort and retry"
+    dispersion = f"dispersion {noise.dispersion or 0:.1f}, where chance gives 1"
+    return f"{dispersion}: bad answers gather in single pods; compare them, then abort and retry"
 
 
 def _told(measurement: Measurement, leaf: int, n: int, x: int) -> str:

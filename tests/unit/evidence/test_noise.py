@@ -139,6 +139,32 @@ def test_more_pods_than_are_told_apart_are_judged_by_the_first_ones() -> None:
     assert noise.dispersion is not None
 
 
+def test_more_pods_than_are_told_apart_may_miss_scrapes() -> None:
+    random, noise, pods = np.random.default_rng(5), Noise(ERRORS), [f"pod{number:03}" for number in range(80)]
+    for _ in range(160):
+        shown = {pod: int(random.binomial(100, 0.09 if pod == "pod007" else 0.02)) for pod in pods}
+        noise.add({pod: [(100, x)] for pod, x in shown.items() if random.random() > 0.02}, SLICE)
+    assert noise.leaves[0].dispersion.freedom > 500
+
+
+def test_a_pod_that_is_nearly_idle_changes_nothing() -> None:
+    def slightly(_random: np.random.Generator, process: str, _slice: int) -> float:
+        return 1.05 if process.startswith("10.0.0.1:") else 0.95
+
+    def noisy(seed: int) -> bool:
+        noise = played(seed, LATENCY, 400, 2, 40, slightly)
+        noise.add({"idle": [(2, 2)] * 4}, SLICE)
+        random = np.random.default_rng(seed)
+        for _ in range(160):
+            shown = {}
+            for name, factor in (("10.0.0.0:8000", 0.95), ("10.0.0.1:8000", 1.05)):
+                shown[name] = [(3000, int(random.binomial(3000, share * factor))) for share in ABOVE]
+            noise.add(shown, SLICE)
+        return noise.noisy
+
+    assert not any(noisy(seed) for seed in range(5))
+
+
 def test_it_goes_on_from_json_and_is_bounded() -> None:
     noise = played(1, LATENCY, 20, 3, 40)
     kept = json.loads(json.dumps(noise.state()))

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serin.metric_sources.folding import (
-    LONGEST,
     Row,
     Target,
     end_of,
@@ -20,6 +19,7 @@ from serin.metric_sources.folding import (
     milliseconds,
     target_of,
 )
+from serin.metric_sources.port import LONGEST
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -147,14 +147,14 @@ def test_a_target_is_known_by_all_of_its_labels(zone: str | None, known: str | N
 )
 def test_an_interval_is_never_longer_than_ten_minutes_and_the_cuts_are_shared(behind: int, length: int | None) -> None:
     begin = AT - behind * SECOND
-    end = end_of(begin, AT)
+    end = end_of(begin, AT, LONGEST)
     assert (end and end - begin) == (length and length * SECOND)
 
 
 @given(st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1)), st.integers(1, 10**7))  # noqa: DTZ001
 def test_intervals_reach_the_present(begin: datetime, seconds: int) -> None:
     begin = begin.replace(tzinfo=UTC)
-    end = end_of(begin, begin + seconds * SECOND)
+    end = end_of(begin, begin + seconds * SECOND, LONGEST)
     assert end
     assert min(seconds * SECOND, LONGEST / 2) <= end - begin <= LONGEST
     assert end <= begin + seconds * SECOND

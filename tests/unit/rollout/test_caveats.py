@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -10,7 +11,7 @@ from serin.rollout.caveats import NOISY, caveats
 from serin.rollout.decide import decide
 from serin.rollout.snapshot import Snapshot
 from serin.rollout.trial_evidence import Epoch
-from tests.unit.rollout.cases import GOOD, HOUR, NOON, canary_at, make_evidence
+from tests.unit.rollout.cases import GOOD, HOUR, MINUTE, NOON, canary_at, make_evidence
 
 
 def told(snapshot: Snapshot) -> tuple[str, ...]:
@@ -19,8 +20,8 @@ def told(snapshot: Snapshot) -> tuple[str, ...]:
     return caveats(snapshot, decision, decision.canary)
 
 
-def arrived(canary: int, stable: int, *, weight: int = 500, lately: int = 0) -> Snapshot:
-    epochs = {1: Epoch(NOON - HOUR, weight)}
+def arrived(canary: int, stable: int, *, weight: int = 500, lately: int = 0, age: timedelta = 24 * HOUR) -> Snapshot:
+    epochs = {1: Epoch(NOON - age, weight)}
     state = make_evidence(GOOD, epochs=epochs, arrived=(canary, stable), lately=((NOON, lately),))
     return replace(canary_at(), memory=state)
 
@@ -36,13 +37,19 @@ def arrived(canary: int, stable: int, *, weight: int = 500, lately: int = 0) -> 
         (arrived(0, 6_000, lately=6_000), None),
         (arrived(270, 9_000, lately=4_500), None),
         (arrived(3_800, 95_000, lately=2_000), "canary"),
+        (arrived(3_000, 6_000, weight=5_000, age=MINUTE), None),
+        (arrived(5_000, 10_000, weight=5_000, lately=2_000, age=2 * MINUTE), None),
+        (arrived(1_000, 2_000, weight=9_000, age=MINUTE), None),
+        (arrived(2_000, 10_000, weight=5_000, lately=3_000, age=2 * MINUTE), "canary"),
         (arrived(0, 0), None),
         (arrived(500, 0, weight=10_000), None),
         (arrived(0, 500, weight=0), None),
     ],
     ids=[
         *("as it should be", "about", "half is lost", "all are lost", "twice as many", "all of them just now"),
-        *("half of them just now", "a fifth is lost", "nobody came", "everything is the canary's", "nothing is"),
+        *("half of them just now", "a fifth is lost", "an epoch of four scrapes", "three scrapes behind of eight"),
+        *("two scrapes behind of four", "two thirds are lost in two minutes"),
+        *("nobody came", "everything is the canary's", "nothing is"),
     ],
 )
 def test_requests_that_do_not_follow_the_weight_are_warned_of(snapshot: Snapshot, side: str | None) -> None:

@@ -17,11 +17,12 @@ from serin.api.analysis import Analysis
 from serin.errors import RecordError
 from serin.evidence.metric import Comparison
 from serin.evidence.replay import replay
+from serin.rollout.counting import advance
 from serin.rollout.metrics import DEFAULT_SERIES, measurements
 from serin.rollout.readings import EPOCHS, Baseline, Interval
 from serin.rollout.record import Record
 from serin.rollout.replaying import Sides, begun, compare, sides, slices
-from serin.rollout.trial_evidence import Epoch, TrialEvidence, advance, nothing_yet
+from serin.rollout.trial_evidence import Epoch, TrialEvidence, nothing_yet
 from tests.unit.rollout.cases import GOOD, MINUTE, NOON, REJECTION, A, B, C, make_evidence, make_record, make_trial
 from tests.unit.rollout.worlds import REQUESTS
 

@@ -15,17 +15,10 @@ from hypothesis import strategies as st
 
 from serin.api.analysis import Analysis
 from serin.errors import RecordError
+from serin.rollout.counting import advance
 from serin.rollout.metrics import DEFAULT_SERIES, measurements, throughputs
 from serin.rollout.readings import EPOCHS, Baseline, Interval, Names, Point, Tally
-from serin.rollout.trial_evidence import (
-    Epoch,
-    TrialEvidence,
-    advance,
-    begin_epoch,
-    from_json,
-    nothing_yet,
-    to_json,
-)
+from serin.rollout.trial_evidence import Epoch, TrialEvidence, begin_epoch, from_json, nothing_yet, to_json
 from serin.rollout.verdict import Verdict, judge
 from tests.unit.rollout.cases import BAD, FEW, GOOD, HOUR, MINUTE, NOON, A, B, C, make_evidence
 from tests.unit.rollout.worlds import REQUESTS, memories
@@ -223,7 +216,7 @@ def test_what_arrives_is_counted_in_the_newest_epoch_only() -> None:
     )
     assert state.arrived == (10, 190)
     assert state.lately == ((NOON + SLICE, 100), (NOON + 2 * SLICE, 100))
-    third = after(state, grown({}, begin=NOON + 2 * SLICE, span=2 * SLICE))
+    third = after(state, grown({}, begin=NOON + 2 * SLICE, span=4 * SLICE))
     assert third.lately == ()
     begun = begin_epoch(state, 2, 900, NOON + MINUTE)
     assert (begun.arrived, begun.lately) == ((0, 0), ())

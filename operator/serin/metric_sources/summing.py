@@ -1,0 +1,118 @@
+"""From samples to intervals: what every series of a reading grew by, summed for each rollout that asked. Pure.
+
+Called by `serin.metric_sources.questions`, in a thread: of a hundred rollouts there are many samples. What one counter
+grew by is said in `serin.metric_sources.folding`, whose it is in `serin.metric_sources.owners`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from serin.metric_sources import folding
+from serin.metric_sources.folding import Labels, Row, Series, milliseconds
+from serin.metric_sources.owners import Owners
+from serin.metric_sources.port import Key, Watch
+from serin.rollout.readings import Interval, Names, Point, Tally
+
+PROCESS = "instance"
+"""The target label that tells processes apart."""
+
+Family = tuple[str, Names]
+"""Selector and names: tallies that differ only in `by` are read by the same query."""
+_Grown = tuple[str, Labels, float]
+"""A series of one watch: revision, labels, and what it grew by."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The answer to one family, and what the first sample of a series is to be compared with."""
+
+    owners: Owners
+    rows: Sequence[Row]
+    fresh: Sequence[tuple[Row, int]]
+    """The series that are first seen within an interval, with where it begins."""
+    bases: dict[tuple[Series, int], float | None]
+    """By series and beginning, for series without a sample before it; None: their first value counts nothing."""
+
+
+def family_of(tally: Tally) -> Family:
+    """By which query a tally is read."""
+    return (tally.selector, tally.names)
+
+
+def intervals(
+    watches: Iterable[Watch],
+    begins: Mapping[Key, datetime],
+    end: datetime,
+    found: Mapping[Family, Found],
+    epoch_label: str,
+) -> dict[Key, Interval]:
+    """What each watch is told of the time from its own beginning to the common end."""
+    starts = {key: milliseconds(begin) for key, begin in begins.items()}
+    grown = {family: _grown(each, starts, milliseconds(end)) for family, each in found.items()}
+    return {
+        watch.key: _interval(
+            watch,
+            begins[watch.key],
+            end,
+            {tally: grown[family_of(tally)].get(watch.key, ()) for tally in watch.tallies},
+            epoch_label,
+        )
+        for watch in watches
+    }
+
+
+def _interval(
+    watch: Watch, begin: datetime, end: datetime, by_tally: Mapping[Tally, Sequence[_Grown]], epoch_label: str
+) -> Interval:
+    counts: dict[Tally, Mapping[Point, int]] = {}
+    bounds: dict[Tally, Mapping[str, frozenset[str]]] = {}
+    apart: dict[Tally, Mapping[str, Mapping[Point, int]]] = {}
+    for tally, grown in by_tally.items():
+        if not (points := _points(grown, tally, epoch_label)):
+            continue
+        counts[tally] = points
+        if tally.by == "le":
+            bounds[tally] = _bounds(grown)
+        if tally in watch.apart:
+            by_process: dict[str, list[_Grown]] = defaultdict(list)
+            for revision, labels, growth in grown:
+                if growth and revision == watch.apart_of and (process := labels.get(PROCESS)):
+                    by_process[process].append((revision, labels, growth))
+            apart[tally] = {process: _points(part, tally, epoch_label) for process, part in by_process.items()}
+    return Interval(begin, end, counts, bounds, apart)
+
+
+def _grown(found: Found, starts: Mapping[Key, int], end: int) -> dict[Key, list[_Grown]]:
+    """What every series grew by, by whose requests it counts; those that did not grow are told as well."""
+    grown: dict[Key, list[_Grown]] = defaultdict(list)
+    for row in found.rows:
+        for key, revision in found.owners.of(row.labels):
+            begin = starts[key]
+            base = None if folding.has_base(row.samples, begin) else found.bases.get((row.series, begin))
+            grown[key].append((revision, row.labels, folding.growth(row.samples, begin, end, base)))
+    return grown
+
+
+def _bounds(grown: Iterable[_Grown]) -> dict[str, frozenset[str]]:
+    """The bounds of a histogram's series by revision, whether or not they grew."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for revision, labels, _ in grown:
+        if bound := labels.get("le"):
+            found[revision].add(bound)
+    return {revision: frozenset(bounds) for revision, bounds in found.items()}
+
+
+def _points(grown: Iterable[_Grown], tally: Tally, epoch_label: str) -> dict[Point, int]:
+    """Growth of one rollout by point; a point that did not grow by a whole event is absent."""
+    sums: dict[Point, float] = defaultdict(float)
+    for revision, labels, growth in grown:
+        if not growth:
+            continue
+        epoch = folding.epoch_of(labels.get(epoch_label)) if tally.names is Names.REVISION else None
+        sums[revision, epoch, labels.get(tally.by, "") if tally.by is not None else ""] += growth
+    scaled = {point: round(total * tally.scale) for point, total in sums.items()}
+    return {point: count for point, count in scaled.items() if count}
