@@ -76,6 +76,12 @@ def test_operators_that_are_killed_lose_nothing_and_count_nothing_twice(place: P
         assert agree, f"status {errors(story)}, Prometheus {held}"
         assert held[0] > 600
         assert not seen.status(story.latest).get("rejected")
+        # A gateway that keeps the weight, and pods that are alike: nobody is told otherwise.
+        kept = state(cluster)
+        assert sum(kept["arrived"]) > 600
+        assert kept["noise"][0]["halves"]
+    told = {caveat for _, s in follower.states for caveat in seen.side(s, "canary").get("caveats", ())}
+    assert [caveat for caveat in told if "reached the canary" in caveat or "own pods differ" in caveat] == []
 
 
 def test_a_weight_that_follows_the_evidence_promotes_the_good_and_spares_users_the_bad(
