@@ -9,7 +9,7 @@ import numpy as np
 
 from serin.evidence.conditional import ConditionalTest, Parameters
 from serin.evidence.slices import Slice
-from serin.rollout import metrics, trial_evidence
+from serin.rollout import counting, metrics, trial_evidence
 from serin.rollout.readings import Baseline, Interval, Tally
 from serin.rollout.trial_evidence import Epoch, TrialEvidence
 
@@ -74,5 +74,5 @@ def test_an_epoch_is_young_until_nine_of_ten_answers_have_come_and_all_pods_were
     assert metrics.young_seconds(Baseline(noon, 10.0), durations, 15.0) == 0.0
     state = TrialEvidence("b@1", noon, noon, (), (), (), {4: Epoch(noon, 500)}, 10.0, 30.0, 20.0, young_seconds=20.0)
     ages = {age: Interval(noon + timedelta(seconds=age), noon + timedelta(seconds=age + 15)) for age in (0, 19, 20)}
-    assert [trial_evidence.is_young(state, 4, interval.begin) for interval in ages.values()] == [True, True, False]
+    assert [counting.is_young(state, 4, interval.begin) for interval in ages.values()] == [True, True, False]
     assert trial_evidence.from_json(trial_evidence.to_json(state)) == state
