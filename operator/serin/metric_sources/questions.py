@@ -12,7 +12,6 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
 
 from serin.errors import MetricsError
 from serin.metric_sources import folding, summing
@@ -31,7 +30,6 @@ RATE_OVER = timedelta(minutes=5)
 HISTOGRAMS_OVER = timedelta(hours=1)
 MARGIN = timedelta(seconds=5)
 SHORTEST_WINDOW = timedelta(seconds=60)
-T = TypeVar("T")
 ASPECT = "serin_aspect"
 """Label by which one query tells its values from their times."""
 
@@ -222,8 +220,8 @@ class Questions:
             oldest = f"min {per} (timestamp({s.running_metric}{where}))"
             # One query for both: two would be evaluated at two moments, with a scrape between them.
             query = " or ".join(
-                f'label_replace({vector}, "{ASPECT}", "{aspect}", "", "")'
-                for vector, aspect in ((total, "value"), (oldest, "time"))
+                f'label_replace({sums}, "{ASPECT}", "{aspect}", "", "")'
+                for sums, aspect in ((total, "value"), (oldest, "time"))
             )
             answer: dict[str, dict[tuple[str, str, str], float]] = {"value": {}, "time": {}}
             for labels, value in vector(await self._ask(query)):

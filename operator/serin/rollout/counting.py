@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from serin.rollout.measurement import Measurement, Throughput
 from serin.rollout.readings import Interval
-from serin.rollout.trial_evidence import FULL, LATELY, MOST_LATELY, TrialEvidence, compares_pods
+from serin.rollout.trial_evidence import FULL, LATELY, MOST_LATELY, TrialEvidence
 
 
 def advance(state: TrialEvidence, intervals: Iterable[Interval], *, canary: str, stable: str) -> TrialEvidence:
@@ -42,7 +42,7 @@ def _after(state: TrialEvidence, interval: Interval, canary: str, stable: str) -
             )
     for measurement, metric, among in zip(state.measurements, state.evidence, state.noise, strict=True):
         metric.incomparable |= measurement.lacks_shared_bounds(interval)
-        if processes := _by_process(measurement, interval, stable) if compares_pods(measurement) else {}:
+        if processes := _by_process(measurement, interval, stable) if measurement.compares_pods else {}:
             among.add(processes, _seconds(interval.end - interval.begin))
     state = _with_arrivals(_with_tokens(state, interval, canary, stable), interval, canary, stable)
     if any(counts[0][0] for by_epoch in shown for counts in by_epoch.values()):

@@ -58,9 +58,13 @@ class Measurement:
         return self.how is not How.ABOVE or bool(self.parameters.boundaries)
 
     @property
-    def shown_by_pods(self) -> bool:
-        """Whether the label `instance` of its series names a pod of the revision; users may count anywhere."""
-        return self.how is How.OUTCOME or (self.how is How.ABOVE and bool(self.unit))
+    def compares_pods(self) -> bool:
+        """Whether the stable's pods are compared among themselves: for comparisons that a proof rests on.
+
+        Where the label `instance` of the series names a pod of the revision: users may count anywhere.
+        """
+        shown_by_pods = self.how is How.OUTCOME or (self.how is How.ABOVE and bool(self.unit))
+        return shown_by_pods and self.required and self.parameters.ceiling is None
 
     def lacks_shared_bounds(self, interval: Interval) -> bool:
         """Whether the histograms of both sides have no bound in common, so that nothing can be counted."""
@@ -107,6 +111,11 @@ class Throughput:
     name: str
     tokens: Tally
     milliseconds: Tally
+
+    @property
+    def tallies(self) -> tuple[Tally, ...]:
+        """What has to be read."""
+        return (self.tokens, self.milliseconds)
 
     def counts(self, interval: Interval) -> dict[Side, list[tuple[int, int]]]:
         """Milliseconds and tokens of one interval by revision and epoch."""

@@ -44,7 +44,7 @@ def tallies(analysis: Analysis, series: Series, *, measured: bool) -> tuple[Tall
     """What is read for these metrics; `measured`: the model server counts in the pods of both sides."""
     read = (_reading(m, series, measured=measured) for m in _tested(analysis) if m.ceiling is None)
     found = [tally for _, bad, total in read for tally in (bad, total) if tally]
-    found += [tally for shown in throughputs(analysis, series) for tally in (shown.tokens, shown.milliseconds)]
+    found += [tally for shown in throughputs(analysis, series) for tally in shown.tallies]
     always = (requests(series, measured=measured), durations(series, measured=measured))
     return tuple(dict.fromkeys([*always, *found]))
 

@@ -174,6 +174,7 @@ def _first_evidence(candidate: Candidate) -> TrialEvidence:
     series, measured = snapshot.policy.series, candidate.measured
     baseline = snapshot.evidence.baseline or Baseline(snapshot.now, 0.0)
     measurements = metrics.measurements(analysis, series, baseline, measured=measured)
+    throughputs = metrics.throughputs(analysis, series)
     answers = metrics.durations(series, measured=measured)
     return TrialEvidence(
         trial=trial_evidence.name_of(candidate.record.revision, candidate.trial.attempt),
@@ -193,8 +194,8 @@ def _first_evidence(candidate: Candidate) -> TrialEvidence:
         young_seconds=metrics.young_seconds(baseline, answers, snapshot.policy.slice_seconds),
         arrivals=metrics.arrivals(series, measured=measured),
         slice_seconds=snapshot.policy.slice_seconds,
-        throughputs=metrics.throughputs(analysis, series),
-        generated=tuple(NOTHING for _ in metrics.throughputs(analysis, series)),
+        throughputs=throughputs,
+        generated=(NOTHING,) * len(throughputs),
     )
 
 

@@ -106,13 +106,13 @@ class TrialEvidence:
     def tallies(self) -> tuple[Tally, ...]:
         """What has to be read."""
         told = [tally for m in self.measurements for tally in m.tallies]
-        told += [tally for shown in self.throughputs for tally in (shown.tokens, shown.milliseconds)]
+        told += [tally for shown in self.throughputs for tally in shown.tallies]
         return tuple(dict.fromkeys([*told, *([self.arrivals] if self.arrivals else [])]))
 
     @property
     def apart(self) -> tuple[Tally, ...]:
         """Which of them have to be read by process."""
-        return tuple(dict.fromkeys(tally for m in self.measurements if compares_pods(m) for tally in m.tallies))
+        return tuple(dict.fromkeys(tally for m in self.measurements if m.compares_pods for tally in m.tallies))
 
     @property
     def live_epochs(self) -> tuple[int, ...]:
@@ -149,11 +149,6 @@ def begin_epoch(state: TrialEvidence, epoch: int, weight: int, now: datetime) ->
     kept = {e: told for e, told in state.epochs.items() if e != epoch}
     epochs = kept | {epoch: Epoch(now, weight)}
     return replace(state, evidence=evidence, epochs=epochs, arrived=(0, 0), lately=())
-
-
-def compares_pods(measurement: Measurement) -> bool:
-    """Whether the stable's pods are compared among themselves: for comparisons that a proof rests on."""
-    return measurement.required and measurement.parameters.ceiling is None and measurement.shown_by_pods
 
 
 # JSON ------------------------------------------------------------------------------------------------------------

@@ -107,8 +107,8 @@ def _silence(required: Sequence[MetricJudgement]) -> str:
 def _judge_metric(measurement: Measurement, evidence: MetricEvidence, noise: Noise) -> MetricJudgement:
     leaf = evidence.strongest
     noisy = measurement.required and noise.noisy
-    verdict = _verdict(measurement, evidence, noisy=noisy)
     provable = measurement.comparable and not evidence.incomparable and not noisy
+    verdict = _verdict(evidence, provable=provable)
     needed = 0.0 if provable else math.inf
     if verdict is Verdict.INCONCLUSIVE and provable:
         leaf, missing = evidence.still_needed()
@@ -128,14 +128,14 @@ def _judge_metric(measurement: Measurement, evidence: MetricEvidence, noise: Noi
     )
 
 
-def _verdict(measurement: Measurement, evidence: MetricEvidence, *, noisy: bool) -> Verdict:
+def _verdict(evidence: MetricEvidence, *, provable: bool) -> Verdict:
     if evidence.rolled_back:
         return Verdict.FAIL
     if evidence.incomparable:
         return Verdict.INCONCLUSIVE
     if not evidence.exposed:
         return Verdict.NOT_APPLICABLE
-    return Verdict.PASS if evidence.proven and measurement.comparable and not noisy else Verdict.INCONCLUSIVE
+    return Verdict.PASS if evidence.proven and provable else Verdict.INCONCLUSIVE
 
 
 def _sentence(measurement: Measurement, evidence: MetricEvidence, noise: Noise, verdict: Verdict, needed: float) -> str:
