@@ -24,6 +24,8 @@ from serin.install_model_server import install as install_middleware
 
 MODEL = "triage"
 MIDDLEWARE = "--middleware=serin_model_server.Middleware"
+ENGINE_PROCESS = "VLLM::EngineCor"
+"""How vLLM names its engine's process, as far as the kernel keeps a name (15 bytes)."""
 READY_SECONDS = 300
 STOP_SECONDS = 30
 _ROOT = Path(__file__).parents[1]
@@ -55,6 +57,29 @@ class Server:
         finally:
             os.killpg(self.pid, signal.SIGCONT)
 
+    @contextmanager
+    def engine_standing_still(self) -> Iterator[None]:
+        """Let the API server answer and its engine compute nothing meanwhile: no answer can come to its end."""
+        engines = [child for child in self._children() if _name(child).startswith(ENGINE_PROCESS)]
+        if not engines:
+            raise ServeError(f"vLLM has no process named {ENGINE_PROCESS}; see how this version names its engine")
+        try:
+            for engine in engines:
+                os.kill(engine, signal.SIGSTOP)
+            yield
+        finally:
+            for engine in engines:
+                with suppress(ProcessLookupError):
+                    os.kill(engine, signal.SIGCONT)
+
+    def _children(self) -> list[int]:
+        """Processes that its threads have started; a thread may end meanwhile."""
+        children: list[int] = []
+        for listed in Path(f"/proc/{self.pid}/task").glob("*/children"):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                children += map(int, listed.read_text().split())
+        return children
+
     def post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
         """Status and body of an answer."""
         return self._ask(
@@ -78,6 +103,13 @@ class Server:
             return answer.status, answer.read()
         finally:
             connection.close()
+
+
+def _name(pid: int) -> str:
+    """What the kernel calls a process; nothing if it is over."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/comm").read_text()
+    return ""
 
 
 def free_port() -> int:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -15,6 +18,8 @@ CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 TICKET = [{"role": "user", "content": "Ticket 417: vpn issue for Ana, urgent."}]
 CHATTING = {"model": MODEL, "messages": TICKET, "max_tokens": 20}
 COLD = 20
+PATIENCE = 30
+ATTEMPTS = 5
 
 
 def stamp(revision: str, epoch: int = 7) -> dict[str, str]:
@@ -43,6 +48,13 @@ def outcomes(server: Server, revision: str, epoch: int | str = 7) -> dict[str, f
 def warm_up(server: Server, revision: str) -> None:
     for _ in range(COLD):
         assert server.post(COMPLETIONS, {"model": MODEL, "prompt": "a", "max_tokens": 1}, stamp(revision))[0] == 200
+
+
+def wait_until(seen: Callable[[], object]) -> None:
+    until = time.monotonic() + PATIENCE
+    while not seen():
+        assert time.monotonic() < until, f"not seen within {PATIENCE} s"
+        time.sleep(0.1)
 
 
 FAMILIES = (
@@ -93,8 +105,9 @@ def test_the_times_are_those_of_vllm(server: Server) -> None:
     for ours, family in pairs:
         number, total = theirs(family)
         assert count(server, f"{ours}_count", revision) == number - before[family][0] == 30
-        # The first token's way through the server is not in what vLLM keeps by request: 2 ms per request at most.
-        tolerance = 30 * 0.002 if ours == FAMILIES[0] else 1e-6
+        # The first token's way through the server is not in what vLLM keeps by request: less than 2 ms on an idle
+        # machine, and far from what the other tokens take.
+        tolerance = 30 * 0.01 if ours == FAMILIES[0] else 1e-6
         assert count(server, f"{ours}_sum", revision) == pytest.approx(total - before[family][1], abs=tolerance)
 
 
@@ -120,21 +133,49 @@ def test_responses_are_counted_and_timed_as_a_whole(server: Server) -> None:
     assert count(server, f"{FAMILIES[0]}_count", revision) == 0
 
 
-@pytest.mark.parametrize(("stream", "revision"), [(True, "0000000005"), (False, "0000000006")], ids=["stream", "whole"])
-def test_a_client_that_goes_away_counts_on_neither_side(server: Server, *, stream: bool, revision: str) -> None:
-    # Sixteen answers of 200 tokens: seconds of work, of which a tenth is waited for.
-    asked = CHATTING | {"max_tokens": 200, "ignore_eos": True, "n": 16, "stream": stream}
+def asking(server: Server, asked: dict[str, Any], revision: str) -> socket.socket:
+    """A connection on which this was asked."""
     body = json.dumps(asked).encode()
     head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
     stamps = "".join(f"{name}: {value}\r\n" for name, value in stamp(revision).items())
-    with socket.create_connection(("127.0.0.1", server.port)) as connection:
-        connection.sendall(f"{head}{stamps}\r\n".encode() + body)
-        time.sleep(0.1)
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
+    connection.sendall(f"{head}{stamps}\r\n".encode() + body)
+    return connection
 
-    until = time.monotonic() + 10
-    while not outcomes(server, revision) and time.monotonic() < until:
-        time.sleep(0.1)
+
+@pytest.mark.parametrize(("stream", "revision"), [(True, "0000000005"), (False, "0000000006")], ids=["stream", "whole"])
+def test_a_client_that_goes_away_counts_on_neither_side(server: Server, *, stream: bool, revision: str) -> None:
+    with server.engine_standing_still():
+        with asking(server, CHATTING | {"stream": stream}, revision) as connection:
+            if stream:
+                assert connection.recv(64).startswith(b"HTTP/1.1 200")
+            wait_until(lambda: count(server, "serin_requests_started_total", revision) == 1)
+            assert outcomes(server, revision) == {}
+        wait_until(lambda: outcomes(server, revision) != {})
     assert outcomes(server, revision) == {"excluded": 1}
+
+
+def test_a_client_that_goes_away_in_mid_answer_counts_on_neither_side(server: Server) -> None:
+    body = {"max_tokens": 200, "ignore_eos": True, "n": 16, "stream": True}
+    for attempt in range(ATTEMPTS):
+        revision = f"00000000{attempt:x}9"
+        with asking(server, CHATTING | body, revision) as connection:
+            text = b""
+            while b"data:" not in text:
+                text += connection.recv(4096)
+            with server.engine_standing_still():
+                connection.settimeout(1)
+                with suppress(TimeoutError):
+                    while b"[DONE]" not in text:
+                        text += connection.recv(65536)
+                if b"[DONE]" in text:
+                    continue  # this machine stood still while the engine did not
+                assert outcomes(server, revision) == {}
+                connection.close()
+                wait_until(partial(outcomes, server, revision))
+        assert outcomes(server, revision) == {"excluded": 1}
+        return
+    pytest.fail(f"the answer was over {ATTEMPTS} times before its engine could be stopped")
 
 
 def test_headers_that_the_route_cannot_have_set_are_nobodys(server: Server) -> None:
