@@ -1,0 +1,276 @@
+"""What becomes of the answers of Prometheus: how much grew, on which side, and what that means."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from serin.errors import MetricsError
+from serin.metric_sources import prometheus
+from serin.metric_sources.connection import RefusedError
+from serin.metric_sources.folding import milliseconds
+from serin.metric_sources.prometheus import Prometheus
+from serin.rollout.readings import Names, Tally
+from serin.settings import Settings
+from tests.unit.metric_sources.asking import END, NOW, REQUESTS, SECOND, TARGET, scraped, watch
+from tests.unit.metric_sources.tsdb import Tsdb
+
+
+async def test_growth_is_told_by_revision_epoch_and_value(tsdb: Tsdb, source: Prometheus) -> None:
+    for labels, before, after in (
+        ({"revision": "r1", "epoch": "3", "outcome": "ok"}, 5, 9),
+        ({"revision": "r1", "epoch": "4", "outcome": "ok"}, 0, 1),
+        ({"revision": "r1", "epoch": "99", "outcome": "ok"}, 0, 2),
+        ({"revision": "r2", "outcome": "error"}, 7, 8),
+        ({"revision": "r2", "outcome": "error", "pod": "two"}, 7, 9),
+        ({"revision": "r2", "outcome": "quiet"}, 7, 7),
+        ({"revision": "r2"}, 1, 2),
+        ({"revision": "r3", "outcome": "ok"}, 1, 100),
+    ):
+        scraped(tsdb, 10, before, **labels)
+        scraped(tsdb, 1, after, **labels)
+    one = watch()
+    assert (await source.read([one]))[one.key].intervals[0].counts == {
+        REQUESTS: {("r1", 3, "ok"): 4, ("r1", 4, "ok"): 1, ("r1", None, "ok"): 2, ("r2", None, "error"): 3}
+        | {("r2", None, ""): 1}
+    }
+
+
+async def test_one_revisions_growth_is_told_by_process_as_well(tsdb: Tsdb, source: Prometheus) -> None:
+    for instance, revision, before, after in (
+        ("a", "r1", 1, 4),
+        ("b", "r1", 0, 5),
+        ("c", "r1", 2, 2),
+        ("a", "r2", 3, 9),
+    ):
+        scraped(tsdb, 10, before, instance=instance, revision=revision, epoch="3", outcome="ok")
+        scraped(tsdb, 1, after, instance=instance, revision=revision, epoch="3", outcome="ok")
+    one = watch(apart_of="r1", apart=(REQUESTS,))
+    found = (await source.read([one]))[one.key].intervals[0]
+    assert found.apart == {REQUESTS: {"a": {("r1", 3, "ok"): 3}, "b": {("r1", 3, "ok"): 5}}}
+    assert found.counts == {REQUESTS: {("r1", 3, "ok"): 8, ("r2", 3, "ok"): 6}}
+    plain = watch()
+    assert (await source.read([plain]))[plain.key].intervals[0].apart == {}
+
+
+async def test_a_histogram_is_told_with_its_bounds_whether_or_not_they_grew(tsdb: Tsdb, source: Prometheus) -> None:
+    bucket = Tally("serin_ttft_bucket", by="le")
+    for revision, bounds in (("r1", {"0.1": 0, "0.5": 0, "+Inf": 2}), ("r2", {"0.1": 0, "0.4": 0, "+Inf": 0})):
+        for le, grows in bounds.items():
+            for seconds, value in ((10, 5), (1, 5 + grows)):
+                labels = TARGET | {"revision": revision, "epoch": "3", "le": le}
+                tsdb.add("serin_ttft_bucket", milliseconds(END - seconds * SECOND), value, **labels)
+    one = watch("a", END - 5 * SECOND, bucket)
+    found = (await source.read([one]))[one.key].intervals[0]
+    assert found.counts == {bucket: {("r1", 3, "+Inf"): 2}}
+    assert found.bounds == {bucket: {"r1": frozenset({"0.1", "0.5", "+Inf"}), "r2": frozenset({"0.1", "0.4", "+Inf"})}}
+
+
+async def test_a_counter_of_seconds_may_be_told_in_parts(tsdb: Tsdb, source: Prometheus) -> None:
+    for seconds, value in ((10, 1.25), (1, 1.5004)):
+        tsdb.add("e2e_sum", milliseconds(END - seconds * SECOND), value, **TARGET, revision="r1", epoch="3")
+    whole, parts = Tally("e2e_sum"), Tally("e2e_sum", scale=1000)
+    one = watch("a", END - 5 * SECOND, whole, parts)
+    assert (await source.read([one]))[one.key].intervals[0].counts == {parts: {("r1", 3, ""): 250}}
+
+
+async def test_a_target_that_was_silent_resumes_where_it_was(tsdb: Tsdb, source: Prometheus) -> None:
+    scraped(tsdb, 1200, 40, revision="r1", outcome="ok")
+    scraped(tsdb, 1, 47, revision="r1", outcome="ok")
+    one = watch()
+    assert (await source.read([one]))[one.key].intervals[0].counts == {REQUESTS: {("r1", None, "ok"): 7}}
+    # The older value is asked for at the beginning, and nobody asks whether the series is new.
+    assert tsdb.queries[-1] == (
+        'last_over_time(serin_requests_total{revision=~"r1"}[3600s])',
+        milliseconds(one.read_until or END),
+    )
+
+
+@pytest.mark.parametrize(
+    ("up", "age", "expected"),
+    [([(20, 1), (1, 1)], 9000, 60), ([(1, 1)], 9000, 0), ([(1, 1)], 10, 60), ([(20, 0), (1, 1)], None, 0)],
+    ids=["scraped before without it", "a lifetime total", "a young process", "unreachable before, of unknown age"],
+)
+async def test_a_series_without_a_past_counts_in_full_only_if_it_is_new(
+    tsdb: Tsdb, source: Prometheus, up: list[tuple[int, int]], age: int | None, expected: int
+) -> None:
+    scraped(tsdb, 1, 60, revision="r1", outcome="ok")
+    for seconds, value in up:
+        tsdb.add("up", milliseconds(END - seconds * SECOND), value, **TARGET)
+        tsdb.add("up", milliseconds(END - seconds * SECOND), 1, **(TARGET | {"job": "other"}))
+    if age is not None:
+        tsdb.add("process_start_time_seconds", milliseconds(END - SECOND), END.timestamp() - age, **TARGET)
+    one = watch()
+    counts = (await source.read([one]))[one.key].intervals[0].counts
+    assert counts == ({REQUESTS: {("r1", None, "ok"): expected}} if expected else {})
+
+
+async def test_vllms_own_series_are_silent_where_revisions_share_an_engine(tsdb: Tsdb, source: Prometheus) -> None:
+    own = Tally("vllm:x_total", names=Names.ENGINE)
+    for name, engine in (("a", "e1"), ("b", "e1"), ("b", "e2")):
+        for seconds, value in ((10, 1.0), (1, 3.0)):
+            labels = {"namespace": "ns", "deployment": name, "engine_revision": engine}
+            tsdb.add("vllm:x_total", milliseconds(END - seconds * SECOND), value, **labels, epoch="3")
+    apart = watch("b", END - 5 * SECOND, own)
+    shared = replace(watch("a", END - 5 * SECOND, own), engine_of=(("r1", "e1"), ("r2", "e1")))
+    read = await source.read([apart, shared])
+    assert read[apart.key].intervals[0].counts == {own: {("r1", None, ""): 2, ("r2", None, ""): 2}}
+    assert read[shared.key].intervals[0].counts == {}
+
+
+async def test_a_canary_without_traffic_is_told_that_nobody_could_watch_it(tsdb: Tsdb, source: Prometheus) -> None:
+    idle = watch("a", None)
+    assert (await source.read([idle]))[idle.key].error is None
+    tsdb.fails["time()"] = MetricsError("Away; look.")
+    assert (await source.read([idle]))[idle.key].error == "Away; look."
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{}],
+        [None],
+        [{"metric": {}, "values": [["x", "1"]]}],
+        [{"metric": [], "values": []}],
+        [{"metric": {}, "values": 3}],
+    ],
+)
+async def test_rows_that_make_no_sense_are_an_error_and_no_count(
+    tsdb: Tsdb, source: Prometheus, rows: list[Any]
+) -> None:
+    tsdb.rows["serin_requests_total"] = rows
+    one = watch()
+    read = await source.read([one])
+    assert "cannot be read" in str(read[one.key].error)
+    assert read[one.key].intervals == ()
+
+
+async def test_values_that_are_no_numbers_and_native_histograms_are_left_out(tsdb: Tsdb, source: Prometheus) -> None:
+    at = END.timestamp()
+    labels = {"__name__": "serin_requests_total", "revision": "r1"}
+    tsdb.rows["serin_requests_total"] = [
+        {"metric": labels, "values": [[at - 10, "1"], [at - 2, "NaN"], [at - 1, "4"]]},
+        {"metric": labels | {"native": "1"}, "histograms": [[at, {}]]},
+    ]
+    one = watch()
+    assert (await source.read([one]))[one.key].intervals[0].counts == {REQUESTS: {("r1", None, ""): 3}}
+
+
+async def test_the_baseline_is_what_the_stable_did_before(tsdb: Tsdb, source: Prometheus) -> None:
+    buckets = Tally('ttft_bucket{x="y"}', by="le")
+    tsdb.rows["[300s]"] = [
+        {"metric": {"revision": "r1", "namespace": "ns", "deployment": "a"}, "value": [0, "600"]},
+        {"metric": {"revision": "r1", "namespace": "other", "deployment": "a"}, "value": [0, "60000"]},
+        {"metric": {"revision": "r1"}, "value": [0, "300"]},
+        {"metric": {"revision": "r1"}, "value": [0, "NaN"]},
+    ]
+    tsdb.rows["[3600s]"] = [
+        {"metric": {"revision": "r1", "le": le}, "value": [0, value]} for le, value in (("0.1", "4.5"), ("+Inf", "9"))
+    ]
+    a = watch("a", None, REQUESTS, buckets, baseline_of="r1", requests=REQUESTS)
+    b = watch("b", None, REQUESTS, baseline_of="r2", requests=REQUESTS)
+    c = watch("c", None, REQUESTS)
+    read = await source.read([a, b, c])
+    known = read[a.key].baseline
+    assert known
+    assert (known.at, known.requests_per_second) == (END, 3.0)
+    assert known.histograms == {buckets: {"0.1": 4.5, "+Inf": 9.0}}
+    quiet = read[b.key].baseline
+    assert quiet
+    assert (quiet.requests_per_second, quiet.histograms) == (0.0, {})
+    assert read[c.key].baseline is None
+    by = "sum by (revision, namespace, deployment"
+    assert [query for query, _ in tsdb.queries if "increase" in query] == [
+        f'{by}) (increase(serin_requests_total{{revision=~"r1|r2"}}[300s]))',
+        f'{by}, le) (increase(ttft_bucket{{x="y",revision=~"r1"}}[3600s]))',
+    ]
+
+
+async def test_a_baseline_that_cannot_be_had_leaves_the_counts(tsdb: Tsdb, source: Prometheus) -> None:
+    tsdb.fails["increase"] = RefusedError("Too much; ask for less.")
+    one = watch("a", END - SECOND, REQUESTS, baseline_of="r1", requests=REQUESTS)
+    read = (await source.read([one]))[one.key]
+    assert read.baseline is None
+    assert read.error == "Too much; ask for less."
+    assert read.intervals
+
+
+# Whole histories: what a target did between two scrapes.
+@dataclass
+class Life:
+    """A target, its process, and how its counters were seen; truth is what it counted from the beginning on."""
+
+    name: str
+    born: int
+    events: Sequence[str]
+
+    def record(self, tsdb: Tsdb, begin: int) -> int:
+        """Scrape it, every 15 s beginning with its birth, and say what it counted and was seen to count."""
+        labels = {"instance": self.name, "job": "j"}
+        value, seen, started, had, truth = 0, 0, self.born - 1000, False, 0
+        for number, event in enumerate(self.events):
+            at = self.born + number * 15_000
+            match event:
+                case "restart" if value >= 2:
+                    value, started = 1, at - 1000
+                case "failures" | "silent":
+                    value += 7
+                case "work":
+                    value += 2
+                case _:
+                    pass
+            if event == "gone":
+                return truth
+            if event == "silent":
+                tsdb.add("up", at, 0, **labels)
+                continue
+            tsdb.add("up", at, 1, **labels)
+            tsdb.add("process_start_time_seconds", at, started / 1000, **labels)
+            if value or had:
+                tsdb.add("serin_requests_total", at, value, revision="r1", outcome="ok", **labels)
+                had = True
+            truth += (value - seen if value >= seen else value) if at > begin else 0
+            seen = value
+        return truth
+
+
+EVENTS = st.sampled_from(["work", "failures", "idle", "silent", "restart", "gone"])
+
+
+LIVES = st.lists(st.tuples(st.integers(-300, 900), st.lists(EVENTS, min_size=1, max_size=60)), min_size=1, max_size=3)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(LIVES, st.lists(st.integers(1, 1799), max_size=8))
+def test_whatever_targets_do_intervals_add_up_to_the_truth_wherever_they_are_cut(
+    monkeypatch: pytest.MonkeyPatch, lives: list[tuple[int, list[str]]], cuts: list[int]
+) -> None:
+    begin, tsdb = NOW - 1800 * SECOND, Tsdb()
+    monkeypatch.setattr(prometheus, "Connection", lambda *_, **__: tsdb)
+    truth = sum(
+        Life(f"t{n}", milliseconds(begin + born * SECOND), events).record(tsdb, milliseconds(begin))
+        for n, (born, events) in enumerate(lives)
+    )
+
+    async def counted() -> int:
+        """Read tick by tick, and forget everything in between: only where the last interval ended is kept."""
+        total, at = 0, begin
+        for now in [*(begin + cut * SECOND for cut in sorted(cuts)), NOW + 15 * SECOND]:
+            tsdb.now = milliseconds(now)
+            while True:
+                one = watch("a", at)
+                source = Prometheus(Settings(identity="test"), clock=lambda: now)  # noqa: B023 - used at once
+                evidence = (await source.read([one]))[one.key]
+                source.close()
+                assert evidence.error is None
+                if not evidence.intervals:
+                    break
+                total += sum(evidence.intervals[0].counts.get(REQUESTS, {}).values())
+                at = evidence.intervals[0].end
+        return total
+
+    assert asyncio.run(counted()) == truth
