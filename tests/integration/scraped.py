@@ -17,6 +17,9 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import requests
+from prometheus_api_client import PrometheusApiClientException, PrometheusConnect
+
 from sandbox.api_tier import Handle
 from serin.metric_sources.port import MetricSource, Watch
 from serin.rollout.readings import Interval
@@ -25,10 +28,12 @@ from serin.settings import Settings
 
 LONG = 30.0
 REQUESTS = "serin_requests_total"
+PAGES = "pages_asked_for"
 
 
 def settings(url: str, **more: Any) -> Settings:
-    return Settings(identity="test", prometheus_url=url, scrape_interval=1.0, **more)
+    patient: dict[str, Any] = {"prometheus_timeout": LONG}  # a busy machine may take longer than operators should
+    return Settings(identity="test", prometheus_url=url, scrape_interval=1.0, **patient | more)
 
 
 @dataclass
@@ -36,6 +41,7 @@ class Pod:
     """A scraped process and its counters."""
 
     name: str
+    prometheus: PrometheusConnect
     started: float = field(default_factory=time.time)
     counters: Counter[str] = field(default_factory=Counter)
     """By series, as it is written in the exposition."""
@@ -55,14 +61,24 @@ class Pod:
         if not self.answers:
             return None
         lines = [f"{series} {value}" for series, value in self.counters.copy().items()]
-        return "\n".join([*lines, f"process_start_time_seconds {self.started}", ""])
+        return "\n".join([*lines, f"process_start_time_seconds {self.started}", f"{PAGES} {self.scrapes}", ""])
 
     async def scraped(self, times: int = 1) -> None:
-        """Wait until it was asked so many times from now on."""
-        before = self.scrapes
+        """Wait until so many pages more were asked for, and the last of them is stored if there was an answer."""
+        wanted = self.scrapes + times
         async with asyncio.timeout(LONG):
-            while self.scrapes < before + times:  # noqa: ASYNC110 - what is waited for is in Prometheus
+            while not await asyncio.to_thread(self._shown, wanted):  # noqa: ASYNC110 - it is in Prometheus
                 await asyncio.sleep(0.02)
+
+    def _shown(self, page: int) -> bool:
+        if self.scrapes < page or not self.answers:
+            return self.scrapes >= page
+        try:
+            found = self.prometheus.custom_query(f'{PAGES}{{instance="{self.name}"}}', timeout=5)
+        except (requests.RequestException, PrometheusApiClientException):
+            return False  # it is being restarted
+        # Asked for is not stored: Prometheus gives up what takes longer than a scrape interval.
+        return any(float(series["value"][1]) >= page for series in found)
 
 
 @dataclass
@@ -78,7 +94,7 @@ class Pods:
 
     def add(self, name: str, *, age: float = 0.0, reload: bool = True, **labels: str) -> Pod:
         """A pod that is scraped from now on, and was scraped never before."""
-        pod = self.pods[name] = Pod(name, time.time() - age)
+        pod = self.pods[name] = Pod(name, PrometheusConnect(self.tier.prometheus_url), time.time() - age)
         self.labels[name] = {"instance": name, **labels}
         if reload:
             self.reload()
