@@ -10,6 +10,7 @@ import numpy as np
 
 from bench.decision import kernel
 from serin.evidence.conditional import ConditionalTest, Parameters
+from serin.evidence.metric import Comparison
 from serin.evidence.non_inferiority import NonInferiority
 from serin.evidence.ramp import AdaptiveRamp
 from serin.evidence.slices import Slice
@@ -46,6 +47,9 @@ def _random_case(random: np.random.Generator) -> tuple[Parameters, list[Slice]]:
         n = int(random.poisson(mean))
         n1 = int(random.binomial(n, weight))
         x1, x0 = int(random.binomial(n1, min(1.0, rate * ratio))), int(random.binomial(n - n1, rate))
+        if epoch and random.random() < 0.2:  # time-outs of an epoch that is over
+            hung = int(random.integers(1, 4))
+            slices.append(Slice(hung, hung, 0, 0, t, epoch - 1))
         slices.append(Slice(n1, x1, n - n1, x0, t, epoch))
         epoch += int(random.random() < 0.3)
     return parameters, slices
@@ -53,16 +57,20 @@ def _random_case(random: np.random.Generator) -> tuple[Parameters, list[Slice]]:
 
 def _difference(parameters: Parameters, slices: list[Slice]) -> float:
     p = parameters
-    test, proof, ramp, weight = ConditionalTest(p), NonInferiority(), AdaptiveRamp(20), 0.01
+    both = Comparison(ConditionalTest(p), NonInferiority())
+    test, ramp, weight = both.test, AdaptiveRamp(20), 0.01
     par = kernel.parameters(p.alpha, p.margin, p.cap, p.min_stratum)
     ours, strata, closed = kernel.new_test(), kernel.new_open(), np.zeros(4, dtype=np.int64)
     logs, ours_weight, worst = np.full(8, -math.log(8)), 0.01, 0.0
+    pools = np.zeros((1 + max(s.epoch for s in slices), 4), dtype=np.int64)
     for s in slices:
         was = test.closed
-        test.add(s)
-        proof.add(s)
+        both.add(s, settled=True)
+        both.nothing_ended({s.epoch})
         moved = kernel.add(ours, par, strata, closed, s.n1, s.x1, s.n0, s.x0, s.t or 0.0, s.epoch)
-        kernel.prove(logs, s.n1, s.x1, s.n0, s.x0)
+        for epoch, pool in enumerate(pools):
+            ended = (s.n1, s.x1, s.n0, s.x0) if epoch == s.epoch else (0, 0, 0, 0)
+            kernel.prove(logs, pool, *ended, p.min_stratum)
         if test.closed != was:
             weight = ramp.next(weight, test.closed)
         if moved:
@@ -72,7 +80,7 @@ def _difference(parameters: Parameters, slices: list[Slice]) -> float:
             worst,
             0.0 if same else math.inf,
             abs(test.log_e - kernel.log_e(ours)),
-            abs(proof.log_e - kernel.log_sum(logs)),
+            abs(both.standing(0).log_e - kernel.proof(logs, pools, p.min_stratum)),
             abs(weight - ours_weight),
         )
     return worst

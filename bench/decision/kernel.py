@@ -1,6 +1,7 @@
 """The arithmetic of `serin.evidence` once more, compiled: the benchmark plays hundreds of thousands of rollouts.
 
-Written from the specification and not from the operator's code, and compared with that code in each run (`agreement`).
+Written from the specification (the pools of the proof: from ADR 14) and not from the operator's code, and compared with
+that code in each run (`agreement`).
 One difference in form: the boost's condition sum exp(lp + min(V + b, top) - prev) is a sum of smaller ones of two
 numbers, exp(lp + V - prev) e^b and exp(lp + top - prev), so that its exponentials are taken once and not per halving;
 and exp(lp + V - prev) is a mixture of the laws under the alternatives, none of which can overflow.
@@ -204,11 +205,35 @@ def next_weight(weight: float, closed: Ints, rps: float, dt: float, down: float,
 
 
 @compiled
-def prove(logs: Floats, n1: int, x1: int, n0: int, x0: int) -> None:
-    """Non-inferiority (rho 1.25, delta 0.005): one slice into account."""
-    if n1 == 0 or n0 == 0:
-        return
-    ratio = n1 * 1.25 / n0
+def prove(logs: Floats, pool: Ints, n1: int, x1: int, n0: int, x0: int, least: float) -> None:
+    """Non-inferiority (rho 1.25, delta 0.005): a slice joins its pool; a full one is taken in a slice later."""
+    full, stays = min(pool[0], pool[2]) >= least, min(n1, n0) >= least
+    if full and stays:
+        take_in(logs, pool)
+    pool[0] += n1
+    pool[1] += x1
+    pool[2] += n0
+    pool[3] += x0
+    if full and not stays:
+        take_in(logs, pool)
+
+
+@compiled
+def take_in(logs: Floats, pool: Ints) -> None:
+    """The proof with a full pool, which is empty then."""
+    ratio = pool[0] * 1.25 / pool[2]
     for i in range(len(SHARES)):
         a = SHARES[i]
-        logs[i] += x1 * math.log(a) + x0 * math.log1p(ratio * (1 - a)) + 0.005 * n1 * (1 - a)
+        logs[i] += pool[1] * math.log(a) + pool[3] * math.log1p(ratio * (1 - a)) + 0.005 * pool[0] * (1 - a)
+    pool[:] = 0
+
+
+@compiled
+def proof(logs: Floats, pools: Ints, least: float) -> float:
+    """ln of the proof's e-value, in which what waits alone counts."""
+    standing = logs.copy()
+    for pool in pools:
+        if min(pool[0], pool[2]) < least:
+            for i in range(len(SHARES)):
+                standing[i] += pool[1] * math.log(SHARES[i]) + 0.005 * pool[0] * (1 - SHARES[i])
+    return log_sum(standing)

@@ -19,10 +19,10 @@ from bench.decision.kernel import (
     add,
     compiled,
     first_weight,
-    log_sum,
     new_open,
     new_test,
     next_weight,
+    proof,
     prove,
 )
 
@@ -181,6 +181,21 @@ def add_ended(test: Floats, par: Floats, strata: Ints, closed: Ints, ends: Ints,
 
 
 @compiled
+def prove_ended(
+    logs: Floats, pools: Ints, ends: Ints, epochs: Ints, began: Ints, settle: float, least: float, i: int
+) -> None:
+    """Prove with what ended in slice `i`, epoch by epoch: nothing did of those before."""
+    longest = ends.shape[1] - 1
+    totals = np.zeros((epochs[i] + 1, 4), dtype=np.int64)
+    for arrived in range(max(0, i - longest), i + 1):
+        if (i + 1 - began[epochs[arrived]]) * DT >= settle:
+            totals[epochs[arrived]] += ends[arrived, i - arrived]
+    for epoch in range(epochs[i] + 1):
+        total = totals[epoch]
+        prove(logs, pools[epoch], total[0], total[1], total[2], total[3], least)
+
+
+@compiled
 def time_outs(
     gen: np.random.Generator,
     arrivals: Ints,
@@ -190,25 +205,25 @@ def time_outs(
     mode: int,
     settle: float,
     bake: int,
-    rollback: bool,
     hysteresis: Floats,
     par: Floats,
 ) -> Floats:
     """Good answers take 15 s, the canary's bad ones 60 s, the stable's `stable_slices`; `rates`: canary, stable.
 
     `ROLLED` is here the first slice from `bake` on at whose end a promotion would have been proven (-1: never).
-    `rollback`: a rollback ends the run first; else the proof stands alone. `settle` seconds after an epoch began its
-    slices begin to count, and an adaptive weight is held for that time and two slices.
+    No rollback comes before it: this is what the proof does alone. `settle` seconds after an epoch began its slices
+    begin to count.
     """
     runs, slices = arrivals.shape
     out = np.zeros((runs, 5))
     for run in range(runs):
         test, strata, closed = new_test(), new_open(), np.zeros(4, dtype=np.int64)
-        proof = np.full(8, -math.log(8.0))
+        logs = np.full(8, -math.log(8.0))
         out[run, ROLLED] = out[run, AT_MAX] = -1
         weight = first_weight(rps, DT) if mode == ADAPTIVE else fixed_weight(0)
-        epoch, began = 0, 0
-        epochs = np.zeros(slices, dtype=np.int64)
+        epoch = 0
+        epochs, began = np.zeros(slices, dtype=np.int64), np.zeros(slices + 1, dtype=np.int64)
+        pools = np.zeros((slices, 4), dtype=np.int64)
         ends = np.zeros((slices, HANG_SLICES + 1, 4), dtype=np.int64)
         for i in range(slices):
             epochs[i] = epoch
@@ -221,23 +236,18 @@ def time_outs(
             ends[i, stable_slices, 3] += x0
             out[run, REQUESTS] += n1
             moved = add_ended(test, par, strata, closed, ends, epochs, i)
-            if (i + 1 - began) * DT >= settle:
-                counted = np.zeros(4, dtype=np.int64)
-                for arrived in range(max(began, i - HANG_SLICES), i + 1):
-                    counted += ends[arrived, i - arrived]
-                prove(proof, counted[0], counted[1], counted[2], counted[3])
-            if rollback and test[8] > 0:
-                break
-            if i + 1 >= bake and log_sum(proof) >= math.log(20.0):
+            prove_ended(logs, pools, ends, epochs, began, settle, par[3], i)
+            if i + 1 >= bake and proof(logs, pools, par[3]) >= math.log(20.0):
                 out[run, ROLLED] = i
                 break
             before = weight
             if mode == FIXED:
                 weight = fixed_weight(i + 1)
-            elif moved and (i + 1 - began) * DT >= settle + 2 * DT:
+            elif moved:
                 weight = next_weight(weight, closed, rps, DT, hysteresis[0], hysteresis[1])
             if weight != before:
-                epoch, began = epoch + 1, i + 1
+                epoch += 1
+                began[epoch] = i + 1
         out[run, CHANGES] = epoch
     return out
 

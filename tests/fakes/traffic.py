@@ -45,6 +45,11 @@ def slow_successes(random: np.random.Generator, bad: npt.NDArray[np.bool_]) -> T
     return np.where(bad, 0.3, random.normal(30.0, 3.0, len(bad)).clip(1.0))
 
 
+def time_outs(random: np.random.Generator, bad: npt.NDArray[np.bool_]) -> Times:
+    """Somebody waits a minute for a failure; good answers are ordinary."""
+    return np.where(bad, 60.0, ordinary(random, bad))
+
+
 @dataclass(frozen=True)
 class Load:
     """What users do, and how the model answers."""
@@ -53,6 +58,8 @@ class Load:
     durations: Durations = ordinary
     bad_rate: Callable[[float], float] = lambda _seconds: 0.01
     """Share of bad answers by seconds since the beginning, of either side."""
+    canary_durations: Durations | None = None
+    """Of the canary's answers, where they take another time than the stable's."""
     worse: float = 1.0
     """How many times worse the canary is."""
     labelled_late: bool = False
@@ -217,7 +224,8 @@ class Busy(World):
         chosen = self.random.integers(len(serving), size=number)
         ill = self.load.uneven if revision == self.first else 1.0
         bad = self.random.random(number) < rate * np.where(chosen == 0, ill, 1.0)
-        took = self.load.durations(self.random, bad)
+        own = self.load.canary_durations if revision != self.first else None
+        took = (own or self.load.durations)(self.random, bad)
         codes = bad * _SLOTS + np.searchsorted(BOUNDS, took)
         for index, process in enumerate(serving):
             mine = chosen == index

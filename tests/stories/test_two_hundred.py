@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
+from serin.evidence.metric import Comparison
 from serin.rollout import metrics
 from serin.rollout.phases import Phase
 from serin.rollout.readings import EPOCHS
-from tests.fakes.traffic import Load, slow_successes
+from tests.fakes.traffic import Load, slow_successes, time_outs
 from tests.stories.trials import WARM_UP_SECONDS, Trial, play
 
 MOST_ROLLED_BACK = 6
@@ -80,6 +81,10 @@ def rolled_back(trials: Sequence[Trial]) -> int:
     return Counter(trial.outcome for trial in trials)[Phase.ROLLED_BACK]
 
 
+def promoted(trials: Sequence[Trial]) -> int:
+    return Counter(trial.outcome for trial in trials)[Phase.STABLE]
+
+
 async def test_of_two_hundred_canaries_that_are_no_worse_at_most_six_are_rolled_back() -> None:
     assert sum(number for *_, number in IDENTICAL) == 200
     wrong, called_noisy, astray = {}, 0, 0
@@ -119,6 +124,24 @@ async def test_fast_failures_before_slow_successes_fool_only_who_counts_as_they_
     print(f"identical canaries rolled back: {fooled} of 10 without epochs, {right} of 10 with", file=sys.stderr)
     assert fooled >= 4
     assert right <= 1
+
+
+async def test_time_outs_that_end_when_their_weight_is_over_still_stand_against_a_promotion(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Twice as bad as tolerated, a minute late, on a ramp that does not wait for them; the stable has no time-outs."""
+    hanging = Load(200, canary_durations=time_outs, worse=3.5, restarts_per_hour=0.0)
+    with monkeypatch.context() as careless:
+        careless.setattr(Comparison, "standing", lambda self, _owed: self.proof)
+        naive = promoted(await outcomes(("time-outs", hanging, ADAPTIVE, [ERRORS], 20), 60_000))
+    early = promoted(await outcomes(("time-outs", hanging, ADAPTIVE, [ERRORS], 20), 60_000))
+    longer = {"ramp": {"adaptive": {}}}
+    late = promoted(await outcomes(("time-outs, default bake", hanging, longer, [ERRORS], 20), 60_000))
+    print(f"with time-outs promoted after 5 minutes: {naive} of 20 if they wait for company", file=sys.stderr)
+    print(f"if they do not: {early} of 20 after 5 minutes, {late} of 20 after 10", file=sys.stderr)
+    assert naive >= 5
+    assert early <= 1
+    assert late == 0
 
 
 async def test_a_stable_with_one_pod_that_stands_out_proves_no_promotion() -> None:

@@ -53,10 +53,13 @@ class CeilingTest:
         """Whether it fired while the stable kept the limit; it stays so."""
         return self.fired
 
-    @property
-    def proven(self) -> bool:
-        """Whether the canary is proven to be below the limit, now, and no outage is shared."""
-        return not self.shared and log_sum(self.below) >= -math.log(BETA)
+    def proven(self, owed: int) -> bool:
+        """Whether the canary is proven to be below the limit, now, and no outage is shared.
+
+        Args:
+            owed: see `Comparison.standing`.
+        """
+        return not self.shared and log_sum(self._with(owed)) >= -math.log(BETA)
 
     def add(self, s: Slice, *, settled: bool, young: bool = False) -> None:  # noqa: ARG002 - nothing is pooled here
         """Take one slice into account; only a settled one counts for the proof."""
@@ -71,16 +74,21 @@ class CeilingTest:
             ]
         self.fired = self.fired or (self.log_e >= self.threshold - 1e-9 and not self.shared)
 
-    def still_needed(self, s: Slice) -> float | None:
+    def still_needed(self, s: Slice, owed: int) -> float | None:
         """About how many more canary requests prove it if all goes on as in `s` (pooled); None: not at this rate."""
         if not s.n1:
             return None
         p = (s.x1 + 0.5) / (s.n1 + 1)
         gain = max(p * math.log(a) - math.log(1 - self.rate + self.rate * a) for a in SHARES)
-        return max(0.0, -math.log(BETA) - log_sum(self.below)) / gain if gain > 0 else None
+        return max(0.0, -math.log(BETA) - log_sum(self._with(owed))) / gain if gain > 0 else None
 
-    def close_epoch(self, epoch: int) -> None:
-        """Nothing is open here; see `ConditionalTest.close_epoch`."""
+    def _with(self, owed: int) -> list[float]:
+        """The proof if so many of the requests in it are bad as well."""
+        return [log + owed * math.log(a) for log, a in zip(self.below, SHARES, strict=True)]
+
+    def close_epoch(self, epoch: int, owed: int) -> None:  # noqa: ARG002 - all epochs are one here
+        """See `Comparison.close_epoch`."""
+        self.below = self._with(owed)
 
     def state(self) -> dict[str, Any]:
         """Everything that is remembered, as JSON."""

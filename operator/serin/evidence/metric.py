@@ -7,7 +7,7 @@ in `serin.rollout.measurement`; how several metrics make a verdict, in `serin.ro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,10 @@ from serin.evidence.slices import Slice
 Totals = tuple[int, int, int, int]
 """n1, x1, n0, x0: exposures and bad counts of canary and stable."""
 NOTHING: Totals = (0, 0, 0, 0)
+
+
+def _sum(one: Totals, other: Totals) -> Totals:
+    return one[0] + other[0], one[1] + other[1], one[2] + other[2], one[3] + other[3]
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,10 @@ class Comparison:
     test: ConditionalTest
     proof: NonInferiority
     waiting: dict[int, Totals] = field(default_factory=dict)
-    """By epoch, settled slices that one side was not seen in yet: the pods of both are not scraped at one moment."""
+    """By epoch, a pool of settled slices that the proof has not taken in yet; full once both sides have enough of them.
+
+    The pods of both sides are not scraped at one moment, so one side may show its part of a pool an interval later.
+    """
 
     @property
     def threshold(self) -> float:
@@ -68,32 +75,63 @@ class Comparison:
         """Whether the evidence was enough; it stays so."""
         return self.test.rolled_back
 
-    @property
-    def proven(self) -> bool:
+    def standing(self, owed: int) -> NonInferiority:
+        """The proof at this moment: what waits of the canary for the stable's answers counts alone meanwhile.
+
+        Failures that take longer than anything of the stable's, such as time-outs, end in an epoch that is over and
+        meet nobody there. Left out while they wait they would be missing for good.
+
+        Args:
+            owed: requests that were counted and were found to be bad since; see `MetricEvidence.owed`.
+        """
+        alone = [pool for pool in self.waiting.values() if not self._full(pool)]
+        return self.proof.counting_alone(sum(n1 for n1, *_ in alone), owed + sum(x1 for _, x1, *_ in alone))
+
+    def proven(self, owed: int) -> bool:
         """Whether the canary is proven no worse than the tolerance, now."""
-        return self.proof.proven
+        return self.standing(owed).proven
 
     def add(self, s: Slice, *, settled: bool, young: bool = False) -> None:
         """Take one slice into account; only a settled one counts for the proof."""
         self.test.add(s, young=young)
-        if not settled:
-            return
-        n1, x1, n0, x0 = self.waiting.pop(s.epoch, NOTHING)
-        pooled = (n1 + s.n1, x1 + s.x1, n0 + s.n0, x0 + s.x0)
-        # Looks at n, never at x, as strata do. Epochs are as many as the label has values, so these are, too.
-        if min(pooled[0], pooled[2]) >= self.test.parameters.min_stratum:
-            self.proof.add(Slice(*pooled))
+        if settled:
+            self._pool((s.n1, s.x1, s.n0, s.x0), s.epoch)
+
+    def nothing_ended(self, but: Container[int]) -> None:
+        """In this interval no answer of any other epoch came: a pool that is full waits no longer."""
+        for epoch in [epoch for epoch in self.waiting if epoch not in but]:
+            self._pool(NOTHING, epoch)
+
+    def _pool(self, more: Totals, epoch: int) -> None:
+        """Looks at n, never at x, as strata do. A full pool is taken in an interval later, with the rest of one side.
+
+        Epochs are as many as the label has values, so pools are, too.
+        """
+        pool = self.waiting.pop(epoch, NOTHING)
+        together = _sum(pool, more)
+        if not self._full(pool):
+            self.waiting |= {epoch: together} if any(together) else {}
+        elif self._full(more):
+            self.proof.add(Slice(*pool))
+            self.waiting[epoch] = more
         else:
-            self.waiting[s.epoch] = pooled
+            self.proof.add(Slice(*together))
 
-    def still_needed(self, s: Slice) -> float | None:
+    def _full(self, pool: Totals) -> bool:
+        return min(pool[0], pool[2]) >= self.test.parameters.min_stratum
+
+    def still_needed(self, s: Slice, owed: int) -> float | None:
         """See `NonInferiority.still_needed`."""
-        return self.proof.still_needed(s)
+        return self.standing(owed).still_needed(s)
 
-    def close_epoch(self, epoch: int) -> None:
-        """See `ConditionalTest.close_epoch`; what still waits to count for the proof never will."""
+    def close_epoch(self, epoch: int, owed: int) -> None:
+        """See `ConditionalTest.close_epoch`; nothing will come any more to what waits, nor to what is owed."""
         self.test.close_epoch(epoch)
-        self.waiting.pop(epoch, None)
+        n1, x1, n0, x0 = self.waiting.pop(epoch, NOTHING)
+        if n1 and n0:
+            self.proof.add(Slice(n1, x1, n0, x0))
+            n1, x1 = 0, 0
+        self.proof = self.proof.counting_alone(n1, x1 + owed)
 
     def state(self) -> dict[str, Any]:
         """Everything that is remembered, as JSON."""
@@ -161,7 +199,7 @@ class MetricEvidence:
     @property
     def proven(self) -> bool:
         """Whether every leaf is proven now."""
-        return all(leaf.proven for leaf in self.leaves)
+        return all(leaf.proven(self._owed) for leaf in self.leaves)
 
     @property
     def comparisons(self) -> list[Comparison]:
@@ -190,9 +228,23 @@ class MetricEvidence:
         """
         for index, (leaf, given) in enumerate(zip(self.leaves, counts, strict=True)):
             n1, x1, n0, x0 = self._balanced(given, epoch)
-            before = self.totals[index]
-            self.totals[index] = (before[0] + n1, before[1] + x1, before[2] + n0, before[3] + x0)
+            self.totals[index] = _sum(self.totals[index], (n1, x1, n0, x0))
             leaf.add(Slice(n1, x1, n0, x0, t=t, epoch=epoch), settled=settled, young=young)
+
+    def nothing_ended(self, but: Container[int]) -> None:
+        """See `Comparison.nothing_ended`; to be said once in every interval, after `add`."""
+        for leaf in self.comparisons:
+            leaf.nothing_ended(but)
+
+    @property
+    def _owed(self) -> int:
+        """Bad answers of the canary that are owed; the proof does not wait for the requests that make room for them."""
+        return sum(one for one, _ in self.owed.values())
+
+    def shown(self, leaf: int) -> Totals:
+        """Everything that was counted, bad ones that are owed among it."""
+        n1, x1, n0, x0 = self.totals[leaf]
+        return n1, min(n1, x1 + self._owed), n0, min(n0, x0 + sum(zero for _, zero in self.owed.values()))
 
     def _balanced(self, counts: Totals, epoch: int) -> Totals:
         """As many bad ones as there are requests at the most; the others wait for the epoch's next requests."""
@@ -205,14 +257,15 @@ class MetricEvidence:
 
     def close_epoch(self, epoch: int) -> None:
         """Close the strata of an epoch value that is about to be used again."""
-        self.owed.pop(epoch, None)
+        owed, _ = self.owed.pop(epoch, (0, 0))
         for leaf in self.leaves:
-            leaf.close_epoch(epoch)
+            leaf.close_epoch(epoch, owed)
 
     def still_needed(self) -> tuple[int, float | None]:
         """The leaf that needs the most canary requests until it is proven, and how many; None: not at this rate."""
         needs = [
-            (i, 0.0 if leaf.proven else leaf.still_needed(Slice(*self.totals[i]))) for i, leaf in enumerate(self.leaves)
+            (i, 0.0 if leaf.proven(self._owed) else leaf.still_needed(Slice(*self.shown(i)), self._owed))
+            for i, leaf in enumerate(self.leaves)
         ]
         return max(needs, key=lambda need: float("inf") if need[1] is None else need[1])
 

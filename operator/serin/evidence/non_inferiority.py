@@ -6,7 +6,7 @@ H: canary bad rate >= rho * stable bad rate + delta. Rejecting it, at any time, 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from serin.evidence.log_space import log_sum
 from serin.evidence.slices import Slice
@@ -36,6 +36,15 @@ class NonInferiority:
             log + s.x1 * math.log(a) + s.x0 * math.log1p(ratio * (1 - a)) + self.delta * s.n1 * (1 - a)
             for log, a in zip(self.logs, SHARES, strict=True)
         ]
+
+    def counting_alone(self, n1: int, x1: int) -> NonInferiority:
+        """The proof as it stands if these canary requests count as well, with no stable beside them.
+
+        Only the absolute tolerance speaks for them. The expectation is at most 1 still: under H the canary's bad rate
+        is at least delta, and the factor of the stable, which is left out, is at least 1.
+        """
+        logs = [log + x1 * math.log(a) + self.delta * n1 * (1 - a) for log, a in zip(self.logs, SHARES, strict=True)]
+        return replace(self, logs=logs)
 
     @property
     def log_e(self) -> float:

@@ -40,6 +40,7 @@ def _after(state: TrialEvidence, interval: Interval, canary: str, stable: str) -
                 settled=_seconds(interval.end - state.epochs[epoch].began) >= state.settle_seconds,
                 young=is_young(state, epoch, interval.begin),
             )
+        metric.nothing_ended(by_epoch)
     for measurement, metric, among in zip(state.measurements, state.evidence, state.noise, strict=True):
         metric.incomparable |= measurement.lacks_shared_bounds(interval)
         if processes := _by_process(measurement, interval, stable) if measurement.compares_pods else {}:

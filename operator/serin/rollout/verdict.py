@@ -113,7 +113,7 @@ def _judge_metric(measurement: Measurement, evidence: MetricEvidence, noise: Noi
     if verdict is Verdict.INCONCLUSIVE and provable:
         leaf, missing = evidence.still_needed()
         needed = math.inf if missing is None else missing
-    n1, x1, n0, x0 = evidence.totals[leaf]
+    n1, x1, n0, x0 = evidence.shown(leaf)
     told = f"canary {_told(measurement, leaf, n1, x1)}, stable {_told(measurement, leaf, n0, x0)}"
     return MetricJudgement(
         name=measurement.name,

@@ -134,6 +134,17 @@ def test_every_closed_stratum_is_counted_also_one_that_says_nothing() -> None:
     assert ConditionalTest.from_state(Parameters(), json.loads(json.dumps(test.state()))) == test
 
 
+@pytest.mark.parametrize("requests", [1, 3, 50])
+@pytest.mark.parametrize("rate", [0.005, 0.02, 0.5, 1.0])
+def test_canary_requests_with_no_stable_beside_them_are_no_bet_for_a_worse_canary(requests: int, rate: float) -> None:
+    """By enumeration at bad rates of the canary that H allows where the stable has none: E[e] <= 1."""
+    expected = 0.0
+    for bad in range(requests + 1):
+        proof = NonInferiority().counting_alone(requests, bad)
+        expected += math.comb(requests, bad) * rate**bad * (1 - rate) ** (requests - bad) * math.exp(proof.log_e)
+    assert expected <= 1 + 1e-9
+
+
 def test_what_is_still_needed_is_about_what_it_then_takes() -> None:
     proof, seen = NonInferiority(), Slice(100, 1, 300, 3)
     proof.add(seen)

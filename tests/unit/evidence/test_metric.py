@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from serin.evidence.ceiling import CeilingTest
 from serin.evidence.metric import Comparison, MetricEvidence, MetricParameters, Totals
+from serin.evidence.non_inferiority import NonInferiority
+from serin.evidence.slices import Slice
 
 ONE = MetricParameters(alpha=0.01, margin=1.0, ratio=1.25, absolute=0.005)
 FOUR = MetricParameters(alpha=0.01, margin=1.25, ratio=1.25, absolute=0.005, boundaries=(0.1, 0.5, 1.0, 2.0))
@@ -119,6 +121,94 @@ def test_closing_an_epoch_closes_it_in_every_leaf() -> None:
     metric.close_epoch(0)
     assert not any(leaf.test.open or leaf.waiting for leaf in metric.comparisons)
     assert all(leaf.test.closed.n1 == 2 for leaf in metric.comparisons)
+
+
+FAILURES: list[tuple[MetricParameters, list[Totals]]] = [
+    (ONE, [(60, 60, 0, 0)]),  # time-outs, of which the stable has none: nobody is beside them
+    (ONE, [(60, 60, 2, 0)]),  # hardly anybody
+    (ONE, [(0, 60, 0, 0)]),  # told later than their requests
+    (LIMIT, [(0, 200, 0, 0)]),
+    (FOUR, [(60, 0, 0, 0), (60, 0, 0, 0), (60, 60, 0, 0), (60, 0, 0, 0)]),  # at one boundary
+]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "late"), FAILURES, ids=["time-outs", "few beside", "owed", "owed to a limit", "at a boundary"]
+)
+def test_failures_that_come_when_the_stable_has_nothing_left_to_answer_stand_against_the_proof(
+    parameters: MetricParameters, late: list[Totals]
+) -> None:
+    metric = fed(parameters, *[[(600, 0, 1_000, 10)] * parameters.leaves] * 4)
+    assert metric.proven
+    metric.add(late, t=90.0, epoch=0, settled=True)
+    assert not metric.proven
+    leaf, needed = metric.still_needed()
+    assert needed is None or needed > 0
+    shown = metric.shown(leaf)
+    assert shown[1] >= 60, "whoever reads the sentence sees them"
+    assert not metric.rolled_back, "there is nothing to compare them with"
+
+    again = MetricEvidence(parameters)
+    again.restore(json.loads(json.dumps(metric.state())))
+    assert not again.proven, "nor after a restart"
+    again.close_epoch(0)
+    assert not again.proven, "nor when the label is used again"
+
+
+@pytest.mark.parametrize(
+    "apart",
+    [
+        [(100, 1, 0, 0), (0, 0, 300, 9)],
+        [(0, 0, 300, 9), (100, 1, 0, 0)],
+        [(60, 0, 300, 9), (40, 1, 0, 0)],
+        [(100, 1, 200, 5), (2, 0, 100, 4)],
+    ],
+    ids=["canary first", "stable first", "the canary's rest", "mostly the stable's rest"],
+)
+def test_pods_that_are_scraped_one_after_the_other_prove_as_much_as_together(apart: list[Totals]) -> None:
+    """At the end of an epoch: what comes first is not charged for what comes an interval later."""
+    metric, expected = MetricEvidence(ONE), NonInferiority()
+    for number, counts in enumerate(apart, start=1):
+        metric.add([counts], t=15.0 * number, epoch=0, settled=True)
+        metric.nothing_ended({0})
+    metric.nothing_ended({1})
+    n1, x1, n0, x0 = metric.totals[0]
+    expected.add(Slice(n1, x1, n0, x0))
+    (leaf,) = metric.comparisons
+    assert (leaf.proof.logs, leaf.waiting) == (pytest.approx(expected.logs), {})
+
+
+def test_a_label_that_is_used_again_closes_a_thin_pool_with_both_halves() -> None:
+    metric = fed(ONE, [(2, 1, 60, 30)])
+    metric.close_epoch(0)
+    (leaf,) = metric.comparisons
+    both = NonInferiority()
+    both.add(Slice(2, 1, 60, 30))
+    assert (leaf.proof.logs, leaf.waiting) == (pytest.approx(both.logs), {})
+
+
+@pytest.mark.parametrize("canary_first", [True, False])
+def test_who_is_as_bad_as_the_tolerance_is_seldom_proven_whichever_side_is_scraped_first(*, canary_first: bool) -> None:
+    """Looked at after every interval, each of which shows one side; an epoch lasts four of them."""
+    numbers, proven, runs = random.Random(7), 0, 400
+    for _ in range(runs):
+        metric = MetricEvidence(ONE)
+        for interval in range(120):
+            epoch = interval // 4 % 32
+            if interval % 4 == 0:
+                metric.close_epoch(epoch)
+            if (interval % 2 == 0) == canary_first:
+                n1 = numbers.randrange(60)
+                counts = (n1, sum(numbers.random() < 1.25 * 0.02 + 0.005 for _ in range(n1)), 0, 0)
+            else:
+                n0 = numbers.randrange(200)
+                counts = (0, 0, n0, sum(numbers.random() < 0.02 for _ in range(n0)))
+            metric.add([counts], t=15.0 * interval, epoch=epoch, settled=True)
+            metric.nothing_ended({epoch})
+            if metric.proven:
+                proven += 1
+                break
+    assert proven <= 0.05 * runs
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,7 @@ def make_evidence(counts: Mapping[str, Counts] = GOOD, *, attempt: int = 1, **ch
             for total in (counts[side].requests, counts[side].bad)
         )
         evidence[0].add([(n1, x1, n0, x0)], t=100.0 * part, epoch=1, settled=True)
+    evidence[0].nothing_ended(())
     facts: dict[str, Any] = {
         "trial": name_of(B, attempt),
         "since": NOON - HOUR,

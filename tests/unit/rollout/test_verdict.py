@@ -37,6 +37,7 @@ def shown(*metrics: tuple[dict[str, Any], list[Shown]], baseline: Baseline = SEE
         for part in range(10):
             now = [tuple(n * (part + 1) // 10 - n * part // 10 for n in leaf) for leaf in leaves]
             one.add(now, t=15.0 * part, epoch=1, settled=True)  # type: ignore[arg-type]
+        one.nothing_ended(())
     return make_evidence(NOTHING, measurements=pinned, evidence=evidence)
 
 
