@@ -21,7 +21,8 @@ Totals = tuple[int, int, int, int]
 NOTHING: Totals = (0, 0, 0, 0)
 
 
-def _sum(one: Totals, other: Totals) -> Totals:
+def together(one: Totals, other: Totals) -> Totals:
+    """Both of them, added up."""
     return one[0] + other[0], one[1] + other[1], one[2] + other[2], one[3] + other[3]
 
 
@@ -108,14 +109,14 @@ class Comparison:
         Epochs are as many as the label has values, so pools are, too.
         """
         pool = self.waiting.pop(epoch, NOTHING)
-        together = _sum(pool, more)
+        both = together(pool, more)
         if not self._full(pool):
-            self.waiting |= {epoch: together} if any(together) else {}
+            self.waiting |= {epoch: both} if any(both) else {}
         elif self._full(more):
             self.proof.add(Slice(*pool))
             self.waiting[epoch] = more
         else:
-            self.proof.add(Slice(*together))
+            self.proof.add(Slice(*both))
 
     def _full(self, pool: Totals) -> bool:
         return min(pool[0], pool[2]) >= self.test.parameters.min_stratum
@@ -228,7 +229,7 @@ class MetricEvidence:
         """
         for index, (leaf, given) in enumerate(zip(self.leaves, counts, strict=True)):
             n1, x1, n0, x0 = self._balanced(given, epoch)
-            self.totals[index] = _sum(self.totals[index], (n1, x1, n0, x0))
+            self.totals[index] = together(self.totals[index], (n1, x1, n0, x0))
             leaf.add(Slice(n1, x1, n0, x0, t=t, epoch=epoch), settled=settled, young=young)
 
     def nothing_ended(self, but: Container[int]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from serin.evidence.metric import together
 from serin.rollout.measurement import Measurement, Throughput
 from serin.rollout.readings import Interval
 from serin.rollout.trial_evidence import FULL, LATELY, MOST_LATELY, TrialEvidence
@@ -55,8 +56,7 @@ def _with_tokens(state: TrialEvidence, interval: Interval, canary: str, stable: 
     generated = list(state.generated)
     for index, throughput in enumerate(state.throughputs):
         for (more,) in counted_by_epoch(state, throughput, interval, canary, stable).values():
-            ms1, tokens1, ms0, tokens0 = generated[index]
-            generated[index] = (ms1 + more[0], tokens1 + more[1], ms0 + more[2], tokens0 + more[3])
+            generated[index] = together(generated[index], more)
     return replace(state, generated=tuple(generated))
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from serin.errors import RecordError
 from serin.evidence.conditional import RELEASE_SECONDS
-from serin.evidence.metric import NOTHING, Totals
+from serin.evidence.metric import NOTHING, Totals, together
 from serin.evidence.slices import Slice
 from serin.rollout.counting import counted_by_epoch, is_young, seconds_of
 from serin.rollout.readings import EPOCHS, Interval
@@ -91,9 +91,7 @@ def slices(
             young.clear()
             releases = due
         for epoch in sorted(counted, key=lambda e: state.epochs[e].began):
-            n1, x1, n0, x0 = young.pop(epoch, NOTHING)
-            m1, y1, m0, y0 = counted[epoch][leaf]
-            pooled = (n1 + m1, x1 + y1, n0 + m0, x0 + y0)
+            pooled = together(young.pop(epoch, NOTHING), counted[epoch][leaf])
             if is_young(state, epoch, interval.begin):
                 young[epoch] = pooled
             else:
