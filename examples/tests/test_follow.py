@@ -18,12 +18,13 @@ from examples.demo.follow import Follower
 from examples.demo.place import ROOT
 
 FOLLOWING = """
-import signal, sys
+import signal, sys, time
 from examples.demo.cluster import Cluster
 from examples.demo.follow import Follower
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits it ignored
 with Follower(Cluster({"PATH": sys.argv[1]}, "here"), "triage", tell=lambda line: None):
-    signal.pause()
+    while True:  # pause() would miss a signal that comes just before it
+        time.sleep(0.1)
 """
 EVENT = '{"type": "ADDED", "object": {"metadata": {"name": "triage"}}}'
 PATIENCE = 20
