@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -115,7 +116,7 @@ func (e *engine) complete(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, "the model "+asked.Model+" is not served here: ask for "+e.model)
 		return
 	}
-	if e.failsNow() {
+	if e.failsNow() || e.failOn != "" && bytes.Contains(body, []byte(e.failOn)) {
 		refuse(w, e.errorStatus, "this server was told to fail with this status")
 		return
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -57,12 +58,12 @@ func get(t *testing.T, url string) string {
 func TestAPodsFlagsAreUnderstoodAndForeignOnesIgnored(t *testing.T) {
 	c, err := parse([]string{"serve", "/models/x", "--served-model-name", "triage", "--port=8123", "--shutdown-timeout", "35",
 		"--enforce-eager", "--max-model-len", "64", "--host", "127.0.0.1", "--error_rate", "0.25",
-		"--middleware=serin_model_server.Middleware", "--first-token-delay", "0.2"})
+		"--middleware=serin_model_server.Middleware", "--first-token-delay", "0.2", "--fail-on", "printer"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := config{model: "triage", host: "127.0.0.1", port: 8123, shutdownTimeout: 35 * time.Second, errorRate: 0.25, errorStatus: 500,
-		firstTokenDelay: 200 * time.Millisecond}
+		firstTokenDelay: 200 * time.Millisecond, failOn: "printer"}
 	if c != want {
 		t.Errorf("got %+v, want %+v", c, want)
 	}
@@ -123,6 +124,15 @@ func TestTheErrorRateIsKeptExactly(t *testing.T) {
 	}
 	if seen[503] != 30 || seen[200] != 70 {
 		t.Errorf("got %v", seen)
+	}
+}
+
+func TestWhatHoldsTheWordFailsAndNothingElse(t *testing.T) {
+	_, server := start(t, "--fail-on", "printer")
+	for ask, want := range map[string]int{"vpn": 200, "the printer": 500, "": 200} {
+		if status, _ := post(t, server.URL+completionsPath, fmt.Sprintf(`{"prompt":%q}`, ask)); status != want {
+			t.Errorf("%q got %d, want %d", ask, status, want)
+		}
 	}
 }
 

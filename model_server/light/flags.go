@@ -16,6 +16,7 @@ type config struct {
 	shutdownTimeout time.Duration
 	errorRate       float64
 	errorStatus     int
+	failOn          string
 	firstTokenDelay time.Duration
 }
 
@@ -63,6 +64,8 @@ func parse(arguments []string) (config, error) {
 			if err == nil && (c.errorRate < 0 || c.errorRate > 1) {
 				err = fmt.Errorf("%v is not between 0 and 1", c.errorRate)
 			}
+		case "fail-on":
+			c.failOn = value
 		case "status":
 			statusGiven = true
 			c.errorStatus, err = strconv.Atoi(value)

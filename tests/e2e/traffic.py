@@ -52,6 +52,8 @@ class Traffic:
     """Requests per second, all connections together."""
     limit: int = 300_000
     connections: int = 16
+    asks: str = "vpn"
+    """What every request asks from now on."""
     answered: Counter[str] = field(default_factory=Counter)
     """Good answers by revision."""
     failures: list[Failure] = field(default_factory=list)
@@ -101,13 +103,13 @@ class Traffic:
     async def _send(self, session: aiohttp.ClientSession, began: float) -> None:
         """One connection's share: take the next request, wait until it is due, send it."""
         loop = asyncio.get_running_loop()
-        body = json.dumps({"model": NAME, "messages": [{"role": "user", "content": "vpn"}]}).encode()
         headers = {"Host": host(self.cluster), "Content-Type": "application/json"}
         while not self._stopping and self._sent < self.limit:
             due = began + self._sent / self.rate
             self._sent += 1
             if (early := due - loop.time()) > 0:
                 await asyncio.sleep(early)
+            body = json.dumps({"model": NAME, "messages": [{"role": "user", "content": self.asks}]}).encode()
             status, revision, text = None, None, ""
             sent = loop.time() - began
             try:
