@@ -1,7 +1,7 @@
 """A real Prometheus for tests of counting: the pods it scrapes every second, and a rollout that is counted.
 
-`tests/integration/test_collector.py` uses it. The pods are pages of one small server; each test controls their
-counters, and knows the truth. Nothing here sleeps for time: everything waits for a scrape, or for a reading.
+`tests/integration/counting` and `test_replay.py` use it. The pods are pages of one small server; each test controls
+their counters, and knows the truth. Nothing here sleeps for time: everything waits for a scrape, or for a reading.
 """
 
 from __future__ import annotations

@@ -1,92 +1,22 @@
 """Counting on a real Prometheus: every request once, whatever pods, Prometheus and the operator do meanwhile."""
 
 import asyncio
-import ssl
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler
 from itertools import count
-from typing import Any
-from urllib.request import Request, urlopen
 
 import pytest
 from prometheus_api_client import PrometheusConnect
 
-from sandbox import api_tier
 from sandbox.api_tier import Handle
 from serin.metric_sources.collector import Collector
-from serin.metric_sources.port import Server, Watch
+from serin.metric_sources.port import Watch
 from serin.metric_sources.prometheus import Prometheus
 from serin.metric_sources.promql import is_plain
 from serin.rollout.readings import Baseline, Names, Tally
-from tests.integration.scraped import LONG, REQUESTS, Pod, Pods, Rollout, scraped_pods, serving, settings
-
-TALLY = Tally(REQUESTS, by="outcome")
-SECOND = timedelta(seconds=1)
-numbers = count()
-
-
-@pytest.fixture(scope="module")
-def tier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Handle]:
-    with api_tier.start(tmp_path_factory.mktemp("collector"), prometheus=True) as handle:
-        yield handle
-
-
-KINDS: tuple[dict[str, str], ...] = (
-    *({} for _ in range(6)),
-    {"namespace": "ns", "deployment": "triage"},
-    {"namespace": "other", "deployment": "triage"},
-    {"namespace": "gateway"},
-    {"namespace": "ns", "deployment": "triage", "engine_revision": "engine-a"},
-    {"namespace": "ns", "deployment": "triage", "engine_revision": "engine-b"},
-    {"namespace": "ns", "deployment": "flight", "engine_revision": "e-flight"},
-)
-"""Target labels of pairs of pods: Prometheus takes its time to see new ones, so they are all there from the start."""
-
-
-@pytest.fixture(scope="module")
-def pods(tier: Handle) -> Iterator[Pods]:
-    with scraped_pods(tier) as pods:
-        for number, labels in enumerate(KINDS):
-            for replica in "ab":
-                pods.add(f"pod-{number}-{replica}", reload=False, **labels)
-        pods.reload()
-        yield pods
-
-
-@pytest.fixture
-async def source(tier: Handle) -> AsyncIterator[Prometheus]:
-    assert tier.prometheus_url
-    source = Prometheus(settings(tier.prometheus_url))
-    yield source
-    source.close()
-
-
-def watch(*tallies: Tally, name: str = "triage", engines: Sequence[str] = ("e1", "e2"), **more: Any) -> Watch:
-    """A canary on its first requests; its revisions are nobody else's."""
-    number = next(numbers)
-    revisions = tuple((f"{role}{number}", engine) for role, engine in zip(("stable", "canary"), engines, strict=True))
-    return Watch(datetime.now(UTC), revisions, tallies or (TALLY,), namespace="ns", name=name, **more)
-
-
-async def two(pods: Pods, **labels: str) -> tuple[Pod, Pod]:
-    """Two pods that no other test has had, and that were scraped."""
-    names = [
-        name for name, its in pods.labels.items() if its == {"instance": name, **labels} and name not in pods.taken
-    ]
-    pods.taken.update(names[:2])
-    one, other = (pods.pods[name] for name in names[:2])
-    await scraped(*(pod for pod in (one, other) if not pod.scrapes))
-    return one, other
-
-
-async def scraped(*pods: Pod) -> None:
-    """Wait until each was scraped once from now on."""
-    await asyncio.gather(*(pod.scraped() for pod in pods))
+from tests.integration.counting.rollouts import TALLY, scraped, two, watch
+from tests.integration.scraped import LONG, REQUESTS, Pod, Pods, Rollout, settings
 
 
 async def test_a_canary_that_is_born_failing_is_counted_from_its_first_failure(pods: Pods, source: Prometheus) -> None:
@@ -329,7 +259,7 @@ async def test_what_we_take_for_a_plain_selector_prometheus_does_too(source: Pro
     assert is_plain(selector)
     one = watch(Tally(selector))
     rollout = Rollout(source, one)
-    rollout.at = datetime.now(UTC) - 10 * SECOND
+    rollout.at = datetime.now(UTC) - timedelta(seconds=10)
     await rollout.tick()
     assert rollout.errors == []
     assert rollout.last.intervals
@@ -362,174 +292,3 @@ async def test_requests_in_flight_are_summed_over_pods_and_as_old_as_their_scrap
     # Pods that do not answer are unknown and not idle.
     one.answers = other.answers = False
     await seen(None)
-
-
-@contextmanager
-def before(url: str, behave: "Behaviour", wrap: ssl.SSLContext | None = None) -> Iterator[str]:
-    """A proxy in front of Prometheus that behaves as it is told."""
-
-    class Proxy(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            behave.seen.append(dict(self.headers.items()))
-            status, answer = behave.status, behave.body
-            if behave.wants - {f"{k}: {v}" for k, v in self.headers.items()}:
-                status, answer = 401, b"no"
-            if status == 200 and answer is None:
-                with urlopen(Request(url + self.path, body, {"Content-Type": self.headers["Content-Type"]})) as found:  # noqa: S310
-                    answer = found.read()
-            self.send_response(status)
-            self.send_header("Location", behave.location)
-            self.send_header("Content-Length", str(len(answer or b"") + behave.missing))
-            self.end_headers()
-            self.wfile.write(answer or b"")
-            for _ in range(behave.missing):
-                if behave.done.wait(0.1):
-                    return
-                self.wfile.write(b" ")
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    with serving(Proxy, wrap) as server:
-        yield f"http{'s' if wrap else ''}://127.0.0.1:{server.server_port}"
-
-
-class Behaviour:
-    """How a proxy behaves."""
-
-    def __init__(self) -> None:
-        import threading
-
-        self.status = 200
-        self.body: bytes | None = None
-        self.wants: set[str] = set()
-        self.location = ""
-        self.missing = 0
-        self.done = threading.Event()
-        self.seen: list[dict[str, str]] = []
-
-
-async def test_a_prometheus_that_fails_or_dawdles_in_mid_rollout_is_told_and_then_caught_up_with(
-    pods: Pods, tier: Handle
-) -> None:
-    assert tier.prometheus_url
-    behave = Behaviour()
-    one, _ = await two(pods)
-    with before(tier.prometheus_url, behave) as url:
-        source = Prometheus(settings(url, prometheus_timeout=1.0))
-        rollout = Rollout(source, watch())
-        (stable, _), _ = rollout.watch.engine_of
-        one.count(stable, by=10)
-        await one.scraped()
-        await rollout.past()
-        sentences = []
-        for status, body, missing in (
-            (500, b"boom", 0),
-            (503, b"starting", 0),
-            (422, b"too many samples", 0),
-            (403, b"who?", 0),
-            (302, b"", 0),
-            (200, b"<html>", 0),
-            (200, b'{"data": {"result": 7}}', 0),
-            (200, b'{"data": {"result": [{}]}}', 0),
-            (200, None, 1000),
-        ):
-            behave.status, behave.body, behave.missing = status, body, missing
-            one.count(stable)
-            await rollout.tick()
-            sentences.append(str(rollout.last.error))
-        start = time.monotonic()
-        behave.status, behave.body, behave.missing = 200, None, 0
-        behave.done.set()
-        assert not rollout.of(stable) > 10
-        await one.scraped()
-        await rollout.past()
-        assert time.monotonic() - start < LONG
-        assert rollout.of(stable) == 19
-        source.close()
-    expected = (
-        "failed",
-        "failed",
-        "refused a query",
-        "lets nobody in",
-        "is elsewhere",
-        "is not a Prometheus",
-        "is not a Prometheus",
-        "cannot be read",
-        "did not answer within 1 s",
-    )
-    for sentence, words in zip(sentences, expected, strict=True):
-        assert words in sentence
-        assert sentence.endswith(".")
-
-
-async def test_one_gets_in_by_password_token_header_and_authority_and_no_secret_gets_out(
-    tier: Handle, pods: Pods
-) -> None:
-    assert tier.prometheus_url
-    assert pods
-    certificates = tier.directory / "certificates"
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificates / "server.crt", certificates / "server.key")
-    authority = (certificates / "ca.crt").read_text()
-    behave, elsewhere = Behaviour(), Behaviour()
-    source = Prometheus(settings("http://127.0.0.1:1"))
-
-    async def error(server: Server) -> str | None:
-        one = replace(watch(), server=server)
-        return (await source.read([one]))[one.key].error
-
-    with before(tier.prometheus_url, behave, context) as url, before(tier.prometheus_url, elsewhere) as other:
-        open_to_all = Server(url, ca=authority)
-        assert await error(open_to_all) is None
-        for server, wanted in (
-            (replace(open_to_all, basic_auth=("user", "hush")), "Authorization: Basic dXNlcjpodXNo"),
-            (replace(open_to_all, bearer_token="hush\n"), "Authorization: Bearer hush"),
-            (replace(open_to_all, headers=(("X-Scope-OrgID", "hush"),)), "X-Scope-OrgID: hush"),
-        ):
-            behave.wants = {wanted}
-            assert await error(server) is None
-            assert "lets nobody in" in str(await error(open_to_all))
-            behave.wants, behave.status, behave.location = set(), 307, f"{other}/api/v1/query"
-            behave.body = b"you said hush"
-            said = str(await error(server))
-            assert "is elsewhere" in said
-            assert "hush" not in said
-            behave.status, behave.location, behave.body = 200, "", None
-        assert elsewhere.seen == [], "a redirect was followed"
-        for server, words in (
-            (Server(url), "certificate"),
-            (Server(url, ca="hush"), "are no certificates; give them as PEM"),
-            (Server(url, ca=authority, bearer_token="hu\nsh"), "is not fit for HTTP"),
-            (Server(url, ca=authority, headers=(("X", "hush\r\nY: z"),)), "is not fit for HTTP"),
-            (Server("http://user:hush@127.0.0.1:1"), "http://127.0.0.1:1 cannot be reached"),
-            (Server("http://[hush"), "is none; correct it"),
-        ):
-            said = str(await error(server))
-            assert words in said
-            assert "hush" not in said
-        # The operator's own server takes its authorities from a file.
-        own = Prometheus(settings(url, prometheus_ca_file=str(certificates / "ca.crt"), prometheus_bearer_token="hush"))
-        one = watch()
-        behave.wants = {"Authorization: Bearer hush"}
-        assert (await own.read([one]))[one.key].error is None
-        own.close()
-        missing = Prometheus(settings(url, prometheus_ca_file="/nowhere/ca.crt"))
-        assert "/nowhere/ca.crt" in str((await missing.read([one]))[one.key].error)
-        missing.close()
-    files = [connection._authorities for connection in source._connections.values() if connection._authorities]
-    assert files
-    assert all(path.stat().st_mode & 0o077 == 0 for path in files)
-    source.close()
-    assert not any(path.exists() for path in files)
-
-
-async def test_a_selector_that_prometheus_refuses_is_told_in_its_words(source: Prometheus) -> None:
-    one, two = watch(Tally('x{a=~"("}')), watch()
-    one, two = (replace(each, read_until=datetime.now(UTC) - 10 * SECOND) for each in (one, replace(two, name="two")))
-    read = await source.read([one, two])
-    assert "refused a query" in str(read[one.key].error)
-    assert "missing closing )" in str(read[one.key].error)
-    assert read[two.key].error is None
-    assert read[two.key].intervals

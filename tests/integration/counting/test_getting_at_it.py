@@ -1,0 +1,139 @@
+"""Getting at a real Prometheus that fails, dawdles, wants credentials, or refuses what it is asked."""
+
+import ssl
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from sandbox.api_tier import Handle
+from serin.metric_sources.port import Server
+from serin.metric_sources.prometheus import Prometheus
+from serin.rollout.readings import Tally
+from tests.integration.counting.proxy import Behaviour, before
+from tests.integration.counting.rollouts import two, watch
+from tests.integration.scraped import LONG, Pods, Rollout, settings
+
+
+async def test_a_prometheus_that_fails_or_dawdles_in_mid_rollout_is_told_and_then_caught_up_with(
+    pods: Pods, tier: Handle
+) -> None:
+    assert tier.prometheus_url
+    behave = Behaviour()
+    one, _ = await two(pods)
+    with before(tier.prometheus_url, behave) as url:
+        source = Prometheus(settings(url, prometheus_timeout=1.0))
+        rollout = Rollout(source, watch())
+        (stable, _), _ = rollout.watch.engine_of
+        one.count(stable, by=10)
+        await one.scraped()
+        await rollout.past()
+        sentences = []
+        for status, body, missing in (
+            (500, b"boom", 0),
+            (503, b"starting", 0),
+            (422, b"too many samples", 0),
+            (403, b"who?", 0),
+            (302, b"", 0),
+            (200, b"<html>", 0),
+            (200, b'{"data": {"result": 7}}', 0),
+            (200, b'{"data": {"result": [{}]}}', 0),
+            (200, None, 1000),
+        ):
+            behave.status, behave.body, behave.missing = status, body, missing
+            one.count(stable)
+            await rollout.tick()
+            sentences.append(str(rollout.last.error))
+        start = time.monotonic()
+        behave.status, behave.body, behave.missing = 200, None, 0
+        behave.done.set()
+        assert not rollout.of(stable) > 10
+        await one.scraped()
+        await rollout.past()
+        assert time.monotonic() - start < LONG
+        assert rollout.of(stable) == 19
+        source.close()
+    expected = (
+        "failed",
+        "failed",
+        "refused a query",
+        "lets nobody in",
+        "is elsewhere",
+        "is not a Prometheus",
+        "is not a Prometheus",
+        "cannot be read",
+        "did not answer within 1 s",
+    )
+    for sentence, words in zip(sentences, expected, strict=True):
+        assert words in sentence
+        assert sentence.endswith(".")
+
+
+async def test_one_gets_in_by_password_token_header_and_authority_and_no_secret_gets_out(
+    tier: Handle, pods: Pods
+) -> None:
+    assert tier.prometheus_url
+    assert pods
+    certificates = tier.directory / "certificates"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates / "server.crt", certificates / "server.key")
+    authority = (certificates / "ca.crt").read_text()
+    behave, elsewhere = Behaviour(), Behaviour()
+    source = Prometheus(settings("http://127.0.0.1:1"))
+
+    async def error(server: Server) -> str | None:
+        one = replace(watch(), server=server)
+        return (await source.read([one]))[one.key].error
+
+    with before(tier.prometheus_url, behave, context) as url, before(tier.prometheus_url, elsewhere) as other:
+        open_to_all = Server(url, ca=authority)
+        assert await error(open_to_all) is None
+        for server, wanted in (
+            (replace(open_to_all, basic_auth=("user", "hush")), "Authorization: Basic dXNlcjpodXNo"),
+            (replace(open_to_all, bearer_token="hush\n"), "Authorization: Bearer hush"),
+            (replace(open_to_all, headers=(("X-Scope-OrgID", "hush"),)), "X-Scope-OrgID: hush"),
+        ):
+            behave.wants = {wanted}
+            assert await error(server) is None
+            assert "lets nobody in" in str(await error(open_to_all))
+            behave.wants, behave.status, behave.location = set(), 307, f"{other}/api/v1/query"
+            behave.body = b"you said hush"
+            said = str(await error(server))
+            assert "is elsewhere" in said
+            assert "hush" not in said
+            behave.status, behave.location, behave.body = 200, "", None
+        assert elsewhere.seen == [], "a redirect was followed"
+        for server, words in (
+            (Server(url), "certificate"),
+            (Server(url, ca="hush"), "are no certificates; give them as PEM"),
+            (Server(url, ca=authority, bearer_token="hu\nsh"), "is not fit for HTTP"),
+            (Server(url, ca=authority, headers=(("X", "hush\r\nY: z"),)), "is not fit for HTTP"),
+            (Server("http://user:hush@127.0.0.1:1"), "http://127.0.0.1:1 cannot be reached"),
+            (Server("http://[hush"), "is none; correct it"),
+        ):
+            said = str(await error(server))
+            assert words in said
+            assert "hush" not in said
+        # The operator's own server takes its authorities from a file.
+        own = Prometheus(settings(url, prometheus_ca_file=str(certificates / "ca.crt"), prometheus_bearer_token="hush"))
+        one = watch()
+        behave.wants = {"Authorization: Bearer hush"}
+        assert (await own.read([one]))[one.key].error is None
+        own.close()
+        missing = Prometheus(settings(url, prometheus_ca_file="/nowhere/ca.crt"))
+        assert "/nowhere/ca.crt" in str((await missing.read([one]))[one.key].error)
+        missing.close()
+    files = [connection._authorities for connection in source._connections.values() if connection._authorities]
+    assert files
+    assert all(path.stat().st_mode & 0o077 == 0 for path in files)
+    source.close()
+    assert not any(path.exists() for path in files)
+
+
+async def test_a_selector_that_prometheus_refuses_is_told_in_its_words(source: Prometheus) -> None:
+    begun = datetime.now(UTC) - timedelta(seconds=10)
+    one, other = (replace(each, read_until=begun) for each in (watch(Tally('x{a=~"("}')), watch(name="other")))
+    read = await source.read([one, other])
+    assert "refused a query" in str(read[one.key].error)
+    assert "missing closing )" in str(read[one.key].error)
+    assert read[other.key].error is None
+    assert read[other.key].intervals
