@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from serin.cluster.port import CONFIG_MAP, CONTROLLER_REVISION
-from serin.evidence.metric import Totals
+from serin.evidence.slices import Totals
 from serin.manifests.controller_revision import read_record
 from serin.manifests.engine_defaults import EngineDefaults
 from serin.manifests.evidence_map import name_of, read_evidence

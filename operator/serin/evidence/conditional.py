@@ -14,7 +14,7 @@ from typing import Any
 
 from serin.evidence.closed_form import increments
 from serin.evidence.log_space import log_choose, log_sum
-from serin.evidence.slices import PRIOR, PSI, Slice
+from serin.evidence.slices import NOTHING, PRIOR, PSI, Slice, Totals, together
 
 RELEASE_SECONDS = 600
 """Of canary traffic: how often prior weight is released, so that a regression that begins late is still found."""
@@ -28,7 +28,6 @@ LARGEST_BOOST = 700.0
 MOST_OPEN = 32
 """Open strata at a time, one for each value that the epoch label can have; one more closes the oldest."""
 STATE_VERSION = 2
-NOTHING = Slice(0, 0, 0, 0)
 
 _LOG_PRIOR = tuple(math.log(w) for w in PRIOR)
 _LOG_PSI = tuple(math.log(psi) for psi in PSI)
@@ -85,9 +84,9 @@ class ConditionalTest:
     frozen: float = math.log(1 - ACTIVE)
     boosted: float = 0.0
     releases: int = 0
-    open: dict[int, tuple[int, int, int, int]] = field(default_factory=dict)
+    open: dict[int, Totals] = field(default_factory=dict)
     rolled_back: bool = False
-    closed: Slice = NOTHING
+    closed: Slice = field(default=Slice(*NOTHING))
     """Totals over every stratum closed so far, also those that say nothing: all that `ramp` may look at."""
 
     @property
@@ -114,19 +113,18 @@ class ConditionalTest:
         """
         if s.t is not None:
             self._release_until(s.t)
-        n1, x1, n0, x0 = self.open.pop(s.epoch, (0, 0, 0, 0))
-        pooled = (n1 + s.n1, x1 + s.x1, n0 + s.n0, x0 + s.x0)
+        pooled = together(self.open.pop(s.epoch, NOTHING), s.totals)
         if not young and min(pooled[0], pooled[2]) >= self.parameters.min_stratum:
-            self._close(*pooled)
+            self._close(pooled)
         else:
             self.open[s.epoch] = pooled
             if len(self.open) > MOST_OPEN:
-                self._close(*self.open.pop(next(iter(self.open))))
+                self._close(self.open.pop(next(iter(self.open))))
 
     def close_epoch(self, epoch: int) -> None:
         """Close what is open of an epoch, because its value of the label is about to mean another period."""
         if epoch in self.open:
-            self._close(*self.open.pop(epoch))
+            self._close(self.open.pop(epoch))
 
     def _release_until(self, t: float) -> None:
         """All releases due before `t` in one step; a slice that ends exactly at a release comes before it."""
@@ -134,7 +132,7 @@ class ConditionalTest:
         if due <= 0:
             return
         for epoch in sorted(self.open):
-            self._close(*self.open[epoch])
+            self._close(self.open[epoch])
         self.open.clear()
         # Releasing w/(j+1) of what is frozen, again and again, telescopes: of F stays F (j+1)/(j+1+due).
         kept = (self.releases + 1) / (self.releases + 1 + due)
@@ -143,23 +141,24 @@ class ConditionalTest:
         self.frozen += math.log(kept)
         self.releases += due
 
-    def _close(self, n1: int, x1: int, n0: int, x0: int) -> None:
-        bad, was = x1 + x0, self.closed
-        self.closed = Slice(was.n1 + n1, was.x1 + x1, was.n0 + n0, was.x0 + x0)
+    def _close(self, stratum: Totals) -> None:
+        n1, x1, n0, x0 = stratum
+        bad = x1 + x0
+        self.closed = Slice(*together(self.closed.totals, stratum))
         if self.rolled_back or not (n1 and n0 and bad) or bad == n1 + n0:
             return
         before = self.log_e
         lowest, highest = max(0, bad - n0), min(n1, bad)
         if highest - lowest >= LARGEST_SUPPORT:
-            steps = increments(Slice(n1, x1, n0, x0), self.parameters.margin)
+            steps = increments(Slice(*stratum), self.parameters.margin)
         else:
-            steps = self._exact(before, (n1, x1, n0, x0), range(lowest, highest + 1))
+            steps = self._exact(before, stratum, range(lowest, highest + 1))
         self.active = [log + step for log, step in zip(self.active, steps, strict=True)]
         if self.parameters.cap is not None:  # no single stratum decides alone
             self.boosted -= max(0.0, self.log_e - before - self.parameters.cap * self.threshold)
         self.rolled_back = self.log_e >= self.threshold - 1e-9
 
-    def _exact(self, before: float, counts: tuple[int, int, int, int], support: range) -> tuple[float, ...]:
+    def _exact(self, before: float, counts: Totals, support: range) -> tuple[float, ...]:
         """What the stratum adds to each alternative; adds the boost on the way."""
         n1, x1, n0, x0 = counts
         log_margin = math.log(self.parameters.margin)
@@ -205,7 +204,7 @@ class ConditionalTest:
             "releases": self.releases,
             "open": {str(epoch): list(counts) for epoch, counts in sorted(self.open.items())},
             "rolledBack": self.rolled_back,
-            "closed": [self.closed.n1, self.closed.x1, self.closed.n0, self.closed.x0],
+            "closed": list(self.closed.totals),
         }
 
     @classmethod

@@ -14,16 +14,7 @@ from typing import Any
 from serin.evidence.ceiling import CeilingTest
 from serin.evidence.conditional import ConditionalTest, Parameters
 from serin.evidence.non_inferiority import NonInferiority
-from serin.evidence.slices import Slice
-
-Totals = tuple[int, int, int, int]
-"""n1, x1, n0, x0: exposures and bad counts of canary and stable."""
-NOTHING: Totals = (0, 0, 0, 0)
-
-
-def together(one: Totals, other: Totals) -> Totals:
-    """Both of them, added up."""
-    return one[0] + other[0], one[1] + other[1], one[2] + other[2], one[3] + other[3]
+from serin.evidence.slices import NOTHING, Slice, Totals, together
 
 
 @dataclass(frozen=True)

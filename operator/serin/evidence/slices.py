@@ -9,6 +9,15 @@ PSI = (1.5, 2.5, 5.0, 12.0, 40.0)
 PRIOR = (0.40, 0.25, 0.15, 0.10, 0.10)
 """Weight of each in the mixture."""
 
+Totals = tuple[int, int, int, int]
+"""What slices add up to: `n1, x1, n0, x0`, exposures and bad counts of canary and stable."""
+NOTHING: Totals = (0, 0, 0, 0)
+
+
+def together(one: Totals, other: Totals) -> Totals:
+    """Both of them, added up."""
+    return one[0] + other[0], one[1] + other[1], one[2] + other[2], one[3] + other[3]
+
 
 @dataclass(frozen=True)
 class Slice:
@@ -24,6 +33,11 @@ class Slice:
     x0: int
     t: float | None = None
     epoch: int = 0
+
+    @property
+    def totals(self) -> Totals:
+        """Its counts alone."""
+        return self.n1, self.x1, self.n0, self.x0
 
     def __post_init__(self) -> None:
         """Refuse what no counter can show.

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from serin.evidence.metric import together
+from serin.evidence.slices import together
 from serin.rollout.measurement import Measurement, Throughput
 from serin.rollout.readings import Interval
 from serin.rollout.trial_evidence import FULL, LATELY, MOST_LATELY, TrialEvidence

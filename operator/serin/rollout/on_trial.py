@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from serin.evidence.metric import NOTHING
+from serin.evidence.slices import NOTHING
 from serin.rollout import counting, metrics, roles, trial_evidence
 from serin.rollout.decision import Decision
 from serin.rollout.guards import Candidate, Finding, at_deadline, carried, carries, first_finding, no_node_for

@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 
 from serin.errors import RecordError
 from serin.evidence.conditional import RELEASE_SECONDS
-from serin.evidence.metric import NOTHING, Totals, together
-from serin.evidence.slices import Slice
+from serin.evidence.slices import NOTHING, Slice, Totals, together
 from serin.rollout.counting import counted_by_epoch, is_young, seconds_of
 from serin.rollout.readings import EPOCHS, Interval
 from serin.rollout.record import Record

@@ -15,8 +15,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from serin.errors import RecordError
-from serin.evidence.metric import MetricEvidence, Totals
+from serin.evidence.metric import MetricEvidence
 from serin.evidence.noise import Noise
+from serin.evidence.slices import Totals
 from serin.rollout.measurement import (
     Measurement,
     Throughput,

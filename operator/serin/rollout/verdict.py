@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from serin.evidence.metric import MetricEvidence, Totals
+from serin.evidence.metric import MetricEvidence
 from serin.evidence.noise import Noise
+from serin.evidence.slices import Totals
 from serin.rollout.measurement import How, Measurement
 from serin.rollout.trial_evidence import TrialEvidence
 
