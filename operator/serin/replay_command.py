@@ -139,7 +139,7 @@ def chosen(state: TrialEvidence, name: str | None, boundary: int | None) -> tupl
         raise RecordError(f"The trial has no metric {name}; choose one of {', '.join(names)}.")
     metric = names.index(name) if name is not None else next(iter([*required, *comparing]), None)
     if metric is None or metric not in comparing:
-        raise RecordError("A ceiling compares nobody, so it has no slices; choose another metric with --metric.")
+        raise RecordError("A ceiling has no slices of its own; choose the metric that it limits with --metric.")
     leaves = state.measurements[metric].parameters.leaves
     if boundary is not None and not 1 <= boundary <= leaves:
         raise RecordError(f"{names[metric]} has {leaves} boundaries; give --boundary from 1 to {leaves}.")

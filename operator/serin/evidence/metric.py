@@ -195,13 +195,18 @@ class MetricEvidence:
 
     @property
     def comparisons(self) -> list[Comparison]:
-        """The leaves that compare, hence have strata; a ceiling has none."""
+        """The leaves that do nothing but compare; a ceiling does more."""
         return [leaf for leaf in self.leaves if isinstance(leaf, Comparison)]
 
     @property
     def shared(self) -> bool:
         """Whether the stable breaks a ceiling that the canary was to keep."""
         return any(isinstance(leaf, CeilingTest) and leaf.shared for leaf in self.leaves)
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether the canary is above a ceiling, whoever is to blame."""
+        return any(isinstance(leaf, CeilingTest) and leaf.exceeded for leaf in self.leaves)
 
     @property
     def exposed(self) -> bool:

@@ -80,6 +80,11 @@ class Candidate:
         return not self.sees and self.state is not None and self.snapshot.now - self.state.until > limit
 
     @property
+    def in_outage(self) -> bool:
+        """Whether the stable breaks a limit that the canary was to keep: nobody is promoted meanwhile."""
+        return self.state is not None and any(evidence.shared for evidence in self.state.evidence)
+
+    @property
     def is_last(self) -> bool:
         """Whether all steps are done and only the promotion is left."""
         return self.trial.step >= len(self.trial.steps)
@@ -297,8 +302,14 @@ def baking(c: Candidate) -> Finding | None:
 
 
 def unproven(c: Candidate) -> Finding | None:
-    """The end of the ramp, and the promotion, need the proof of every Required metric, at that very moment."""
-    if c.trial.forced or c.trial.in_holdback or not c.before_promotion or c.judgement.verdict is Verdict.PASS:
+    """The end of the ramp needs the proof of every Required metric, at that very moment; nothing ends in an outage.
+
+    The end of a holdback needs no second one: under the little that is left to the stable a proof wanes, however good
+    the canary is.
+    """
+    if c.trial.forced or not c.before_promotion or c.judgement.verdict is Verdict.PASS:
+        return None
+    if c.trial.in_holdback and not c.in_outage:
         return None
     return _waits(c, Reason.AWAITING_EVIDENCE, c.judgement.message)
 
@@ -321,8 +332,7 @@ def at_deadline(c: Candidate, finding: Finding | None) -> bool:
     """
     wanted = c.snapshot.spec.rollout.on_inconclusive == "Promote"
     inconclusive = finding is not None and finding.reason is Reason.INCONCLUSIVE and silent(c) is None
-    shared = c.state is not None and any(e.shared for e in c.state.evidence)
-    return wanted and inconclusive and c.counted > 0 and not shared
+    return wanted and inconclusive and c.counted > 0 and not c.in_outage
 
 
 GUARDS: tuple[Guard, ...] = (

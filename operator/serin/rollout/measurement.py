@@ -8,7 +8,7 @@ Pure.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -88,7 +88,7 @@ class Measurement:
                 bad = interval.counts.get(self.bad, {}) if self.bad else {}
                 return _pairs(totals, bad)
             case How.ABOVE:
-                return _above(totals, self.parameters.boundaries, interval.bounds.get(self.total, {}))
+                return _above(totals, self.parameters, interval.bounds.get(self.total, {}))
 
     def by_process(self, interval: Interval) -> dict[str, dict[Side, list[tuple[int, int]]]]:
         """The same by process, as far as one revision was told apart."""
@@ -160,14 +160,21 @@ def _pairs(totals: Mapping[Point, int], bad: Mapping[Point, int]) -> dict[Side, 
 
 
 def _above(
-    points: Mapping[Point, int], cuts: Sequence[float], bounds: Mapping[str, frozenset[str]]
+    points: Mapping[Point, int], parameters: MetricParameters, bounds: Mapping[str, frozenset[str]]
 ) -> dict[Side, list[tuple[int, int]]]:
-    """A cut that is not a bound of both sides is moved to one that is, on both alike; without any, nothing counts."""
+    """A cut that is not a bound of both sides is moved to one that is, on both alike; without any, nothing counts.
+
+    A limit that a user wrote in seconds is moved to the nearest one, as where it is pinned.
+    """
+    cuts: Sequence[float] = parameters.boundaries
     if bounds:
         shared = _shared(bounds)
         if not shared:
             return {}
-        cuts = [max((bound for bound in shared if bound <= cut), default=shared[0]) for cut in cuts]
+        limit = parameters.ceiling is not None
+        cuts = [
+            nearest(shared, cut) if limit else max((b for b in shared if b <= cut), default=shared[0]) for cut in cuts
+        ]
     sides: dict[Side, dict[float, int]] = {}
     for (revision, epoch, le), count in points.items():
         bound = bound_of(le)
@@ -180,6 +187,11 @@ def _above(
         within = [max((count for bound, count in cumulative.items() if bound <= cut), default=0) for cut in cuts]
         found[side] = [(n, n - min(n, count)) for count in within] or [(n, 0)]
     return found
+
+
+def nearest(bounds: Iterable[float], wanted: float) -> float:
+    """The bound that is nearest to what is wanted; of two, the lower one."""
+    return min(bounds, key=lambda bound: (abs(bound - wanted), bound))
 
 
 def _shared(bounds: Mapping[str, frozenset[str]]) -> list[float]:

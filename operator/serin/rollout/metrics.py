@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from serin.evidence import conditional
 from serin.evidence.boundaries import boundaries, quantile
 from serin.evidence.metric import MetricParameters
-from serin.rollout.measurement import How, Measurement, Throughput, bound_of
+from serin.rollout.measurement import How, Measurement, Throughput, bound_of, nearest
 from serin.rollout.readings import Baseline, Names, Tally
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _measurement(
     if metric.ceiling and how is How.ABOVE:
         finite = [bound for bound in cumulative if math.isfinite(bound)]
         above = metric.ceiling.above_seconds or 0.0
-        cuts: tuple[float, ...] = (min(finite, key=lambda b: (abs(b - above), b)) if finite else above,)
+        cuts: tuple[float, ...] = (nearest(finite, above) if finite else above,)
     elif how is How.ABOVE:
         unseen = _UNSEEN[read.preset] if read.preset else ()
         cuts = boundaries(cumulative) if any(cumulative.values()) or not unseen else unseen

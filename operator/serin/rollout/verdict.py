@@ -166,8 +166,10 @@ def _open(measurement: Measurement, evidence: MetricEvidence, noise: Noise, limi
             "not comparable, because the two sides' histograms have no bucket in common; make it Advisory, then abort "
             "and retry"
         )
-    if evidence.shared:
-        return f"the stable is above {limit} as well, so the canary is not to blame and nothing is promoted"
+    if evidence.shared or evidence.exceeded:
+        own = f"the canary is above {limit}, but not known to be worse than the stable"
+        both = f"the stable is above {limit} as well, so the canary is not to blame"
+        return f"{both if evidence.shared else own} and nothing is promoted"
     if measurement.required and noise.noisy:
         return f"not provable, because the stable's own pods differ by more than chance ({_noise(noise)})"
     excluded = limit or f"a {measurement.parameters.ratio:g}-fold rate"

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serin.evidence.ceiling import CeilingTest
-from serin.evidence.metric import Comparison, MetricEvidence, MetricParameters, Totals
+from serin.evidence.metric import Comparison, MetricEvidence, MetricParameters
 from serin.evidence.non_inferiority import NonInferiority
-from serin.evidence.slices import Slice
+from serin.evidence.slices import Slice, Totals
 
 ONE = MetricParameters(alpha=0.01, margin=1.0, ratio=1.25, absolute=0.005)
 FOUR = MetricParameters(alpha=0.01, margin=1.25, ratio=1.25, absolute=0.005, boundaries=(0.1, 0.5, 1.0, 2.0))
@@ -240,6 +240,49 @@ def test_in_a_shared_outage_nobody_is_blamed_and_nobody_is_promoted() -> None:
     for number in range(300):
         metric.add([(200, 0, 4, 4)], t=1_000.0 + number, epoch=0, settled=True)
     assert not metric.proven, "the outage is not over for the stable"
+
+
+@pytest.mark.parametrize("weight", [0.5, 0.98], ids=["half", "holdback"])
+@pytest.mark.parametrize("outage", [0.1, 0.2, 0.5], ids=["10 %", "20 %", "50 %"])
+def test_a_stable_that_has_too_few_requests_to_show_an_outage_does_not_make_it_the_canarys(
+    weight: float, outage: float
+) -> None:
+    chance = random.Random(20261126)
+
+    def of(requests: int, rate: float) -> int:
+        return sum(chance.random() < rate for _ in range(requests))
+
+    def requests(bad: float) -> list[Totals]:
+        canary = of(150, weight)
+        return [(canary, of(canary, bad), 150 - canary, of(150 - canary, bad))]
+
+    def rolls_back() -> bool:
+        return fed(LIMIT, *(requests(0.005) for _ in range(6)), *(requests(outage) for _ in range(10))).rolled_back
+
+    assert sum(rolls_back() for _ in range(100)) <= 2
+
+
+def test_a_limit_on_what_the_stable_never_shows_stands_alone() -> None:
+    alone: list[list[Totals]] = [[(100, 12, 0, 0)]] * 8
+    assert fed(LIMIT, *alone).rolled_back
+    assert not fed(LIMIT, *alone, settled=False).rolled_back, "the stable may be scraped a moment later"
+    assert not fed(LIMIT, [(0, 0, 1, 0)], *alone).rolled_back
+
+
+def test_a_limits_state_of_before_it_compared_is_read() -> None:
+    metric = fed(LIMIT, [(100, 6, 1_000, 40)])
+    state = json.loads(json.dumps(metric.state()))
+    again = MetricEvidence(LIMIT)
+    again.restore(state)
+    assert again == metric
+    (old,) = state["leaves"]
+    del old["worse"], old["stableSeen"]
+    again = MetricEvidence(LIMIT)
+    again.restore(state)
+    assert not again.rolled_back
+    for number in range(8):
+        again.add([(100, 12, 0, 0)], t=100.0 + number, epoch=0, settled=True)
+    assert not again.rolled_back, "the stable was there before the upgrade"
 
 
 def test_when_a_shared_outage_is_over_for_the_stable_the_canary_answers_for_itself() -> None:

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from serin.rollout.decide import decide
+from serin.rollout.metrics import Series, measurements
 from serin.rollout.phases import Phase
 from serin.rollout.ramp import pin_holdback
-from serin.rollout.readings import Interval
+from serin.rollout.readings import Baseline, Interval
 from serin.rollout.reasons import Reason
 from serin.rollout.snapshot import Evidence, Snapshot
+from serin.rollout.trial_evidence import nothing_yet
 from tests.unit.rollout.cases import (
     BAD,
     BLIND,
@@ -217,6 +219,31 @@ def test_the_end_of_a_holdback_needs_sight_but_no_second_proof() -> None:
     assert (blind.reason, blind.weights) == (Reason.METRICS_UNAVAILABLE, {A: 200, B: 9_800})
     doubtful = decide(in_holdback(held=61 * MINUTE, counts=DOUBTFUL))
     assert doubtful.reason is Reason.PROMOTED
+
+
+def test_what_the_deadline_promotes_has_its_holdback_as_well() -> None:
+    spec = make_spec(rollout=overdue("Promote") | HOLDBACK)
+    decision = decide(passed(held=61 * MINUTE, spec=spec, counts=DOUBTFUL))
+    assert (decision.reason, trial_of(decision).in_holdback) == (Reason.HOLDBACK, True)
+
+
+def test_a_holdback_does_not_end_in_an_outage_that_both_sides_share() -> None:
+    analysis = {
+        "metrics": [
+            {"name": "errors", "preset": "ErrorRate"},
+            {"name": "limit", "ceiling": {"of": "errors", "rate": 0.02}},
+        ]
+    }
+    spec = make_spec(rollout=HOLDBACK, analysis=analysis)
+    measured = measurements(spec.analysis, Series(), Baseline(NOON, 10.0), measured=True)
+    evidence = tuple(map(nothing_yet, measured))
+    for turn, counts in enumerate([(1_500, 1, 10_000, 10), *([(0, 0, 60, 20)] * 4), *([(900, 280, 20, 7)] * 4)]):
+        for each in evidence:
+            each.add([counts], t=100.0 * (turn + 1), epoch=1, settled=True)
+    memory = make_evidence(GOOD, measurements=measured, evidence=evidence)
+    decision = decide(in_holdback(held=61 * MINUTE, spec=spec, memory=memory))
+    assert (decision.reason, decision.weights) == (Reason.AWAITING_EVIDENCE, {A: 200, B: 9_800})
+    assert "the canary is not to blame and nothing is promoted" in decision.message
 
 
 def test_a_person_who_promotes_skips_the_holdback() -> None:
