@@ -7,7 +7,10 @@ from typing import Literal
 
 from serin.api.status import LLMDeploymentStatus
 from serin.rollout.phases import Phase
+from serin.rollout.reasons import Reason
 
+_BAD_REASONS = frozenset({Reason.NO_TRAFFIC, Reason.METRICS_UNAVAILABLE, Reason.BLIND})
+"""What a person should look at although nothing has stalled."""
 _BAD_PHASES = frozenset({Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.BLOCKED})
 
 
@@ -27,7 +30,7 @@ def announcements(before: LLMDeploymentStatus, after: LLMDeploymentStatus) -> tu
     stalled = _of(after, "Stalled")
     reason = stalled[1]
     if (before.phase, _of(before, "Stalled")[1], before.step) != (after.phase, reason, after.step):
-        bad = stalled[0] == "True" or after.phase in _BAD_PHASES
+        bad = stalled[0] == "True" or after.phase in _BAD_PHASES or reason in _BAD_REASONS
         step = f" Step {after.step}." if after.step else ""
         told.append(Announcement(reason, f"{after.message}{step}", "Warning" if bad else "Normal", after.phase or ""))
     command = after.last_handled_command

@@ -19,7 +19,6 @@ NOT_RANDOM = (
     "spec.routing matches headers or query parameters: where those choose who reaches the canary, the comparison is "
     "between users, not between revisions."
 )
-STICKY = "spec.routing asks for session persistence: many requests of a few users who stay are not independent."
 NO_EPOCH = (
     "The pods of one side carry no middleware, so errors are read from the gateway and latencies from vLLM; what ends "
     "shortly after a change of weight is left out."
@@ -45,7 +44,6 @@ def caveats(snapshot: Snapshot, decision: Decision, canary: Record) -> tuple[str
     found = {
         ONE_POD: engine is not None and engine.ready == 1 and not shared,
         NOT_RANDOM: any(match.keys() & {"headers", "queryParams"} for match in gateway.matches),
-        STICKY: any("sessionPersistence" in str(part) for part in (*gateway.matches, *gateway.filters)),
         NO_EPOCH: not (canary.resolved.measures and decision.stable is not None and decision.stable.resolved.measures),
     }
     if unseen := _unseen(decision):

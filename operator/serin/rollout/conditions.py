@@ -26,8 +26,7 @@ TYPES = (
     "RouteProgrammed",
     "MetricsAvailable",
 )
-_ON_TRIAL = frozenset({Phase.PREPARING, Phase.RAMPING, Phase.PAUSED})
-
+_ON_TRIAL = frozenset({Phase.PREPARING, Phase.RAMPING, Phase.PAUSED, Phase.PROMOTING})
 
 REFUSAL_LASTS = timedelta(seconds=15)
 
@@ -159,12 +158,16 @@ def _route(snapshot: Snapshot) -> _Answer:
 
 
 def _metrics(snapshot: Snapshot, decision: Decision) -> _Answer:
-    if decision.phase not in _ON_TRIAL:
+    if decision.canary is None or decision.phase not in _ON_TRIAL:
         return _Answer("Unknown", Reason.NO_CANARY, Reason.NO_CANARY.explanation)
     if snapshot.evidence.error:
         return _Answer("False", Reason.METRICS_UNAVAILABLE, snapshot.evidence.error)
     if decision.evidence is None or decision.evidence.until <= decision.evidence.since:
         return _Answer("Unknown", Reason.AWAITING_EVIDENCE, "No sample has been read for this canary yet.")
+    silent = [side for side, seen in zip(("canary", "stable"), decision.evidence.seen, strict=True) if not seen]
+    if silent:
+        message = f"Prometheus answers; of the {' and the '.join(silent)} no request has been counted yet."
+        return _Answer("Unknown", Reason.AWAITING_EVIDENCE, message)
     return _Answer("True", Reason.METRICS_AVAILABLE, Reason.METRICS_AVAILABLE.explanation)
 
 

@@ -251,11 +251,26 @@ def holding(c: Candidate) -> Finding | None:
     left = (held.hold or timedelta()) - c.trial.held(c.snapshot.now)
     if left <= timedelta():
         return None
+    phase = Phase.PROMOTING if c.trial.in_holdback else Phase.RAMPING
+    if missing := missing_traffic(c):
+        return Finding(phase, Reason.NO_TRAFFIC, f"{missing} {c.judgement.message}", due_in=left)
     if c.trial.in_holdback:
-        return Finding(
-            Phase.PROMOTING, Reason.HOLDBACK, f"{Reason.HOLDBACK.explanation} {c.judgement.message}", due_in=left
-        )
-    return Finding(Phase.RAMPING, Reason.CANARY_RUNNING, c.judgement.message, due_in=left)
+        return Finding(phase, Reason.HOLDBACK, f"{Reason.HOLDBACK.explanation} {c.judgement.message}", due_in=left)
+    return Finding(phase, Reason.CANARY_RUNNING, c.judgement.message, due_in=left)
+
+
+def missing_traffic(c: Candidate) -> str | None:
+    """That requests which the canary should have got do not come; None while they do, or nobody can know."""
+    state = c.state
+    if state is None or c.snapshot.evidence.error or state.unseen < EXPECTED or state.silent_for < _scraped_since(c):
+        return None
+    return f"About {state.unseen:.0f} requests should have reached the canary and none did; check the route."
+
+
+def _scraped_since(c: Candidate) -> timedelta:
+    """After so long every pod was scraped, and series that carry no epoch are believed again."""
+    blank = c.state.blank_seconds if c.state and not c.measured else 0.0
+    return timedelta(seconds=SCRAPES * c.snapshot.policy.slice_seconds + blank)
 
 
 def silent(c: Candidate) -> Finding | None:
@@ -267,12 +282,8 @@ def silent(c: Candidate) -> Finding | None:
         return None
     if c.snapshot.evidence.error:
         return _waits(c, Reason.METRICS_UNAVAILABLE, c.snapshot.evidence.error)
-    # Pods are scraped one after the other, and series without an epoch are silent after a change: that means nothing.
-    blank = c.state.blank_seconds if c.state and not c.measured else 0.0
-    scraped_since = timedelta(seconds=SCRAPES * c.snapshot.policy.slice_seconds + blank)
-    if c.state and c.state.unseen >= EXPECTED and c.state.silent_for >= scraped_since:
-        message = f"About {c.state.unseen:.0f} requests should have reached the canary and none did; check the route."
-        return _waits(c, Reason.NO_TRAFFIC, f"{message} {c.judgement.message}")
+    if missing := missing_traffic(c):
+        return _waits(c, Reason.NO_TRAFFIC, f"{missing} {c.judgement.message}")
     # What was counted before says nothing about this step, and a moment without a scrape nothing about traffic.
     entered = max(c.trial.entered_at(), c.state.since) if c.state else c.snapshot.now
     counted = (c.is_last and not c.trial.in_holdback) or c.counted > c.trial.counted
@@ -281,7 +292,7 @@ def silent(c: Candidate) -> Finding | None:
         or c.state.until < entered
         or c.stale
         or c.young
-        or (not counted and c.state.until - entered < scraped_since)
+        or (not counted and c.state.until - entered < _scraped_since(c))
     ):
         # Nothing is missing but time, so the deadline has no say.
         return Finding(Phase.RAMPING, Reason.AWAITING_EVIDENCE, f"Waits for a sample. {c.judgement.message}")

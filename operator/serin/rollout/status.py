@@ -102,13 +102,22 @@ def _step(canary: Record) -> str | None:
 
 
 def _metrics(snapshot: Snapshot, decision: Decision, before: LLMDeploymentStatus) -> tuple[MetricStatus, ...]:
-    """What the verdict rests on; after a rollback the counts that it rested on stay to be read."""
-    judgement = decision.judgement
-    if snapshot.evidence.error and before.metrics:
-        return before.metrics  # what was seen last stays to be read; MetricsAvailable says that it is old
-    if judgement is None:
+    """What the verdict rests on.
+
+    After a rollback the counts that it rested on stay to be read, and what was seen last while Prometheus is away;
+    condition MetricsAvailable says that it is old. What was seen of another canary is not shown.
+    """
+    judgement, trial = decision.judgement, decision.canary.trial if decision.canary else None
+    if decision.canary and trial and before.canary:
+        was = (before.canary.revision, before.canary.attempt)
+        kept = bool(snapshot.evidence.error) and was == (decision.canary.revision, trial.attempt)
+    else:
         rejected = _rejected(decision.target)
-        return before.metrics if rejected and rejected == before.rejected else ()
+        kept = decision.canary is None and rejected is not None and rejected == before.rejected
+    if kept and before.metrics:
+        return before.metrics
+    if judgement is None:
+        return ()
     return tuple(
         MetricStatus(
             name=metric.name,

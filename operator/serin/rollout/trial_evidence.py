@@ -104,6 +104,12 @@ class TrialEvidence:
         return max(self.epochs, key=lambda epoch: self.epochs[epoch].began, default=None)
 
     @property
+    def seen(self) -> tuple[bool, bool]:
+        """Whether any request of the canary was counted, and any of the stable."""
+        totals = [total for evidence in self.evidence for total in evidence.totals]
+        return any(n1 for n1, *_ in totals), any(n0 for _, _, n0, _ in totals)
+
+    @property
     def tallies(self) -> tuple[Tally, ...]:
         """What has to be read."""
         told = [tally for m in self.measurements for tally in m.tallies]

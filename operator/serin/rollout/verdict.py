@@ -156,6 +156,16 @@ def _sentence(measurement: Measurement, evidence: MetricEvidence, noise: Noise, 
 
 def _open(measurement: Measurement, evidence: MetricEvidence, noise: Noise, limit: str | None, needed: float) -> str:
     """Why there is neither proof nor rollback."""
+    if in_the_way := _in_the_way(measurement, evidence, noise, limit):
+        return in_the_way
+    excluded = limit or f"a {measurement.parameters.ratio:g}-fold rate"
+    if needed == math.inf:
+        return f"not reachable at this rate: {excluded} cannot be excluded, however many requests follow"
+    return f"needs about {max(1, math.ceil(needed))} more canary requests to exclude {excluded}"
+
+
+def _in_the_way(measurement: Measurement, evidence: MetricEvidence, noise: Noise, limit: str | None) -> str | None:
+    """Why nobody can say how many more requests it takes; None where one can."""
     if not measurement.comparable:
         return (
             "not comparable, because the stable had not shown it when the canary began; make it Advisory or wait until "
@@ -172,10 +182,9 @@ def _open(measurement: Measurement, evidence: MetricEvidence, noise: Noise, limi
         return f"{both if evidence.shared else own} and nothing is promoted"
     if measurement.required and noise.noisy:
         return f"not provable, because the stable's own pods differ by more than chance ({_noise(noise)})"
-    excluded = limit or f"a {measurement.parameters.ratio:g}-fold rate"
-    if needed == math.inf:
-        return f"not reachable at this rate: {excluded} cannot be excluded, however many requests follow"
-    return f"needs about {max(1, math.ceil(needed))} more canary requests to exclude {excluded}"
+    n1, _, n0, _ = evidence.shown(0)
+    silent = [side for side, n in (("canary", n1), ("stable", n0)) if not n and not (limit and side == "stable")]
+    return f"no request of the {silent[0]} has been counted yet" if silent else None
 
 
 def _noise(noise: Noise) -> str:

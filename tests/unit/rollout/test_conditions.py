@@ -11,7 +11,7 @@ import pytest
 from serin.api.analysis import Analysis
 from serin.api.status import LLMDeploymentStatus
 from serin.rollout.announcements import announcements
-from serin.rollout.caveats import NO_EPOCH, NOT_RANDOM, ONE_POD, STICKY
+from serin.rollout.caveats import NO_EPOCH, NOT_RANDOM, ONE_POD
 from serin.rollout.conditions import TYPES
 from serin.rollout.decide import decide
 from serin.rollout.metrics import DEFAULT_SERIES, measurements
@@ -25,6 +25,7 @@ from serin.rollout.trial_evidence import nothing_yet
 from serin.rollout.verdict import Counts
 from tests.unit.rollout.cases import (
     BAD,
+    BLIND,
     DOUBTFUL,
     FEW,
     GOOD,
@@ -38,6 +39,7 @@ from tests.unit.rollout.cases import (
     C,
     by_name,
     canary_at,
+    in_holdback,
     make_engine,
     make_evidence,
     make_pods,
@@ -163,6 +165,17 @@ def test_a_prompt_that_was_rejected_with_other_pods_does_not_make_the_stable_unr
         pytest.param(canary_at(), "MetricsAvailable", ("True", Reason.METRICS_AVAILABLE), id="measured"),
         pytest.param(WAITING, "MetricsAvailable", ("Unknown", Reason.AWAITING_EVIDENCE), id="not measured yet"),
         pytest.param(
+            canary_at(counts=NOTHING_COUNTED), "MetricsAvailable", ("Unknown", Reason.AWAITING_EVIDENCE),
+            id="read, and nothing found",
+        ),
+        pytest.param(
+            in_holdback(), "MetricsAvailable", ("True", Reason.METRICS_AVAILABLE), id="measured in the holdback"
+        ),
+        pytest.param(
+            in_holdback(evidence=BLIND), "MetricsAvailable", ("False", Reason.METRICS_UNAVAILABLE),
+            id="blind in the holdback",
+        ),
+        pytest.param(
             canary_at(evidence=Evidence(error="Prometheus is down.")), "MetricsAvailable",
             ("False", Reason.METRICS_UNAVAILABLE), id="blind",
         ),
@@ -171,6 +184,19 @@ def test_a_prompt_that_was_rejected_with_other_pods_does_not_make_the_stable_unr
 def test_the_other_conditions(snapshot: Snapshot, type_: str, expected: tuple[str, str]) -> None:
     condition = next(c for c in told(snapshot).conditions if c.type == type_)
     assert (condition.status, condition.reason) == expected
+
+
+@pytest.mark.parametrize(
+    ("counts", "silent"),
+    [
+        pytest.param({A: Counts(400, 3), B: Counts(0, 0)}, "of the canary no", id="the canary"),
+        pytest.param({A: Counts(0, 0), B: Counts(400, 3)}, "of the stable no", id="the stable"),
+        pytest.param(NOTHING_COUNTED, "of the canary and the stable no", id="both"),
+    ],
+)
+def test_whose_requests_are_missing_is_said(counts: dict[str, Counts], silent: str) -> None:
+    condition = next(c for c in told(canary_at(counts=counts)).conditions if c.type == "MetricsAvailable")
+    assert condition.message == f"Prometheus answers; {silent} request has been counted yet."
 
 
 def test_a_transition_time_moves_only_with_the_status() -> None:
@@ -237,8 +263,18 @@ def test_after_a_rollback_the_counts_that_it_rests_on_stay() -> None:
 
 def test_what_was_seen_last_stays_to_be_read_while_blind() -> None:
     seen = told(canary_at(counts=DOUBTFUL))
-    blind = told(canary_at(counts=NOTHING_COUNTED, evidence=Evidence(error="Prometheus is down.")), seen)
+    blind = told(canary_at(counts=NOTHING_COUNTED, evidence=BLIND), seen)
     assert blind.metrics == seen.metrics
+
+
+@pytest.mark.parametrize("other", [{"revision": C}, {"attempt": 2}], ids=["another revision", "another attempt"])
+def test_what_was_seen_of_another_canary_is_not_shown_while_blind(other: dict[str, Any]) -> None:
+    seen = told(canary_at(counts=BAD))
+    before = told(canary_at(counts=DOUBTFUL))
+    assert before.canary
+    before = before.model_copy(update={"metrics": seen.metrics, "canary": before.canary.model_copy(update=other)})
+    blind = told(canary_at(counts=NOTHING_COUNTED, evidence=BLIND), before)
+    assert [metric.verdict for metric in blind.metrics] == ["NotApplicable", "NotApplicable"]
 
 
 @pytest.mark.parametrize(
@@ -256,10 +292,6 @@ def test_the_step_column_says_which_kind_of_step(changes: dict[str, Any], step: 
 
 
 ROUTED_BY_HEADER = {"parentRefs": [{"name": "llm"}], "matches": [{"headers": [{"name": "x-team", "value": "a"}]}]}
-STICKY_ROUTE = {
-    "parentRefs": [{"name": "llm"}],
-    "filters": [{"type": "ExtensionRef", "extensionRef": {"kind": "sessionPersistence"}}],
-}
 
 
 @pytest.mark.parametrize(
@@ -272,7 +304,6 @@ STICKY_ROUTE = {
         pytest.param(
             canary_at(2, spec=make_spec(routing={"gateway": ROUTED_BY_HEADER})), {NOT_RANDOM}, id="a header chooses"
         ),
-        pytest.param(canary_at(2, spec=make_spec(routing={"gateway": STICKY_ROUTE})), {STICKY}, id="sticky sessions"),
         pytest.param(
             canary_at(2, record={"pod_template": {}}), {NO_EPOCH}, id="the canary's pods carry no middleware"
         ),
@@ -333,6 +364,8 @@ def test_one_event_per_transition_and_none_without() -> None:
     assert (event.reason, event.type, event.action) == (Reason.PAUSED, "Normal", Phase.PAUSED)
     (warning,) = announcements(running, told(canary_at(counts=BAD)))
     assert (warning.reason, warning.type) == (Reason.VERDICT_FAILED, "Warning")
+    (missing,) = announcements(running, told(canary_at(memory=make_evidence(GOOD, unseen=20.0))))
+    assert (missing.reason, missing.type) == (Reason.NO_TRAFFIC, "Warning")
     (first,) = announcements(NOTHING, told(INSTALLING))
     assert (first.reason, first.type) == (Reason.INSTALLING, "Normal")
     later = canary_at(now=NOON + timedelta(seconds=30), counts={A: GOOD[A], B: GOOD[A]})

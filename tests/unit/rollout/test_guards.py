@@ -118,6 +118,14 @@ def waiting(since: datetime, **facts: Any) -> Snapshot:
             id="expected traffic that does not come",
         ),
         pytest.param(
+            canary_at(held=MINUTE, memory=make_evidence(GOOD, unseen=20.0)), Phase.RAMPING, Reason.NO_TRAFFIC,
+            id="expected traffic that does not come, within a hold",
+        ),
+        pytest.param(
+            in_holdback(held=MINUTE, memory=make_evidence(GOOD, unseen=20.0)), Phase.PROMOTING, Reason.NO_TRAFFIC,
+            id="expected traffic that does not come, within the holdback",
+        ),
+        pytest.param(
             canary_at(held=HELD, evidence=BLIND), Phase.RAMPING, Reason.METRICS_UNAVAILABLE, id="blind"
         ),
         pytest.param(

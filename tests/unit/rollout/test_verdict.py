@@ -125,6 +125,18 @@ def test_verdict(metrics: list[tuple[dict[str, Any], list[Shown]]], expected: Ve
             id="no tolerance, no proof",
         ),
         pytest.param(
+            ERRORS,
+            [(0, 0, 400, 3)],
+            "errors: no request of the canary has been counted yet: canary 0 bad of 0, stable 3 bad of 400.",
+            id="only the stable speaks",
+        ),
+        pytest.param(
+            ERRORS,
+            [(400, 3, 0, 0)],
+            "errors: no request of the stable has been counted yet: canary 3 bad of 400, stable 0 bad of 0.",
+            id="only the canary speaks",
+        ),
+        pytest.param(
             ERRORS, [NOBODY], "errors: not seen on either side: canary 0 bad of 0, stable 0 bad of 0.", id="silence"
         ),
     ],
