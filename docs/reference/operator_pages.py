@@ -110,7 +110,7 @@ def _fed_telemetry() -> Telemetry:
     telemetry = Telemetry()
     decision = Decision(Phase.STABLE, Reason.SERVING, "", judgement=Judgement(Verdict.PASS, ""))
     with structlog.testing.capture_logs():
-        telemetry.decided(("namespace", "name"), 1, decision, writes=0)
+        telemetry.decided(("namespace", "name"), 1, decision, (), writes=0)
     telemetry.timed("ok", 0.0)
     telemetry.wrote(DEPLOYMENT, "apply")
     telemetry.read_evidence(0.0, failed=False)

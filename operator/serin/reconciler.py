@@ -8,7 +8,7 @@ raised, and the queue tries again later.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from serin.api.llmdeployment import LLMDeploymentSpec
 from serin.api.names import ANNOTATION_COMMAND, API_VERSION, LABEL_DEPLOYMENT
 from serin.api.parse import parse_llmdeployment
-from serin.api.status import LLMDeploymentStatus
+from serin.api.status import Condition, LLMDeploymentStatus
 from serin.cluster.port import (
     CONFIG_MAP,
     CONTROLLER_REVISION,
@@ -86,7 +86,9 @@ class EvidenceSource(Protocol):
 class Telemetry(Protocol):
     """Logs and metrics, as the reconciler sees them."""
 
-    def decided(self, key: Key, generation: int, decision: Decision, writes: int) -> None:
+    def decided(
+        self, key: Key, generation: int, decision: Decision, conditions: Iterable[Condition], writes: int
+    ) -> None:
         """One reconcile came to an end."""
 
     def stopped(self, key: Key, reason: Reason, message: str) -> None:
@@ -234,7 +236,8 @@ class Reconciler:
         if wrote:
             for told in announcements(before, after):
                 await self.cluster.event(world.obj, told.reason, told.message, told.type, told.action)
-        self.telemetry.decided(key, generation, decision, len(todo.apply) + len(todo.delete) + wrote)
+        writes = len(todo.apply) + len(todo.delete) + wrote
+        self.telemetry.decided(key, generation, decision, after.conditions, writes)
 
     def _watch(self, key: Key, world: World, decision: Decision) -> None:
         """Tell the collector what is wanted next; what was kept of the evidence is acknowledged with it."""

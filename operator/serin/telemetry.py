@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
+from serin.api.status import Condition
 from serin.cluster.port import Kind
 from serin.rollout.decision import Decision
 from serin.rollout.phases import Phase
@@ -83,6 +85,9 @@ class Telemetry:
         self._stalled = Gauge(
             "serin_rollout_stalled", "1 while nothing moves without a person or the world.", of, registry=self.registry
         )
+        self._blind = Gauge(
+            "serin_rollout_blind", "1 while evidence of a canary cannot be read.", of, registry=self.registry
+        )
         self._verdicts = Counter(
             "serin_verdicts", "Verdicts by value, one each time it changes.", (*of, "verdict"), registry=self.registry
         )
@@ -108,14 +113,18 @@ class Telemetry:
         self._last_verdict: dict[Key, str] = {}
         self._last_phase: dict[Key, str] = {}
 
-    def decided(self, key: Key, generation: int, decision: Decision, writes: int) -> None:
-        """One reconcile came to an end: the one log event of it, and the gauges."""
+    def decided(
+        self, key: Key, generation: int, decision: Decision, conditions: Iterable[Condition], writes: int
+    ) -> None:
+        """One reconcile came to an end: the one log event of it, and the gauges. Alerts say what the conditions say."""
         canary = decision.canary.revision if decision.canary else None
         weight = decision.weights.get(canary, 0) / FULL_WEIGHT if canary else 0.0
         verdict = str(decision.judgement.verdict) if decision.judgement else None
         self._set_phase(key, decision.phase)
         self._weight.labels(*key).set(weight)
-        self._stalled.labels(*key).set(decision.stalled is not None)
+        stands = {condition.type: condition.status for condition in conditions}
+        self._stalled.labels(*key).set(stands.get("Stalled") == "True")
+        self._blind.labels(*key).set(stands.get("MetricsAvailable") == "False")
         if verdict is None:
             self._last_verdict.pop(key, None)
         elif self._last_verdict.get(key) != verdict:
@@ -148,7 +157,7 @@ class Telemetry:
         """The LLMDeployment is gone, so are its series."""
         self._last_verdict.pop(key, None)
         self._last_phase.pop(key, None)
-        for metric in (self._phase, self._weight, self._stalled, self._verdicts):
+        for metric in (self._phase, self._weight, self._stalled, self._blind, self._verdicts):
             metric.remove_by_labels({"namespace": key[0], "name": key[1]})
 
     def timed(self, outcome: str, seconds: float) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -168,6 +169,18 @@ def test_the_cluster_role_grants_exactly_what_the_code_does(render: Render) -> N
     assert granted(role) == rights_of_the_code() | definitions
 
 
+def test_the_charts_readme_tells_every_right(render: Render) -> None:
+    documents = render()
+    roles = find(documents, "ClusterRole", "serin-system:serin"), find(documents, "Role", "serin-lease")
+    told = set()
+    section = (CHART / "README.md").read_text().partition("## Rights")[2].partition("\n## ")[0]
+    for resources, verbs in re.findall(r"^\| (`.*?) \| (.*?) \|$", section, re.MULTILINE):
+        allowed = re.findall(r"[a-z]+", verbs.partition(":")[0])
+        told |= {(name, verb) for name in re.findall(r"`(.+?)`", resources) for verb in allowed}
+
+    assert told == {(resource, verb) for role in roles for _, resource, verb in granted(role)}
+
+
 def test_in_single_namespaces_there_is_a_role_in_each_and_no_right_elsewhere(render: Render) -> None:
     documents = render("watchNamespaces={team-a,team-b}", "rbac.aggregate=false")
     roles = [each for each in documents if each["kind"] == "Role" and not each["metadata"]["name"].endswith("-lease")]
@@ -254,6 +267,14 @@ def test_engines_get_the_middleware_from_the_operators_own_image(
 
 
 CREDENTIALS = ("SERIN_PROMETHEUS_USERNAME", "SERIN_PROMETHEUS_PASSWORD", "SERIN_PROMETHEUS_BEARER_TOKEN")
+
+
+def test_a_setting_without_a_value_of_its_own_can_be_given(render: Render) -> None:
+    documents = render(
+        "extraEnv[0].name=SERIN_BIND_ADDRESS", "extraEnv[0].value=127.0.0.1", "extraEnv[1].name=HTTPS_PROXY"
+    )
+
+    assert environment(documents)["SERIN_BIND_ADDRESS"] == "127.0.0.1"
 
 
 def test_credentials_come_from_a_secret_and_never_from_a_value(render: Render) -> None:
@@ -373,6 +394,7 @@ def _words(text: str) -> list[str]:
         ("watchNamespaces={Team_A}", "watchNamespaces"),
         ("prometheus.requests.backend=fixed", "requests/backend"),
         ("rbac.create=maybe", "rbac/create"),
+        ("extraEnv[0].name=SERIN_PROMETHEUS_TENANT", "extraEnv/0/name"),
     ],
     ids=lambda text: text.split("=")[0],
 )

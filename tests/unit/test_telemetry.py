@@ -5,10 +5,12 @@ import json
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Literal
 
 import pytest
 import structlog
 
+from serin.api.status import Condition
 from serin.cluster.port import DEPLOYMENT
 from serin.rollout.decision import Decision
 from serin.rollout.phases import Phase
@@ -18,6 +20,7 @@ from serin.rollout.verdict import Judgement, Verdict
 from serin.telemetry import Telemetry, configure_logging
 
 KEY = ("ns", "triage")
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 CANARY = Record(Resolved("r2", "e2", "triage", "file:///m", "image", {}), number=2)
 
 
@@ -54,8 +57,8 @@ def series(telemetry: Telemetry, name: str) -> dict[str, float]:
 
 def test_the_phase_is_one_series_at_a_time() -> None:
     telemetry = Telemetry()
-    telemetry.decided(KEY, 1, decision(Phase.RAMPING), 1)
-    telemetry.decided(KEY, 1, decision(Phase.PROMOTING), 1)
+    telemetry.decided(KEY, 1, decision(Phase.RAMPING), (), 1)
+    telemetry.decided(KEY, 1, decision(Phase.PROMOTING), (), 1)
     assert series(telemetry, "serin_rollout_phase") == {'{name="triage",namespace="ns",phase="Promoting"}': 1.0}
     assert series(telemetry, "serin_rollout_canary_weight_ratio") == {'{name="triage",namespace="ns"}': 0.05}
 
@@ -63,16 +66,37 @@ def test_the_phase_is_one_series_at_a_time() -> None:
 def test_a_verdict_counts_when_it_changes() -> None:
     telemetry = Telemetry()
     for verdict in (Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE, Verdict.FAIL, None, Verdict.FAIL):
-        telemetry.decided(KEY, 1, decision(verdict=verdict), 0)
+        telemetry.decided(KEY, 1, decision(verdict=verdict), (), 0)
     counts = series(telemetry, "serin_verdicts_total")
     assert counts['{name="triage",namespace="ns",verdict="Inconclusive"}'] == 1
     assert counts['{name="triage",namespace="ns",verdict="Fail"}'] == 2
 
 
+@pytest.mark.parametrize(
+    ("type_", "status", "name", "value"),
+    [
+        ("Stalled", "True", "serin_rollout_stalled", 1.0),
+        ("Stalled", "False", "serin_rollout_stalled", 0.0),
+        ("MetricsAvailable", "False", "serin_rollout_blind", 1.0),
+        ("MetricsAvailable", "True", "serin_rollout_blind", 0.0),
+        ("MetricsAvailable", "Unknown", "serin_rollout_blind", 0.0),
+    ],
+)
+def test_what_alerts_ask_for_is_what_the_conditions_say(
+    type_: str, status: Literal["True", "False", "Unknown"], name: str, value: float
+) -> None:
+    telemetry = Telemetry()
+    condition = Condition(
+        type=type_, status=status, observed_generation=1, last_transition_time=NOON, reason="Because", message="So."
+    )
+    telemetry.decided(KEY, 1, decision(), (condition,), 1)
+    assert series(telemetry, name) == {'{name="triage",namespace="ns"}': value}
+
+
 def test_nothing_is_left_of_what_is_gone() -> None:
     telemetry = Telemetry()
-    telemetry.decided(KEY, 1, decision(), 1)
-    telemetry.decided(("ns", "other"), 1, decision(), 1)
+    telemetry.decided(KEY, 1, decision(), (), 1)
+    telemetry.decided(("ns", "other"), 1, decision(), (), 1)
     telemetry.forget(KEY)
     telemetry.forget(("ns", "never-seen"))
     exposition = telemetry.exposition(1).decode()
@@ -95,8 +119,8 @@ def test_writes_reads_and_leadership_are_told() -> None:
 
 def test_a_reconcile_that_wrote_is_one_line_of_json_and_one_that_did_not_is_none(logged: io.StringIO) -> None:
     telemetry = Telemetry()
-    telemetry.decided(KEY, 3, decision(), 2)
-    telemetry.decided(KEY, 3, decision(), 0)
+    telemetry.decided(KEY, 3, decision(), (), 2)
+    telemetry.decided(KEY, 3, decision(), (), 0)
     (line,) = lines(logged)
     told = {name: line[name] for name in ("event", "namespace", "name", "generation", "phase", "canary", "weight")}
     assert told == {
