@@ -118,7 +118,9 @@ class Handle:
 
     def reload_prometheus(self) -> None:
         """Make Prometheus read `prometheus_config` again."""
-        if self.prometheus_url is None or probe.get(f"{self.prometheus_url}/-/reload", method="POST") is None:
+        url = f"{self.prometheus_url}/-/reload"
+        # It waits for scrapes that are under way.
+        if self.prometheus_url is None or probe.get(url, method="POST", seconds=30.0) is None:
             raise SandboxError(f"Prometheus did not accept {self.prometheus_config}; read {self.log('prometheus')}")
 
     def log(self, name: str) -> Path:

@@ -62,7 +62,7 @@ def _demo(tell: Teller, rps: float) -> int:
     start_over(cluster, tell)
     prepared = tell.elapsed
     ledger = Ledger(tell)
-    load = Load(place.gateway_url, NAME, rps=rps, seconds=LONGEST, count=int(LONGEST * rps))
+    load = Load(place.gateway_url, NAME, rps=rps, seconds=LONGEST, count=int(LONGEST * rps), timeout=120)
     with Follower(cluster, NAME, tell=lambda line: tell.plain(f"[{tell.elapsed:4.0f} s]   {line}")) as follower:
         story = Story(cluster, place, tell, ledger, follower, load)
         try:

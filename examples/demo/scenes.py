@@ -14,6 +14,7 @@ from pathlib import Path
 
 from examples.demo import conditions as seen
 from examples.demo.cluster import Cluster, Object
+from examples.demo.errors import CommandError
 from examples.demo.follow import Follower
 from examples.demo.manifests import BETTER, INSTALL, TOO_SMALL, manifest
 from examples.demo.place import ROOT, Place
@@ -62,6 +63,14 @@ class Story:
             for pod in pods
             if "deletionTimestamp" not in pod["metadata"]
         }
+
+    def pods_go(self, engine_revision: str) -> bool:
+        """Whether all of them are gone soon: the garbage collector comes after who deletes their Deployment."""
+        try:
+            self.cluster.wait_gone("pods", f"serin.dev/engine-revision={engine_revision}", 120)
+        except CommandError:
+            return False
+        return True
 
     def revisions_on_route(self) -> set[str]:
         """Names of the Services that the route sends requests to, at whatever weight."""
@@ -141,7 +150,7 @@ def promote(story: Story) -> str:
     _expect_trial_in_table(story, began)
     expect("the canary's pods became the stable's: same UIDs, no restart", _same(pods, story, canary), pods)
     old = seen.side(before, "stable")["engineRevision"]
-    expect("the old stable's pods are gone", not story.pods(old), story.pods(old))
+    expect("the old stable's pods go", story.pods_go(old), story.pods(old))
     expect("spec is as it was applied", _spec_untouched(story, after, BETTER), after["spec"])
     failed = [o.error for o in story.rows[-1].outcomes if o.failed]
     expect("no user saw an error", not failed, failed[:3])
@@ -176,7 +185,7 @@ def roll_back(story: Story, *, stable: str) -> str:
     expect("the stable serves on, in the same pods", _same(pods, story, seen.side(after, "stable")), pods)
     expect("it is the stable of before", seen.side(after, "stable")["revision"] == stable, stable)
     expect("the route names nobody else", story.revisions_on_route() == {f"{NAME}-{stable}"})
-    expect("the canary's pods are gone", not story.pods(canary["engineRevision"]))
+    expect("the canary's pods go", story.pods_go(canary["engineRevision"]))
     expect("spec is as it was applied", _spec_untouched(story, after, TOO_SMALL), after["spec"])
     theirs = story.rows[-1].at_canary
     expect("users of the canary did see errors", any(o.failed for o in theirs), len(theirs))

@@ -25,7 +25,7 @@ from aiohttp import web
 
 from serin.cluster.api_server import ApiServer
 from serin.cluster.kubernetes_cluster import KubernetesCluster
-from serin.cluster.lease import Election
+from serin.cluster.lease import Election, Timing
 from serin.errors import SettingsError
 from serin.evidence.replay import replay
 from serin.handlers import PromptUsers, Wakers, make_kopf_settings, make_registry
@@ -112,7 +112,9 @@ class Operator:
 
     async def _take_part(self, api: ApiServer) -> int:
         s = self._settings
-        election = self._election = Election(api, s.namespace, s.lease_name, s.identity)
+        election = self._election = Election(
+            api, s.namespace, s.lease_name, s.identity, timing=Timing.of(s.lease_duration)
+        )
         log.info("standing by", version=_version(), identity=s.identity, lease=f"{s.namespace}/{s.lease_name}")
         if await self._first("election", election.acquire()) == "signal":
             return 0
@@ -145,7 +147,7 @@ class Operator:
             policy=Policy(
                 settle_seconds=s.settle_seconds,
                 slice_seconds=s.scrape_interval,
-                lag_seconds=s.evidence_lag or s.scrape_interval,
+                lag_seconds=s.lag,
                 series=Series(
                     model_server=s.model_server_metrics,
                     engine=s.engine_metrics,

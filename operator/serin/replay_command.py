@@ -170,9 +170,9 @@ async def read_again(namespace: str, name: str, kept: Kept, settings: Settings) 
         tallies=state.tallies,
         server=kept.server,
     )
-    step, lag = timedelta(seconds=settings.scrape_interval), settings.evidence_lag or settings.scrape_interval
+    step = timedelta(seconds=settings.scrape_interval)
     clock = _Clock(state.since)
-    source = Prometheus(settings, clock=lambda: clock.now + timedelta(seconds=lag))
+    source = Prometheus(settings, clock=lambda: clock.now + timedelta(seconds=settings.lag))
     try:
         at = state.since
         while at < state.until:

@@ -33,6 +33,8 @@ class Settings:
     namespace: str = "serin-system"
     """Where the Lease is: the operator's own namespace."""
     lease_name: str = "serin"
+    lease_duration: float = 15.0
+    """How long a leader may be silent before another replica takes over; it stops by itself after two thirds of it."""
     watch_namespaces: tuple[str, ...] = ()
     """Namespaces that are served, separated by commas; empty: all of them."""
 
@@ -114,8 +116,13 @@ class Settings:
         settings._check()
         return settings
 
+    @property
+    def lag(self) -> float:
+        """After how many seconds every sample of a moment can be queried."""
+        return self.evidence_lag or self.scrape_interval
+
     def _check(self) -> None:
-        positive = ("prometheus_timeout", "collect_interval", "scrape_interval")
+        positive = ("lease_duration", "prometheus_timeout", "collect_interval", "scrape_interval")
         for name in (*positive, "workers", "resync_interval", "request_timeout"):
             if not 0 < getattr(self, name) < math.inf:
                 raise SettingsError(f"SERIN_{name.upper()} must be above zero; set it to a positive number.")

@@ -27,6 +27,12 @@ def finished(place: Place, cluster: Cluster, revision: str, epochs: set[str]) ->
     return sum(counted.values()), sum(count for outcome, count in counted.items() if outcome in BAD)
 
 
+def finished_rate(place: Place, cluster: Cluster) -> float:
+    """Requests per second that all pods of the namespace finish, as Prometheus estimates it; 0.0 where it cannot."""
+    rows = _ask(place, f'sum(increase(serin_requests_total{{namespace="{cluster.namespace}"}}[5m]))')
+    return sum(float(row["value"][1]) for row in rows) / 300
+
+
 def _ask(place: Place, query: str) -> list[dict[str, Any]]:
     answer = requests.post(f"{place.prometheus_url}/api/v1/query", {"query": query}, timeout=10)
     answer.raise_for_status()

@@ -92,12 +92,12 @@ class Story:
             PATIENCE,
         )
 
-    def promoted(self, revision: str) -> Object:
+    def promoted(self, revision: str, within: float = PATIENCE) -> Object:
         """Wait until a revision is the stable and nothing is under way."""
         return self.follower.wait_for(
             f"{revision} is promoted",
             lambda s: seen.is_settled(s) and seen.side(s, "stable").get("revision") == revision,
-            PATIENCE,
+            within,
             never=lambda s: (seen.status(s).get("rejected") or {}).get("revision") == revision,
         )
 
@@ -131,6 +131,10 @@ class Story:
             for pod in pods
             if "deletionTimestamp" not in pod["metadata"]
         }
+
+    def wait_pods_gone(self, engine_revision: str) -> None:
+        """Wait until none is left: the garbage collector comes after who deletes their Deployment."""
+        self.cluster.wait_gone("pods", f"serin.dev/engine-revision={engine_revision}", PATIENCE)
 
     def promoting(self, revision: str) -> Object:
         """Wait until a revision is the stable, though the old pods may still answer."""

@@ -11,7 +11,7 @@ from examples.demo import prepare
 from examples.demo.cluster import Cluster, Object
 from examples.demo.follow import Follower
 from examples.demo.place import Place
-from tests.e2e.counters import finished
+from tests.e2e.counters import finished, finished_rate
 from tests.e2e.light import NAME, PATIENCE, Story
 from tests.e2e.traffic import Traffic
 
@@ -93,9 +93,11 @@ def test_a_weight_that_follows_the_evidence_promotes_the_good_and_spares_users_t
         story = Story(cluster, follower)
         story.install()
         with Traffic(place, cluster, RATE) as traffic:
-            traffic.wait_for(int(RATE * 15), PATIENCE)  # so that a rate of traffic is known
+            # So that a rate of traffic is known: two scrapes, and what is read ends one before now.
+            assert eventually(lambda: finished_rate(place, cluster) > 0, PATIENCE)
+            traffic.wait_for(int(RATE * 15), PATIENCE)
             good = seen.side(story.change("good", ramp=ADAPTIVE), "canary")["revision"]
-            story.promoted(good)
+            story.promoted(good, within=2 * PATIENCE)
             bad = seen.side(story.change("bad", ramp=ADAPTIVE, args={"error-rate": "0.5"}), "canary")["revision"]
             story.rolled_back(bad)
     weights = [
@@ -109,4 +111,5 @@ def test_a_weight_that_follows_the_evidence_promotes_the_good_and_spares_users_t
     assert len(set(weights)) > 2, "it went up in one jump"
     bad_answers = [f for f in traffic.failures if f.revision == bad]
     assert [f for f in traffic.failures if f.revision != bad] == []
-    assert 0 < len(bad_answers) < RATE * 5, "it cost more than a few seconds of all traffic"
+    # A machine that stood still is caught up with at once, so requests are what is counted, and not seconds.
+    assert 0 < len(bad_answers) < traffic.ended / 10

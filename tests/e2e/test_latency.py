@@ -28,7 +28,7 @@ RPS = 6.0
 def load(place: Place, cluster: Cluster) -> Iterator[Load]:
     """Tickets, half of them long."""
     assert place.sandbox
-    load = Load(place.gateway_url, NAME, rps=RPS, seconds=1800, long_share=0.5, host=host(cluster))
+    load = Load(place.gateway_url, NAME, rps=RPS, seconds=1800, timeout=120, long_share=0.5, host=host(cluster))
     yield load
     load.stop()
 

@@ -12,7 +12,7 @@ from examples.demo.cluster import Cluster
 from examples.demo.follow import Follower
 from examples.demo.place import Place
 from examples.demo.say import Teller
-from tests.e2e.light import NAME, RESOURCE, Story, manifest
+from tests.e2e.light import NAME, PATIENCE, RESOURCE, Story, manifest
 from tests.e2e.traffic import Traffic
 
 CHILDREN = (
@@ -38,7 +38,7 @@ def test_kubectl_wait_for_ready_returns_when_the_model_serves(place: Place, clus
     cluster.apply(manifest(cluster, "0"))
     cluster.wait(RESOURCE, "condition=Ready", 120)
     with Traffic(place, cluster, 50, limit=100) as traffic:
-        traffic.wait_for(100, 30)
+        traffic.wait_for(100, PATIENCE)
     assert traffic.failures == []
 
 
@@ -54,7 +54,7 @@ def test_promotion_keeps_the_canarys_pods_and_removes_the_old_ones(place: Place,
             story.promoted(canary["revision"])
         assert len(pods) == 2
         assert story.pods(canary["engineRevision"]) == dict.fromkeys(pods, 0)
-        assert story.pods(old["engineRevision"]) == {}
+        story.wait_pods_gone(old["engineRevision"])
 
 
 @pytest.mark.usefixtures("installed_again")
@@ -70,7 +70,7 @@ def test_uninstalling_operator_and_definitions_leaves_models_running(place: Plac
     for release in (prepare.RELEASE, prepare.DEFINITIONS_RELEASE):
         system.run(["helm", "uninstall", release, "--namespace", system.namespace, "--wait"], timeout=200)
     with Traffic(place, cluster, 50, limit=200) as traffic:
-        traffic.wait_for(200, 30)
+        traffic.wait_for(200, PATIENCE)
     assert traffic.failures == []
     assert pods
     assert story.pods(stable["engineRevision"]) == dict.fromkeys(pods, 0)

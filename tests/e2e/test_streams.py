@@ -31,7 +31,7 @@ def test_streams_of_the_old_stable_end_by_themselves_during_a_promotion(place: P
             assert story.pods(old["engineRevision"])
             story.promoted(canary["revision"])
             _assert_complete(streams, SECONDS)
-            assert not story.pods(old["engineRevision"])
+            story.wait_pods_gone(old["engineRevision"])
     assert traffic.failures == []
 
 
@@ -51,7 +51,7 @@ def test_streams_of_the_canary_end_by_themselves_when_it_is_rolled_back(place: P
             assert story.pods(canary["engineRevision"])
             story.rolled_back(canary["revision"])
             _assert_complete(streams, LONGER)
-            assert not story.pods(canary["engineRevision"])
+            story.wait_pods_gone(canary["engineRevision"])
     assert seen.status(story.latest)["rejected"]["reason"] == "VerdictFailed"
     assert [failure for failure in traffic.failures if not failure.was_made_by({canary["revision"]})] == []
 

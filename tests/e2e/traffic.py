@@ -76,7 +76,7 @@ class Traffic:
         """Send nothing more and wait for what is under way."""
         self._stopping = True
         if self._thread:
-            self._thread.join(60)
+            self._thread.join(150)
 
     @property
     def ended(self) -> int:
@@ -95,7 +95,7 @@ class Traffic:
 
     async def _run(self) -> None:
         connector = aiohttp.TCPConnector(limit=self.connections)
-        timeout = aiohttp.ClientTimeout(total=30)
+        timeout = aiohttp.ClientTimeout(total=120)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
             began = asyncio.get_running_loop().time()
             await asyncio.gather(*(self._send(session, began) for _ in range(self.connections)))

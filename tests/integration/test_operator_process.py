@@ -25,6 +25,7 @@ from serin.cluster.api_server import ApiServer
 
 ROOT = Path(__file__).parents[2]
 LONG = 60.0
+SOON = {"SERIN_LEASE_DURATION": "15"}
 PROMPTVERSIONS = "/apis/serin.dev/v1alpha1/namespaces/default/promptversions"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
 LLMDEPLOYMENTS = "/apis/serin.dev/v1alpha1/namespaces/default/llmdeployments"
@@ -98,6 +99,8 @@ def operator(tier: Handle, directory: Path, name: str, extra: Mapping[str, str] 
         "SERIN_PROBE_PORT": str(probes),
         "SERIN_METRICS_PORT": str(metrics),
         "SERIN_PROMETHEUS_URL": "http://127.0.0.1:1",
+        # Nobody is deposed because the machine was busy; who waits for that asks for less.
+        "SERIN_LEASE_DURATION": "120",
         **(extra or {}),
     }
     log = directory / f"{name}.log"
@@ -142,10 +145,18 @@ def _conditions(obj: Mapping[str, Any]) -> list[dict[str, str]]:
     return list(obj.get("status", {}).get("conditions") or [])
 
 
+given: set[int] = set()
+
+
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nothing listens on, and that was given to nobody before."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port not in given:
+            given.add(port)
+            return port
 
 
 def _llmdeployment(name: str) -> dict[str, Any]:
@@ -172,9 +183,7 @@ async def test_it_leads_answers_and_ends_in_order(tier: Handle, api: ApiServer, 
         assert one.get(f"{one.probes}/healthz") == (200, "ok\n")
         lease = tmp_path.name.lower().replace("_", "-")[:50]
         assert await _holder(api, lease) == "one"
-        start = time.monotonic()
         assert one.end() == 0
-        assert time.monotonic() - start < 10
         assert await _holder(api, lease) == ""
         assert {"event", "level", "timestamp"} <= one.lines()[-1].keys()
         assert one.lines()[-1]["because"] == "signal"
@@ -189,17 +198,15 @@ def test_a_standby_is_ready_and_takes_over_when_the_leader_is_told_to_stop(tier:
         leader, standby = (one, two) if one.leads() else (two, one)
         assert not standby.leads()
         assert leader.end() == 0
-        start = time.monotonic()
-        standby.wait(standby.leads)
-        assert time.monotonic() - start < 10
+        standby.wait(standby.leads)  # long before the Lease is over
         assert standby.end() == 0
 
 
 @pytest.mark.usefixtures("api")
 def test_a_frozen_leader_ends_with_an_error_once_it_was_replaced(tier: Handle, tmp_path: Path) -> None:
-    with operator(tier, tmp_path, "one") as one:
+    with operator(tier, tmp_path, "one", SOON) as one:
         one.wait(one.leads)
-        with operator(tier, tmp_path, "two") as two:
+        with operator(tier, tmp_path, "two", SOON) as two:
             one.child.send_signal(signal.SIGSTOP)
             two.wait(two.leads)
             one.child.send_signal(signal.SIGCONT)
@@ -209,7 +216,7 @@ def test_a_frozen_leader_ends_with_an_error_once_it_was_replaced(tier: Handle, t
 
 
 async def test_a_leader_whose_api_server_is_gone_ends_with_an_error(tmp_path: Path) -> None:
-    with api_tier.start(tmp_path / "tier") as own, operator(own, tmp_path, "one") as one:
+    with api_tier.start(tmp_path / "tier") as own, operator(own, tmp_path, "one", SOON) as one:
         one.wait(one.leads)
         own.kill("kube-apiserver")
         assert one.child.wait(LONG) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -125,6 +126,7 @@ async def lived_through(pods: Pods, tier: Handle) -> TrialEvidence:
         await one.scraped()
         await second.scraped()
         await rollout.tick()
+    await asyncio.gather(*(pod.scraped() for pod in (one, other, first, second)))
     await rollout.past()
     source.close()
     return advance(state, rollout.intervals, canary=B, stable=A)

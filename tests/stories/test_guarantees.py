@@ -282,6 +282,7 @@ async def test_no_route_no_readiness() -> None:
 async def test_a_route_that_is_refused_for_good_stalls_and_is_said() -> None:
     story = Story()
     await install(story)
+    await story.run(1, lambda s: s.conditions["Available"][0] == "True")
     story.world.gateway_works = False
     route = story.world.cluster.find(HTTP_ROUTE, *KEY)
     assert route

@@ -31,6 +31,11 @@ class Timing:
     renew_deadline: float = 10.0
     retry_period: float = 2.0
 
+    @classmethod
+    def of(cls, lease_duration: float) -> Timing:
+        """The same proportions for another duration."""
+        return cls(lease_duration, lease_duration * 2 / 3, lease_duration * 2 / 15)
+
 
 class Election:
     """One candidate.

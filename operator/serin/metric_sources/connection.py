@@ -30,6 +30,8 @@ from serin.metric_sources.port import Server
 
 MOST_BYTES = 256 * 2**20
 """No answer is larger."""
+SHORT = 8
+"""A secret of fewer characters is blotted out only where it stands alone."""
 _FIT = re.compile(r"([\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?)?")
 _REFUSED = ("400", "422")
 _MOVED = ("301", "302", "303", "307", "308")
@@ -37,6 +39,10 @@ _MOVED = ("301", "302", "303", "307", "308")
 
 class RefusedError(MetricsError):
     """The server understood and does not carry this query out; others may still be asked."""
+
+
+class _TooLargeError(requests.RequestException):
+    """An answer has more than MOST_BYTES."""
 
 
 class Connection:
@@ -117,6 +123,10 @@ class Connection:
             raise MetricsError(
                 f"Prometheus at {self._where} did not answer within {self._timeout:g} s; check its load."
             ) from error
+        except _TooLargeError as error:
+            raise RefusedError(
+                f"Prometheus at {self._where} sent more than {MOST_BYTES // 2**20} MiB; narrow the selector."
+            ) from error
         except requests.exceptions.SSLError as error:
             raise MetricsError(
                 f"The certificate of Prometheus at {self._where} does not hold ({self._said(error)}); "
@@ -160,9 +170,10 @@ class Connection:
         server = self._server
         secrets = [value for _, value in server.headers]
         secrets += [server.bearer_token or "", *(server.basic_auth or ())[1:], urlsplit(server.url).password or ""]
-        for secret in secrets:
-            if secret.strip():
-                text = text.replace(secret.strip(), "***")
+        for secret in filter(None, map(str.strip, secrets)):
+            # One that is as short as a tenant's number would be found within any other.
+            word = rf"(?<!\w){re.escape(secret)}(?!\w)" if len(secret) < SHORT else re.escape(secret)
+            text = re.sub(word, "***", text)
         return text[:300]
 
     def _write(self, pem: str) -> Path:
@@ -194,6 +205,9 @@ class _Session(requests.Session):
         response = super().request(method, url, *args, **kwargs | {"allow_redirects": False, "stream": True})
         try:
             body = _all_of(response, deadline)
+        except _TooLargeError:
+            response.close()
+            raise
         except (requests.Timeout, HTTPError) as error:
             response.close()
             late = isinstance(error, requests.Timeout | ReadTimeoutError)
@@ -208,8 +222,10 @@ def _all_of(response: requests.Response, deadline: float) -> bytes:
     body = bytearray()
     while part := response.raw.read1(2**16, decode_content=True):
         body += part
-        if time.monotonic() > deadline or len(body) > MOST_BYTES:
+        if time.monotonic() > deadline:
             raise requests.Timeout
+        if len(body) > MOST_BYTES:
+            raise _TooLargeError
     return bytes(body)
 
 

@@ -56,8 +56,7 @@ class Questions:
         if not rows:
             raise MetricsError("Prometheus does not tell its time; check that the URL is one of a Prometheus.")
         theirs = datetime.fromtimestamp(rows[0][1], UTC)
-        lag = self._settings.evidence_lag or self._settings.scrape_interval
-        return (min(now, theirs) - timedelta(seconds=lag)).replace(microsecond=0)
+        return (min(now, theirs) - timedelta(seconds=self._settings.lag)).replace(microsecond=0)
 
     async def _still_there(self, error: MetricsError) -> None:
         """Whoever asked for too much is told so alone, as long as the server answers others.

@@ -15,6 +15,7 @@ from serin.rollout.decision import Decision
 from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
 from serin.rollout.snapshot import Snapshot
+from serin.rollout.split import is_settled
 
 TYPES = (
     "Available",
@@ -44,18 +45,18 @@ def conditions(
     snapshot: Snapshot, decision: Decision, generation: int, before: Sequence[Condition]
 ) -> tuple[Condition, ...]:
     """Every condition as of this decision."""
-    available = _available(snapshot, decision)
+    old = {condition.type: condition for condition in before}
+    available = _available(snapshot, decision, old.get("Available"))
     answers = (
         available,
         _ready(snapshot, decision, available),
-        _reconciling(snapshot, decision),
+        _reconciling(snapshot, decision, available),
         _stalled(snapshot, decision),
         _accepted(snapshot, decision),
         _capacity(decision),
         _route(snapshot),
         _metrics(snapshot, decision),
     )
-    old = {condition.type: condition for condition in before}
     return tuple(
         _condition(type_, answer, snapshot.now, generation, old.get(type_))
         for type_, answer in zip(TYPES, answers, strict=True)
@@ -74,7 +75,7 @@ def _condition(type_: str, answer: _Answer, now: datetime, generation: int, befo
     )
 
 
-def _available(snapshot: Snapshot, decision: Decision) -> _Answer:
+def _available(snapshot: Snapshot, decision: Decision, before: Condition | None) -> _Answer:
     stable = decision.stable
     if stable is None:
         return _Answer("False", decision.reason, decision.message)
@@ -83,6 +84,10 @@ def _available(snapshot: Snapshot, decision: Decision) -> _Answer:
         return _Answer("False", Reason.STABLE_UNAVAILABLE, Reason.STABLE_UNAVAILABLE.explanation)
     if not snapshot.route.weights.get(stable.revision) or not snapshot.route.accepted:
         return _Answer("False", *_told(_route(snapshot)))
+    available_before = before is not None and before.status == "True"
+    if not available_before and not is_settled(snapshot.route, snapshot.now, snapshot.policy.settle_seconds):
+        # A gateway accepts a route before it serves it, and nothing served before: whoever waits would ask too early.
+        return _Answer("False", Reason.ROUTE_PENDING, Reason.ROUTE_PENDING.explanation)
     return _Answer("True", Reason.SERVING, f"{engine.ready} pods of {stable.revision} are Ready.")
 
 
@@ -100,7 +105,7 @@ def _ready(snapshot: Snapshot, decision: Decision, available: _Answer) -> _Answe
     return available
 
 
-def _reconciling(snapshot: Snapshot, decision: Decision) -> _Answer:
+def _reconciling(snapshot: Snapshot, decision: Decision, available: _Answer) -> _Answer:
     if refusal := lasting_refusal(snapshot):
         return _Answer("False", Reason.ROUTE_REFUSED, refusal)
     settled = decision.phase in {Phase.STABLE, Phase.ROLLED_BACK, Phase.BLOCKED}
@@ -110,6 +115,8 @@ def _reconciling(snapshot: Snapshot, decision: Decision) -> _Answer:
         return _Answer("True", decision.reason, decision.message)
     if decision.phase is Phase.STABLE and not snapshot.route.programmed:
         return _Answer("True", *_told(_route(snapshot)))
+    if decision.phase is Phase.STABLE and available.reason is Reason.ROUTE_PENDING:
+        return _Answer("True", *_told(available))
     return _Answer("False", decision.reason, decision.message)
 
 

@@ -178,6 +178,7 @@ def _first_evidence(candidate: Candidate) -> TrialEvidence:
     answers = metrics.durations(series, measured=measured)
     return TrialEvidence(
         trial=trial_evidence.name_of(candidate.record.revision, candidate.trial.attempt),
+        against=candidate.stable.revision,
         since=snapshot.now,
         until=snapshot.now,
         measurements=measurements,

@@ -37,9 +37,9 @@ def sides(state: TrialEvidence, records: Sequence[Record]) -> Sides:
     canary = by_revision.get(revision)
     if canary is None:
         raise RecordError(f"Revision {revision} is not remembered any more; raise spec.revisionHistoryLimit next time.")
-    if canary.trial:
-        stable = by_revision.get(canary.trial.against)
-    else:  # it was promoted: it took the place of the one that had been promoted before it
+    if against := state.against or (canary.trial.against if canary.trial else ""):
+        stable = by_revision.get(against)
+    else:  # kept by an earlier version, and promoted since: it took the place of the one promoted before it
         earlier = [r for r in records if r.promotion is not None and r.promotion < (canary.promotion or 0)]
         stable = max(earlier, key=lambda r: r.promotion or 0, default=None)
     if stable is None:

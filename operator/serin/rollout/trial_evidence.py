@@ -70,6 +70,8 @@ class TrialEvidence:
     """How long an epoch lasts before its slices count for a proof."""
     blank_seconds: float
     """How long series without an epoch are not believed after a change of weight."""
+    against: str = ""
+    """The stable's revision; empty in what an earlier version kept."""
     young_seconds: float = 0.0
     """How long after the beginning of an epoch its counts are pooled, because slow answers may be missing."""
     unseen: float = 0.0
@@ -166,6 +168,7 @@ def to_json(state: TrialEvidence) -> dict[str, Any]:
     return {
         "version": VERSION,
         "trial": state.trial,
+        "against": state.against,
         "since": state.since.isoformat(),
         "until": state.until.isoformat(),
         "epochs": {str(e): [told.began.isoformat(), told.weight] for e, told in sorted(state.epochs.items())},
@@ -219,6 +222,7 @@ def from_json(data: Mapping[str, Any]) -> TrialEvidence:
             settle_seconds=float(data["settleSeconds"]),
             blank_seconds=float(data["blankSeconds"]),
             # What came later must be read without, or an upgrade would begin every trial anew.
+            against=str(data.get("against", "")),
             young_seconds=float(data.get("youngSeconds", 0.0)),
             unseen=float(data["unseen"]),
             seen_at=datetime.fromisoformat(data["seenAt"]) if data["seenAt"] else None,

@@ -5,7 +5,10 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from sandbox.api_tier import Handle
+from serin.metric_sources import connection
 from serin.metric_sources.port import Server
 from serin.metric_sources.prometheus import Prometheus
 from serin.rollout.readings import Tally
@@ -21,7 +24,7 @@ async def test_a_prometheus_that_fails_or_dawdles_in_mid_rollout_is_told_and_the
     behave = Behaviour()
     one, _ = await two(pods)
     with before(tier.prometheus_url, behave) as url:
-        source = Prometheus(settings(url, prometheus_timeout=1.0))
+        source, hasty = Prometheus(settings(url)), Prometheus(settings(url, prometheus_timeout=1.0))
         rollout = Rollout(source, watch())
         (stable, _), _ = rollout.watch.engine_of
         one.count(stable, by=10)
@@ -40,18 +43,21 @@ async def test_a_prometheus_that_fails_or_dawdles_in_mid_rollout_is_told_and_the
             (200, None, 1000),
         ):
             behave.status, behave.body, behave.missing = status, body, missing
+            rollout.source = hasty if missing else source
             one.count(stable)
             await rollout.tick()
             sentences.append(str(rollout.last.error))
         start = time.monotonic()
         behave.status, behave.body, behave.missing = 200, None, 0
         behave.done.set()
+        rollout.source = source
         assert not rollout.of(stable) > 10
         await one.scraped()
         await rollout.past()
         assert time.monotonic() - start < LONG
         assert rollout.of(stable) == 19
         source.close()
+        hasty.close()
     expected = (
         "failed",
         "failed",
@@ -127,6 +133,22 @@ async def test_one_gets_in_by_password_token_header_and_authority_and_no_secret_
     assert all(path.stat().st_mode & 0o077 == 0 for path in files)
     source.close()
     assert not any(path.exists() for path in files)
+
+
+async def test_an_answer_without_end_and_a_tenant_without_a_secret_are_told_as_what_they_are(
+    tier: Handle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tier.prometheus_url
+    behave = Behaviour()
+    with before(tier.prometheus_url, behave) as url:
+        source = Prometheus(settings("http://127.0.0.1:1"))
+        one = replace(watch(), server=Server(url, headers=(("X-Scope-OrgID", "0"),)), read_until=datetime.now(UTC))
+        behave.status, behave.body = 503, b"starting"
+        assert "failed (HTTP Status Code 503)" in str((await source.read([one]))[one.key].error)
+        behave.status, behave.body = 200, b" " * 2**21
+        monkeypatch.setattr(connection, "MOST_BYTES", 2**20)
+        assert "sent more than 1 MiB; narrow the selector." in str((await source.read([one]))[one.key].error)
+        source.close()
 
 
 async def test_a_selector_that_prometheus_refuses_is_told_in_its_words(source: Prometheus) -> None:

@@ -76,7 +76,7 @@ def test_one_step_is_fair_by_enumeration(n1: int, n0: int, bad: int, margin: flo
     assert mean == pytest.approx(1, abs=1e-9)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(counts, st.floats(0, 5_000), st.integers(0, 40)), max_size=30))
 def test_it_stays_finite_bounded_and_monotone_in_its_verdict(
     slices: list[tuple[tuple[int, int, int, int], float, int]],

@@ -347,7 +347,7 @@ leaf_counts = st.tuples(st.integers(0, 50), st.integers(0, 50), st.floats(0, 1),
 )
 
 
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.sampled_from([ONE, FOUR, LIMIT]),
     st.lists(st.tuples(st.lists(leaf_counts, min_size=4, max_size=4), st.integers(0, 3), st.booleans()), max_size=8),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from serin.evidence.boundaries import QUANTILES, boundaries, quantile
@@ -41,7 +41,6 @@ histograms = st.lists(st.tuples(st.floats(0.001, 1e4), st.integers(0, 100)), min
 )
 
 
-@settings(deadline=None, derandomize=True)
 @given(histograms)
 def test_there_are_few_and_each_is_a_bound(cumulative: dict[float, float]) -> None:
     found = boundaries(cumulative)
@@ -67,7 +66,6 @@ def test_a_quantile_is_a_bound_that_is_not_exceeded(
     assert quantile(cumulative, q) == expected
 
 
-@settings(deadline=None, derandomize=True)
 @given(histograms, st.floats(0, 1), st.floats(0, 1))
 def test_a_higher_quantile_is_never_lower(cumulative: dict[float, float], p: float, q: float) -> None:
     low, high = quantile(cumulative, min(p, q)), quantile(cumulative, max(p, q))

@@ -80,7 +80,7 @@ def test_without_hysteresis_every_target_is_followed() -> None:
     assert ramp.next(0.05, seen) == ramp.target(0.05, seen)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300)
 @given(rates, st.floats(0, 1), st.lists(totals, max_size=3))
 def test_whatever_is_counted_a_weight_stays_within_its_bounds(rps: float, weight: float, closed: list[Slice]) -> None:
     ramp = AdaptiveRamp(rps)
@@ -89,7 +89,7 @@ def test_whatever_is_counted_a_weight_stays_within_its_bounds(rps: float, weight
         assert ramp.w_min <= chosen <= ramp.w_max
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 @given(totals, st.integers(1, 1000))
 def test_more_bad_answers_never_raise_the_target(closed: Slice, more: int) -> None:
     worse = Slice(closed.n1, min(closed.n1, closed.x1 + more), closed.n0, closed.x0)

@@ -24,7 +24,7 @@ def with_unseen(number: str) -> str:
     return text.replace('"unseen":0.0', f'"unseen":{number}')
 
 
-@settings(deadline=None, derandomize=True, max_examples=30)
+@settings(max_examples=30)
 @given(memories())
 def test_what_is_kept_comes_back(state: TrialEvidence) -> None:
     assert read_evidence(render_evidence(OWNER, state)) == state

@@ -244,7 +244,7 @@ EVENTS = st.sampled_from(["work", "failures", "idle", "silent", "restart", "gone
 LIVES = st.lists(st.tuples(st.integers(-300, 900), st.lists(EVENTS, min_size=1, max_size=60)), min_size=1, max_size=3)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(LIVES, st.lists(st.integers(1, 1799), max_size=8))
 def test_whatever_targets_do_intervals_add_up_to_the_truth_wherever_they_are_cut(
     monkeypatch: pytest.MonkeyPatch, lives: list[tuple[int, list[str]]], cuts: list[int]

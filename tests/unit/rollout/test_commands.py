@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from serin.rollout.commands import HANDLED_LIMIT, carry_out
@@ -141,7 +141,6 @@ def test_nonsense_says_how_to_write_it(raw: str) -> None:
     assert len(result.command) <= 256
 
 
-@settings(deadline=None, derandomize=True)
 @given(
     st.text() | st.from_regex(rf"[a-z]+@({A}|{B})#[A-Za-z0-9._:-]+"),
     st.sampled_from([RUNNING, AT_PAUSE, DONE, REJECTED, IDLE]),

@@ -186,6 +186,17 @@ def test_the_other_conditions(snapshot: Snapshot, type_: str, expected: tuple[st
     assert (condition.status, condition.reason) == expected
 
 
+def test_who_waits_for_a_first_install_is_not_told_before_the_gateway_serves_it() -> None:
+    def seen(seconds: float, before: LLMDeploymentStatus = NOTHING) -> LLMDeploymentStatus:
+        route = replace(make_route({A: 10_000}), changed_at=NOON - timedelta(seconds=seconds))
+        return told(serving(route=route), before)
+
+    fresh, later = seen(1), seen(4)
+    assert (row(fresh), reason(fresh, "Ready")) == (("False", "False", "True", "False"), Reason.ROUTE_PENDING)
+    assert row(later) == ("True", "True", "False", "False")
+    assert row(seen(1, later)) == row(later), "a change of the route is no reason to doubt what serves"
+
+
 @pytest.mark.parametrize(
     ("counts", "silent"),
     [

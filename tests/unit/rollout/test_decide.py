@@ -41,7 +41,7 @@ from tests.unit.rollout.cases import (
 )
 from tests.unit.rollout.worlds import canaries, snapshots
 
-every_world = settings(deadline=None, derandomize=True, max_examples=80)
+every_world = settings(max_examples=80)
 
 
 @every_world

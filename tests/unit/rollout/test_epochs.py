@@ -36,7 +36,7 @@ from tests.unit.rollout.cases import (
 )
 from tests.unit.rollout.worlds import REQUESTS, canaries, snapshots
 
-every_world = settings(deadline=None, derandomize=True, max_examples=80)
+every_world = settings(max_examples=80)
 NEXT = canary_at(held=11 * MINUTE, engines=by_name(make_engine(A, *make_pods(3)), make_engine(B, *make_pods(1))))
 """The first step is over: the second weight is due."""
 

@@ -206,7 +206,7 @@ def test_a_histogram_that_nobody_can_cut_is_seen_and_compares_nothing() -> None:
 les = st.dictionaries(st.sampled_from(["0.1", "0.5", "1.0", "2.0", "7"]), st.integers(0, 50), max_size=5)
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(max_examples=60)
 @given(les, st.integers(0, 50))
 def test_whatever_buckets_are_read_no_more_are_bad_than_there_are(buckets: dict[str, int], n: int) -> None:
     points = {(B, 1, le): count for le, count in (buckets | {"+Inf": n}).items() if count}
@@ -312,7 +312,7 @@ def test_required_metrics_share_the_budget_and_advisory_ones_get_it_whole() -> N
     assert [m.required for m in found] == [True, True, True, False]
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.floats(0.001, 1000), st.booleans()), min_size=1, max_size=15),
     st.floats(0.0001, 0.2),
@@ -428,7 +428,7 @@ measurement_strategy = st.builds(
 )
 
 
-@settings(deadline=None, derandomize=True, max_examples=100)
+@settings(max_examples=100)
 @given(measurement_strategy)
 def test_a_measurement_comes_back_as_it_was_written(measurement: Measurement) -> None:
     assert (

@@ -142,7 +142,7 @@ adaptive = st.builds(
 )
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(max_examples=60)
 @given(ramps(), st.integers(0, 40), st.booleans())
 def test_a_good_canary_is_promoted_whatever_the_ramp_and_the_size(
     rollout: dict[str, Any],
@@ -162,7 +162,7 @@ def test_a_good_canary_is_promoted_whatever_the_ramp_and_the_size(
     assert decide(world.snapshot).records == ()
 
 
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(max_examples=40)
 @given(ramps(), st.integers(0, 40), st.booleans())
 def test_a_bad_canary_never_gets_beyond_its_first_weight(
     rollout: dict[str, Any],
@@ -185,7 +185,7 @@ def test_a_bad_canary_never_gets_beyond_its_first_weight(
     assert world.weights[-1] == 0
 
 
-@settings(deadline=None, derandomize=True, max_examples=25)
+@settings(max_examples=25)
 @given(adaptive, st.sampled_from([0.0, 0.5, 20.0, 2_000.0]), st.sampled_from([1, 3, 40]))
 def test_an_adaptive_ramp_promotes_a_good_canary_within_its_bounds(
     rollout: dict[str, Any], rps: float, replicas: int
@@ -201,7 +201,7 @@ def test_an_adaptive_ramp_promotes_a_good_canary_within_its_bounds(
     assert on_the_way == sorted(on_the_way), "the weight fell although nothing was bad"
 
 
-@settings(deadline=None, derandomize=True, max_examples=25)
+@settings(max_examples=25)
 @given(adaptive, st.sampled_from([0.5, 20.0, 2_000.0]), st.sampled_from([0.2, 1.0]))
 def test_an_adaptive_ramp_takes_a_bad_canary_back(rollout: dict[str, Any], rps: float, bad: float) -> None:
     world = canary(rollout=rollout)

@@ -57,7 +57,6 @@ def test_pods_for(replicas: int, weight: int, expected: int) -> None:
     assert pods_for(replicas, weight) == expected
 
 
-@settings(deadline=None, derandomize=True)
 @given(st.integers(0, 1_000), st.integers(0, 10_000))
 def test_the_pods_carry_the_weight_and_none_is_too_many(replicas: int, weight: int) -> None:
     pods = pods_for(replicas, weight)
@@ -65,7 +64,6 @@ def test_the_pods_carry_the_weight_and_none_is_too_many(replicas: int, weight: i
     assert pods == 1 or (pods - 1) * 10_000 < replicas * weight
 
 
-@settings(deadline=None, derandomize=True)
 @given(st.integers(1, 9_999))
 def test_a_percentage_with_two_decimals_is_pinned_exactly(weight: int) -> None:
     spec = make_spec(rollout=steps({"weight": weight / 100}))
@@ -188,7 +186,7 @@ def test_a_rate_that_was_not_known_before_is_taken_from_the_trial_after_a_minute
     assert (weight_after(trial, young, Policy()), weight_after(trial, old, Policy())) == (SMALLEST, 1_600)
 
 
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(1, 9_999), st.floats(0, 1e6), st.sampled_from([GOOD, BAD, NOTHING]), st.integers(1, 9_999))
 def test_an_adaptive_weight_stays_within_its_bounds(
     weight: int, rps: float, shown: dict[str, Counts], most: int

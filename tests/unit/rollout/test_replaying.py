@@ -56,7 +56,7 @@ def intervals(draw: st.DrawFn) -> list[Interval]:
     return found
 
 
-@settings(deadline=None, derandomize=True, max_examples=80)
+@settings(max_examples=80)
 @given(intervals())
 def test_who_is_fed_the_slices_comes_to_the_same_evidence(read: Sequence[Interval]) -> None:
     state = before()
@@ -85,9 +85,22 @@ promoted = make_record(C, promotion=2)
     ],
     ids=["rolled back", "on trial", "promoted"],
 )
-def test_both_sides_of_a_trial_are_found(trial: str, records: list[Record], found: tuple[str, str]) -> None:
+def test_both_sides_of_a_trial_of_an_earlier_version_are_found(
+    trial: str, records: list[Record], found: tuple[str, str]
+) -> None:
     both = sides(before(trial=trial), records)
     assert (both.canary.revision, both.stable.revision) == found
+
+
+@pytest.mark.parametrize(
+    "canary",
+    [ended, make_record(B), make_record(B, promotion=2), make_record(B, trial=make_trial(against=""))],
+    ids=["rolled back", "withdrawn", "promoted before", "to be tried again"],
+)
+def test_a_trial_remembers_its_stable_however_it_ended(canary: Record) -> None:
+    records = [make_record(C, promotion=1), canary, make_record(A, promotion=3)]
+    both = sides(before(trial=f"{B}@1", against=A), records)
+    assert (both.canary.revision, both.stable.revision) == (B, A)
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_next_split_moves_safely(
     assert next_split(current, wanted, settled=settled) == expected
 
 
-@settings(deadline=None, derandomize=True, max_examples=300)
+@settings(max_examples=300)
 @given(splits(), splits(), st.booleans())
 def test_every_split_is_whole_and_nobody_jumps_in_or_out(
     current: dict[str, int],
@@ -78,7 +78,7 @@ def test_every_split_is_whole_and_nobody_jumps_in_or_out(
             assert weight or not split[revision], "got traffic before its 0 was served"
 
 
-@settings(deadline=None, derandomize=True, max_examples=300)
+@settings(max_examples=300)
 @given(splits(), splits(), st.booleans())
 def test_who_is_unwanted_loses_its_weight_at_once_if_anybody_may_take_over(
     current: dict[str, int],
@@ -93,7 +93,7 @@ def test_who_is_unwanted_loses_its_weight_at_once_if_anybody_may_take_over(
         assert {r: split[r] for r in current} == current
 
 
-@settings(deadline=None, derandomize=True, max_examples=300)
+@settings(max_examples=300)
 @given(splits(), splits())
 def test_a_gateway_that_keeps_up_gets_there_in_at_most_three_moves(
     current: dict[str, int], wanted: dict[str, int]

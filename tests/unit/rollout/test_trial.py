@@ -45,7 +45,7 @@ LATER = ("counted", "forced", "frozenAt", "budget", "weight", "holdback", "inHol
 """What an annotation of an earlier version has not."""
 
 
-@settings(deadline=None, derandomize=True, max_examples=200)
+@settings(max_examples=200)
 @given(trials)
 def test_a_trial_comes_back_as_it_was_written(trial: Trial) -> None:
     text = trial.to_json()
@@ -72,7 +72,6 @@ def test_an_unreadable_trial_says_what_to_do(text: str) -> None:
         Trial.from_json(text)
 
 
-@settings(deadline=None, derandomize=True)
 @given(st.lists(st.tuples(spans, spans), max_size=12))
 def test_only_time_in_force_is_held_whatever_the_stops(turns: list[tuple[timedelta, timedelta]]) -> None:
     trial, now, ran = make_trial(), NOON, timedelta()
@@ -120,7 +119,6 @@ def test_a_trial_of_an_earlier_version_goes_on() -> None:
     assert Trial.from_json(json.dumps(written)) == trial
 
 
-@settings(deadline=None, derandomize=True)
 @given(st.lists(st.tuples(spans, spans), max_size=12))
 def test_only_time_with_traffic_is_exposure_whatever_the_pauses(turns: list[tuple[timedelta, timedelta]]) -> None:
     trial, now, ran = make_trial(), NOON, timedelta()

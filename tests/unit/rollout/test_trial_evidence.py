@@ -102,7 +102,7 @@ slices = st.lists(
 )
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(max_examples=60)
 @given(slices, st.data())
 def test_a_crash_anywhere_neither_loses_nor_doubles_a_request(
     told: list[dict[Point, int]], data: st.DataObject
@@ -307,7 +307,7 @@ def test_only_epochs_in_which_something_may_end_are_read(began: dict[int, int], 
     assert set(state.live_epochs) == live
 
 
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(1, 100), st.integers(0, EPOCHS - 1))
 def test_no_more_epochs_are_remembered_than_the_label_has_values(changes: int, first: int) -> None:
     state = fresh(epochs={})
@@ -321,7 +321,7 @@ def test_no_more_epochs_are_remembered_than_the_label_has_values(changes: int, f
 # Kept --------------------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(max_examples=60)
 @given(memories())
 def test_a_state_comes_back_as_it_was_written(state: TrialEvidence) -> None:
     text = json.dumps(to_json(state), allow_nan=False)

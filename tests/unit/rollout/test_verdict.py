@@ -239,7 +239,7 @@ leaf = st.tuples(st.integers(0, 300), st.integers(0, 300), st.floats(0, 1), st.f
 )
 
 
-@settings(deadline=None, derandomize=True, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(leaf, min_size=1, max_size=8))
 def test_any_counts_give_a_finite_judgement(slices: list[Shown]) -> None:
     state = shown((ERRORS, [NOBODY]), (SLO, [NOBODY]))
