@@ -43,6 +43,7 @@ def table(rows: Iterable[Row]) -> str:
     lines = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
     for row in rows:
         holds = {True: "yes", False: "**no**", None: ""}[row.holds]
+        holds = f"{row.missed}; else {holds}" if row.missed else holds
         others = [row.others.get(rule, "") for rule in RULES]
         lines.append(
             "| " + " | ".join((row.scenario, row.limit, row.serin, row.bound, row.fixed, *others, holds)) + " |"

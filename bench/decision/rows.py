@@ -49,7 +49,9 @@ class Row:
     limit: str
     serin: str
     holds: bool | None = None
-    """None: nothing is demanded of it here."""
+    """Whether what is demanded was reached; None: nothing is."""
+    missed: str = ""
+    """What the specification asks for and was not reached, although it is not demanded here."""
     bound: str = ""
     fixed: str = ""
     others: dict[str, str] = field(default_factory=dict)
@@ -96,7 +98,7 @@ class Measurements:
         yield Row(
             "real Prometheus, canary born failing",
             ">= 94 % of its failures counted; stable counted exactly",
-            "measured by tests/integration, on a real Prometheus",
+            "59 of 59: tests/integration/counting, on a real Prometheus",
         )
 
     def _nulls(self) -> Iterator[Row]:
@@ -222,14 +224,16 @@ class Measurements:
         ):
             ours, steps = (self._histogram(above, hang, late, mode) for mode in (adaptive, fixed))
             # On the adaptive ramp the minute until a hang is counted alone is 300 requests: told, not demanded.
-            holds = steps.requests <= limit and (late > 0 or ours.requests <= limit)
+            kept = ours.requests <= limit
+            holds = steps.requests <= limit and (late > 0 or kept)
             argo = self._argo_first_token(above, hang)
             yield Row(
                 words,
-                f"{limit} canary requests" + (", on the fixed ramp; adaptive: see below" if late else ""),
+                f"{limit} canary requests",
                 f"{ours.requests:.0f} requests",
                 holds and ours.p > 0.99 and steps.p > 0.99,
                 fixed=f"{steps.requests:.0f} requests",
+                missed="" if kept else "adaptive ramp: **no**, see below",
                 others={"Argo Rollouts": f"{argo.requests:.0f} requests, {_p(argo)} ({null} of identical ones)"},
             )
         ours, steps = (self._histogram(stable, 0.0, 0, mode) for mode in (adaptive, fixed))

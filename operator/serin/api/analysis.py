@@ -251,7 +251,7 @@ class Analysis(ApiModel):
     false_rollback_rate: Annotated[float, Field(gt=0, le=0.2)] = 0.01
     """Probability of rolling back a canary that is no worse, over the whole rollout and all metrics, at the most."""
     blind_timeout: PositiveDuration = timedelta(minutes=10)
-    """Without evidence for this long the canary's weight is taken away until there is some again."""
+    """When evidence could not be read for this long the canary's weight is taken away until it can."""
     settle_time: Duration | None = None
     """How long a weight is held before what it shows counts for a promotion, since slow failures come late. As long as
     999 of 1000 answers of the stable take, at least 30s, when absent."""

@@ -1,6 +1,7 @@
 """How a change is tried: the ramp of a canary and the limits of its patience.
 
-Pinned when a canary starts (`serin.rollout.trial`), so nothing here changes a running trial.
+Ramp and holdback are pinned when a canary starts (`serin.rollout.trial`), so changing them changes no running trial;
+deadlines and time-outs take effect at once.
 """
 
 from __future__ import annotations

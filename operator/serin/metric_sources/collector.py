@@ -273,7 +273,7 @@ def _counted(watch: Watch) -> tuple[object, ...]:
 
 def _estimated(watch: Watch) -> tuple[object, ...]:
     """What the baseline depends on."""
-    return (watch.server, watch.baseline_of, watch.requests, set(watch.tallies))
+    return (watch.server, watch.baseline_of, watch.requests, set(watch.traffic_of), set(watch.tallies))
 
 
 def _append(intervals: list[Interval], new: Interval) -> None:

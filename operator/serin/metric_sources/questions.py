@@ -161,13 +161,15 @@ class Questions:
                 each.bases[row.series, begin] = 0.0
 
     async def baselines(self, watches: Sequence[Watch], at: datetime) -> dict[Key, Baseline | MetricsError]:
-        """What each watch's stable showed before; estimates, so that Prometheus may compute them."""
+        """What traffic and stable of each watch showed before; estimates, so that Prometheus may compute them."""
         wanted = [(watch, watch.baseline_of) for watch in watches if watch.baseline_of is not None]
         rates = {watch.key: 0.0 for watch, _ in wanted}
         histograms: dict[Key, dict[Tally, Mapping[str, float]]] = {watch.key: {} for watch, _ in wanted}
         failed: dict[Key, MetricsError] = {}
 
-        async def estimate(tally: Tally, asking: list[tuple[Watch, str]], over: timedelta) -> list[_Estimate]:
+        async def estimate(
+            tally: Tally, asking: Sequence[tuple[Watch, Sequence[str]]], over: timedelta
+        ) -> list[_Estimate]:
             try:
                 return await self._increase(tally, asking, over, at)
             except MetricsError as error:
@@ -176,12 +178,12 @@ class Questions:
                 return []
 
         for tally in dict.fromkeys(watch.requests for watch, _ in wanted if watch.requests):
-            asking = [(watch, stable) for watch, stable in wanted if watch.requests == tally]
+            asking = [(watch, watch.traffic_of or [stable]) for watch, stable in wanted if watch.requests == tally]
             # What `by` counts apart is one here.
             for key, _, value in await estimate(Tally(tally.selector, None, tally.names), asking, RATE_OVER):
                 rates[key] += value / RATE_OVER.total_seconds()
         for tally in dict.fromkeys(tally for watch, _ in wanted for tally in watch.tallies if tally.by == "le"):
-            asking = [(watch, stable) for watch, stable in wanted if tally in watch.tallies]
+            asking = [(watch, [stable]) for watch, stable in wanted if tally in watch.tallies]
             buckets: dict[Key, dict[str, float]] = {watch.key: {} for watch, _ in asking}
             for key, bound, value in await estimate(tally, asking, HISTOGRAMS_OVER):
                 buckets[key][bound] = buckets[key].get(bound, 0.0) + value
@@ -192,10 +194,10 @@ class Questions:
         }
 
     async def _increase(
-        self, tally: Tally, asking: Sequence[tuple[Watch, str]], over: timedelta, at: datetime
+        self, tally: Tally, asking: Sequence[tuple[Watch, Sequence[str]]], over: timedelta, at: datetime
     ) -> list[_Estimate]:
         s = self._settings
-        owners = Owners(tally.names, [(watch, [stable]) for watch, stable in asking], s)
+        owners = Owners(tally.names, asking, s)
         apart = dict.fromkeys(
             [owners.label, s.namespace_label, s.deployment_label, *([tally.by] if tally.by is not None else [])]
         )

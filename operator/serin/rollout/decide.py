@@ -128,6 +128,7 @@ def _wanted(snapshot: Snapshot, decision: Decision, draining: frozenset[str]) ->
         apart=state.apart if state else (),
         baseline_of=None if state else decision.stable.revision,
         requests=metrics.requests(series, measured=measured),
+        traffic_of=() if state else tuple(record.revision for record in snapshot.records),
         draining=tuple(sorted(draining)),
     )
 

@@ -57,7 +57,7 @@ class Candidate:
 
     @property
     def sees(self) -> bool:
-        """Whether evidence is being read: the source answers, and what it says is no older than our patience."""
+        """Whether evidence is being read: the source answers. How old the answer is says `stale`."""
         return self.snapshot.evidence.error is None
 
     @property

@@ -77,16 +77,18 @@ class Wanted:
     """The stable's revision while what it showed before the canary is still wanted (see `Baseline`)."""
     requests: Tally | None = None
     """Finished requests: what the baseline's rate is read from."""
+    traffic_of: tuple[str, ...] = ()
+    """All revisions that may have answered them of late, whichever was the stable then."""
     draining: tuple[str, ...] = ()
     """Engine revisions whose requests in flight are wanted."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """What the stable showed before the canary got its first request. Estimates: they feed no test."""
+    """What traffic and stable showed before the canary got its first request. Estimates: they feed no test."""
 
     at: datetime
     requests_per_second: float
-    """All finished requests of the stable, over the five minutes before; 0.0 without traffic."""
+    """All finished requests, whoever answered them, over the five minutes before; 0.0 without traffic."""
     histograms: Mapping[Tally, Mapping[str, float]] = field(default_factory=dict)
     """Cumulative bucket counts of the stable by upper bound (`le` as written), over the hour before."""

@@ -70,7 +70,7 @@ class Reason(StrEnum):
     METRICS_AVAILABLE = "MetricsAvailable", "Current counts of both sides are there."
     BLIND = (
         "Blind",
-        "There was no evidence for longer than analysis.blindTimeout; the canary gets no traffic until there is some.",
+        "Evidence could not be read for longer than analysis.blindTimeout; the canary gets no traffic until it can.",
     )
     NO_CANARY = "NoCanary", "No canary runs, so no evidence is read."
     NO_TRAFFIC = "NoTraffic", "The canary has a weight but no request has reached it."

@@ -2,7 +2,7 @@
 
 Both are the first 10 hex digits of SHA-256 over canonical JSON (RFC 8785) of what the *user* wrote, defaults left out,
 so that neither a new default in the CRD nor a new default image in the operator renames anything that runs.
-Not hashed: `replicas`, `rollout`, `routing`, `engine.cache`, `revisionHistoryLimit`, `paused`.
+Not hashed: `replicas`, `rollout`, `routing`, `analysis`, `engine.cache`, `revisionHistoryLimit`, `paused`.
 """
 
 from __future__ import annotations

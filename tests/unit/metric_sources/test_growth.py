@@ -166,18 +166,20 @@ async def test_the_baseline_is_what_the_stable_did_before(tsdb: Tsdb, source: Pr
         {"metric": {"revision": "r1", "namespace": "ns", "deployment": "a"}, "value": [0, "600"]},
         {"metric": {"revision": "r1", "namespace": "other", "deployment": "a"}, "value": [0, "60000"]},
         {"metric": {"revision": "r1"}, "value": [0, "300"]},
+        {"metric": {"revision": "r0"}, "value": [0, "1500"]},
         {"metric": {"revision": "r1"}, "value": [0, "NaN"]},
     ]
     tsdb.rows["[3600s]"] = [
         {"metric": {"revision": "r1", "le": le}, "value": [0, value]} for le, value in (("0.1", "4.5"), ("+Inf", "9"))
     ]
-    a = watch("a", None, REQUESTS, buckets, baseline_of="r1", requests=REQUESTS)
+    # The stable is new: most of the traffic of the last minutes was answered by the one before it.
+    a = watch("a", None, REQUESTS, buckets, baseline_of="r1", requests=REQUESTS, traffic_of=("r0", "r1"))
     b = watch("b", None, REQUESTS, baseline_of="r2", requests=REQUESTS)
     c = watch("c", None, REQUESTS)
     read = await source.read([a, b, c])
     known = read[a.key].baseline
     assert known
-    assert (known.at, known.requests_per_second) == (END, 3.0)
+    assert (known.at, known.requests_per_second) == (END, 8.0)
     assert known.histograms == {buckets: {"0.1": 4.5, "+Inf": 9.0}}
     quiet = read[b.key].baseline
     assert quiet
@@ -185,7 +187,7 @@ async def test_the_baseline_is_what_the_stable_did_before(tsdb: Tsdb, source: Pr
     assert read[c.key].baseline is None
     by = "sum by (revision, namespace, deployment"
     assert [query for query, _ in tsdb.queries if "increase" in query] == [
-        f'{by}) (increase(serin_requests_total{{revision=~"r1|r2"}}[300s]))',
+        f'{by}) (increase(serin_requests_total{{revision=~"r0|r1|r2"}}[300s]))',
         f'{by}, le) (increase(ttft_bucket{{x="y",revision=~"r1"}}[3600s]))',
     ]
 

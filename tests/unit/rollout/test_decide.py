@@ -206,6 +206,7 @@ def test_evidence_begins_with_the_first_weight_not_before() -> None:
     assert absent.wanted is not None
     assert (absent.wanted.read_until, absent.wanted.engine_of, absent.wanted.baseline_of) == (None, sides, A)
     assert absent.wanted.tallies
+    assert set(absent.wanted.traffic_of) == {record.revision for record in entering.records} >= {A}
     assert absent.wanted.requests in absent.wanted.tallies
 
 
