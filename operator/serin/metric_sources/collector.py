@@ -54,6 +54,7 @@ class _Held:
     baseline: Baseline | None = None
     in_flight: Mapping[str, InFlight] = field(default_factory=dict)
     error: str | None = None
+    left_out: str | None = None
     told: datetime | None = None
     """The end of the newest interval when somebody was last woken."""
     hurry: bool = True
@@ -80,7 +81,7 @@ class _Held:
             self.baseline = None
             self.hurry |= watch.baseline_of is not None
         if old.server != watch.server:
-            self.error, self.in_flight, self.hurry = None, {}, True
+            self.error, self.left_out, self.in_flight, self.hurry = None, None, {}, True
         elif old.draining != watch.draining:
             self.in_flight = {engine: seen for engine, seen in self.in_flight.items() if engine in watch.draining}
             self.hurry = True
@@ -114,7 +115,13 @@ class _Held:
     def evidence(self) -> Evidence:
         """What the reconciler sees."""
         full = self.full and self.handed is not None and datetime.now(UTC) - self.handed >= PATIENCE
-        return Evidence(self.error or (FULL if full else None), tuple(self.intervals), self.baseline, self.in_flight)
+        return Evidence(
+            error=self.error or (FULL if full else None),
+            left_out=self.left_out,
+            intervals=tuple(self.intervals),
+            baseline=self.baseline,
+            in_flight=self.in_flight,
+        )
 
 
 class Collector:
@@ -249,6 +256,9 @@ class Collector:
         """Take over what was read, as far as it still answers what is wanted; says whether anybody has to know."""
         matters = held.error != new.error
         held.error = new.error
+        if new.intervals or new.baseline or new.left_out:
+            matters |= held.left_out != new.left_out
+            held.left_out = new.left_out
         now = held.question
         if _counted(now) == _counted(question) and now.read_until == question.read_until:
             for interval in new.intervals:

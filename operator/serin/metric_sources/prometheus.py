@@ -82,6 +82,7 @@ class Prometheus:
             flying = {engine: in_flight.get((*watch.key, engine)) for engine in watch.draining}
             answers[watch.key] = Evidence(
                 error=errors[0] if errors else None,
+                left_out=questions.left_out.get(watch.key),
                 intervals=() if interval is None or isinstance(interval, MetricsError) else (interval,),
                 baseline=None if isinstance(baseline, MetricsError) else baseline,
                 in_flight={engine: measured for engine, measured in flying.items() if measured is not None},

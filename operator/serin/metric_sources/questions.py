@@ -46,6 +46,8 @@ class Questions:
         self._ask = connection.query
         self._settings = settings
         self._scrape = timedelta(seconds=settings.scrape_interval)
+        self.left_out: dict[Key, str] = {}
+        """Of whom the server refused a query that decides nothing, and in which words."""
 
     async def until(self, now: datetime) -> datetime:
         """Up to which moment the server knows every sample; whole seconds, so that any notation keeps it exactly.
@@ -66,6 +68,16 @@ class Questions:
         """
         if not isinstance(error, RefusedError):
             await self._ask("vector(time())")
+
+    def _failed(self, error: MetricsError, asking: Iterable[Watch], family: Family) -> dict[Key, MetricsError]:
+        """Whom it concerns that a family could not be read; who can do without it if it is refused is told so."""
+        concerned = {}
+        for watch in asking:
+            if isinstance(error, RefusedError) and family in _dispensable(watch):
+                self.left_out[watch.key] = str(error)
+            else:
+                concerned[watch.key] = error
+        return concerned
 
     async def intervals(self, watches: Sequence[Watch], until: datetime) -> dict[Key, Interval | MetricsError]:
         """What was counted since each watch was read, or why that is not known; a watch without news is absent."""
@@ -89,7 +101,7 @@ class Questions:
                 found[family] = await self._family(family, asking, starts, end)
             except MetricsError as error:
                 await self._still_there(error)
-                failed |= {watch.key: error for watch in asking}
+                failed |= self._failed(error, asking, family)
         await self._judge_new(found.values(), end)
         answer: dict[Key, Interval | MetricsError] = dict(failed)
         told = [watch for watch in watches if watch.key not in failed]
@@ -174,7 +186,7 @@ class Questions:
                 return await self._increase(tally, asking, over, at)
             except MetricsError as error:
                 await self._still_there(error)
-                failed.update({watch.key: error for watch, _ in asking})
+                failed.update(self._failed(error, [watch for watch, _ in asking], family_of(tally)))
                 return []
 
         for tally in dict.fromkeys(watch.requests for watch, _ in wanted if watch.requests):
@@ -255,6 +267,12 @@ def _narrowed(selector: str, matcher: str) -> str:
         return with_matcher(selector, matcher)
     except MetricsError as error:
         raise RefusedError(str(error)) from error  # others may still be asked for
+
+
+def _dispensable(watch: Watch) -> set[Family]:
+    """The families of which nothing decides."""
+    needed = {family_of(tally) for tally in watch.tallies if tally not in watch.optional}
+    return {family_of(tally) for tally in watch.optional} - needed
 
 
 def _families(watches: Iterable[Watch]) -> dict[Family, list[Watch]]:

@@ -58,7 +58,7 @@ def intervals(
             watch,
             begins[watch.key],
             end,
-            {tally: grown[family_of(tally)].get(watch.key, ()) for tally in watch.tallies},
+            {tally: grown[family_of(tally)].get(watch.key, ()) for tally in watch.tallies if family_of(tally) in grown},
             epoch_label,
         )
         for watch in watches

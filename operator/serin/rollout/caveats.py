@@ -48,6 +48,8 @@ def caveats(snapshot: Snapshot, decision: Decision, canary: Record) -> tuple[str
     }
     if unseen := _unseen(decision):
         found[f"Seen on neither side, so nothing is decided by it: {', '.join(unseen)}; check the selector."] = True
+    if left_out := snapshot.evidence.left_out:
+        found[f"Not read, though nothing is decided by it: {left_out}"] = True
     if noisy := [m.name for m in decision.judgement.metrics if m.noisy] if decision.judgement else []:
         found[f"{NOISY} {', '.join(noisy)}."] = True
     if astray := _astray(decision):

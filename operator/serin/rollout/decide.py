@@ -123,6 +123,7 @@ def _wanted(snapshot: Snapshot, decision: Decision, draining: frozenset[str]) ->
         read_until=state.until if state else None,
         engine_of=tuple((side.revision, side.engine_revision) for side in sides),
         tallies=state.tallies if state else metrics.tallies(analysis, series, measured=measured),
+        optional=state.optional if state else metrics.optional(analysis, series, measured=measured),
         epochs=state.live_epochs if state else None,
         apart_of=decision.stable.revision if state else None,
         apart=state.apart if state else (),

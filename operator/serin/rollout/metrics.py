@@ -49,6 +49,17 @@ def tallies(analysis: Analysis, series: Series, *, measured: bool) -> tuple[Tall
     return tuple(dict.fromkeys([*always, *found]))
 
 
+def optional(analysis: Analysis, series: Series, *, measured: bool) -> tuple[Tally, ...]:
+    """Which of them decide nothing: no Required metric, nor how long answers take, is read from them."""
+    needed = {requests(series, measured=measured), durations(series, measured=measured)}
+    for metric in analysis.compared:
+        if metric.required and metric.preset != "Throughput":
+            limited = next((m for m in analysis.compared if metric.ceiling and m.name == metric.ceiling.of), metric)
+            _, bad, total = _reading(limited, series, measured=measured)
+            needed |= {total, bad or total}
+    return tuple(tally for tally in tallies(analysis, series, measured=measured) if tally not in needed)
+
+
 def _tested(analysis: Analysis) -> list[Metric]:
     return [metric for metric in analysis.compared if metric.preset != "Throughput"]
 

@@ -67,6 +67,8 @@ class Wanted:
     """The revisions whose requests are counted, each with its engine revision."""
     tallies: tuple[Tally, ...] = ()
     """What is counted."""
+    optional: tuple[Tally, ...] = ()
+    """Which of the tallies decide nothing, so that one whose query is refused can be left out."""
     epochs: tuple[int, ...] | None = None
     """The only epochs that still matter of series that carry one; None: all."""
     apart_of: str | None = None

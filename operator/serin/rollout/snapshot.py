@@ -103,6 +103,8 @@ class Evidence:
     """What the stable showed before the canary; None until it was read."""
     in_flight: Mapping[str, InFlight] = field(default_factory=dict)
     """By engine revision; an engine revision without any series is absent."""
+    left_out: str | None = None
+    """Why something that decides nothing was not read (one sentence), or None."""
 
 
 NO_EVIDENCE = Evidence()

@@ -119,6 +119,12 @@ class TrialEvidence:
         return tuple(dict.fromkeys([*told, *([self.arrivals] if self.arrivals else [])]))
 
     @property
+    def optional(self) -> tuple[Tally, ...]:
+        """Which of them decide nothing."""
+        needed = {tally for m in self.measurements if m.required for tally in m.tallies}
+        return tuple(tally for tally in self.tallies if tally not in needed)
+
+    @property
     def apart(self) -> tuple[Tally, ...]:
         """Which of them have to be read by process."""
         return tuple(dict.fromkeys(tally for m in self.measurements if m.compares_pods for tally in m.tallies))

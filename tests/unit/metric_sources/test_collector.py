@@ -256,6 +256,23 @@ async def test_an_error_leaves_what_was_read_and_wakes_when_it_comes_changes_and
     assert len(woken) == 4
 
 
+async def test_what_was_left_out_is_told_once_until_it_is_read() -> None:
+    source = Table()
+    source.counts = {"a": 1}
+    one, woken = collector(source)
+    one.set_watch(A)
+    source.more = {"a": Evidence(left_out="Refused; narrow it.")}
+    await collected(one, source, 5)
+    assert one.evidence(A.key).left_out == "Refused; narrow it."
+    source.more = {"a": Evidence(error="Away; check it.")}
+    await collected(one, source, 10)
+    assert one.evidence(A.key).left_out == "Refused; narrow it.", "nothing was read, so nothing is known to be mended"
+    source.more = {}
+    await collected(one, source, 15)
+    assert one.evidence(A.key).left_out is None
+    assert len(woken) == 3
+
+
 async def test_a_source_that_raises_is_an_error_for_everybody() -> None:
     source = Table()
     source.error = ZeroDivisionError("a secret")

@@ -99,6 +99,24 @@ async def test_a_query_that_is_refused_concerns_only_who_asked(tsdb: Tsdb, sourc
     assert read[b.key].intervals == ()
 
 
+async def test_what_decides_nothing_is_left_out_if_it_is_refused_and_only_then(tsdb: Tsdb, source: Prometheus) -> None:
+    tsdb.fails["errors_total"] = RefusedError("Too many samples; ask for less.")
+    scraped(tsdb, 20, 5, revision="r1", outcome="ok")
+    scraped(tsdb, 2, 9, revision="r1", outcome="ok")
+    begin = END - 5 * SECOND
+    one = watch("a", begin, REQUESTS, ERRORS, optional=(ERRORS,), baseline_of="r1", requests=REQUESTS)
+    both = watch("b", begin, ERRORS, replace(ERRORS, by="code"), optional=(ERRORS,))
+    read = await source.read([one, both])
+    assert (read[one.key].error, read[one.key].left_out) == (None, "Too many samples; ask for less.")
+    assert set(read[one.key].intervals[0].counts) == {REQUESTS}
+    assert (read[both.key].error, read[both.key].left_out) == ("Too many samples; ask for less.", None)
+    tsdb.fails["errors_total"] = MetricsError("Away; look.")
+    read = await source.read([one])
+    assert (read[one.key].error, read[one.key].intervals) == ("Away; look.", ()), "it is read when it is back"
+    tsdb.fails.clear()
+    assert (await source.read([one]))[one.key].left_out is None
+
+
 async def test_a_selector_that_is_not_plain_is_a_sentence_for_who_wrote_it(tsdb: Tsdb, source: Prometheus) -> None:
     assert tsdb
     a, b = watch("a"), watch("b", END - 5 * SECOND, Tally("rate(x[5m])"))

@@ -329,6 +329,14 @@ def test_what_the_comparison_cannot_see_is_said(snapshot: Snapshot, expected: se
     assert set(seen.canary.caveats or ()) == expected
 
 
+def test_what_is_not_read_and_decides_nothing_is_said() -> None:
+    seen = told(canary_at(2, evidence=Evidence(left_out="Prometheus refused a query; check the selector.")))
+    assert seen.canary is not None
+    assert seen.canary.caveats == (
+        "Not read, though nothing is decided by it: Prometheus refused a query; check the selector.",
+    )
+
+
 def test_a_required_metric_that_nobody_shows_is_named_as_soon_as_others_are_seen() -> None:
     """It blocks nothing; so if its selector is misspelt, somebody has to be told."""
     metrics = [{"name": "errors", "preset": "ErrorRate"}, {"name": "typo", "preset": "QueueTime"}]

@@ -25,14 +25,17 @@ from serin.rollout.metrics import (
     tallies,
     throughputs,
 )
+from serin.rollout.metrics import optional as optional_tallies
 from serin.rollout.readings import Baseline, Interval, Names, Point, Tally
-from tests.unit.rollout.cases import NOON, A, B
+from serin.rollout.trial_evidence import nothing_yet
+from tests.unit.rollout.cases import NOON, A, B, make_evidence
 
 OUTCOMES = Tally("serin_requests_total", by="outcome")
 CODES = Tally("envoy_cluster_upstream_rq", by="envoy_response_code", names=Names.BACKEND)
 TTFT = Tally("serin_time_to_first_token_seconds_bucket", by="le")
 ANSWERS = Tally("serin_e2e_request_latency_seconds_bucket", by="le")
 NOTHING = Baseline(NOON, 0.0)
+SPEED = {"name": "speed", "preset": "Throughput", "mode": "Advisory"}
 SEEN = Baseline(NOON, 10.0, {TTFT: {"0.1": 40, "0.5": 80, "1.0": 99, "2.0": 100, "+Inf": 100}})
 
 
@@ -41,12 +44,55 @@ def made(*metrics: Mapping[str, Any], baseline: Baseline = NOTHING, measured: bo
     return measurements(analysis, DEFAULT_SERIES, baseline, measured=measured)
 
 
+def throughput_tallies() -> tuple[Tally, ...]:
+    analysis = Analysis.model_validate({"metrics": [{"name": "e", "preset": "ErrorRate"}, SPEED]})
+    (speed,) = throughputs(analysis, DEFAULT_SERIES)
+    return speed.tallies
+
+
 def one(metric: Mapping[str, Any], **facts: Any) -> Measurement:
     return made({"name": "m"} | metric, **facts)[0]
 
 
 def interval(tally: Tally, points: Mapping[Point, int], **more: Any) -> Interval:
     return Interval(NOON, NOON, {tally: points} | more)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "optional"),
+    [
+        pytest.param([], {TTFT}, id="the default"),
+        pytest.param(
+            [{"name": "e", "preset": "ErrorRate"}, {"name": "t", "preset": "TimeToFirstToken"}], set(), id="all"
+        ),
+        pytest.param(
+            [
+                {"name": "e", "preset": "ErrorRate", "mode": "Advisory"},
+                {"name": "t", "preset": "TimeToFirstToken", "mode": "Advisory"},
+                {"name": "limit", "ceiling": {"of": "t", "rate": 0.1, "aboveSeconds": 1}},
+            ],
+            set(),
+            id="what a ceiling limits",
+        ),
+        pytest.param(
+            [
+                {"name": "e", "preset": "ErrorRate"},
+                {"name": "own", "ratio": {"bad": "b", "total": "t"}, "mode": "Advisory"},
+                SPEED,
+            ],
+            {Tally("b"), Tally("t"), *throughput_tallies()},
+            id="a ratio and a speed",
+        ),
+    ],
+)
+def test_what_decides_nothing_may_be_left_out(metrics: list[dict[str, Any]], optional: set[Tally]) -> None:
+    analysis = Analysis.model_validate({"metrics": metrics} if metrics else {})
+    assert set(optional_tallies(analysis, DEFAULT_SERIES, measured=True)) == optional
+    pinned = measurements(analysis, DEFAULT_SERIES, NOTHING, measured=True)
+    state = make_evidence(
+        measurements=pinned, evidence=tuple(map(nothing_yet, pinned)), throughputs=throughputs(analysis, DEFAULT_SERIES)
+    )
+    assert set(state.optional) - {OUTCOMES} == optional - {OUTCOMES}
 
 
 # Counts ------------------------------------------------------------------------------------------------------------
