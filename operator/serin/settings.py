@@ -23,6 +23,8 @@ _LABELS = (
     "engine_revision_label",
 )
 
+_AT_LEAST = {"lease_duration": 5.0, "settle_seconds": 0.0, "evidence_lag": 0.0}
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -122,17 +124,18 @@ class Settings:
         return self.evidence_lag or self.scrape_interval
 
     def _check(self) -> None:
-        positive = ("lease_duration", "prometheus_timeout", "collect_interval", "scrape_interval")
+        positive = ("prometheus_timeout", "collect_interval", "scrape_interval")
         for name in (*positive, "workers", "resync_interval", "request_timeout"):
             if not 0 < getattr(self, name) < math.inf:
                 raise SettingsError(f"SERIN_{name.upper()} must be above zero; set it to a positive number.")
         for name in ("probe_port", "metrics_port"):
             if not 0 < getattr(self, name) < 65536:
                 raise SettingsError(f"SERIN_{name.upper()} must be a port; set it to a number from 1 to 65535.")
-        if not self.settle_seconds >= 0:
-            raise SettingsError("SERIN_SETTLE_SECONDS must not be negative; set it to zero or more.")
-        if not 0 <= self.evidence_lag < math.inf:
-            raise SettingsError("SERIN_EVIDENCE_LAG must not be negative; set it to zero or more seconds.")
+        for name, least in _AT_LEAST.items():
+            if not least <= getattr(self, name) < math.inf:
+                raise SettingsError(
+                    f"SERIN_{name.upper()} must not be below {least:g}; set it to {least:g} or more seconds."
+                )
         for name in _LABELS:
             if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", getattr(self, name)):
                 raise SettingsError(f"SERIN_{name.upper()} is no label; set it to letters, digits and underscores.")

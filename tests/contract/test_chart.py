@@ -390,6 +390,8 @@ def _words(text: str) -> list[str]:
         ("prometheus.series.engine=1x", "series/engine"),
         ("logLevel=loud", "logLevel"),
         ("workers=0", "workers"),
+        ("leaseDuration=1", "leaseDuration"),
+        ("leaseDuration=120", "leaseDuration"),
         ("image.digest=latest", "image/digest"),
         ("watchNamespaces={Team_A}", "watchNamespaces"),
         ("prometheus.requests.backend=fixed", "requests/backend"),

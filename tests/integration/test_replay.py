@@ -214,6 +214,7 @@ async def test_the_stand_in_of_other_tests_answers_as_a_prometheus_does(pods: Po
         (("late", "e1"), ("new", "e2")),
         tallies,
         baseline_of="late",
+        traffic_of=("late", "new"),
         requests=tallies[0],
         namespace="default",
         name="triage",

@@ -87,7 +87,7 @@ class Histogram(ApiModel):
 
 
 class Ceiling(ApiModel):
-    """An absolute limit, whatever the stable does."""
+    """An absolute limit: nobody is promoted above it, and rolled back is who is also worse than the stable."""
 
     of: Label
     """The metric whose bad rate is limited: another one of this list."""

@@ -19,6 +19,9 @@ from serin.evidence.log_space import log_sum
 from serin.evidence.non_inferiority import BETA, SHARES
 from serin.evidence.slices import PRIOR, Slice
 
+BEYOND = 1.0
+"""How far above what is enough the evidence grows: then a hundred good requests or so show that an outage is over."""
+
 
 @dataclass
 class CeilingTest:
@@ -81,6 +84,9 @@ class CeilingTest:
         self.stable_above.add(s.n0, s.x0)
         # It forgets good times, or it would notice an outage long after the canary's: it only ever holds, so it may.
         self.stable_above.logs = [max(log, math.log(w)) for log, w in zip(self.stable_above.logs, PRIOR, strict=True)]
+        # Both forget how bad bad times were, or they would not be over for hours; less evidence is always allowed.
+        for each in (self.above, self.stable_above):
+            each.logs = [min(log, self.threshold + BEYOND) for log in each.logs]
         if settled:
             self.below = [
                 log + s.x1 * math.log(a) - s.n1 * math.log(1 - self.rate + self.rate * a)
@@ -125,7 +131,7 @@ class CeilingTest:
         self.below = _logs(state["below"], len(self.below))
         self.fired = bool(state["fired"])
         # What came later is read without, or an upgrade would begin every trial anew.
-        self.stable_seen = bool(state.get("stableSeen", True))
+        self.stable_seen = bool(state["stableSeen"])
         if "worse" in state:
             self.worse = ConditionalTest.from_state(self.worse.parameters, state["worse"])
 

@@ -283,10 +283,10 @@ class MetricEvidence:
             ValueError: it is of another version, or damaged.
         """
         try:
-            for leaf, kept in zip(self.leaves, state["leaves"], strict=True):
-                leaf.restore(kept)
             totals = [(int(n1), int(x1), int(n0), int(x0)) for n1, x1, n0, x0 in state["totals"]]
             # What came later is read without, or an upgrade would begin every trial anew.
+            for leaf, kept, total in zip(self.leaves, state["leaves"], totals, strict=True):
+                leaf.restore({"stableSeen": total[2] > 0, **kept})
             self.incomparable = bool(state.get("incomparable", False))
             self.owed = {int(epoch): (int(one), int(zero)) for epoch, (one, zero) in state["owed"].items()}
             self.totals = [total for total, _ in zip(totals, self.leaves, strict=True)]

@@ -246,7 +246,8 @@ class Collector:
             # A longer stretch than half of the longest was cut: there is more.
             behind |= any(interval.end - interval.begin >= question.longest / 2 for interval in new.intervals)
             if new.error or new.intervals:
-                held.longest = max(SHORTEST, held.longest / 2) if new.error else min(LONGEST, held.longest * 2)
+                too_much = new.error or new.left_out
+                held.longest = max(SHORTEST, held.longest / 2) if too_much else min(LONGEST, held.longest * 2)
             if self._put(held, question, new):
                 held.told = held.position
                 self.woke(key)

@@ -31,7 +31,7 @@ from serin.metric_sources.port import Server
 MOST_BYTES = 256 * 2**20
 """No answer is larger."""
 SHORT = 8
-"""A secret of fewer characters is blotted out only where it stands alone."""
+"""A header of fewer characters, such as a tenant's number, is blotted out only where it stands alone."""
 _FIT = re.compile(r"([\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?)?")
 _REFUSED = ("400", "422")
 _MOVED = ("301", "302", "303", "307", "308")
@@ -168,12 +168,12 @@ class Connection:
             own = re.search(r'"errorType":.*?"error":\s*"(.*)"', text)
             text = own[1].replace('\\\\"', '"') if own else text[: len("HTTP Status Code 000")]
         server = self._server
-        secrets = [value for _, value in server.headers]
-        secrets += [server.bearer_token or "", *(server.basic_auth or ())[1:], urlsplit(server.url).password or ""]
-        for secret in filter(None, map(str.strip, secrets)):
-            # One that is as short as a tenant's number would be found within any other.
-            word = rf"(?<!\w){re.escape(secret)}(?!\w)" if len(secret) < SHORT else re.escape(secret)
-            text = re.sub(word, "***", text)
+        secrets = [server.bearer_token or "", *(server.basic_auth or ())[1:], urlsplit(server.url).password or ""]
+        headers = [value.strip() for _, value in server.headers]
+        for secret in filter(None, [*map(str.strip, secrets), *(value for value in headers if len(value) >= SHORT)]):
+            text = text.replace(secret, "***")
+        for value in filter(None, headers):
+            text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", "***", text)
         return text[:300]
 
     def _write(self, pem: str) -> Path:

@@ -190,12 +190,12 @@ class Questions:
                 return []
 
         for tally in dict.fromkeys(watch.requests for watch, _ in wanted if watch.requests):
-            asking = [(watch, watch.traffic_of or [stable]) for watch, stable in wanted if watch.requests == tally]
+            asking = [(watch, watch.traffic_of) for watch, _ in wanted if watch.requests == tally]
             # What `by` counts apart is one here.
             for key, _, value in await estimate(Tally(tally.selector, None, tally.names), asking, RATE_OVER):
                 rates[key] += value / RATE_OVER.total_seconds()
         for tally in dict.fromkeys(tally for watch, _ in wanted for tally in watch.tallies if tally.by == "le"):
-            asking = [(watch, [stable]) for watch, stable in wanted if tally in watch.tallies]
+            asking = [(watch, (stable,)) for watch, stable in wanted if tally in watch.tallies]
             buckets: dict[Key, dict[str, float]] = {watch.key: {} for watch, _ in asking}
             for key, bound, value in await estimate(tally, asking, HISTOGRAMS_OVER):
                 buckets[key][bound] = buckets[key].get(bound, 0.0) + value

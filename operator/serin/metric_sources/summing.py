@@ -58,7 +58,7 @@ def intervals(
             watch,
             begins[watch.key],
             end,
-            {tally: grown[family_of(tally)].get(watch.key, ()) for tally in watch.tallies if family_of(tally) in grown},
+            {tally: grown[family_of(tally)].get(watch.key, ()) for tally in watch.tallies if family_of(tally) in found},
             epoch_label,
         )
         for watch in watches
@@ -83,7 +83,7 @@ def _interval(
                 if growth and revision == watch.apart_of and (process := labels.get(PROCESS)):
                     by_process[process].append((revision, labels, growth))
             apart[tally] = {process: _points(part, tally, epoch_label) for process, part in by_process.items()}
-    return Interval(begin, end, counts, bounds, apart)
+    return Interval(begin, end, counts, bounds, apart, frozenset(watch.tallies) - by_tally.keys())
 
 
 def _grown(found: Found, starts: Mapping[Key, int], end: int) -> dict[Key, list[_Grown]]:

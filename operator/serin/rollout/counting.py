@@ -143,8 +143,8 @@ def _expected(state: TrialEvidence, shown: list[dict[int, list[tuple[int, int, i
 
 
 def _share(weight: int) -> float:
-    """Requests of the canary for each one of the stable."""
-    return weight / max(1, FULL - weight)
+    """Requests of the canary for each one of the stable; one at the most, or at 98 % a single one would promise 49."""
+    return min(1.0, weight / max(1, FULL - weight))
 
 
 def _seconds(span: timedelta) -> float:

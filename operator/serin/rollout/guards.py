@@ -80,9 +80,12 @@ class Candidate:
         return not self.sees and self.state is not None and self.snapshot.now - self.state.until > limit
 
     @property
-    def in_outage(self) -> bool:
-        """Whether the stable breaks a limit that the canary was to keep: nobody is promoted meanwhile."""
-        return self.state is not None and any(evidence.shared for evidence in self.state.evidence)
+    def beyond_limit(self) -> bool:
+        """Whether a Required limit is broken, by both sides or by the canary: nobody is promoted meanwhile."""
+        if self.state is None:
+            return False
+        required = [e for m, e in zip(self.state.measurements, self.state.evidence, strict=True) if m.required]
+        return any(evidence.shared or evidence.exceeded for evidence in required)
 
     @property
     def is_last(self) -> bool:
@@ -262,7 +265,7 @@ def holding(c: Candidate) -> Finding | None:
 def missing_traffic(c: Candidate) -> str | None:
     """That requests which the canary should have got do not come; None while they do, or nobody can know."""
     state = c.state
-    if state is None or c.snapshot.evidence.error or state.unseen < EXPECTED or state.silent_for < _scraped_since(c):
+    if state is None or state.unseen < EXPECTED or state.silent_for < _scraped_since(c):
         return None
     return f"About {state.unseen:.0f} requests should have reached the canary and none did; check the route."
 
@@ -313,14 +316,14 @@ def baking(c: Candidate) -> Finding | None:
 
 
 def unproven(c: Candidate) -> Finding | None:
-    """The end of the ramp needs the proof of every Required metric, at that very moment; nothing ends in an outage.
+    """The end of the ramp needs the proof of every Required metric, at that very moment; beyond a limit nothing ends.
 
     The end of a holdback needs no second one: under the little that is left to the stable a proof wanes, however good
     the canary is.
     """
     if c.trial.forced or not c.before_promotion or c.judgement.verdict is Verdict.PASS:
         return None
-    if c.trial.in_holdback and not c.in_outage:
+    if c.trial.in_holdback and not c.beyond_limit:
         return None
     return _waits(c, Reason.AWAITING_EVIDENCE, c.judgement.message)
 
@@ -329,7 +332,9 @@ def _waits(c: Candidate, reason: Reason, message: str) -> Finding:
     """The canary is held for want of evidence; at the deadline that has a consequence."""
     if not c.overdue:
         left = c.snapshot.spec.rollout.deadline - c.trial.exposed(c.snapshot.now)
-        return Finding(Phase.RAMPING, reason, message, due_in=left if c.trial.exposed_since else None)
+        phase = Phase.PROMOTING if c.trial.in_holdback else Phase.RAMPING
+        stalls = left <= timedelta()  # in a holdback alone: who was proven in time is not judged by the deadline
+        return Finding(phase, reason, message, stalls=stalls, due_in=_future(left) if c.trial.exposed_since else None)
     told = f"{Reason.INCONCLUSIVE.explanation} {message}"
     if c.sees and c.snapshot.spec.rollout.on_inconclusive == "Rollback":
         return _reject(Reason.INCONCLUSIVE, told)
@@ -343,7 +348,7 @@ def at_deadline(c: Candidate, finding: Finding | None) -> bool:
     """
     wanted = c.snapshot.spec.rollout.on_inconclusive == "Promote"
     inconclusive = finding is not None and finding.reason is Reason.INCONCLUSIVE and silent(c) is None
-    return wanted and inconclusive and c.counted > 0 and not c.in_outage
+    return wanted and inconclusive and c.counted > 0 and not c.beyond_limit
 
 
 GUARDS: tuple[Guard, ...] = (

@@ -78,6 +78,8 @@ class Measurement:
 
     def counts(self, interval: Interval) -> dict[Side, list[tuple[int, int]]]:
         """Exposures and bad counts of one interval by revision and epoch, one pair per leaf of the metric."""
+        if not interval.unread.isdisjoint(self.tallies):
+            return {}
         totals = interval.counts.get(self.total, {})
         match self.how:
             case How.OUTCOME:
@@ -119,6 +121,8 @@ class Throughput:
 
     def counts(self, interval: Interval) -> dict[Side, list[tuple[int, int]]]:
         """Milliseconds and tokens of one interval by revision and epoch."""
+        if not interval.unread.isdisjoint(self.tallies):
+            return {}
         return _pairs(interval.counts.get(self.milliseconds, {}), interval.counts.get(self.tokens, {}))
 
 

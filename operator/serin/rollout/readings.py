@@ -55,6 +55,8 @@ class Interval:
     """Of histograms (`by="le"`) that grew: by revision, the bounds that its series have, whether or not they grew."""
     apart: Mapping[Tally, Mapping[str, Mapping[Point, int]]] = field(default_factory=dict)
     """Part of `counts`: the growth of one revision (`Wanted.apart_of`) by process."""
+    unread: frozenset[Tally] = frozenset()
+    """Those of `Wanted.optional` that could not be read: what they grew by is not known, and never will be."""
 
 
 @dataclass(frozen=True)

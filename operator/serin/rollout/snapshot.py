@@ -100,7 +100,7 @@ class Evidence:
     intervals: tuple[Interval, ...] = ()
     """What was counted, oldest first, without a gap; the first begins where the state of the evidence ends."""
     baseline: Baseline | None = None
-    """What the stable showed before the canary; None until it was read."""
+    """What traffic and stable showed before the canary; None until it was read."""
     in_flight: Mapping[str, InFlight] = field(default_factory=dict)
     """By engine revision; an engine revision without any series is absent."""
     left_out: str | None = None

@@ -1,7 +1,7 @@
-"""The status of an LLMDeployment, from a decision. Written for readers; nothing here is ever read back.
+"""The status of an LLMDeployment, from a decision. Written for readers; no decision reads it back.
 
-The conditions are in `serin.rollout.conditions`. The only thing taken from the status before is when a condition last
-changed and what became of the last command.
+The conditions are in `serin.rollout.conditions`. Taken from the status before is what the world does not tell any more:
+when a condition changed, whether anything was served before, the counts that were seen last, the last command.
 """
 
 from __future__ import annotations

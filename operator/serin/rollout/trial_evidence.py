@@ -65,7 +65,7 @@ class TrialEvidence:
     epochs: Mapping[int, Epoch]
     """By the value of the label, the last 32."""
     requests_per_second: float
-    """Of the stable before the rollout."""
+    """Of all revisions before the rollout."""
     settle_seconds: float
     """How long an epoch lasts before its slices count for a proof."""
     blank_seconds: float

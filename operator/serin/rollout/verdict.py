@@ -168,8 +168,8 @@ def _in_the_way(measurement: Measurement, evidence: MetricEvidence, noise: Noise
     """Why nobody can say how many more requests it takes; None where one can."""
     if not measurement.comparable:
         return (
-            "not comparable, because the stable had not shown it when the canary began; make it Advisory or wait until "
-            "it has, then abort and retry"
+            "not comparable, because the stable had not shown it, or it could not be read, when the canary began; make "
+            "it Advisory or wait until it has, then abort and retry"
         )
     if evidence.incomparable:
         return (

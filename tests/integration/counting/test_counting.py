@@ -224,20 +224,21 @@ async def baseline(source: Prometheus, wanting: Watch) -> Baseline:
     return found
 
 
-async def test_the_baseline_is_the_rate_of_the_stable_alone(pods: Pods, source: Prometheus) -> None:
+async def test_the_baseline_is_the_rate_of_all_revisions_of_late(pods: Pods, source: Prometheus) -> None:
     one, other = await two(pods)
     wanting = replace(watch(), read_until=None, requests=TALLY)
-    (stable, _), (canary, _) = wanting.engine_of
-    wanting = replace(wanting, baseline_of=stable)
+    (before, _), (stable, _) = wanting.engine_of
+    wanting = replace(wanting, baseline_of=stable, traffic_of=(before, stable))
     idle = await baseline(source, wanting)
-    for pod in (one, other):
-        pod.count(stable)
-        pod.count(canary, by=10**6)
+    # Promoted just now: nearly all of the traffic was answered by the one before.
+    for pod, revision, times in ((one, before, 100), (other, stable, 1)):
+        pod.count(revision)
+        pod.count("somebody-else", by=10**6)
         await pod.scraped()
-        pod.count(stable, "error", by=300)
-        pod.count(stable, by=300)
+        pod.count(revision, "error", by=300 * times)
+        pod.count(revision, by=300 * times)
     async with asyncio.timeout(LONG):
-        while (found := await baseline(source, wanting)).requests_per_second < 1:
+        while (found := await baseline(source, wanting)).requests_per_second < 50:
             await scraped(one, other)
     assert idle.requests_per_second == 0.0
     assert found.requests_per_second < 1000

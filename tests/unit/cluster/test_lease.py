@@ -1,6 +1,7 @@
 """Leadership by the clock: what `leading` says while no request is answered, and what a candidate may take."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -81,6 +82,25 @@ async def test_leadership_counts_from_when_the_request_was_sent(server: Server, 
     server.before = slow
     assert await one._try()
     clock.now += 2
+    assert not one.leading
+
+
+async def test_who_holds_renews_for_as_long_as_it_is_let(server: Server, clock: Clock) -> None:
+    renewals = 0
+
+    def count(method: str) -> None:
+        nonlocal renewals
+        renewals += method == "PUT"
+        clock.now += TIMING.retry_period / 2
+        if renewals > 50:
+            raise ClusterError("Away; try again.")
+
+    one = Election(server, "ns", "serin", "one", timing=replace(TIMING, retry_period=0), clock=clock)  # type: ignore[arg-type]
+    assert await one._try()
+    server.before = count
+    await one.hold()
+    assert renewals > 50
+    assert clock.now > 100 + 3 * TIMING.lease_duration
     assert not one.leading
 
 

@@ -283,6 +283,23 @@ def test_a_limits_state_of_before_it_compared_is_read() -> None:
     for number in range(8):
         again.add([(100, 12, 0, 0)], t=100.0 + number, epoch=0, settled=True)
     assert not again.rolled_back, "the stable was there before the upgrade"
+    state["totals"] = [[100, 6, 0, 0]]
+    again = MetricEvidence(LIMIT)
+    again.restore(state)
+    for number in range(8):
+        again.add([(100, 12, 0, 0)], t=100.0 + number, epoch=0, settled=True)
+    assert again.rolled_back, "the stable never showed any"
+
+
+def test_an_outage_that_is_over_is_soon_forgotten_however_bad_it_was() -> None:
+    metric = fed(LIMIT, *[[(980, 490, 20, 10)]] * 40)
+    assert metric.shared
+    slices = 0
+    while metric.shared or metric.exceeded:
+        metric.add([(980, 2, 20, 0)], t=1_000.0 + slices, epoch=0, settled=True)
+        slices += 1
+        assert slices <= 10, "200 good ones of the stable are enough"
+    assert not metric.rolled_back
 
 
 def test_when_a_shared_outage_is_over_for_the_stable_the_canary_answers_for_itself() -> None:

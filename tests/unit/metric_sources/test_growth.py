@@ -174,7 +174,7 @@ async def test_the_baseline_is_what_the_stable_did_before(tsdb: Tsdb, source: Pr
     ]
     # The stable is new: most of the traffic of the last minutes was answered by the one before it.
     a = watch("a", None, REQUESTS, buckets, baseline_of="r1", requests=REQUESTS, traffic_of=("r0", "r1"))
-    b = watch("b", None, REQUESTS, baseline_of="r2", requests=REQUESTS)
+    b = watch("b", None, REQUESTS, baseline_of="r2", requests=REQUESTS, traffic_of=("r2",))
     c = watch("c", None, REQUESTS)
     read = await source.read([a, b, c])
     known = read[a.key].baseline
@@ -194,7 +194,7 @@ async def test_the_baseline_is_what_the_stable_did_before(tsdb: Tsdb, source: Pr
 
 async def test_a_baseline_that_cannot_be_had_leaves_the_counts(tsdb: Tsdb, source: Prometheus) -> None:
     tsdb.fails["increase"] = RefusedError("Too much; ask for less.")
-    one = watch("a", END - SECOND, REQUESTS, baseline_of="r1", requests=REQUESTS)
+    one = watch("a", END - SECOND, REQUESTS, baseline_of="r1", requests=REQUESTS, traffic_of=("r1",))
     read = (await source.read([one]))[one.key]
     assert read.baseline is None
     assert read.error == "Too much; ask for less."
@@ -246,7 +246,7 @@ EVENTS = st.sampled_from(["work", "failures", "idle", "silent", "restart", "gone
 LIVES = st.lists(st.tuples(st.integers(-300, 900), st.lists(EVENTS, min_size=1, max_size=60)), min_size=1, max_size=3)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(LIVES, st.lists(st.integers(1, 1799), max_size=8))
 def test_whatever_targets_do_intervals_add_up_to_the_truth_wherever_they_are_cut(
     monkeypatch: pytest.MonkeyPatch, lives: list[tuple[int, list[str]]], cuts: list[int]

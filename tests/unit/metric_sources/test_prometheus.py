@@ -104,11 +104,14 @@ async def test_what_decides_nothing_is_left_out_if_it_is_refused_and_only_then(t
     scraped(tsdb, 20, 5, revision="r1", outcome="ok")
     scraped(tsdb, 2, 9, revision="r1", outcome="ok")
     begin = END - 5 * SECOND
-    one = watch("a", begin, REQUESTS, ERRORS, optional=(ERRORS,), baseline_of="r1", requests=REQUESTS)
+    one = watch(
+        "a", begin, REQUESTS, ERRORS, optional=(ERRORS,), baseline_of="r1", requests=REQUESTS, traffic_of=("r1",)
+    )
     both = watch("b", begin, ERRORS, replace(ERRORS, by="code"), optional=(ERRORS,))
     read = await source.read([one, both])
     assert (read[one.key].error, read[one.key].left_out) == (None, "Too many samples; ask for less.")
     assert set(read[one.key].intervals[0].counts) == {REQUESTS}
+    assert read[one.key].intervals[0].unread == {ERRORS}
     assert (read[both.key].error, read[both.key].left_out) == ("Too many samples; ask for less.", None)
     tsdb.fails["errors_total"] = MetricsError("Away; look.")
     read = await source.read([one])

@@ -195,6 +195,8 @@ def test_who_waits_for_a_first_install_is_not_told_before_the_gateway_serves_it(
     assert (row(fresh), reason(fresh, "Ready")) == (("False", "False", "True", "False"), Reason.ROUTE_PENDING)
     assert row(later) == ("True", "True", "False", "False")
     assert row(seen(1, later)) == row(later), "a change of the route is no reason to doubt what serves"
+    young = replace(make_route({A: 9_500, B: 500}), changed_at=NOON)
+    assert row(told(canary_at(route=young)))[0] == "True", "nor is a status that was lost"
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,10 @@ def waiting(since: datetime, **facts: Any) -> Snapshot:
             id="expected traffic that does not come, within a hold",
         ),
         pytest.param(
+            canary_at(held=MINUTE, memory=make_evidence(GOOD, unseen=20.0), evidence=BLIND),
+            Phase.RAMPING, Reason.NO_TRAFFIC, id="and Prometheus cannot be asked just now",
+        ),
+        pytest.param(
             in_holdback(held=MINUTE, memory=make_evidence(GOOD, unseen=20.0)), Phase.PROMOTING, Reason.NO_TRAFFIC,
             id="expected traffic that does not come, within the holdback",
         ),

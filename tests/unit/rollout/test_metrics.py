@@ -95,6 +95,19 @@ def test_what_decides_nothing_may_be_left_out(metrics: list[dict[str, Any]], opt
     assert set(state.optional) - {OUTCOMES} == optional - {OUTCOMES}
 
 
+def test_half_of_a_pair_counts_for_nothing() -> None:
+    own = one({"ratio": {"bad": "b", "total": "t"}})
+    whole = interval(Tally("t"), {(A, 1, ""): 40, (B, 1, ""): 4})
+    assert own.counts(whole) == {(A, 1): [(40, 0)], (B, 1): [(4, 0)]}
+    assert own.counts(replace(whole, unread=frozenset({Tally("b")}))) == {}
+    (speed,) = throughputs(
+        Analysis.model_validate({"metrics": [{"name": "e", "preset": "ErrorRate"}, SPEED]}), DEFAULT_SERIES
+    )
+    counted = interval(speed.tokens, {(A, 1, ""): 40})
+    assert speed.counts(counted) == {(A, 1): [(0, 40)]}
+    assert speed.counts(replace(counted, unread=frozenset({speed.milliseconds}))) == {}
+
+
 # Counts ------------------------------------------------------------------------------------------------------------
 
 

@@ -227,23 +227,52 @@ def test_what_the_deadline_promotes_has_its_holdback_as_well() -> None:
     assert (decision.reason, trial_of(decision).in_holdback) == (Reason.HOLDBACK, True)
 
 
-def test_a_holdback_does_not_end_in_an_outage_that_both_sides_share() -> None:
-    analysis = {
-        "metrics": [
-            {"name": "errors", "preset": "ErrorRate"},
-            {"name": "limit", "ceiling": {"of": "errors", "rate": 0.02}},
-        ]
-    }
-    spec = make_spec(rollout=HOLDBACK, analysis=analysis)
+def limited(*counts: tuple[int, int, int, int], mode: str = "Required", **more: Any) -> Snapshot:
+    """In a holdback whose time is over, with a limit of 2 %, after a slice of good answers and then these."""
+    limit = {"name": "limit", "ceiling": {"of": "errors", "rate": 0.02}, "mode": mode}
+    analysis = {"metrics": [{"name": "errors", "preset": "ErrorRate"}, limit]}
+    spec = make_spec(rollout=HOLDBACK | more.pop("rollout", {}), analysis=analysis)
     measured = measurements(spec.analysis, Series(), Baseline(NOON, 10.0), measured=True)
     evidence = tuple(map(nothing_yet, measured))
-    for turn, counts in enumerate([(1_500, 1, 10_000, 10), *([(0, 0, 60, 20)] * 4), *([(900, 280, 20, 7)] * 4)]):
-        for each in evidence:
-            each.add([counts], t=100.0 * (turn + 1), epoch=1, settled=True)
+    for turn, each in enumerate([(1_500, 1, 10_000, 10), *counts]):
+        for metric in evidence:
+            metric.add([each], t=100.0 * (turn + 1), epoch=1, settled=True)
     memory = make_evidence(GOOD, measurements=measured, evidence=evidence)
-    decision = decide(in_holdback(held=61 * MINUTE, spec=spec, memory=memory))
-    assert (decision.reason, decision.weights) == (Reason.AWAITING_EVIDENCE, {A: 200, B: 9_800})
+    return in_holdback(held=61 * MINUTE, spec=spec, memory=memory, **more)
+
+
+OUTAGE = (*([(0, 0, 60, 20)] * 4), *([(900, 280, 20, 7)] * 4))
+ABOVE = [(1_300, 120, 1, 0)]
+"""Sure to be above the limit, and not to be worse than a stable that gets next to nothing."""
+
+
+def test_a_holdback_does_not_end_in_an_outage_that_both_sides_share() -> None:
+    decision = decide(limited(*OUTAGE))
+    assert (decision.phase, decision.reason) == (Phase.PROMOTING, Reason.AWAITING_EVIDENCE)
+    assert decision.weights == {A: 200, B: 9_800}
+    assert decision.stalled is None
     assert "the canary is not to blame and nothing is promoted" in decision.message
+
+
+def test_a_holdback_does_not_end_while_the_canary_is_above_its_limit_whoever_is_to_blame() -> None:
+    decision = decide(limited(*ABOVE))
+    assert (decision.reason, decision.weights) == (Reason.AWAITING_EVIDENCE, {A: 200, B: 9_800})
+    assert "above a rate of 2 %, but not known to be worse than the stable and nothing is promoted" in decision.message
+
+
+def test_an_advisory_limit_does_not_keep_a_holdback_from_its_end() -> None:
+    assert decide(limited(*ABOVE, mode="Advisory")).reason is Reason.PROMOTED
+
+
+def test_who_waits_beyond_the_deadline_for_the_end_of_a_holdback_calls_a_person_and_does_not_spin() -> None:
+    decision = decide(limited(*OUTAGE, rollout=overdue("Promote")))
+    assert (decision.phase, decision.stalled) == (Phase.PROMOTING, Reason.AWAITING_EVIDENCE)
+    assert decision.due_in is None or decision.due_in > timedelta()
+
+
+def test_the_deadline_does_not_promote_who_is_above_a_limit() -> None:
+    decision = decide(limited(*ABOVE, rollout=overdue("Promote"), trial={"in_holdback": False}))
+    assert (decision.phase, decision.reason) == (Phase.PAUSED, Reason.INCONCLUSIVE)
 
 
 def test_a_person_who_promotes_skips_the_holdback() -> None:

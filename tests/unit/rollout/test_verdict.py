@@ -113,8 +113,8 @@ def test_verdict(metrics: list[tuple[dict[str, Any], list[Shown]]], expected: Ve
         pytest.param(
             OWN,
             [(3_000, 0, 3_000, 0)],
-            "own: not comparable, because the stable had not shown it when the canary began; make it Advisory or wait "
-            "until it has, then abort and retry: canary 0 bad of 3000, stable 0 bad of 3000.",
+            "own: not comparable, because the stable had not shown it, or it could not be read, when the canary began; "
+            "make it Advisory or wait until it has, then abort and retry: canary 0 bad of 3000, stable 0 bad of 3000.",
             id="nobody can cut it",
         ),
         pytest.param(
