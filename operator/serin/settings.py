@@ -134,7 +134,7 @@ class Settings:
         for name, least in _AT_LEAST.items():
             if not least <= getattr(self, name) < math.inf:
                 raise SettingsError(
-                    f"SERIN_{name.upper()} must not be below {least:g}; set it to {least:g} or more seconds."
+                    f"SERIN_{name.upper()} must be {least:g} seconds or more, and no infinity; set it so."
                 )
         for name in _LABELS:
             if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", getattr(self, name)):

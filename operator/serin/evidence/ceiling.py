@@ -19,8 +19,65 @@ from serin.evidence.log_space import log_sum
 from serin.evidence.non_inferiority import BETA, SHARES
 from serin.evidence.slices import PRIOR, Slice
 
+NOTHING_SHOWN: tuple[float, ...] = tuple(-math.log(len(SHARES)) for _ in SHARES)
+"""Of the evidence that a limit is kept."""
 BEYOND = 1.0
-"""How far above what is enough the evidence grows: then a hundred good requests or so show that an outage is over."""
+"""How far above what is enough the evidence grows, so that it does not outlive bad times for long."""
+
+
+@dataclass
+class Side:
+    """Whether one side is beyond the limit now: since it was shown to be, until it is shown to keep it again.
+
+    In between nobody knows, and evidence that once was enough wavers for as long as the limit is broken.
+    """
+
+    rate: float
+    enough: float
+    """ln(1/alpha)."""
+    forgets: bool
+    """Whether good times before count for nothing: not if a rollback rests on it."""
+    above: Ceiling = field(init=False)
+    keeps: list[float] = field(default_factory=lambda: list(NOTHING_SHOWN))
+    """ln of the evidence that it keeps the limit, of the time since it was last shown not to."""
+    beyond: bool = False
+
+    def __post_init__(self) -> None:
+        self.above = Ceiling(self.rate)
+
+    @property
+    def shown(self) -> bool:
+        """Whether the evidence is enough."""
+        return self.above.log_e >= self.enough - 1e-9
+
+    def add(self, n: int, x: int) -> None:
+        """Take `x` bad of `n` requests into account."""
+        self.above.add(n, x)
+        # Less evidence is always allowed.
+        self.above.logs = [min(log, self.enough + BEYOND) for log in self.above.logs]
+        if self.forgets:  # more is not, but this one only ever holds
+            self.above.logs = [max(log, math.log(w)) for log, w in zip(self.above.logs, PRIOR, strict=True)]
+        if self.shown:
+            self.beyond, self.keeps = True, list(NOTHING_SHOWN)
+        elif self.beyond:
+            floored = [max(log, least) for log, least in zip(self.keeps, NOTHING_SHOWN, strict=True)]
+            self.keeps = below(floored, self.rate, n, x)
+            self.beyond = log_sum(self.keeps) < -math.log(BETA)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that is remembered, as JSON."""
+        return {"above": self.above.logs, "keeps": self.keeps, "beyond": self.beyond}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken."""
+        self.above.logs = _logs(state["above"], len(self.above.logs))
+        self.keeps = _logs(state["keeps"], len(self.keeps))
+        self.beyond = bool(state["beyond"])
+
+
+def below(logs: Sequence[float], rate: float, n: int, x: int) -> list[float]:
+    """The evidence that a side is below the rate, after `x` bad of `n` requests more."""
+    return [log + x * math.log(a) - n * math.log(1 - rate + rate * a) for log, a in zip(logs, SHARES, strict=True)]
 
 
 @dataclass
@@ -34,13 +91,14 @@ class CeilingTest:
     worse: ConditionalTest = field(init=False)
     stable_seen: bool = False
     """Whether the stable has shown anything of what is limited; if it never does, the limit stands alone."""
-    above: Ceiling = field(init=False)
-    stable_above: Ceiling = field(init=False)
-    below: list[float] = field(default_factory=lambda: [-math.log(len(SHARES))] * len(SHARES))
+    canary: Side = field(init=False)
+    stable: Side = field(init=False)
+    below: list[float] = field(default_factory=lambda: list(NOTHING_SHOWN))
     fired: bool = False
 
     def __post_init__(self) -> None:
-        self.above, self.stable_above = Ceiling(self.rate), Ceiling(self.rate)
+        self.canary = Side(self.rate, self.threshold, forgets=False)
+        self.stable = Side(self.rate, self.threshold, forgets=True)
         self.worse = ConditionalTest(Parameters(alpha=self.alpha))
 
     @property
@@ -51,17 +109,18 @@ class CeilingTest:
     @property
     def log_e(self) -> float:
         """ln of the evidence that the canary is above the limit, and worse than the stable."""
-        return min(self.above.log_e, self.worse.log_e) if self.stable_seen else self.above.log_e
+        above = self.canary.above.log_e
+        return min(above, self.worse.log_e) if self.stable_seen else above
 
     @property
     def exceeded(self) -> bool:
         """Whether the canary is above the limit, whoever is to blame."""
-        return self.above.log_e >= self.threshold - 1e-9
+        return self.canary.beyond
 
     @property
     def shared(self) -> bool:
         """Whether the stable is above the limit as well: then the canary is not to blame."""
-        return self.stable_above.log_e >= self.threshold - 1e-9
+        return self.stable.beyond
 
     @property
     def rolled_back(self) -> bool:
@@ -69,32 +128,24 @@ class CeilingTest:
         return self.fired
 
     def proven(self, owed: int) -> bool:
-        """Whether the canary is proven to be below the limit, now, and no outage is shared.
+        """Whether the canary is proven to be below the limit, now, and neither side is known to be above it.
 
         Args:
             owed: see `Comparison.standing`.
         """
-        return not self.shared and log_sum(self._with(owed)) >= -math.log(BETA)
+        return not (self.shared or self.exceeded) and log_sum(self._with(owed)) >= -math.log(BETA)
 
     def add(self, s: Slice, *, settled: bool, young: bool = False) -> None:
         """Take one slice into account; only a settled one counts for the proof."""
         self.stable_seen |= s.n0 > 0
         self.worse.add(s, young=young)
-        self.above.add(s.n1, s.x1)
-        self.stable_above.add(s.n0, s.x0)
-        # It forgets good times, or it would notice an outage long after the canary's: it only ever holds, so it may.
-        self.stable_above.logs = [max(log, math.log(w)) for log, w in zip(self.stable_above.logs, PRIOR, strict=True)]
-        # Both forget how bad bad times were, or they would not be over for hours; less evidence is always allowed.
-        for each in (self.above, self.stable_above):
-            each.logs = [min(log, self.threshold + BEYOND) for log in each.logs]
+        self.canary.add(s.n1, s.x1)
+        self.stable.add(s.n0, s.x0)
         if settled:
-            self.below = [
-                log + s.x1 * math.log(a) - s.n1 * math.log(1 - self.rate + self.rate * a)
-                for log, a in zip(self.below, SHARES, strict=True)
-            ]
+            self.below = below(self.below, self.rate, s.n1, s.x1)
         # A stable that has shown nothing may be scraped a moment later: what has settled has waited for that.
         to_blame = self.worse.rolled_back if self.stable_seen else settled
-        self.fired = self.fired or (self.exceeded and to_blame and not self.shared)
+        self.fired = self.fired or (self.canary.shown and to_blame and not self.shared)
 
     def still_needed(self, s: Slice, owed: int) -> float | None:
         """About how many more canary requests prove it if all goes on as in `s` (pooled); None: not at this rate."""
@@ -116,8 +167,8 @@ class CeilingTest:
     def state(self) -> dict[str, Any]:
         """Everything that is remembered, as JSON."""
         return {
-            "above": self.above.logs,
-            "stableAbove": self.stable_above.logs,
+            "canary": self.canary.state(),
+            "stable": self.stable.state(),
             "below": self.below,
             "worse": self.worse.state(),
             "stableSeen": self.stable_seen,
@@ -125,12 +176,19 @@ class CeilingTest:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken."""
-        self.above.logs = _logs(state["above"], len(self.above.logs))
-        self.stable_above.logs = _logs(state["stableAbove"], len(self.stable_above.logs))
+        """Go on where `state` was taken.
+
+        What came later is read without, or an upgrade would begin every trial anew: `above` and `stableAbove` were all
+        that was known of the sides.
+        """
+        for side, name, before in ((self.canary, "canary", "above"), (self.stable, "stable", "stableAbove")):
+            if name in state:
+                side.restore(state[name])
+            else:
+                side.above.logs = _logs(state[before], len(side.above.logs))
+                side.beyond = side.shown
         self.below = _logs(state["below"], len(self.below))
         self.fired = bool(state["fired"])
-        # What came later is read without, or an upgrade would begin every trial anew.
         self.stable_seen = bool(state["stableSeen"])
         if "worse" in state:
             self.worse = ConditionalTest.from_state(self.worse.parameters, state["worse"])

@@ -246,8 +246,7 @@ class Collector:
             # A longer stretch than half of the longest was cut: there is more.
             behind |= any(interval.end - interval.begin >= question.longest / 2 for interval in new.intervals)
             if new.error or new.intervals:
-                too_much = new.error or new.left_out
-                held.longest = max(SHORTEST, held.longest / 2) if too_much else min(LONGEST, held.longest * 2)
+                held.longest = _next_longest(held.longest, new)
             if self._put(held, question, new):
                 held.told = held.position
                 self.woke(key)
@@ -275,6 +274,15 @@ class Collector:
             matters |= held.in_flight != new.in_flight
             held.in_flight = new.in_flight
         return matters
+
+
+def _next_longest(longest: timedelta, new: Evidence) -> timedelta:
+    """Less if this was too much, more if it went well; who can do without does not make all others ask for little."""
+    if new.error:
+        return max(SHORTEST, longest / 2)
+    if new.left_out:
+        return max(min(longest, LONGEST / 4), longest / 2)
+    return min(LONGEST, longest * 2)
 
 
 def _counted(watch: Watch) -> tuple[object, ...]:

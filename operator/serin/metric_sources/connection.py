@@ -30,8 +30,8 @@ from serin.metric_sources.port import Server
 
 MOST_BYTES = 256 * 2**20
 """No answer is larger."""
-SHORT = 8
-"""A header of fewer characters, such as a tenant's number, is blotted out only where it stands alone."""
+TENANT = "X-Scope-OrgID"
+"""The one header that is no secret: a tenant may be called 1, and then any number would hold it."""
 _FIT = re.compile(r"([\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?)?")
 _REFUSED = ("400", "422")
 _MOVED = ("301", "302", "303", "307", "308")
@@ -168,12 +168,11 @@ class Connection:
             own = re.search(r'"errorType":.*?"error":\s*"(.*)"', text)
             text = own[1].replace('\\\\"', '"') if own else text[: len("HTTP Status Code 000")]
         server = self._server
-        secrets = [server.bearer_token or "", *(server.basic_auth or ())[1:], urlsplit(server.url).password or ""]
-        headers = [value.strip() for _, value in server.headers]
-        for secret in filter(None, [*map(str.strip, secrets), *(value for value in headers if len(value) >= SHORT)]):
+        secrets = [value for name, value in server.headers if name != TENANT]
+        secrets += [server.bearer_token or "", *(server.basic_auth or ())[1:], urlsplit(server.url).password or ""]
+        # The longest first: one may be a part of another.
+        for secret in sorted(filter(None, map(str.strip, secrets)), key=len, reverse=True):
             text = text.replace(secret, "***")
-        for value in filter(None, headers):
-            text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", "***", text)
         return text[:300]
 
     def _write(self, pem: str) -> Path:

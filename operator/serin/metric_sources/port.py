@@ -17,7 +17,7 @@ from serin.rollout.snapshot import Evidence
 LONGEST = timedelta(minutes=10)
 """No interval is longer: what was missed during an outage is read piece by piece."""
 SHORTEST = timedelta(minutes=1)
-"""Pieces are halved while reading them fails, but no further."""
+"""Pieces are halved while reading them fails, but no further; twice while something that decides nothing is refused."""
 Key = tuple[str, str]
 """Namespace and name of an LLMDeployment."""
 

@@ -6,7 +6,7 @@ All types are present from the first write. `lastTransitionTime` moves only when
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -84,9 +84,11 @@ def _available(snapshot: Snapshot, decision: Decision, before: Condition | None)
         return _Answer("False", Reason.STABLE_UNAVAILABLE, Reason.STABLE_UNAVAILABLE.explanation)
     if not snapshot.route.weights.get(stable.revision) or not snapshot.route.accepted:
         return _Answer("False", *_told(_route(snapshot)))
-    first = stable.promotion == 1 and decision.canary is None and (before is None or before.status != "True")
+    first = stable.promotion == 1 and len(snapshot.route.weights) == 1 and (before is None or before.status != "True")
     if first and not is_settled(snapshot.route, snapshot.now, snapshot.policy.settle_seconds):
         # A gateway accepts a route before it serves it, and nothing served before: whoever waits would ask too early.
+        if not snapshot.route.programmed:
+            return replace(_route(snapshot), status="False")
         told = "The gateway has accepted the first route and gets a few seconds to serve it."
         return _Answer("False", Reason.ROUTE_PENDING, told)
     return _Answer("True", Reason.SERVING, f"{engine.ready} pods of {stable.revision} are Ready.")

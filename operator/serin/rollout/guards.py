@@ -254,16 +254,20 @@ def holding(c: Candidate) -> Finding | None:
     left = (held.hold or timedelta()) - c.trial.held(c.snapshot.now)
     if left <= timedelta():
         return None
-    phase = Phase.PROMOTING if c.trial.in_holdback else Phase.RAMPING
     if missing := missing_traffic(c):
-        return Finding(phase, Reason.NO_TRAFFIC, f"{missing} {c.judgement.message}", due_in=left)
+        return Finding(_phase(c), Reason.NO_TRAFFIC, f"{missing} {c.judgement.message}", due_in=left)
     if c.trial.in_holdback:
-        return Finding(phase, Reason.HOLDBACK, f"{Reason.HOLDBACK.explanation} {c.judgement.message}", due_in=left)
-    return Finding(phase, Reason.CANARY_RUNNING, c.judgement.message, due_in=left)
+        told = f"{Reason.HOLDBACK.explanation} {c.judgement.message}"
+        return Finding(_phase(c), Reason.HOLDBACK, told, due_in=left)
+    return Finding(_phase(c), Reason.CANARY_RUNNING, c.judgement.message, due_in=left)
+
+
+def _phase(c: Candidate) -> Phase:
+    return Phase.PROMOTING if c.trial.in_holdback else Phase.RAMPING
 
 
 def missing_traffic(c: Candidate) -> str | None:
-    """That requests which the canary should have got do not come; None while they do, or nobody can know."""
+    """That requests which the canary should have got did not come, as far as was read; None where they do."""
     state = c.state
     if state is None or state.unseen < EXPECTED or state.silent_for < _scraped_since(c):
         return None
@@ -298,7 +302,7 @@ def silent(c: Candidate) -> Finding | None:
         or (not counted and c.state.until - entered < _scraped_since(c))
     ):
         # Nothing is missing but time, so the deadline has no say.
-        return Finding(Phase.RAMPING, Reason.AWAITING_EVIDENCE, f"Waits for a sample. {c.judgement.message}")
+        return Finding(_phase(c), Reason.AWAITING_EVIDENCE, f"Waits for a sample. {c.judgement.message}")
     if not counted:
         message = f"No request has reached the canary in this step; check that traffic flows. {c.judgement.message}"
         return _waits(c, Reason.NO_TRAFFIC, message)
@@ -332,9 +336,10 @@ def _waits(c: Candidate, reason: Reason, message: str) -> Finding:
     """The canary is held for want of evidence; at the deadline that has a consequence."""
     if not c.overdue:
         left = c.snapshot.spec.rollout.deadline - c.trial.exposed(c.snapshot.now)
-        phase = Phase.PROMOTING if c.trial.in_holdback else Phase.RAMPING
-        stalls = left <= timedelta()  # in a holdback alone: who was proven in time is not judged by the deadline
-        return Finding(phase, reason, message, stalls=stalls, due_in=_future(left) if c.trial.exposed_since else None)
+        # In a holdback alone: it has its own time. Whoever cannot see is a matter of blindTimeout.
+        stalls = left <= timedelta() and reason is not Reason.METRICS_UNAVAILABLE
+        due_in = _future(left) if c.trial.exposed_since else None
+        return Finding(_phase(c), reason, message, stalls=stalls, due_in=due_in)
     told = f"{Reason.INCONCLUSIVE.explanation} {message}"
     if c.sees and c.snapshot.spec.rollout.on_inconclusive == "Rollback":
         return _reject(Reason.INCONCLUSIVE, told)

@@ -179,7 +179,7 @@ def _in_the_way(measurement: Measurement, evidence: MetricEvidence, noise: Noise
     if evidence.shared or evidence.exceeded:
         own = f"the canary is above {limit}, but not known to be worse than the stable"
         both = f"the stable is above {limit} as well, so the canary is not to blame"
-        return f"{both if evidence.shared else own} and nothing is promoted"
+        return (both if evidence.shared else own) + (" and nothing is promoted" if measurement.required else "")
     if measurement.required and noise.noisy:
         return f"not provable, because the stable's own pods differ by more than chance ({_noise(noise)})"
     n1, _, n0, _ = evidence.shown(0)

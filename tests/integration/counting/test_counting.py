@@ -235,6 +235,7 @@ async def test_the_baseline_is_the_rate_of_all_revisions_of_late(pods: Pods, sou
         pod.count(revision)
         pod.count("somebody-else", by=10**6)
         await pod.scraped()
+        pod.count("somebody-else", by=10**6)
         pod.count(revision, "error", by=300 * times)
         pod.count(revision, by=300 * times)
     async with asyncio.timeout(LONG):

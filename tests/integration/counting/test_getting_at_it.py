@@ -142,10 +142,10 @@ async def test_an_answer_without_end_and_a_tenant_without_a_secret_are_told_as_w
     behave = Behaviour()
     with before(tier.prometheus_url, behave) as url:
         source = Prometheus(settings("http://127.0.0.1:1"))
-        server = Server(url, headers=(("X-Scope-OrgID", "0"),), basic_auth=("serin", "hush"))
+        server = Server(url, headers=(("X-Scope-OrgID", "0"), ("X-Key", "hush-9")), basic_auth=("serin", "hush"))
         one = replace(watch(), server=server, read_until=datetime.now(UTC))
-        behave.status, behave.body = 400, b'{"errorType":"bad_data","error":"tenant 0 said xhush_ at 10"}'
-        assert "tenant *** said x***_ at 10" in str((await source.read([one]))[one.key].error)
+        behave.status, behave.body = 400, b'{"errorType":"bad_data","error":"tenant 0 said xhush_hush-9 at 10"}'
+        assert "tenant 0 said x***_*** at 10" in str((await source.read([one]))[one.key].error)
         behave.status, behave.body = 503, b"starting"
         assert "failed (HTTP Status Code 503)" in str((await source.read([one]))[one.key].error)
         behave.status, behave.body = 200, b" " * 2**21

@@ -235,6 +235,15 @@ async def test_while_reading_fails_less_is_asked_for_and_more_again_once_it_work
     assert reached(one, (SHORTEST * 7).total_seconds())
 
 
+async def test_what_can_be_left_out_makes_less_be_asked_for_but_not_little() -> None:
+    source = Table()
+    one, _ = collector(source)
+    one.set_watch(A)
+    source.more = {"a": Evidence(left_out="too much")}
+    await collected(one, source, *[10_000] * 5)
+    assert [read[0].longest for read in source.reads] == [LONGEST, LONGEST / 2, *[LONGEST / 4] * 3]
+
+
 async def test_an_error_leaves_what_was_read_and_wakes_when_it_comes_changes_and_goes() -> None:
     source = Table()
     source.counts = {"a": 1}
