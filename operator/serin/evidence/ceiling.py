@@ -16,11 +16,9 @@ from typing import Any
 from serin.evidence.closed_form import Ceiling
 from serin.evidence.conditional import ConditionalTest, Parameters
 from serin.evidence.log_space import log_sum
-from serin.evidence.non_inferiority import BETA, SHARES
-from serin.evidence.slices import PRIOR, Slice
+from serin.evidence.non_inferiority import BETA, SHARES, UNPROVEN
+from serin.evidence.slices import LOG_PRIOR, Slice
 
-NOTHING_SHOWN: tuple[float, ...] = tuple(-math.log(len(SHARES)) for _ in SHARES)
-"""Of the evidence that a limit is kept."""
 BEYOND = 1.0
 """How far above what is enough the evidence grows, so that it does not outlive bad times for long."""
 
@@ -38,7 +36,7 @@ class Side:
     forgets: bool
     """Whether good times before count for nothing: not if a rollback rests on it."""
     above: Ceiling = field(init=False)
-    keeps: list[float] = field(default_factory=lambda: list(NOTHING_SHOWN))
+    keeps: list[float] = field(default_factory=lambda: list(UNPROVEN))
     """ln of the evidence that it keeps the limit, of the time since it was last shown not to."""
     beyond: bool = False
 
@@ -56,12 +54,11 @@ class Side:
         # Less evidence is always allowed.
         self.above.logs = [min(log, self.enough + BEYOND) for log in self.above.logs]
         if self.forgets:  # more is not, but this one only ever holds
-            self.above.logs = [max(log, math.log(w)) for log, w in zip(self.above.logs, PRIOR, strict=True)]
+            self.above.logs = _floored(self.above.logs, LOG_PRIOR)
         if self.shown:
-            self.beyond, self.keeps = True, list(NOTHING_SHOWN)
+            self.beyond, self.keeps = True, list(UNPROVEN)
         elif self.beyond:
-            floored = [max(log, least) for log, least in zip(self.keeps, NOTHING_SHOWN, strict=True)]
-            self.keeps = below(floored, self.rate, n, x)
+            self.keeps = below(_floored(self.keeps, UNPROVEN), self.rate, n, x)
             self.beyond = log_sum(self.keeps) < -math.log(BETA)
 
     def state(self) -> dict[str, Any]:
@@ -73,6 +70,10 @@ class Side:
         self.above.logs = _logs(state["above"], len(self.above.logs))
         self.keeps = _logs(state["keeps"], len(self.keeps))
         self.beyond = bool(state["beyond"])
+
+
+def _floored(logs: Sequence[float], least: Sequence[float]) -> list[float]:
+    return [max(log, at_least) for log, at_least in zip(logs, least, strict=True)]
 
 
 def below(logs: Sequence[float], rate: float, n: int, x: int) -> list[float]:
@@ -93,7 +94,7 @@ class CeilingTest:
     """Whether the stable has shown anything of what is limited; if it never does, the limit stands alone."""
     canary: Side = field(init=False)
     stable: Side = field(init=False)
-    below: list[float] = field(default_factory=lambda: list(NOTHING_SHOWN))
+    below: list[float] = field(default_factory=lambda: list(UNPROVEN))
     fired: bool = False
 
     def __post_init__(self) -> None:
@@ -157,7 +158,7 @@ class CeilingTest:
 
     def _with(self, owed: int) -> list[float]:
         """The proof if so many of the requests in it are bad as well."""
-        return [log + owed * math.log(a) for log, a in zip(self.below, SHARES, strict=True)]
+        return below(self.below, self.rate, 0, owed)
 
     def close_epoch(self, epoch: int, owed: int) -> None:
         """See `Comparison.close_epoch`; to the proof all epochs are one."""

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 
 from serin.evidence.log_space import log_sum
-from serin.evidence.slices import PRIOR, PSI, Slice
+from serin.evidence.slices import LOG_PRIOR, PSI, Slice
 
 
 def increments(s: Slice, rho: float = 1.0, delta: float = 0.0) -> tuple[float, ...]:
@@ -33,7 +33,7 @@ class ClosedForm:
 
     rho: float = 1.0
     delta: float = 0.0
-    logs: list[float] = field(default_factory=lambda: [math.log(w) for w in PRIOR])
+    logs: list[float] = field(default_factory=lambda: list(LOG_PRIOR))
 
     def add(self, s: Slice) -> None:
         """Take one slice into account."""
@@ -52,7 +52,7 @@ class Ceiling:
     """The canary alone against an absolute limit on its bad rate."""
 
     rate: float
-    logs: list[float] = field(default_factory=lambda: [math.log(w) for w in PRIOR])
+    logs: list[float] = field(default_factory=lambda: list(LOG_PRIOR))
 
     def add(self, n: int, x: int) -> None:
         """Take `x` bad of `n` requests into account."""

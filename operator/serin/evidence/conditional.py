@@ -14,7 +14,7 @@ from typing import Any
 
 from serin.evidence.closed_form import increments
 from serin.evidence.log_space import log_choose, log_sum
-from serin.evidence.slices import NOTHING, PRIOR, PSI, Slice, Totals, together
+from serin.evidence.slices import LOG_PRIOR, NOTHING, PSI, Slice, Totals, together
 
 RELEASE_SECONDS = 600
 """Of canary traffic: how often prior weight is released, so that a regression that begins late is still found."""
@@ -29,7 +29,6 @@ MOST_OPEN = 32
 """Open strata at a time, one for each value that the epoch label can have; one more closes the oldest."""
 STATE_VERSION = 2
 
-_LOG_PRIOR = tuple(math.log(w) for w in PRIOR)
 _LOG_PSI = tuple(math.log(psi) for psi in PSI)
 
 
@@ -80,7 +79,7 @@ class ConditionalTest:
     """The running test; `state` is all that it remembers, bounded by `MOST_OPEN`."""
 
     parameters: Parameters = Parameters()
-    active: list[float] = field(default_factory=lambda: [math.log(ACTIVE) + w for w in _LOG_PRIOR])
+    active: list[float] = field(default_factory=lambda: [math.log(ACTIVE) + w for w in LOG_PRIOR])
     frozen: float = math.log(1 - ACTIVE)
     boosted: float = 0.0
     releases: int = 0
@@ -137,7 +136,7 @@ class ConditionalTest:
         # Releasing w/(j+1) of what is frozen, again and again, telescopes: of F stays F (j+1)/(j+1+due).
         kept = (self.releases + 1) / (self.releases + 1 + due)
         released = self.frozen + math.log1p(-kept)
-        self.active = [log_sum([log, released + w]) for log, w in zip(self.active, _LOG_PRIOR, strict=True)]
+        self.active = [log_sum([log, released + w]) for log, w in zip(self.active, LOG_PRIOR, strict=True)]
         self.frozen += math.log(kept)
         self.releases += due
 

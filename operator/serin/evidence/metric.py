@@ -87,7 +87,7 @@ class Comparison:
         """Take one slice into account; only a settled one counts for the proof."""
         self.test.add(s, young=young)
         if settled:
-            self._pool((s.n1, s.x1, s.n0, s.x0), s.epoch)
+            self._pool(s.totals, s.epoch)
 
     def nothing_ended(self, but: Container[int]) -> None:
         """In this interval no answer of any other epoch came: a pool that is full waits no longer."""
@@ -289,6 +289,6 @@ class MetricEvidence:
                 leaf.restore({"stableSeen": total[2] > 0, **kept})
             self.incomparable = bool(state.get("incomparable", False))
             self.owed = {int(epoch): (int(one), int(zero)) for epoch, (one, zero) in state["owed"].items()}
-            self.totals = [total for total, _ in zip(totals, self.leaves, strict=True)]
+            self.totals = totals
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"The state of the evidence is damaged ({error}); start the trial anew.") from error

@@ -13,6 +13,8 @@ from serin.evidence.slices import Slice
 
 SHARES = (0.05, 0.15, 0.3, 0.45, 0.6, 0.75, 0.85, 0.92)
 """How good the canary may be, as a share of the tolerance; equal prior."""
+UNPROVEN: tuple[float, ...] = (-math.log(len(SHARES)),) * len(SHARES)
+"""ln of the evidence for each before anything was shown."""
 
 BETA = 0.05
 """Probability of promoting a canary that is worse than the tolerance, at the most."""
@@ -25,7 +27,7 @@ class NonInferiority:
     rho: float = 1.25
     delta: float = 0.005
     beta: float = BETA
-    logs: list[float] = field(default_factory=lambda: [-math.log(len(SHARES))] * len(SHARES))
+    logs: list[float] = field(default_factory=lambda: list(UNPROVEN))
 
     def add(self, s: Slice) -> None:
         """Take one slice into account; one with an empty side counts for nothing."""

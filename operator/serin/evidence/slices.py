@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 PSI = (1.5, 2.5, 5.0, 12.0, 40.0)
 """How many times worse than allowed a canary may be; what is tested against is a mixture of these."""
 PRIOR = (0.40, 0.25, 0.15, 0.10, 0.10)
 """Weight of each in the mixture."""
+LOG_PRIOR = tuple(math.log(w) for w in PRIOR)
 
 Totals = tuple[int, int, int, int]
 """What slices add up to: `n1, x1, n0, x0`, exposures and bad counts of canary and stable."""

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from serin.errors import MetricsError
-from serin.metric_sources.connection import Connection
+from serin.metric_sources.connection import TENANT, Connection
 from serin.metric_sources.port import Key, Server, Watch
 from serin.metric_sources.questions import Questions
 from serin.rollout.snapshot import Evidence
@@ -134,7 +134,7 @@ def own_server(settings: Settings) -> Server:
     user, token = settings.prometheus_username, settings.prometheus_bearer_token
     return Server(
         url=settings.prometheus_url,
-        headers=(("X-Scope-OrgID", settings.prometheus_tenant),) if settings.prometheus_tenant else (),
+        headers=((TENANT, settings.prometheus_tenant),) if settings.prometheus_tenant else (),
         basic_auth=(user, settings.prometheus_password) if user else None,
         bearer_token=token or None,
     )

@@ -52,16 +52,20 @@ def tallies(analysis: Analysis, series: Series, *, measured: bool) -> tuple[Tall
 def optional(analysis: Analysis, series: Series, *, measured: bool) -> tuple[Tally, ...]:
     """Which of them decide nothing: no Required metric, nor how long answers take, is read from them."""
     needed = {requests(series, measured=measured), durations(series, measured=measured)}
-    for metric in analysis.compared:
-        if metric.required and metric.preset != "Throughput":
-            limited = next((m for m in analysis.compared if metric.ceiling and m.name == metric.ceiling.of), metric)
-            _, bad, total = _reading(limited, series, measured=measured)
+    for metric in _tested(analysis):
+        if metric.required:
+            _, bad, total = _reading(_read_of(metric, analysis), series, measured=measured)
             needed |= {total, bad or total}
     return tuple(tally for tally in tallies(analysis, series, measured=measured) if tally not in needed)
 
 
 def _tested(analysis: Analysis) -> list[Metric]:
     return [metric for metric in analysis.compared if metric.preset != "Throughput"]
+
+
+def _read_of(metric: Metric, analysis: Analysis) -> Metric:
+    """The metric whose counts are read: what a ceiling limits, else the metric itself."""
+    return next((m for m in analysis.compared if metric.ceiling and m.name == metric.ceiling.of), metric)
 
 
 def throughputs(analysis: Analysis, series: Series) -> tuple[Throughput, ...]:
@@ -83,11 +87,10 @@ def requests(series: Series, *, measured: bool) -> Tally:
 def measurements(analysis: Analysis, series: Series, baseline: Baseline, *, measured: bool) -> tuple[Measurement, ...]:
     """Every metric, ready to be tested: boundaries from what the stable showed, alpha by share."""
     budget = sum(metric.share or 1.0 for metric in analysis.compared if metric.required)
-    by_name = {metric.name: metric for metric in analysis.compared}
     return tuple(
         _measurement(
             metric,
-            by_name[metric.ceiling.of] if metric.ceiling else metric,
+            _read_of(metric, analysis),
             analysis.false_rollback_rate * ((metric.share or 1.0) / budget if metric.required else 1.0),
             series,
             baseline,
@@ -100,7 +103,7 @@ def measurements(analysis: Analysis, series: Series, baseline: Baseline, *, meas
 def _measurement(
     metric: Metric, read: Metric, alpha: float, series: Series, baseline: Baseline, *, measured: bool
 ) -> Measurement:
-    """`read` is what a ceiling limits, else the metric itself."""
+    """`read` is as `_read_of` says."""
     how, bad, total = _reading(read, series, measured=measured)
     cumulative = _cumulative(baseline, total) if how is How.ABOVE else {}
     if metric.ceiling and how is How.ABOVE:

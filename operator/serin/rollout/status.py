@@ -107,13 +107,12 @@ def _metrics(snapshot: Snapshot, decision: Decision, before: LLMDeploymentStatus
     After a rollback the counts that it rested on stay to be read, and what was seen last while Prometheus is away;
     condition MetricsAvailable says that it is old. What was seen of another canary is not shown.
     """
-    judgement, trial = decision.judgement, decision.canary.trial if decision.canary else None
-    if decision.canary and trial and before.canary:
-        was = (before.canary.revision, before.canary.attempt)
-        kept = bool(snapshot.evidence.error) and was == (decision.canary.revision, trial.attempt)
+    judgement, canary, rejected = decision.judgement, decision.canary, _rejected(decision.target)
+    if canary and canary.trial:
+        was = before.canary and (before.canary.revision, before.canary.attempt)
+        kept = bool(snapshot.evidence.error) and was == (canary.revision, canary.trial.attempt)
     else:
-        rejected = _rejected(decision.target)
-        kept = decision.canary is None and rejected is not None and rejected == before.rejected
+        kept = rejected is not None and rejected == before.rejected
     if kept and before.metrics:
         return before.metrics
     if judgement is None:

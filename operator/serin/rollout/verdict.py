@@ -183,8 +183,9 @@ def _in_the_way(measurement: Measurement, evidence: MetricEvidence, noise: Noise
     if measurement.required and noise.noisy:
         return f"not provable, because the stable's own pods differ by more than chance ({_noise(noise)})"
     n1, _, n0, _ = evidence.shown(0)
-    silent = [side for side, n in (("canary", n1), ("stable", n0)) if not n and not (limit and side == "stable")]
-    return f"no request of the {silent[0]} has been counted yet" if silent else None
+    if n1 and (n0 or limit):
+        return None
+    return f"no request of the {'stable' if n1 else 'canary'} has been counted yet"
 
 
 def _noise(noise: Noise) -> str:
