@@ -1,6 +1,7 @@
 """How many bad answers the decision engine lets through, beside the rules of others, on the same simulated traffic.
 
-`make bench-decision` plays every row of the specification's section 9, writes `results.md` and three plots beside this
-file, and fails if a limit is not met. About five minutes on two cores; `--scale 0.1` tries it out and writes nothing.
+`make bench-decision` plays every row of docs/reference/decision-engine.md, section 9, writes `results.md` and three
+plots beside this file, and fails if a limit is not met. About five minutes on two cores; `--scale 0.1` tries it out and
+writes nothing.
 NumPy, Numba, SciPy and matplotlib serve it; the operator has none of them.
 """

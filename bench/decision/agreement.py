@@ -1,4 +1,7 @@
-"""Whether the compiled arithmetic is the operator's: on the specification's vectors and on random trajectories."""
+"""Whether the compiled arithmetic is the operator's: on the test vectors and on random trajectories.
+
+The vectors belong to docs/reference/decision-engine.md, section 10.
+"""
 
 from __future__ import annotations
 

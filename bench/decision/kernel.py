@@ -1,7 +1,7 @@
 """The arithmetic of `serin.evidence` once more, compiled: the benchmark plays hundreds of thousands of rollouts.
 
-Written from the specification (the pools of the proof: from ADR 14) and not from the operator's code, and compared with
-that code in each run (`agreement`).
+Written from docs/reference/decision-engine.md (the pools of the proof: from ADR 14) and not from the operator's code,
+and compared with that code in each run (`agreement`).
 One difference in form: the boost's condition sum exp(lp + min(V + b, top) - prev) is a sum of smaller ones of two
 numbers, exp(lp + V - prev) e^b and exp(lp + top - prev), so that its exponentials are taken once and not per halving;
 and exp(lp + V - prev) is a mixture of the laws under the alternatives, none of which can overflow.

@@ -1,4 +1,4 @@
-"""The rows of the specification's section 9: what is played, what it may cost at most. Called by `main`.
+"""The rows of docs/reference/decision-engine.md, section 9: what is played, and its limit. Called by `main`.
 
 margin 1.0, alpha 0.01, base rate 1 %, slices of 15 s, 40 minutes. `bad` is the mean expected excess of bad answers
 until the rollback has taken effect; a run without one is charged the whole ramp.
@@ -38,7 +38,7 @@ TRAFFIC = (0.5, 2.0, 20.0, 200.0)
 RATIOS = (1.5, 2.0, 5.0, 20.0, 90.0)
 RULES = {"Argo Rollouts": peers.ARGO, "Flagger": peers.FLAGGER, "Kayenta": peers.KAYENTA}
 SPREAD = 0.5
-"""Standard deviation of the logarithm of the time to first token; the specification names none."""
+"""Standard deviation of the logarithm of the time to first token; section 9 names none."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Row:
     holds: bool | None = None
     """Whether what is demanded was reached; None: nothing is."""
     missed: str = ""
-    """What the specification asks for and was not reached, although it is not demanded here."""
+    """What section 9 asks for and was not reached, although it is not demanded here."""
     bound: str = ""
     fixed: str = ""
     others: dict[str, str] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class Measurements:
         return self.player.play(f"{rule} {rps} {ratio} {rates[-1]} {onset} {slow}", OTHERS, rps, len(rates), call)
 
     def rows(self) -> Iterator[Row]:
-        """All rows, in the order of the specification."""
+        """All rows, in the order of section 9."""
         yield from self._nulls()
         yield from self._alternatives()
         yield from self._latency()

@@ -1,7 +1,7 @@
 """Where a histogram is cut: the boundaries nearest the stable's quantiles, and a high quantile as a duration.
 
-Taken once, before a rollout, from estimates; they feed no test. Used by `serin.rollout.metrics`. Specification,
-section 1.
+Taken once, before a rollout, from estimates; they feed no test. Used by `serin.rollout.metrics`. Source:
+docs/reference/decision-engine.md, section 1.
 """
 
 from __future__ import annotations

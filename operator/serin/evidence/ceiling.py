@@ -1,9 +1,9 @@
 """An absolute limit on one bad rate: is the canary above it, and is it proven to be below?
 
 Two e-processes on the canary's own counts, one for each question, and one on the stable's: a limit that the stable
-breaks too says nothing about the canary (specification, sections 3 and 4). The stable's may come late, though: under a
-small share of the traffic it needs longer to show an outage of both. So a canary above the limit is rolled back only
-when it is also worse than the stable beside it. Used by `serin.evidence.metric`.
+breaks too says nothing about the canary (docs/reference/decision-engine.md, section 4). The stable's may come late,
+though: under a small share of the traffic it needs longer to show an outage of both. So a canary above the limit is
+rolled back only when it is also worse than the stable beside it. Used by `serin.evidence.metric`.
 """
 
 from __future__ import annotations

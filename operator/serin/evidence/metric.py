@@ -2,7 +2,8 @@
 and what they say together.
 
 Pure and JSON in between: the operator keeps `state` and goes on with `restore`. Which counts feed a metric is decided
-in `serin.rollout.measurement`; how several metrics make a verdict, in `serin.rollout.verdict`. Specification, part 5.
+in `serin.rollout.measurement`; how several metrics make a verdict, in `serin.rollout.verdict`.
+Source: docs/reference/decision-engine.md, section 5.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The statistics against the specification's vectors, by enumeration, and at their extremes."""
+"""The statistics against known vectors, by enumeration, and at their extremes.
+
+The vectors belong to docs/reference/decision-engine.md, section 10.
+"""
 
 from __future__ import annotations
 
