@@ -1,8 +1,8 @@
-"""Draws the pictures of verdict.md and computes its tables: `python -m docs.concepts.pictures`, some two minutes.
+"""Draws the pictures of README.md and verdict.md and prints the tables of verdict.md, in about two minutes.
 
-Everything comes from `serin.evidence`, the operator's own test, proof and ramp, fed with simulated traffic of a fixed
-seed: the same bytes on every run. The tables are printed, to be pasted. What rollouts cost on average is not here but
-in `bench/decision`: these are single rollouts, to be looked at.
+Run it as `python -m docs.concepts.pictures`. Everything comes from `serin.evidence`, the operator's own test, proof and
+ramp, fed with simulated traffic of a fixed seed: the same bytes on every run. The pictures show single rollouts;
+`bench/decision` measures average costs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ SLICE_SECONDS = 15.0
 BASE = 0.01
 """The stable's bad answers, of all."""
 ALPHA, MARGIN = 0.01, 1.1
-"""As for ErrorRate, when nothing is said."""
+"""The defaults of ErrorRate."""
+STEPS, HOLD_SECONDS = (0.05, 0.25, 0.5), 600
+"""The default ramp."""
 
 
 # Rollouts ------------------------------------------------------------------------------------------------------------
@@ -91,7 +93,50 @@ def rollout(seed: str, rps: float, ratio: float, minutes: float) -> Rollout:
     return shown
 
 
+def stepped(seed: str, ratio: float) -> tuple[list[float], list[float], bool]:
+    """Minutes, weights in percent and whether it was promoted, of one canary on the default steps at 20 requests/s."""
+    random = _random(seed)
+    test, proof = ConditionalTest(Parameters(alpha=ALPHA, margin=MARGIN)), NonInferiority()
+    minutes, weights = [-2.0, 0.0], [0.0, 0.0]
+    for number in range(round(45 * 60 / SLICE_SECONDS)):
+        step = int(number * SLICE_SECONDS // HOLD_SECONDS)
+        if step >= len(STEPS) and proof.proven:
+            return [*minutes, minutes[-1], 45.0], [*weights, 100.0, 100.0], True
+        weight = STEPS[min(step, len(STEPS) - 1)]
+        counts = slices(random, 20, weight, ratio)
+        test.add(Slice(*counts, (number + 1) * SLICE_SECONDS, step))
+        proof.add(Slice(*counts))
+        minutes += [number * SLICE_SECONDS / 60, (number + 1) * SLICE_SECONDS / 60]
+        weights += [100 * weight] * 2
+        if test.rolled_back:
+            return [*minutes, minutes[-1], 45.0], [*weights, 0.0, 0.0], False
+    raise LookupError(f"{seed} has no verdict after 45 minutes; choose another seed.")
+
+
 # The pictures --------------------------------------------------------------------------------------------------------
+
+
+def rollout_steps() -> Figure:
+    """The weight of a good canary, which is promoted, and of a bad one, which is rolled back."""
+    figure = Figure(figsize=(7.2, 2.8), layout="constrained")
+    axes = figure.subplots()
+    for seed, ratio, colour, words in (
+        ("good", 1.0, GREEN, "as good as the stable"),
+        ("bad", 5.0, ORANGE, "5 times worse"),
+    ):
+        minutes, weights, promoted = stepped(f"steps {seed}", ratio)
+        if promoted == (ratio > 1):
+            raise LookupError(f"The {seed} canary ended the other way; choose another seed.")
+        axes.plot(minutes, weights, color=colour, label=words)
+        at = minutes[-2]
+        if promoted:
+            axes.text(at + 0.5, 94, "proven no worse: promoted", color=colour, va="top")
+        else:
+            axes.text(11, 2, f"rolled back after {60 * at:.0f} seconds", color=colour, va="bottom")
+    axes.set(xlabel="minutes since the canary's first request", ylabel="canary's share of requests, %")
+    axes.set(xlim=(-2, 45), ylim=(-2, 104))
+    _legend(figure, axes)
+    return figure
 
 
 def evidence() -> Figure:
@@ -265,7 +310,7 @@ def _time(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 36 * 3600 else f"{seconds / 86400:.1f} days"
 
 
-PICTURES = {"evidence": evidence, "looking": looking, "epochs": epochs, "ramp": ramp}
+PICTURES = {"rollout": rollout_steps, "evidence": evidence, "looking": looking, "epochs": epochs, "ramp": ramp}
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m examples.demo", description="Serin's whole story, in minutes.")
     parser.add_argument("--rps", type=float, default=RPS, help=f"tickets per second; default: {RPS:g}")
+    parser.add_argument("--prepare", action="store_true", help="install everything that the story needs, then stop")
     options = parser.parse_args(arguments)
     if not 1 <= options.rps <= 100:
         parser.error("--rps must be between 1 and 100")
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, _interrupt)
     tell = Teller()
     try:
-        return _demo(tell, options.rps)
+        return _demo(tell, options.rps, prepare_only=options.prepare)
     except DemoError as error:
         tell.say(f"The demo cannot go on. {error}")
         return 1
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _demo(tell: Teller, rps: float) -> int:
+def _demo(tell: Teller, rps: float, *, prepare_only: bool) -> int:
     tell.chapter("Preparing")
     place = users_own()
     if place is None:
@@ -58,6 +59,9 @@ def _demo(tell: Teller, rps: float) -> int:
     else:
         place = own_cluster.ready(tell, place)
     prepare.operator(tell, place)
+    if prepare_only:
+        tell.say("Everything is installed and nothing was played. The cluster stays up.")
+        return 0
     cluster = Cluster(place.environment, NAMESPACE)
     start_over(cluster, tell)
     prepared = tell.elapsed
