@@ -28,7 +28,7 @@ def steps() -> list[str]:
     """The shell blocks of the numbered sections."""
     sections = re.split(r"^## ", TUTORIAL.read_text(), flags=re.MULTILINE)
     numbered = [section for section in sections if re.match(r"\d+\. ", section)]
-    return [
+    return [block for section in numbered for block in re.findall(r"(?ms)^```sh\n(.*?)^```", section)]
         block for section in numbered for block in re.findall(r"^```sh\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
     ]
 
