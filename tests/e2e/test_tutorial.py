@@ -29,8 +29,6 @@ def steps() -> list[str]:
     sections = re.split(r"^## ", TUTORIAL.read_text(), flags=re.MULTILINE)
     numbered = [section for section in sections if re.match(r"\d+\. ", section)]
     return [block for section in numbered for block in re.findall(r"(?ms)^```sh\n(.*?)^```", section)]
-        block for section in numbered for block in re.findall(r"^```sh\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
-    ]
 
 
 def put_light_engine(file: Path) -> None:
