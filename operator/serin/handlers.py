@@ -8,7 +8,7 @@ PromptVersion; a reconcile looks for itself.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,10 @@ from serin.workqueue import Key
 
 CHILDREN = (DEPLOYMENT, POD, SERVICE, HTTP_ROUTE, CONTROLLER_REVISION, POD_DISRUPTION_BUDGET)
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+
+CHUNK_SIZE = 200
+"""Objects in one answer to a list request."""
 
 
 class PromptUsers:
@@ -127,11 +131,15 @@ def make_kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     result = kopf.OperatorSettings()
     result.posting.enabled = False
     result.peering.standalone = True
+    # kopf would copy every object recursively and read an annotation of it, only to compare it with nothing.
+    result.persistence.diffbase_storage = _NoDiff()
     for kind in CHILDREN:
         group, _, version = kind.api_version.rpartition("/")
         result.watching.label_selectors[group, version, kind.plural] = LABEL_DEPLOYMENT
     # A stream that the server ends regularly cannot be dead for long without anybody noticing.
     result.watching.server_timeout = 300
+    # Without it kopf reads all objects of a kind as one answer: 50,000 records are 1 GiB of memory.
+    result.watching.chunk_size = CHUNK_SIZE
     result.watching.client_timeout = 330
     result.watching.connect_timeout = 10
     result.networking.request_timeout = 30
@@ -143,6 +151,20 @@ def make_kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     # An event handler of ours ends at once; whatever does not end soon is stuck, and the process has to go.
     result.process.ultimate_exiting_timeout = 30
     return result
+
+
+class _NoDiff(kopf.DiffBaseStorage):
+    """Nothing is compared with what it was: a reconcile looks at the whole world."""
+
+    def build(self, *, body: kopf.Body, extra_fields: Iterable[Any] | None = None) -> kopf.BodyEssence:
+        del body, extra_fields
+        return kopf.BodyEssence()
+
+    def fetch(self, *, body: kopf.Body) -> None:
+        del body
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Nothing is stored."""
 
 
 def _key(obj: Mapping[str, Any]) -> Key:

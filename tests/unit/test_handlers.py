@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import kopf
 import pytest
 
 from serin.handlers import CHILDREN, PromptUsers, Wakers, make_kopf_settings, make_registry
 from serin.settings import Settings
 from serin.workqueue import Key
+from tests.fakes.nested import MOST, nested
 
 TRIAGE: Key = ("ns", "triage")
 
@@ -91,6 +93,19 @@ def test_kopf_watches_our_children_only_and_writes_nothing() -> None:
     assert settings.peering.standalone
     assert set(settings.watching.label_selectors.values()) == {"serin.dev/deployment"}
     assert len(settings.watching.label_selectors) == len(CHILDREN)
+
+
+def test_kopf_reads_lists_in_chunks() -> None:
+    assert make_kopf_settings(Settings(identity="test")).watching.chunk_size == 200
+
+
+@pytest.mark.parametrize("text", ["{oops", "[" * 100_000], ids=["no JSON", "deep"])
+def test_kopf_neither_copies_an_object_nor_reads_its_own_annotation(text: str) -> None:
+    storage = make_kopf_settings(Settings(identity="test")).persistence.diffbase_storage
+    annotations = {"kopf.zalando.org/last-handled-configuration": text}
+    body = kopf.Body({"metadata": {"annotations": annotations}, "spec": nested(MOST)})
+    assert storage.fetch(body=body) is None
+    assert storage.build(body=body) == {}
 
 
 @pytest.mark.parametrize(("namespaces", "disabled"), [((), False), (("one",), True)])
