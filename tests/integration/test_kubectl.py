@@ -178,3 +178,13 @@ def test_a_broken_rule_is_told_in_one_sentence(kubectl: Kubectl) -> None:
         'The LLMDeployment "triage" is invalid: spec.model.source: Invalid value: "hf://org/model": '
         "Write hf://org/model@commit; without a commit or tag nobody can say later what was served."
     )
+
+
+@pytest.mark.parametrize("manifest", [LLMDEPLOYMENT, PROMPTVERSION], ids=lambda manifest: manifest["kind"])
+def test_an_object_that_nobody_reconciled_is_not_observed(api: Api, manifest: Manifest) -> None:
+    """What kstatus takes for in progress, whatever else is in the status."""
+    created = changed(manifest, "metadata.name", "unseen")
+    path = collection(manifest)
+    assert api("POST", path, created).body["status"] == {"observedGeneration": -1}
+    assert api("GET", f"{path}/unseen").body["status"] == {"observedGeneration": -1}
+    assert api("DELETE", f"{path}/unseen").status == 200

@@ -54,6 +54,10 @@ class Kind:
     scale: Mapping[str, str] | None = None
 
 
+NOT_OBSERVED = -1
+"""`status.observedGeneration` of an object that Serin has not seen: kstatus, and with it Flux and Argo CD, takes it for
+in progress. Without this default an object without a status would count as current."""
+
 AGE = Column("Age", ".metadata.creationTimestamp", type="date")
 
 LLMDEPLOYMENT = Kind(
@@ -163,6 +167,6 @@ def _root(kind: Kind) -> dict[str, Any]:
         "kind": {"type": "string"},
         "metadata": {"type": "object"},
         "spec": spec,
-        "status": structural_schema(kind.status),
+        "status": structural_schema(kind.status) | {"default": {"observedGeneration": NOT_OBSERVED}},
     }
     return root

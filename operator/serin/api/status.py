@@ -170,8 +170,8 @@ class HandledCommand(StatusModel):
 class LLMDeploymentStatus(StatusModel):
     """What is: written by Serin, rebuilt when it is lost."""
 
-    observed_generation: Annotated[int | None, Field(ge=0)] = None
-    """The `metadata.generation` that this status is about."""
+    observed_generation: Annotated[int | None, Field(ge=-1)] = None
+    """The `metadata.generation` that this status is about; -1 until Serin has seen the object."""
     phase: Annotated[str | None, Field(max_length=63)] = None
     """Where the rollout stands, in one word."""
     message: Text | None = None
@@ -209,8 +209,8 @@ class LLMDeploymentStatus(StatusModel):
 class PromptVersionStatus(StatusModel):
     """What is: written by Serin, rebuilt when it is lost."""
 
-    observed_generation: Annotated[int | None, Field(ge=0)] = None
-    """The `metadata.generation` that this status is about."""
+    observed_generation: Annotated[int | None, Field(ge=-1)] = None
+    """The `metadata.generation` that this status is about; -1 until Serin has seen the object."""
     content_hash: Annotated[str | None, Field(max_length=64)] = None
     """First 12 hex digits of the hash over messages, variables, parameters, output schema and model."""
     conditions: Conditions = ()

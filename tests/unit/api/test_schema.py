@@ -10,7 +10,7 @@ import pytest
 from pydantic import Field
 
 from serin.api.base import ApiModel, list_map
-from serin.api.crd import KINDS, render_crd
+from serin.api.crd import KINDS, Kind, render_crd
 from serin.api.duration import Duration
 from serin.api.fields import IntOrString, pattern
 from serin.api.rule import VALIDATIONS, Rule
@@ -143,3 +143,13 @@ def test_everything_is_bounded_and_described(path: str, node: Mapping[str, Any])
         assert node.get("description"), f"{path} has no docstring"
     for rule in node.get(VALIDATIONS, ()):
         assert rule["message"].endswith("."), rule
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
+def test_status_says_not_observed_until_it_is_written(kind: Kind) -> None:
+    status = render_crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
+    assert status["default"] == {"observedGeneration": -1}
+    assert kind.status.model_validate(status["default"]).model_dump(exclude_none=True, exclude_defaults=True) == {
+        "observed_generation": -1
+    }
+    assert status["properties"]["observedGeneration"]["minimum"] == -1
