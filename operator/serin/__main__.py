@@ -34,6 +34,7 @@ from serin.metric_sources.collector import Collector
 from serin.metric_sources.prometheus import Prometheus
 from serin.prompt_reconciler import PromptReconciler
 from serin.reconciler import Reconciler
+from serin.recursion import allow_deep_json
 from serin.replay_command import add_arguments as add_replay_arguments
 from serin.replay_command import replay as replay_trial
 from serin.rollout.metrics import Series
@@ -67,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(replay_trial(given))
     if given.command == "simulate":
         sys.exit(simulate(given))
+    allow_deep_json()
     try:
         settings = Settings.from_environment(os.environ)
         configure_logging(settings.log_level)

@@ -22,6 +22,8 @@ import yaml
 from sandbox import api_tier
 from sandbox.api_tier import Handle
 from serin.cluster.api_server import ApiServer
+from serin.recursion import allow_deep_json
+from tests.fakes.nested import nested
 
 ROOT = Path(__file__).parents[2]
 LONG = 60.0
@@ -299,6 +301,67 @@ async def test_a_settled_world_is_looked_at_and_not_written_to(tier: Handle, api
         assert one.writes() == before
         assert one.end() == 0
     await api.request("DELETE", f"{LLMDEPLOYMENTS}/settled")
+
+
+DEEP = 9_000
+"""Levels; about the most that an API server takes, other fields and managedFields around them included."""
+
+
+@pytest.fixture
+def deep_json() -> Iterator[None]:
+    """The test itself reads and writes deep objects."""
+    before = sys.getrecursionlimit()
+    allow_deep_json()
+    yield
+    sys.setrecursionlimit(before)
+
+
+def _deep_objects(number: int) -> list[tuple[str, dict[str, Any]]]:
+    """Path and body: an LLMDeployment and a PromptVersion, each nested DEEP levels."""
+    deployment = _llmdeployment(f"deep-{number}")
+    deployment["spec"]["podTemplate"] = {"spec": {"affinity": nested(DEEP)}}
+    spec = {"prompt": "deep", "version": "1.0.0", "messages": [{"role": "system", "content": "Be brief."}]}
+    prompt = {
+        "apiVersion": "serin.dev/v1alpha1",
+        "kind": "PromptVersion",
+        "metadata": {"name": f"deep-{number}", "namespace": "default"},
+        "spec": spec | {"outputSchema": nested(DEEP)},
+    }
+    return [(LLMDEPLOYMENTS, deployment), (PROMPTVERSIONS, prompt)]
+
+
+async def _refusal(api: ApiServer, path: str) -> str:
+    """The message of the condition Accepted=False, once it is there."""
+    async with asyncio.timeout(LONG):
+        while True:
+            found = _conditions(await api.request("GET", path))
+            if refused := [c["message"] for c in found if (c["type"], c["status"]) == ("Accepted", "False")]:
+                return refused[0]
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.usefixtures("deep_json")
+async def test_deep_objects_are_refused_and_stop_nobody_else(tier: Handle, api: ApiServer, tmp_path: Path) -> None:
+    applied = 'serin_api_writes_total{kind="Deployment",verb="apply"}'
+    await api.request("POST", LLMDEPLOYMENTS, body=_llmdeployment("healthy"))
+    for path, body in _deep_objects(1):  # in the first list
+        await api.request("POST", path, body=body)
+    with operator(tier, tmp_path, "one") as one:
+        one.wait(lambda: one.metric(applied) == 1.0)
+        for path, body in _deep_objects(2):  # as watch events
+            await api.request("POST", path, body=body)
+        for path, field in ((LLMDEPLOYMENTS, "podTemplate"), (PROMPTVERSIONS, "outputSchema")):
+            for name in ("deep-1", "deep-2"):
+                refusal = await _refusal(api, f"{path}/{name}")
+                assert refusal.startswith(f"spec.{field} is nested more than 64 levels deep")
+        await api.request("POST", LLMDEPLOYMENTS, body=_llmdeployment("later"))
+        one.wait(lambda: one.metric(applied) == 2.0)
+        assert "RecursionError" not in one.log.read_text()
+        for path, name in ((p, f"deep-{n}") for p in (LLMDEPLOYMENTS, PROMPTVERSIONS) for n in (1, 2)):
+            await api.request("DELETE", f"{path}/{name}")
+        assert one.end() == 0
+    for name in ("healthy", "later"):
+        await api.request("DELETE", f"{LLMDEPLOYMENTS}/{name}")
 
 
 @pytest.mark.usefixtures("api")

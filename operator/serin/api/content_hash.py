@@ -8,11 +8,9 @@ alike. Author, description, labels, family and version change no answer and are 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import rfc8785
-
-from serin.errors import SpecError
+from serin.api.canonical_json import canonical_json
 
 if TYPE_CHECKING:
     from serin.api.promptversion import PromptVersionSpec
@@ -25,13 +23,18 @@ def content_hash(spec: PromptVersionSpec) -> str:
     """The hash, 12 hex digits.
 
     Raises:
-        SpecError: the output schema holds a number that JSON cannot carry exactly.
+        SpecError: the output schema has no canonical JSON.
     """
-    content = spec.model_dump(mode="json", by_alias=True, include=set(HASHED), exclude_defaults=True)
-    if not content.get("parameters"):
-        content.pop("parameters", None)
-    try:
-        canonical = rfc8785.dumps(content)
-    except rfc8785.CanonicalizationError as error:
-        raise SpecError(f"spec.outputSchema cannot be hashed ({error}); keep its numbers within 53 bits.") from error
-    return hashlib.sha256(canonical).hexdigest()[:DIGITS]
+
+    def content() -> dict[str, Any]:
+        hashed = spec.model_dump(
+            mode="json", by_alias=True, include=set(HASHED - {"output_schema"}), exclude_defaults=True
+        )
+        if not hashed.get("parameters"):
+            hashed.pop("parameters", None)
+        if spec.output_schema is not None:
+            # As it was written: pydantic would write infinity as null, and replace half a surrogate pair.
+            hashed["outputSchema"] = spec.output_schema
+        return hashed
+
+    return hashlib.sha256(canonical_json("spec.outputSchema", content)).hexdigest()[:DIGITS]

@@ -16,6 +16,7 @@ from serin.api.base import ApiModel
 from serin.api.fields import matches
 from serin.api.llmdeployment import LLMDeploymentSpec
 from serin.api.names import MAX_NAME_LENGTH
+from serin.api.nesting import MAX_LEVELS, is_deeper_than
 from serin.api.promptversion import PromptVersionSpec
 from serin.errors import SpecError
 
@@ -51,10 +52,21 @@ def parse_promptversion(manifest: Mapping[str, Any]) -> PromptVersionSpec:
 
 
 def _parse(model: type[Spec], manifest: Mapping[str, Any]) -> Spec:
+    spec = manifest.get("spec", {})
+    _refuse_deep(spec)
     try:
-        return model.model_validate(manifest.get("spec", {}))
+        return model.model_validate(spec)
     except ValidationError as error:
         raise SpecError(_sentence(error.errors(include_url=False)[0])) from error
+
+
+def _refuse_deep(spec: object) -> None:
+    """Before anything recurses over the spec: pydantic, hashing and rendering do."""
+    if not is_deeper_than(spec, MAX_LEVELS):
+        return
+    fields = spec.items() if isinstance(spec, dict) else ()
+    where = next((f"spec.{name}" for name, value in fields if is_deeper_than(value, MAX_LEVELS - 1)), "spec")
+    raise SpecError(f"{where} is nested more than {MAX_LEVELS} levels deep, counted from spec; flatten it.")
 
 
 def _sentence(details: ErrorDetails) -> str:

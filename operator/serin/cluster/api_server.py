@@ -101,7 +101,7 @@ class ApiServer:
             ) from error
         except ApiException as error:
             raise _refusal(what, error) from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, OSError, ValueError, RecursionError) as error:
             raise ClusterError(
                 f"The API server could not be asked for {what} ({type(error).__name__}: {error}); "
                 "it is tried again, check the network and the server."
@@ -132,6 +132,6 @@ def _detail(error: ApiException) -> str:
     body = error.body if isinstance(error.body, str | bytes) else b""
     try:
         message = json.loads(body)["message"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         message = error.reason or "no reason given"
     return str(message).rstrip(".")

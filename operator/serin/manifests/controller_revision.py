@@ -20,12 +20,16 @@ from serin.api.names import (
     LABEL_REVISION,
     child_name,
 )
+from serin.api.nesting import is_deeper_than, load_json
 from serin.errors import RecordError
 from serin.manifests.owner import Owner, common_labels
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record, Rejection, Resolved
 from serin.rollout.revision import HASH_SCHEMA
 from serin.rollout.trial import Trial
+
+MAX_RECORD_LEVELS = 512
+"""More than any Serin has written: until 0.1 a prompt of up to about 250 levels could be recorded."""
 
 
 def render_record(owner: Owner, record: Record) -> dict[str, Any]:
@@ -100,6 +104,8 @@ def _data(resolved: Resolved) -> dict[str, Any]:
 
 
 def _resolved(data: Mapping[str, Any]) -> Resolved:
+    if is_deeper_than(data, MAX_RECORD_LEVELS):
+        raise ValueError(f"data is nested more than {MAX_RECORD_LEVELS} levels deep")
     prompt = data.get("prompt") or {}
     pod_template = data["podTemplate"]
     if not isinstance(pod_template, Mapping):
@@ -144,7 +150,7 @@ def _read_trial(text: str) -> Trial | None:
 def _read_rejection(text: str, metadata: Mapping[str, Any]) -> Rejection:
     """Why it was rolled back; a damaged annotation still says that it was."""
     try:
-        facts = json.loads(text)
+        facts = load_json(text)
         at = datetime.fromisoformat(facts["at"])
         return Rejection(reason=str(facts["reason"]), message=str(facts["message"]), at=at)
     except (ValueError, KeyError, TypeError):
@@ -155,7 +161,7 @@ def _read_rejection(text: str, metadata: Mapping[str, Any]) -> Rejection:
 def _read_handled(text: str | None) -> tuple[str, ...]:
     """Tokens of commands; damaged, they are forgotten, since nothing else can be known."""
     try:
-        tokens = json.loads(text) if text else []
+        tokens = load_json(text) if text else []
     except ValueError:
         return ()
     return tuple(str(token) for token in tokens) if isinstance(tokens, list) else ()

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from serin.api.names import EVIDENCE, child_name
+from serin.api.nesting import load_json
 from serin.errors import RecordError
 from serin.manifests.owner import Owner, common_labels
 from serin.rollout import trial_evidence
@@ -39,8 +40,8 @@ def read_evidence(obj: Mapping[str, Any] | None) -> TrialEvidence | None:
     """The state that is kept; None where there is none, or it cannot be read: then the trial is begun anew."""
     text = ((obj or {}).get("data") or {}).get(_KEY)
     try:
-        data = json.loads(text) if text else None
+        data = load_json(text) if text else None
         json.dumps(data, allow_nan=False)  # what is no number could never be written again
         return trial_evidence.from_json(data) if isinstance(data, dict) else None
-    except (ValueError, RecursionError, RecordError):
+    except (ValueError, RecordError):
         return None

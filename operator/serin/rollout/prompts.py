@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from serin.api.content_hash import content_hash
 from serin.api.status import MAX_USED_BY, Condition, PromptVersionStatus
+from serin.errors import SpecError
 from serin.rollout.reasons import Reason
 
 if TYPE_CHECKING:
@@ -32,20 +33,30 @@ def prompt_status(
         before: the status so far.
     """
     old = next((c for c in before.conditions if c.type == "Accepted"), None)
-    refused = isinstance(spec, str)
-    status = "False" if refused else "True"
+    hashed, refusal = _hash_of(spec)
+    status = "False" if refusal else "True"
     condition = Condition(
         type="Accepted",
-        status="False" if refused else "True",
+        status=status,
         observed_generation=generation,
         last_transition_time=old.last_transition_time if old and old.status == status else now,
-        reason=Reason.INVALID_SPEC if refused else Reason.ACCEPTED,
-        message=spec if isinstance(spec, str) else "The prompt can be used.",
+        reason=Reason.INVALID_SPEC if refusal else Reason.ACCEPTED,
+        message=refusal or "The prompt can be used.",
     )
     return PromptVersionStatus(
         observed_generation=generation,
-        content_hash=None if isinstance(spec, str) else content_hash(spec),
+        content_hash=hashed,
         conditions=(condition,),
         used_by=tuple(sorted(used_by)[:MAX_USED_BY]),
         used_by_count=len(used_by),
     )
+
+
+def _hash_of(spec: PromptVersionSpec | str) -> tuple[str | None, str | None]:
+    """The content hash, or the sentence that says why there is none."""
+    if isinstance(spec, str):
+        return None, spec
+    try:
+        return content_hash(spec), None
+    except SpecError as error:
+        return None, str(error)

@@ -8,11 +8,10 @@ Not hashed: `replicas`, `rollout`, `routing`, `analysis`, `engine.cache`, `revis
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import rfc8785
-
-from serin.errors import SpecError
+from serin.api.canonical_json import canonical_json
 
 if TYPE_CHECKING:
     from serin.api.llmdeployment import LLMDeploymentSpec
@@ -26,8 +25,12 @@ def engine_revision(spec: LLMDeploymentSpec) -> str:
     """Name of the pods that the spec asks for.
 
     Raises:
-        SpecError: the overlay holds a number that JSON cannot carry exactly.
+        SpecError: the overlay has no canonical JSON.
     """
+    return _digest(lambda: _engine_content(spec))
+
+
+def _engine_content(spec: LLMDeploymentSpec) -> dict[str, Any]:
     engine = spec.engine.model_dump(by_alias=True, exclude_defaults=True, exclude={"cache"})
     if spec.engine.resources:
         engine["resources"] = _as_text(spec.engine.resources.model_dump(exclude_defaults=True))
@@ -35,12 +38,12 @@ def engine_revision(spec: LLMDeploymentSpec) -> str:
     overlay = spec.pod_template.model_dump(by_alias=True, exclude_defaults=True) if spec.pod_template else {}
     if overlay := {part: fields for part, fields in overlay.items() if fields}:
         content["podTemplate"] = overlay
-    return _digest(content)
+    return content
 
 
 def revision(engine: str, prompt_hash: str | None) -> str:
     """Name of the answers: an engine revision with the content of a prompt."""
-    return _digest({"engineRevision": engine, "prompt": prompt_hash})
+    return _digest(lambda: {"engineRevision": engine, "prompt": prompt_hash})
 
 
 def _as_text(resources: dict[str, Any]) -> dict[str, Any]:
@@ -48,9 +51,5 @@ def _as_text(resources: dict[str, Any]) -> dict[str, Any]:
     return {side: {name: str(value) for name, value in values.items()} for side, values in resources.items()}
 
 
-def _digest(content: dict[str, Any]) -> str:
-    try:
-        canonical = rfc8785.dumps(content)
-    except rfc8785.CanonicalizationError as error:
-        raise SpecError(f"spec cannot be hashed ({error}); write the number as a string.") from error
-    return hashlib.sha256(canonical).hexdigest()[:_DIGITS]
+def _digest(content: Callable[[], dict[str, Any]]) -> str:
+    return hashlib.sha256(canonical_json("spec", content)).hexdigest()[:_DIGITS]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from serin.api.nesting import load_json
 from serin.errors import RecordError
 
 
@@ -157,7 +158,7 @@ class Trial:
             RecordError: the text is not a trial of this version.
         """
         try:
-            data = json.loads(text)
+            data = load_json(text)
             return cls(
                 attempt=int(data["attempt"]),
                 against=str(data["against"]),

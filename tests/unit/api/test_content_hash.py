@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from serin.api.content_hash import content_hash
 from serin.api.promptversion import PromptVersionSpec
 from serin.errors import SpecError
+from tests.fakes.nested import MOST, nested
 
 BASE: dict[str, Any] = {
     "prompt": "triage",
@@ -87,8 +88,28 @@ def test_empty_parameters_are_none() -> None:
 
 
 def test_a_number_that_json_cannot_carry_is_told() -> None:
-    with pytest.raises(SpecError, match=r"keep its numbers within 53 bits\.$"):
+    with pytest.raises(
+        SpecError,
+        match=r"^spec\.outputSchema cannot be hashed .*; keep whole numbers within 53 bits, or .*\.$",
+    ):
         _hash(outputSchema={"maximum": 2**60})
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_a_number_that_is_not_finite_is_a_sentence(number: float) -> None:
+    with pytest.raises(SpecError, match=r"^spec\.outputSchema cannot be hashed .*; write finite numbers only\.$"):
+        _hash(outputSchema={"maximum": number})
+
+
+@pytest.mark.parametrize("schema", [{"title": "\ud800"}, {"\ud800": 1}], ids=["a value", "a key"])
+def test_half_of_a_surrogate_pair_is_a_sentence(schema: dict[str, Any]) -> None:
+    with pytest.raises(SpecError, match=r"^spec\.outputSchema cannot be hashed .*; write valid Unicode"):
+        _hash(outputSchema=schema)
+
+
+def test_a_schema_too_deep_to_hash_is_a_sentence() -> None:
+    with pytest.raises(SpecError, match=r"^spec\.outputSchema is nested too deeply to be hashed; flatten it\.$"):
+        _hash(outputSchema=nested(MOST))
 
 
 JSON = st.recursive(

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serin.api.content_hash import content_hash
 from serin.api.llmdeployment import DEFAULT_STEPS, LLMDeploymentSpec, Ramp, RampStep
-from serin.api.parse import parse_llmdeployment
+from serin.api.parse import parse_llmdeployment, parse_promptversion
 from serin.errors import SpecError
 from serin.metric_sources.promql import is_plain
-from tests.integration.manifests import LLMDEPLOYMENT, changed
+from tests.fakes.nested import nested
+from tests.integration.manifests import LLMDEPLOYMENT, PROMPTVERSION, changed
 
 
 def test_the_smallest_manifest_has_every_default() -> None:
@@ -67,6 +69,42 @@ def test_an_error_says_where_and_what_to_do(path: str, value: Any, sentence: str
         parse_llmdeployment(changed(LLMDEPLOYMENT, path, value))
     assert str(refusal.value).startswith(sentence)
     assert str(refusal.value).endswith(".")
+
+
+DEEP = {
+    "spec.podTemplate": {"spec": {"affinity": nested(9_900)}},
+    "spec.engine": {"resources": {"limits": nested(9_900)}},
+    "spec.routing": {"gateway": {"parentRefs": [{"name": "llm"}], "filters": [nested(9_900)]}},
+    "spec.analysis": nested(2_000),
+    "spec.unknown": nested(100),
+}
+
+
+@pytest.mark.parametrize("path", DEEP)
+def test_a_deep_llmdeployment_is_refused_with_its_field(path: str) -> None:
+    with pytest.raises(SpecError) as refusal:
+        parse_llmdeployment(changed(LLMDEPLOYMENT, path, DEEP[path]))
+    assert str(refusal.value) == f"{path} is nested more than 64 levels deep, counted from spec; flatten it."
+
+
+@pytest.mark.parametrize("levels", [64, 400, 9_900])
+def test_a_deep_promptversion_is_refused_with_its_field(levels: int) -> None:
+    with pytest.raises(SpecError) as refusal:
+        parse_promptversion(changed(PROMPTVERSION, "spec.outputSchema", nested(levels)))
+    assert str(refusal.value) == (
+        "spec.outputSchema is nested more than 64 levels deep, counted from spec; flatten it."
+    )
+
+
+def test_a_promptversion_of_64_levels_is_accepted() -> None:
+    spec = parse_promptversion(changed(PROMPTVERSION, "spec.outputSchema", nested(63)))
+    assert spec.output_schema == nested(63)
+    assert content_hash(spec)
+
+
+def test_a_spec_that_is_deep_and_no_map_is_refused() -> None:
+    with pytest.raises(SpecError, match=r"^spec is nested more than 64 levels deep"):
+        parse_promptversion({"metadata": {"name": "triage"}, "spec": [nested(100)]})
 
 
 def test_an_object_without_a_spec_is_told_what_is_missing() -> None:

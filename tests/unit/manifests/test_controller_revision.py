@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serin.errors import RecordError
-from serin.manifests.controller_revision import read_record, render_record
+from serin.manifests.controller_revision import MAX_RECORD_LEVELS, read_record, render_record
 from serin.rollout.record import Record, Rejection
 from serin.rollout.trial import Step, Trial
+from tests.fakes.nested import MOST, nested
 from tests.unit.manifests.samples import NOON, OWNER, make_record, make_resolved
 
 
@@ -121,6 +122,9 @@ def test_a_record_of_a_newer_serin_is_refused() -> None:
         lambda obj: obj["data"].update(model=None),
         lambda obj: obj["data"].update(prompt="text"),
         lambda obj: obj["data"].update(hashSchema="one"),
+        lambda obj: obj["data"].update(podTemplate=nested(MAX_RECORD_LEVELS)),
+        lambda obj: obj["data"].update(podTemplate=nested(MOST)),
+        lambda obj: obj["data"].update(other=nested(MOST)),
         lambda obj: obj.pop("revision"),
         lambda obj: obj["metadata"]["annotations"].update({"serin.dev/promotion": "first"}),
     ],
@@ -133,17 +137,26 @@ def test_a_damaged_record_is_an_error_that_names_it(damage: Any) -> None:
         read_record(obj)
 
 
-@pytest.mark.parametrize("text", ["{}", "[", "null", '"text"', '{"reason":"VerdictFailed"}'])
+def test_a_deep_prompt_that_an_earlier_serin_recorded_is_read() -> None:
+    obj = copy.deepcopy(render_record(OWNER, make_record()))
+    obj["data"]["prompt"] = {"name": "triage-1", "hash": "abc", "content": {"outputSchema": nested(250)}}
+    assert read_record(obj).resolved.prompt_content == {"outputSchema": nested(250)}
+
+
+DEEP_TEXT = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.mark.parametrize("text", ["{}", "[", "null", '"text"', '{"reason":"VerdictFailed"}', DEEP_TEXT])
 def test_a_damaged_rejection_still_says_that_it_was_rejected(text: str) -> None:
     obj = copy.deepcopy(render_record(OWNER, make_record()))
     obj["metadata"] |= {"creationTimestamp": "2026-05-04T12:00:00Z"}
     obj["metadata"]["annotations"]["serin.dev/rejection"] = text
     rejection = read_record(obj).rejection
     assert rejection is not None
-    assert text in rejection.message
+    assert text[:200] in rejection.message
 
 
-@pytest.mark.parametrize("text", ["{}", "[", "null", '"text"', '{"steps":[]}'])
+@pytest.mark.parametrize("text", ["{}", "[", "null", '"text"', '{"steps":[]}', DEEP_TEXT, f'{{"steps":{DEEP_TEXT}}}'])
 def test_a_damaged_trial_or_token_list_is_none(text: str) -> None:
     obj = copy.deepcopy(render_record(OWNER, make_record()))
     obj["metadata"]["annotations"] |= {"serin.dev/trial": text, "serin.dev/handled": text}

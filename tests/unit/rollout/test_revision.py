@@ -10,6 +10,7 @@ import pytest
 from serin.api.llmdeployment import LLMDeploymentSpec
 from serin.errors import SpecError
 from serin.rollout.revision import engine_revision, revision
+from tests.fakes.nested import nested
 
 SMALLEST: dict[str, Any] = {
     "model": {"name": "triage", "source": "file:///models/triage"},
@@ -89,8 +90,16 @@ def test_two_ways_of_writing_the_same_make_the_same_pods(one: dict[str, Any], ot
 
 
 def test_a_number_that_json_cannot_carry_is_a_sentence() -> None:
-    with pytest.raises(SpecError, match="write the number as a string"):
+    with pytest.raises(SpecError, match=r"; keep whole numbers within 53 bits, or write them as strings\.$"):
         named(podTemplate={"spec": {"priority": 2**60}})
+
+
+@pytest.mark.parametrize(
+    "value", [float("inf"), "\ud800", nested(1_000), nested(9_900)], ids=["inf", "text", "1000", "9900"]
+)
+def test_an_overlay_without_canonical_json_is_a_sentence(value: object) -> None:
+    with pytest.raises(SpecError, match=r"^spec .*\.$"):
+        named(podTemplate={"spec": {"affinity": value}})
 
 
 def test_names_are_ten_hex_digits_and_stay_what_they_are() -> None:
