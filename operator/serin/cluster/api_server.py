@@ -24,6 +24,11 @@ from serin.errors import ClusterError, Conflict, Forbidden, Invalid, NotFound, S
 
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
+_REFUSED_FOR_GOOD = (
+    "failed to create typed patch object",  # what server-side apply says of a field that the schema does not know
+    "request is too large",  # what etcd says
+)
+"""Answers that come as internal errors, and come again however often the request is repeated."""
 
 
 class ApiServer:
@@ -94,19 +99,32 @@ class ApiServer:
                     _request_timeout=aiohttp.ClientTimeout(total=limit),
                     serialize=False,
                 )
-                answer: dict[str, Any] = json.loads(await response.read())
-        except TimeoutError as error:
-            raise ClusterError(
-                f"The API server did not answer {what} within {limit:g} s; it is tried again, check its health."
-            ) from error
-        except ApiException as error:
-            raise _refusal(what, error) from error
-        except (aiohttp.ClientError, OSError, ValueError, RecursionError) as error:
-            raise ClusterError(
-                f"The API server could not be asked for {what} ({type(error).__name__}: {error}); "
-                "it is tried again, check the network and the server."
-            ) from error
+                answer = json.loads(await response.read())
+        except Exception as error:  # whatever the client raises, callers know one tree only
+            raise cluster_error(what, error, limit) from error
+        if not isinstance(answer, dict):
+            raise ClusterError(f"The API server answered {what} with something that is no object; it is tried again.")
         return answer
+
+
+def cluster_error(what: str, error: Exception, limit: float) -> ClusterError:
+    """The error of our own tree for any failure of a request.
+
+    Args:
+        what: method and path of the request.
+        error: what the client raised: an answer of the server, a timeout, a broken connection, or a defect of its own.
+        limit: seconds that the request was given.
+    """
+    if isinstance(error, ApiException) and error.status:  # without one, no answer came: TLS has failed
+        return _refusal(what, error)
+    if isinstance(error, TimeoutError):
+        return ClusterError(
+            f"The API server did not answer {what} within {limit:g} s; it is tried again, check its health."
+        )
+    return ClusterError(
+        f"The API server could not be asked for {what} ({type(error).__name__}: {error}); "
+        "it is tried again, check the network and the server."
+    )
 
 
 def _refusal(what: str, error: ApiException) -> ClusterError:
@@ -118,13 +136,14 @@ def _refusal(what: str, error: ApiException) -> ClusterError:
             return Conflict(f"{what}: {detail}; look again and decide anew.")
         case 401 | 403:
             return Forbidden(f"{what} is forbidden: {detail}; grant it, or lift the quota or policy that is named.")
-        case 400 | 422:
-            return Invalid(f"{what} was refused: {detail}; change the field that is named.", detail)
-        case 500 if "failed to create typed patch object" in detail:
-            # Server-side apply reports a field that the schema does not know as an internal error.
-            return Invalid(f"{what} was refused: {detail}; change the field that is named.", detail)
+        case 400 | 413 | 422:
+            pass
+        case 500 if any(said in detail for said in _REFUSED_FOR_GOOD):
+            pass
         case _:
             return ClusterError(f"{what} failed with HTTP {error.status}: {detail}; it is tried again.")
+    cure = "make the object smaller" if "too large" in detail.lower() else "change the field that is named"
+    return Invalid(f"{what} was refused: {detail}; {cure}.", detail)
 
 
 def _detail(error: ApiException) -> str:

@@ -68,8 +68,13 @@ class KubernetesCluster:
             except NotFound:
                 return []
             # The items of a list carry neither; callers want to tell them apart.
-            found += [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in page["items"]]
-            token = page["metadata"].get("continue")
+            items, meta = page.get("items"), page.get("metadata")
+            if not isinstance(items, list) or not isinstance(meta, dict):
+                raise ClusterError(
+                    f"The API server's list of {kind.plural} in {namespace} holds no items; it is tried again."
+                )
+            found += [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in items]
+            token = meta.get("continue")
             if not token:
                 return found
             query["continue"] = token

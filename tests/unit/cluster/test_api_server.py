@@ -1,11 +1,18 @@
 """An API server's refusals become our errors, with its own words in a sentence that ends with what to do."""
 
+import asyncio
 import json
+import ssl
+from typing import Any
 
+import aiohttp
 import pytest
-from kubernetes.aio.client.exceptions import ApiException
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client.exceptions import ApiException, ApiValueError
 
-from serin.cluster.api_server import _refusal
+from serin.cluster.api_server import ApiServer, _refusal
+from serin.cluster.kubernetes_cluster import KubernetesCluster
+from serin.cluster.port import DEPLOYMENT
 from serin.errors import ClusterError, Conflict, Forbidden, Invalid, NotFound
 
 
@@ -19,9 +26,11 @@ from serin.errors import ClusterError, Conflict, Forbidden, Invalid, NotFound
         (403, Forbidden),
         (400, Invalid),
         (422, Invalid),
+        (413, Invalid),
         (429, ClusterError),
         (500, ClusterError),
         (503, ClusterError),
+        (504, ClusterError),
     ],
 )
 def test_each_status_is_one_error(status: int, kind: type[ClusterError]) -> None:
@@ -43,3 +52,77 @@ def test_a_field_unknown_to_server_side_apply_is_the_users_error() -> None:
 def test_a_body_that_is_no_status_falls_back_to_the_reason(body: str | None) -> None:
     error = _refusal("GET /x", ApiException(status=502, reason="Bad Gateway", body=body))
     assert "HTTP 502: Bad Gateway" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [(413, "Request entity too large: limit is 3145728"), (500, "etcdserver: request is too large")],
+)
+def test_an_object_that_is_too_large_is_refused_for_good(status: int, message: str) -> None:
+    error = _refusal("PATCH /apis/x", ApiException(status=status, body=json.dumps({"message": message})))
+    assert isinstance(error, Invalid)
+    assert str(error).endswith("make the object smaller.")
+
+
+class Answer:
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    async def read(self) -> str:
+        return self.text
+
+
+async def requested(behaviour: Any) -> Any:
+    """What one request comes to when the client behaves so: an exception is raised, a text is answered."""
+
+    async def request(*_: Any, **__: Any) -> Answer:
+        if isinstance(behaviour, BaseException):
+            raise behaviour
+        if behaviour is None:
+            await asyncio.sleep(60)
+        return Answer(behaviour)
+
+    client = ApiClient(Configuration())
+    api = ApiServer(client, 0.05)
+    api._dynamic.request = request
+    try:
+        return await KubernetesCluster(api, identity="test").list(DEPLOYMENT, "default", labels={})
+    finally:
+        await client.close()  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        None,
+        TimeoutError(),
+        aiohttp.ServerTimeoutError(),
+        aiohttp.ServerDisconnectedError(),
+        aiohttp.ClientPayloadError("broken off"),
+        aiohttp.http_exceptions.BadHttpMessage("not HTTP"),
+        asyncio.IncompleteReadError(b"", 4),
+        ConnectionResetError(),
+        ssl.SSLError("handshake"),
+        ApiException(status=0, reason="SSLError"),
+        ApiException(status=503),
+        ApiValueError("a value that the client refuses"),
+        RuntimeError("Session is closed"),
+        AttributeError("a defect of the client"),
+        "<html>",
+        "null",
+        "[]",
+        "{}",
+        '{"items": 1, "metadata": {}}',
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else str(value),
+)
+async def test_whatever_goes_wrong_is_an_error_of_our_tree(behaviour: Any) -> None:
+    with pytest.raises(ClusterError) as failure:
+        await requested(behaviour)
+    assert "again" in str(failure.value)
+    assert "HTTP 0" not in str(failure.value)
+
+
+async def test_a_request_that_is_cancelled_stays_cancelled() -> None:
+    with pytest.raises(asyncio.CancelledError):
+        await requested(asyncio.CancelledError())
