@@ -135,8 +135,18 @@ async def deleting_is_bound_to_the_uid(h: Harness, name: str) -> None:
     assert await h.cluster.get(DEPLOYMENT, NAMESPACE, name) is None
 
 
+async def deleting_is_bound_to_the_version(h: Harness, name: str) -> None:
+    created = (await h.cluster.apply(DEPLOYMENT, deployment(name)))["metadata"]
+    current = (await h.cluster.apply(DEPLOYMENT, deployment(name, replicas=2)))["metadata"]
+    with pytest.raises(Conflict):
+        await h.cluster.delete(DEPLOYMENT, NAMESPACE, name, uid=created["uid"], version=created["resourceVersion"])
+    assert await h.cluster.get(DEPLOYMENT, NAMESPACE, name)
+    await h.cluster.delete(DEPLOYMENT, NAMESPACE, name, uid=current["uid"], version=current["resourceVersion"])
+    assert await h.cluster.get(DEPLOYMENT, NAMESPACE, name) is None
+
+
 async def deleting_what_is_gone_is_fine(h: Harness, name: str) -> None:
-    await h.cluster.delete(DEPLOYMENT, NAMESPACE, name, uid="00000000-0000-0000-0000-000000000000")
+    await h.cluster.delete(DEPLOYMENT, NAMESPACE, name, uid="00000000-0000-0000-0000-000000000000", version="1")
 
 
 async def a_list_holds_what_carries_the_labels_and_says_what_it_is(h: Harness, name: str) -> None:
@@ -184,6 +194,7 @@ CHECKS: tuple[Callable[[Harness, str], Awaitable[None]], ...] = (
     status_and_spec_are_written_apart,
     a_status_needs_its_object_at_the_named_version,
     deleting_is_bound_to_the_uid,
+    deleting_is_bound_to_the_version,
     deleting_what_is_gone_is_fine,
     a_list_holds_what_carries_the_labels_and_says_what_it_is,
     managed_fields_tell_when_we_last_changed_what,

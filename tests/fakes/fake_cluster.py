@@ -105,11 +105,14 @@ class FakeCluster:
         self._applied[place, "status"] = want
         return self._finish(call, self._store(place, merged, manager=FIELD_MANAGER, subresource="status"))
 
-    async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str | None = None) -> None:
+    async def delete(
+        self, kind: Kind, namespace: str, name: str, *, uid: str | None = None, version: str | None = None
+    ) -> None:
         call = self._begin(Call("delete", kind, namespace, name))
         have = self._objects.get((kind, namespace, name))
-        if have is not None and uid is not None and have["metadata"]["uid"] != uid:
-            raise Conflict(f"{kind} {name} is another object by now; look again.")
+        wanted = {"uid": uid, "resourceVersion": version}
+        if have is not None and any(value not in {None, have["metadata"][field]} for field, value in wanted.items()):
+            raise Conflict(f"{kind} {name} is not what it was when it was read; look again.")
         self.remove(kind, namespace, name)
         self._finish(call, {})
 

@@ -93,12 +93,15 @@ class KubernetesCluster:
         except NotFound as error:
             raise Conflict(f"{kind} {obj['metadata']['name']} is gone; look again.") from error
 
-    async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str | None = None) -> None:
+    async def delete(
+        self, kind: Kind, namespace: str, name: str, *, uid: str | None = None, version: str | None = None
+    ) -> None:
         """Delete with background propagation; what is gone already is fine."""
         self._check_leader(f"delete {kind} {name}")
         body: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
-        if uid is not None:
-            body["preconditions"] = {"uid": uid}
+        wanted = {"uid": uid, "resourceVersion": version}
+        if preconditions := {field: value for field, value in wanted.items() if value is not None}:
+            body["preconditions"] = preconditions
         try:
             await self._api.request("DELETE", _path(kind, namespace, name), body=body)
         except NotFound:

@@ -96,11 +96,15 @@ class Cluster(Protocol):
             Conflict: the object is gone, or not at the resourceVersion that `obj` names.
         """
 
-    async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str | None = None) -> None:
+    async def delete(
+        self, kind: Kind, namespace: str, name: str, *, uid: str | None = None, version: str | None = None
+    ) -> None:
         """Delete with background propagation; what is gone already is fine.
 
+        `uid` and `version` (a resourceVersion) make it conditional: only the object that was read is deleted.
+
         Raises:
-            Conflict: another object, of another uid, has the name now.
+            Conflict: another object, of another uid, has the name now, or the object has changed since.
         """
 
     async def event(
