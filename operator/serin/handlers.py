@@ -101,8 +101,14 @@ class Wakers:
     def child(self, event: Mapping[str, Any]) -> None:
         """Something that carries our label was seen, changed or deleted."""
         meta = event["object"]["metadata"]
-        name = meta.get("labels", {}).get(LABEL_DEPLOYMENT)
-        if name:
+        names = [(meta.get("labels") or {}).get(LABEL_DEPLOYMENT)]
+        # Whoever changes that label must not keep its real owner from hearing of it.
+        names += [
+            ref["name"]
+            for ref in meta.get("ownerReferences") or ()
+            if ref.get("kind") == LLMDEPLOYMENT.kind and ref.get("apiVersion") == LLMDEPLOYMENT.api_version
+        ]
+        for name in dict.fromkeys(filter(None, names)):
             self._mark((meta["namespace"], name))
 
 

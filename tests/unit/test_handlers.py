@@ -46,6 +46,18 @@ def test_a_child_wakes_the_one_that_its_label_names(woken: Woken, type_: str | N
     assert woken.deployments == [TRIAGE]
 
 
+def test_a_child_wakes_its_owner_whatever_its_label_says(woken: Woken) -> None:
+    owners = [
+        {"apiVersion": "serin.dev/v1alpha1", "kind": "LLMDeployment", "name": "triage"},
+        {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "triage-e1"},
+    ]
+    for labels in ({"serin.dev/deployment": "other"}, {"serin.dev/deployment": "triage"}, {}):
+        child = event("triage-e1", labels=labels)
+        child["object"]["metadata"]["ownerReferences"] = owners
+        woken.wakers.child(child)
+    assert woken.deployments == [("ns", "other"), TRIAGE, TRIAGE, TRIAGE]
+
+
 def test_a_prompt_wakes_who_refers_to_it_and_nobody_else(woken: Woken) -> None:
     for name, prompt in (("a", "p1"), ("b", "p2"), ("c", "p1")):
         woken.wakers.deployment(event(name, None, spec={"prompt": {"name": prompt}}))
