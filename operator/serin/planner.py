@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from serin.api.names import LABEL_ENGINE_REVISION, LABEL_REVISION
+from serin.api.names import LABEL_REVISION, child_name
 from serin.manifests.children import deployment, pod_disruption_budget, service
 from serin.manifests.contains import contains
 from serin.manifests.controller_revision import render_record
-from serin.manifests.evidence_map import render_evidence
+from serin.manifests.evidence_map import relabel_evidence, render_evidence
+from serin.manifests.observed import engine_revision_of
 from serin.manifests.owner import Owner
 from serin.rollout.decision import Decision
 from serin.rollout.record import Record
@@ -69,11 +70,13 @@ def plan(owner: Owner, router: Router, snapshot: Snapshot, decision: Decision, h
         *_engines(owner, snapshot, decision),
         *(service(owner, record.resolved) for record in _serving(snapshot, decision)),
         *(() if early else route),
+        *_relabelled(owner, snapshot, decision, have),
     ]
+    names = {_identity(want) for want in wanted}
     pending = ((_as_it_was_made(want, there), there) for want, there in ((w, have.find(w)) for w in wanted))
     return Plan(
         apply=tuple(_conditional(want, there) for want, there in pending if there is None or not contains(there, want)),
-        delete=tuple(_surplus(snapshot, decision, have)),
+        delete=tuple(obj for obj in _surplus(owner, snapshot, decision, have) if _identity(obj) not in names),
         withdraws=_withdraws(snapshot, decision),
     )
 
@@ -95,9 +98,27 @@ def _first_of(snapshot: Snapshot, record: Record) -> Record:
 
 
 def _serving(snapshot: Snapshot, decision: Decision) -> Iterable[Record]:
-    """The records whose Service the route names."""
+    """The records whose Service the route names, or has named up to now."""
     known = {r.revision: r for r in (*snapshot.records, *_with_a_role(decision))}
-    return (known[revision] for revision in sorted(decision.weights) if revision in known)
+    named = decision.weights.keys() | (snapshot.route.weights.keys() if decision.weights else set())
+    return (known[revision] for revision in sorted(named) if revision in known)
+
+
+def _relabelled(owner: Owner, snapshot: Snapshot, decision: Decision, have: Children) -> Iterable[Object]:
+    """Records and evidence that are kept as they are, but for a label that somebody took or changed.
+
+    Nothing but labels is compared: what is recorded stays as the version of Serin that recorded it wrote it.
+    """
+    changed = {record.revision for record in decision.records} | decision.forgotten
+    for record in snapshot.records:
+        want = render_record(owner, record)
+        there = None if record.revision in changed else have.find(want)
+        if there and not _has_labels_of(there, want):
+            yield want | {"data": there["data"]}
+    if have.evidence and decision.evidence is None:
+        want = relabel_evidence(owner, have.evidence)
+        if not _has_labels_of(have.evidence, want):
+            yield want
 
 
 def _with_a_role(decision: Decision) -> list[Record]:
@@ -129,16 +150,34 @@ def _conditional(want: Object, have: Object | None) -> Object:
     return want | {"metadata": want["metadata"] | {name: have["metadata"][name] for name in ("uid", "resourceVersion")}}
 
 
-def _surplus(snapshot: Snapshot, decision: Decision, have: Children) -> Iterable[Object]:
-    # Budgets first: who is retired is read off the Deployments, so a crash in between must leave those.
-    for obj in (*have.budgets, *have.deployments):
-        if _label(obj, LABEL_ENGINE_REVISION) in decision.retired:
+def _surplus(owner: Owner, snapshot: Snapshot, decision: Decision, have: Children) -> Iterable[Object]:
+    """What is known to be ours and is needed no more, by name; what cannot be identified is left alone."""
+    engines = {engine_revision_of(owner.name, obj): obj for obj in have.deployments}
+    # Also those whose Deployment is gone already, or one that somebody deletes by hand would leave its budget for good.
+    kept = (snapshot.engines.keys() | decision.engines.keys()) - decision.retired
+    for obj in have.budgets:
+        engine = engine_revision_of(owner.name, obj)
+        if engine and engine not in kept:
             yield obj
-    gone = not snapshot.route.exists or is_settled(snapshot.route, snapshot.now, snapshot.policy.settle_seconds)
-    routed = snapshot.route.weights.keys() | decision.weights.keys()
-    if gone:
-        yield from (obj for obj in have.services if _label(obj, LABEL_REVISION) not in routed)
-    yield from (obj for obj in have.records if _label(obj, LABEL_REVISION) in decision.forgotten)
+    yield from (obj for engine, obj in engines.items() if engine in decision.retired)
+    if not snapshot.route.exists or is_settled(snapshot.route, snapshot.now, snapshot.policy.settle_seconds):
+        routed = snapshot.route.weights.keys() | decision.weights.keys()
+        revisions = {record.revision for record in snapshot.records}
+        for obj in have.services:
+            revision = _revision_of(owner, obj)
+            if revision not in routed and (revision in revisions or revision == _label(obj, LABEL_REVISION)):
+                yield obj
+    yield from (obj for obj in have.records if _revision_of(owner, obj) in decision.forgotten)
+
+
+def _revision_of(owner: Owner, obj: Mapping[str, Any]) -> str | None:
+    """The revision that the name of a Service or record names; labels change, names do not."""
+    prefix, name = child_name(owner.name, ""), str(obj["metadata"]["name"])
+    return name.removeprefix(prefix) if name.startswith(prefix) else None
+
+
+def _has_labels_of(have: Mapping[str, Any], want: Mapping[str, Any]) -> bool:
+    return bool(want["metadata"]["labels"].items() <= (have["metadata"].get("labels") or {}).items())
 
 
 def _identity(obj: Mapping[str, Any]) -> tuple[str, str]:
@@ -146,4 +185,4 @@ def _identity(obj: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _label(obj: Mapping[str, Any], label: str) -> str:
-    return str(obj["metadata"].get("labels", {}).get(label, ""))
+    return str((obj["metadata"].get("labels") or {}).get(label, ""))

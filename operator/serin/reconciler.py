@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from serin.api.llmdeployment import LLMDeploymentSpec
-from serin.api.names import ANNOTATION_COMMAND, API_VERSION, LABEL_DEPLOYMENT
+from serin.api.names import ANNOTATION_COMMAND, API_VERSION, LABEL_DEPLOYMENT, child_name
 from serin.api.parse import parse_llmdeployment
 from serin.api.status import Condition, LLMDeploymentStatus
 from serin.cluster.port import (
@@ -47,7 +47,7 @@ from serin.errors import (
 from serin.manifests.controller_revision import read_record
 from serin.manifests.engine_defaults import EngineDefaults
 from serin.manifests.evidence_map import name_of, read_evidence
-from serin.manifests.observed import engines
+from serin.manifests.observed import engine_of_pod, engines
 from serin.manifests.owner import Owner
 from serin.metric_sources.access import server
 from serin.metric_sources.port import Key, Server, Watch
@@ -58,6 +58,7 @@ from serin.rollout.decide import decide
 from serin.rollout.decision import Decision
 from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
+from serin.rollout.record import Record
 from serin.rollout.snapshot import Evidence, Policy, RouteView, Snapshot
 from serin.rollout.status import blocked_status, status
 from serin.routers.port import Router
@@ -160,13 +161,19 @@ class Reconciler:
             self._prompt(owner.namespace, spec.prompt.name if spec.prompt else None),
             self._secret(owner.namespace, spec),
         )
-        record_objects, deployments, pods, services, budgets = lists
-        records = tuple(sorted((read_record(o) for o in record_objects), key=lambda r: r.number))
-        target = resolve(owner.name, spec, prompt, records, self.defaults)
         view = self.router.read(route, owner.name)
         if route and not _belongs(route, owner):
             message = f"An HTTPRoute {owner.name} that is not ours exists; delete it, or rename this LLMDeployment."
-            view, target = RouteView({}, foreign=True, refused=message), Target(None, Reason.ROUTE_REFUSED, message)
+            view = RouteView({}, foreign=True, refused=message)
+        record_objects, deployments, pods, services, budgets = await self._unlabelled(owner, lists, view)
+        records = _read_records(record_objects)
+        target = resolve(owner.name, spec, prompt, records, self.defaults)
+        if target.record and not target.record.recorded:  # or only without its label: it may say that it was rejected
+            record_objects = await self._named(CONTROLLER_REVISION, owner, record_objects, {target.record.revision})
+            records = _read_records(record_objects)
+            target = resolve(owner.name, spec, prompt, records, self.defaults)
+        if view.foreign:
+            target = Target(None, Reason.ROUTE_REFUSED, view.refused)
         if kept and not _belongs(kept, owner):
             message = f"A ConfigMap {name_of(owner.name)} that is not ours exists; delete it, or rename it."
             target, kept = Target(None, Reason.CHILD_REFUSED, message), None
@@ -184,7 +191,7 @@ class Reconciler:
             spec=spec,
             target=target.record,
             records=records,
-            engines=engines(deployments, pods),
+            engines=engines(owner.name, deployments, pods),
             route=view,
             evidence=evidence,
             memory=memory,
@@ -200,6 +207,24 @@ class Reconciler:
         """The children of a kind; what carries our label without being ours is left alone."""
         found = await self.cluster.list(kind, owner.namespace, labels={LABEL_DEPLOYMENT: owner.name})
         return [o for o in found if kind is POD or _belongs(o, owner)]
+
+    async def _unlabelled(self, owner: Owner, lists: Iterable[list[Object]], view: RouteView) -> list[list[Object]]:
+        """The lists with what is in use and has lost the label that it is listed by: the route and the pods tell."""
+        records, deployments, pods, services, budgets = lists
+        running = {engine_of_pod(pod) for pod in pods if not pod["metadata"].get("deletionTimestamp")} - {""}
+        records = await self._named(CONTROLLER_REVISION, owner, records, view.weights)
+        deployments = await self._named(DEPLOYMENT, owner, deployments, running)
+        services = await self._named(SERVICE, owner, services, view.weights)
+        prefix = child_name(owner.name, "")
+        deployed = {d["metadata"]["name"].removeprefix(prefix) for d in deployments}
+        budgets = await self._named(POD_DISRUPTION_BUDGET, owner, budgets, deployed)
+        return [records, deployments, pods, services, budgets]
+
+    async def _named(self, kind: Kind, owner: Owner, found: list[Object], revisions: Iterable[str]) -> list[Object]:
+        """What was found, and the children of these revisions that were not, if they exist."""
+        missing = {child_name(owner.name, revision) for revision in revisions} - {o["metadata"]["name"] for o in found}
+        asked = await asyncio.gather(*(self.cluster.get(kind, owner.namespace, name) for name in sorted(missing)))
+        return [*found, *(obj for obj in asked if obj and _belongs(obj, owner))]
 
     async def _prompt(self, namespace: str, name: str | None) -> Object | None:
         return await self.cluster.get(PROMPTVERSION, namespace, name) if name else None
@@ -224,7 +249,9 @@ class Reconciler:
         for obj in () if refused else todo.delete:
             meta = obj["metadata"]
             try:
-                await self.cluster.delete(kind_of(obj), owner.namespace, meta["name"], uid=meta["uid"])
+                await self.cluster.delete(
+                    kind_of(obj), owner.namespace, meta["name"], uid=meta["uid"], version=meta["resourceVersion"]
+                )
             except (Conflict, Forbidden) as error:
                 refused = refused or error
         return refused
@@ -270,6 +297,11 @@ def _refused(world: World, decision: Decision, error: ClusterError) -> tuple[Wor
     snapshot = replace(world.snapshot, target=None, spec_reason=reason, spec_error=message)
     blocked = replace(decision, phase=Phase.BLOCKED, reason=reason, message=message, stalled=reason)
     return replace(world, snapshot=snapshot), blocked
+
+
+def _read_records(objects: Iterable[Object]) -> tuple[Record, ...]:
+    """Oldest first."""
+    return tuple(sorted((read_record(obj) for obj in objects), key=lambda record: record.number))
 
 
 def _belongs(obj: Object, owner: Owner) -> bool:

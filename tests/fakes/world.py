@@ -123,13 +123,14 @@ class World:
         self.traffic.history.append((self.now, dict(self.traffic.totals)))
 
     def _run_deployments(self) -> None:
-        deployments = {d["metadata"]["labels"][LABEL_ENGINE_REVISION]: d for d in self.cluster.all(DEPLOYMENT)}
-        pods = self.cluster.all(POD)
+        deployments = {_chosen(d)[LABEL_ENGINE_REVISION]: d for d in self.cluster.all(DEPLOYMENT)}
+        pods = [p for p in self.cluster.all(POD) if p["metadata"]["labels"].get(LABEL_DEPLOYMENT) == NAME]
         for pod in pods:
-            if pod["metadata"]["labels"][LABEL_ENGINE_REVISION] not in deployments:
+            engine = pod["metadata"]["labels"].get(LABEL_ENGINE_REVISION)
+            if engine and engine not in deployments:  # without the label it is released, and stays
                 self.cluster.remove(POD, NAMESPACE, pod["metadata"]["name"])
-        for engine, deployment in deployments.items():
-            mine = [p for p in pods if p["metadata"]["labels"][LABEL_ENGINE_REVISION] == engine]
+        for deployment in deployments.values():
+            mine = [p for p in pods if _chosen(deployment).items() <= p["metadata"]["labels"].items()]
             wanted = deployment["spec"]["replicas"]
             for pod in mine[wanted:]:
                 self.cluster.remove(POD, NAMESPACE, pod["metadata"]["name"])
@@ -309,25 +310,30 @@ class World:
         busy = {}
         for engine in watch.draining:
             since = self._released.setdefault(engine, self.now)
-            pods = [p for p in self.cluster.all(POD) if p["metadata"]["labels"][LABEL_ENGINE_REVISION] == engine]
-            seconds = max((self.behaviour_of_pod(p).drain_seconds for p in pods), default=0.0)
+            seconds = max((self.behaviour_of_pod(p).drain_seconds for p in self.pods(engine)), default=0.0)
             busy[engine] = InFlight(2.0 if (self.now - since).total_seconds() < seconds else 0.0, self.now)
         return busy
 
     # What stories ask about ------------------------------------------------------------------------------------
 
     def ready_pods(self, engine: str) -> int:
-        pods = [p for p in self.cluster.all(POD) if p["metadata"]["labels"][LABEL_ENGINE_REVISION] == engine]
-        assert all(p["metadata"]["labels"][LABEL_DEPLOYMENT] == NAME for p in pods)
         return sum(
             any(c["type"] == "Ready" and c["status"] == "True" for c in p.get("status", {}).get("conditions", []))
-            for p in pods
+            for p in self.pods(engine)
         )
+
+    def pods(self, engine: str) -> list[dict[str, Any]]:
+        """The pods that the selector of an engine revision chooses."""
+        return self.cluster.all(POD, NAMESPACE, {LABEL_DEPLOYMENT: NAME, LABEL_ENGINE_REVISION: engine})
 
     def status(self) -> dict[str, Any]:
         obj = self.cluster.find(LLMDEPLOYMENT, *KEY)
         assert obj
         return dict(obj.get("status") or {})
+
+
+def _chosen(deployment: Mapping[str, Any]) -> dict[str, str]:
+    return dict(deployment["spec"]["selector"]["matchLabels"])
 
 
 def _is_first_token(tally: Tally) -> bool:

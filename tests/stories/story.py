@@ -215,7 +215,7 @@ class Story:
         names = {r.revision: str(r.number) for r in map(read_record, self.world.cluster.all(CONTROLLER_REVISION))}
         split = " ".join(f"r{names.get(r, '?')}={w / 100:g}%" for r, w in self.world.weights().items()) or "no route"
         engines = {
-            d["metadata"]["labels"]["serin.dev/engine-revision"]: d["spec"]["replicas"]
+            d["metadata"]["name"].removeprefix(f"{NAME}-"): d["spec"]["replicas"]
             for d in self.world.cluster.all(DEPLOYMENT)
         }
         told = {r.engine_revision: r.number for r in map(read_record, self.world.cluster.all(CONTROLLER_REVISION))}

@@ -232,3 +232,50 @@ def test_without_a_stable_there_is_no_route() -> None:
     )
     todo = planned(snapshot)
     assert names(todo.apply) == [f"Deployment/{ENGINE[A]}", f"PodDisruptionBudget/{ENGINE[A]}"]
+
+
+def test_what_is_wanted_is_relabelled_and_never_deleted() -> None:
+    have = seen(canary_at())
+    for obj in (*have.deployments, *have.budgets, *have.services, *have.records, have.evidence):
+        assert obj is not None
+        obj["metadata"]["labels"] = {"serin.dev/engine-revision": "something", "serin.dev/revision": "something"}
+    todo = planned(canary_at(), have)
+    assert todo.delete == ()
+    assert sorted(names(todo.apply)) == sorted(
+        f"{kind}/{name}"
+        for kind, owned in {
+            "Deployment": (ENGINE[A], ENGINE[B]),
+            "PodDisruptionBudget": (ENGINE[A], ENGINE[B]),
+            "Service": (A, B),
+            "ControllerRevision": (A, B),
+            "ConfigMap": ("serin-evidence",),
+        }.items()
+        for name in owned
+    )
+
+
+def test_relabelled_record_keeps_its_data_as_it_was_written() -> None:
+    have = seen(serving())
+    have.records[0]["metadata"]["labels"].clear()
+    have.records[0]["data"]["ofAnotherVersion"] = "kept"
+    (record,) = planned(serving(), have).apply
+    assert record["data"] == have.records[0]["data"]
+    assert record["metadata"]["annotations"] == have.records[0]["metadata"]["annotations"]
+    assert record["metadata"]["resourceVersion"] == have.records[0]["metadata"]["resourceVersion"]
+
+
+def test_budget_without_its_deployment_is_deleted() -> None:
+    have = seen(gone())
+    snapshot = gone(engines=by_name(make_engine(A, *make_pods(3))))
+    assert names(planned(snapshot, replace(have, deployments=have.deployments[:1])).delete) == [
+        f"PodDisruptionBudget/{ENGINE[B]}"
+    ]
+
+
+def test_what_cannot_be_identified_is_left_alone() -> None:
+    have = seen(gone())
+    for obj in (have.deployments[1], have.budgets[1]):
+        obj["metadata"]["name"] = "triage-by-hand"
+    other = service(OWNER, make_record(C).resolved)
+    other["metadata"] |= {"name": "triage-by-hand", "uid": "u", "resourceVersion": "1"}
+    assert planned(gone(), replace(have, services=(*have.services, other))).delete == ()

@@ -36,6 +36,12 @@ def render_evidence(owner: Owner, state: TrialEvidence) -> dict[str, Any]:
     }
 
 
+def relabel_evidence(owner: Owner, obj: Mapping[str, Any]) -> dict[str, Any]:
+    """The ConfigMap as it is, with the labels that it was made with."""
+    metadata = owner.metadata(name_of(owner.name), common_labels(owner.name, "evidence"))
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": dict(obj.get("data") or {})}
+
+
 def read_evidence(obj: Mapping[str, Any] | None) -> TrialEvidence | None:
     """The state that is kept; None where there is none, or it cannot be read: then the trial is begun anew."""
     text = ((obj or {}).get("data") or {}).get(_KEY)

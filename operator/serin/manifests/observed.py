@@ -1,4 +1,8 @@
-"""Reads Deployments and pods back into the views that a snapshot holds. Called by the reconciler; judges nothing."""
+"""Reads Deployments and pods back into the views that a snapshot holds, and tells whose pods an object is about.
+
+Called by the reconciler and the planner; judges nothing. A child is identified by its name and its selector, never by
+its labels, which anybody may change.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +10,49 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from serin.api.names import CONTAINER, LABEL_ENGINE_REVISION
+from serin.api.names import CONTAINER, LABEL_ENGINE_REVISION, child_name
 from serin.rollout.snapshot import EngineView, PodView
 
 BACKING_OFF = "CrashLoopBackOff"
 OUT_OF_MEMORY = "OOMKilled"
 
 
-def engines(deployments: Iterable[Mapping[str, Any]], pods: Iterable[Mapping[str, Any]]) -> dict[str, EngineView]:
-    """Views by engine revision; pods without a Deployment (one being deleted) are not of interest."""
+def engines(
+    owner_name: str, deployments: Iterable[Mapping[str, Any]], pods: Iterable[Mapping[str, Any]]
+) -> dict[str, EngineView]:
+    """Views by engine revision; pods without a Deployment (one being deleted) are not of interest.
+
+    Nor is a Deployment that Serin did not make: it is not scaled, and not deleted either.
+    """
     by_revision: dict[str, list[PodView]] = {}
     for pod in pods:
-        by_revision.setdefault(_engine_revision(pod), []).append(read_pod(pod))
+        by_revision.setdefault(engine_of_pod(pod), []).append(read_pod(pod))
+    made = ((engine_revision_of(owner_name, deployment), deployment) for deployment in deployments)
     return {
-        _engine_revision(deployment): EngineView(
-            engine_revision=_engine_revision(deployment),
+        engine: EngineView(
+            engine_revision=engine,
             replicas=deployment["spec"].get("replicas", 1),
-            pods=tuple(sorted(by_revision.get(_engine_revision(deployment), []), key=lambda p: p.name)),
+            pods=tuple(sorted(by_revision.get(engine, []), key=lambda p: p.name)),
             replica_failure=_message(deployment, "ReplicaFailure", "True"),
         )
-        for deployment in deployments
-        if not deployment["metadata"].get("deletionTimestamp")
+        for engine, deployment in made
+        if engine and not deployment["metadata"].get("deletionTimestamp")
     }
+
+
+def engine_revision_of(owner_name: str, obj: Mapping[str, Any]) -> str | None:
+    """The engine revision that a Deployment or PodDisruptionBudget is for; None if Serin did not make it.
+
+    Read from the selector and confirmed by the name: of a Deployment neither can be changed.
+    """
+    chosen = ((obj.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
+    engine = chosen.get(LABEL_ENGINE_REVISION)
+    return engine if engine and obj["metadata"]["name"] == child_name(owner_name, engine) else None
+
+
+def engine_of_pod(pod: Mapping[str, Any]) -> str:
+    """The engine revision whose selectors choose a pod, by its label, as Services and ReplicaSets do; or empty."""
+    return str((pod["metadata"].get("labels") or {}).get(LABEL_ENGINE_REVISION, ""))
 
 
 def read_pod(pod: Mapping[str, Any]) -> PodView:
@@ -100,7 +125,3 @@ def _condition(obj: Mapping[str, Any], type_: str) -> Mapping[str, Any]:
 def _message(obj: Mapping[str, Any], type_: str, status: str) -> str | None:
     condition = _condition(obj, type_)
     return str(condition.get("message") or type_) if condition.get("status") == status else None
-
-
-def _engine_revision(obj: Mapping[str, Any]) -> str:
-    return str(obj["metadata"]["labels"].get(LABEL_ENGINE_REVISION, ""))
