@@ -75,9 +75,16 @@ class Candidate:
 
     @property
     def blind_too_long(self) -> bool:
-        """Whether the source has failed for longer than the canary may go unwatched."""
-        limit = self.snapshot.spec.analysis.blind_timeout
-        return not self.sees and self.state is not None and self.snapshot.now - self.state.until > limit
+        """Whether the source has failed for as long as the canary may go unwatched."""
+        left = self.blind_in
+        return left is not None and left <= timedelta()
+
+    @property
+    def blind_in(self) -> timedelta | None:
+        """Time until the canary loses its weight because the source fails; None while it answers."""
+        if self.sees or self.state is None:
+            return None
+        return self.state.until + self.snapshot.spec.analysis.blind_timeout - self.snapshot.now
 
     @property
     def beyond_limit(self) -> bool:
@@ -376,6 +383,23 @@ GUARDS: tuple[Guard, ...] = (
 def first_finding(candidate: Candidate) -> Finding | None:
     """The finding of the first guard that has one."""
     return next((finding for guard in GUARDS if (finding := guard(candidate))), None)
+
+
+def clock_due(c: Candidate) -> timedelta | None:
+    """Time until the clock alone changes what some guard says, whichever guard speaks now; None: it never does.
+
+    A guard states when its own finding ends, and it hides the guards after it: a pause for a person hides that
+    blindTimeout ends. So these times count under every finding.
+    """
+    rollout, times = c.snapshot.spec.rollout, []
+    if not c.trial.blinded and (blind_in := c.blind_in) is not None:
+        times.append(blind_in)
+    if c.trial.exposed_since:
+        exposed = c.trial.exposed(c.snapshot.now)
+        times.append(rollout.minimum_bake - exposed)
+        if not c.trial.in_holdback:
+            times.append(rollout.deadline - exposed)
+    return min((time for time in times if time > timedelta()), default=None)
 
 
 def carries(c: Candidate, weight: int) -> bool:

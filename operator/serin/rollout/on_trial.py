@@ -13,7 +13,16 @@ from datetime import timedelta
 from serin.evidence.slices import NOTHING
 from serin.rollout import counting, metrics, roles, trial_evidence
 from serin.rollout.decision import Decision
-from serin.rollout.guards import Candidate, Finding, at_deadline, carried, carries, first_finding, no_node_for
+from serin.rollout.guards import (
+    Candidate,
+    Finding,
+    at_deadline,
+    carried,
+    carries,
+    clock_due,
+    first_finding,
+    no_node_for,
+)
 from serin.rollout.guards import blind_at_entry as unwatched
 from serin.rollout.phases import Phase
 from serin.rollout.ramp import first_weight, pin, pin_budget, pin_holdback, pods_for, reweighed
@@ -164,8 +173,12 @@ def _trial_decision(candidate: Candidate, finding: Finding | None) -> Decision:
         evidence=_to_be_kept(snapshot, state),
         stalled=finding.reason if finding.stalls else None,
         capacity=no_node_for(candidate.engine),
-        due_in=finding.due_in,
+        due_in=_earliest(finding.due_in, clock_due(replace(candidate, trial=trial, state=state))),
     )
+
+
+def _earliest(*times: timedelta | None) -> timedelta | None:
+    return min((time for time in times if time is not None), default=None)
 
 
 def _first_evidence(candidate: Candidate) -> TrialEvidence:

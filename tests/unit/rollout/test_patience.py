@@ -21,6 +21,7 @@ from tests.unit.rollout.cases import (
     BLIND,
     DOUBTFUL,
     ENGINE,
+    FEW,
     GOOD,
     HELD,
     HOLDBACK,
@@ -53,6 +54,39 @@ def test_at_the_deadline_a_sample_that_is_only_late_is_waited_for(policy: str) -
     late = canary_at(2, held=HELD, spec=make_spec(rollout=overdue(policy)), memory=read_until(NOON - 20 * MINUTE))
     decision = decide(late)
     assert (decision.phase, decision.reason, decision.stalled) == (Phase.RAMPING, Reason.AWAITING_EVIDENCE, None)
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "due"),
+    [
+        pytest.param(
+            canary_at(2, held=HELD, spec=make_spec(rollout={"deadline": "2h"}), memory=read_until(NOON - 20 * MINUTE)),
+            HOUR, id="the deadline, while a sample is waited for",
+        ),
+        pytest.param(
+            canary_at(held=MINUTE, spec=make_spec(rollout={"deadline": "65m"})), 5 * MINUTE,
+            id="the deadline, in a hold",
+        ),
+        pytest.param(
+            canary_at(2, held=HELD, counts=FEW, spec=make_spec(rollout={"minimumBake": "61m"})), MINUTE,
+            id="minimumBake, while a proof is missing",
+        ),
+        pytest.param(
+            canary_at(held=MINUTE, evidence=BLIND, memory=read_until(NOON - 9 * MINUTE)), MINUTE,
+            id="blindTimeout, in a hold",
+        ),
+        pytest.param(
+            canary_at(1, held=MINUTE, spec=make_spec(rollout=PAUSES), evidence=BLIND, memory=read_until(NOON)),
+            10 * MINUTE, id="blindTimeout, in a pause for a person",
+        ),
+        pytest.param(
+            canary_at(spec=make_spec(paused=True), evidence=BLIND, memory=read_until(NOON)), 10 * MINUTE,
+            id="blindTimeout, in a paused spec",
+        ),
+    ],
+)  # fmt: skip
+def test_due_time_is_the_earliest_whatever_guard_speaks(snapshot: Snapshot, due: timedelta) -> None:
+    assert decide(snapshot).due_in == due
 
 
 def test_a_holdback_ends_neither_on_old_evidence_nor_on_silence() -> None:

@@ -1,0 +1,89 @@
+"""What must happen at its time although nothing happens in the cluster: due times, and times in microseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from serin.cluster.port import HTTP_ROUTE
+from serin.rollout.phases import Phase
+from tests.fakes.world import KEY, Behaviour
+from tests.stories.story import Story, spec
+from tests.stories.woken import STEP_SECONDS, WokenStory
+
+DOWN = "Prometheus does not answer; check that it runs."
+SLICE_SECONDS = 15.0
+BLIND_SECONDS = 60.0
+HELD: dict[str, Any] = {"ramp": {"steps": [{"weight": 25, "hold": "6h"}]}}
+PAUSED: dict[str, Any] = {"ramp": {"steps": [{"weight": 25, "hold": "30s"}, {"pause": {}}]}}
+HOLDBACK: dict[str, Any] = {
+    "ramp": {"steps": [{"weight": 25, "hold": "30s"}]}, "minimumBake": "30s", "holdback": {"weight": 2, "for": "6h"},
+}  # fmt: skip
+PROVABLE = {"metrics": [{"name": "errors", "preset": "ErrorRate"}]}
+
+
+def weight(story: Story) -> str:
+    return str(story.world.status().get("weight"))
+
+
+async def on_trial(rollout: dict[str, Any], weighs: str, **more: Any) -> WokenStory:
+    """A canary that has stood at its weight for two minutes."""
+    story = WokenStory()
+    story.world.user_applies(spec())
+    await story.until_phase(Phase.STABLE)
+    more = {"analysis": PROVABLE | {"blindTimeout": "1m"}} | more
+    story.world.user_applies(spec("better", rollout=rollout, **more))
+    await story.run(30, lambda s: weight(s) == weighs)
+    await story.run(2)
+    return story
+
+
+def paused(story: WokenStory) -> None:
+    story.world.user_applies(spec("better", paused=True, rollout=HELD, analysis=PROVABLE | {"blindTimeout": "1m"}))
+
+
+def refused(story: WokenStory) -> None:
+    """The gateway refuses the route that it has served, and says nothing after that."""
+    route = story.world.cluster.find(HTTP_ROUTE, *KEY)
+    assert route
+    condition = {"type": "Accepted", "status": "False", "reason": "NoMatchingParent", "message": "No such Gateway."}
+    condition["observedGeneration"] = route["metadata"]["generation"]
+    story.world.gateway_works = False
+    status = {"parents": [{"parentRef": ref, "conditions": [condition]} for ref in route["spec"]["parentRefs"]]}
+    story.world.cluster.set_status(HTTP_ROUTE, *KEY, status)
+
+
+def short_of_pods(story: WokenStory) -> None:
+    """More replicas than one pod carries a quarter of; the new ones take longer to load than this test lasts."""
+    story.world.user_applies(spec("better", replicas=6, rollout=HELD, analysis=PROVABLE | {"blindTimeout": "1m"}))
+    story.world.behaviours["better"] = Behaviour(load_seconds=170.0)
+
+
+def nothing_else(_story: WokenStory) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("rollout", "before", "change", "weighs"),
+    [
+        pytest.param(HELD, "25%", nothing_else, "25%", id="in a hold"),
+        pytest.param(PAUSED, "25%", nothing_else, "25%", id="in a pause for a person"),
+        pytest.param(HOLDBACK, "98%", nothing_else, "98%", id="in the holdback"),
+        pytest.param(HELD, "25%", paused, "25%", id="while spec.paused is set"),
+        pytest.param(HELD, "25%", refused, "25%", id="while the gateway refuses the route"),
+        pytest.param(HELD, "25%", short_of_pods, "16.66%", id="while pods are missing"),
+    ],
+)
+async def test_weight_leaves_at_blind_timeout_without_a_resync(
+    rollout: dict[str, Any], before: str, change: Callable[[WokenStory], None], weighs: str
+) -> None:
+    story = await on_trial(rollout, before)
+    change(story)
+    await story.run(0.5)
+    assert weight(story) == weighs
+    down = story.seconds
+    story.world.metrics_error = DOWN
+    await story.run(10, lambda s: weight(s) == "0%")
+    assert story.seconds - down <= BLIND_SECONDS + SLICE_SECONDS + STEP_SECONDS
+    assert story.seconds - down >= BLIND_SECONDS - SLICE_SECONDS
