@@ -87,3 +87,20 @@ async def test_weight_leaves_at_blind_timeout_without_a_resync(
     await story.run(10, lambda s: weight(s) == "0%")
     assert story.seconds - down <= BLIND_SECONDS + SLICE_SECONDS + STEP_SECONDS
     assert story.seconds - down >= BLIND_SECONDS - SLICE_SECONDS
+
+
+async def test_counts_of_a_rolled_back_canary_stay_until_the_spec_changes() -> None:
+    story = WokenStory()
+    story.world.behaviours["bad"] = Behaviour(error_rate=0.5)
+    story.world.user_applies(spec())
+    await story.until_phase(Phase.STABLE)
+    story.world.user_applies(spec("bad"))
+    await story.until_phase(Phase.ROLLING_BACK)
+    rested_on = story.world.status()["metrics"]
+    assert rested_on[0]["canary"]["bad"] > 0
+    await story.until_phase(Phase.ROLLED_BACK)
+    await story.run(25)  # two resyncs
+    assert story.world.status()["metrics"] == rested_on
+    story.world.user_applies(spec("better"))
+    await story.until_phase(Phase.PREPARING)
+    assert story.world.status()["metrics"] == []

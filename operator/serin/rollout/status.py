@@ -112,7 +112,7 @@ def _metrics(snapshot: Snapshot, decision: Decision, before: LLMDeploymentStatus
         was = before.canary and (before.canary.revision, before.canary.attempt)
         kept = bool(snapshot.evidence.error) and was == (canary.revision, canary.trial.attempt)
     else:
-        kept = rejected is not None and rejected == before.rejected
+        kept = rejected is not None and _as_stored(rejected) == _as_stored(before.rejected)
     if kept and before.metrics:
         return before.metrics
     if judgement is None:
@@ -134,6 +134,11 @@ def _metrics(snapshot: Snapshot, decision: Decision, before: LLMDeploymentStatus
 
 def _counts(counts: Counts | None) -> MetricCounts | None:
     return MetricCounts(requests=counts.requests, bad=counts.bad) if counts else None
+
+
+def _as_stored(rejected: RejectedStatus | None) -> dict[str, object] | None:
+    """A rejection as the API server stores it: the record has its time in microseconds, the status in whole seconds."""
+    return rejected.model_dump(mode="json") if rejected else None
 
 
 def _rejected(target: Record | None) -> RejectedStatus | None:
