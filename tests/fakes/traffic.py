@@ -50,6 +50,15 @@ def time_outs(random: np.random.Generator, bad: npt.NDArray[np.bool_]) -> Times:
     return np.where(bad, 60.0, ordinary(random, bad))
 
 
+def stalls(share: float, seconds: float) -> Durations:
+    """Ordinary answers, of which a share ends after so many seconds only, or never (infinity)."""
+
+    def durations(random: np.random.Generator, bad: npt.NDArray[np.bool_]) -> Times:
+        return np.where(random.random(len(bad)) < share, seconds, ordinary(random, bad))
+
+    return durations
+
+
 @dataclass(frozen=True)
 class Load:
     """What users do, and how the model answers."""

@@ -87,17 +87,19 @@ def promoted(trials: Sequence[Trial]) -> int:
 
 async def test_of_two_hundred_canaries_that_are_no_worse_at_most_six_are_rolled_back() -> None:
     assert sum(number for *_, number in IDENTICAL) == 200
-    wrong, called_noisy, astray = {}, 0, 0
+    wrong, called_noisy, astray, missing = {}, 0, 0, 0
     for number, scenario in enumerate(IDENTICAL):
         trials = await outcomes(scenario, 1000 * number)
         wrong[scenario[0]] = rolled_back(trials)
         called_noisy += sum(map(noisy, trials))
         astray += sum(trial.astray for trial in trials)
+        missing += sum(trial.missing for trial in trials)
     print(f"{sum(wrong.values())} of 200 identical canaries rolled back: {wrong}", file=sys.stderr)
     print(f"{called_noisy} times an even stable was called noisy, {astray} times requests astray", file=sys.stderr)
     assert sum(wrong.values()) <= MOST_ROLLED_BACK, wrong
     assert called_noisy == 0
     assert astray == 0
+    assert missing == 0
 
 
 async def test_a_canary_twice_as_bad_is_rolled_back_in_most_runs() -> None:

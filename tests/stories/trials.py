@@ -55,6 +55,8 @@ class Trial:
     world: Busy
     astray: bool
     """Whether it was ever warned that requests do not reach the side that the weight promises."""
+    missing: bool
+    """Whether the canary was ever held because its requests were missing."""
 
 
 @dataclass
@@ -112,7 +114,7 @@ async def play(load: Load, seed: int, *, minutes: float = 60.0, **changes: Mappi
         world.user_applies(spec("other", **changes))
         operator.woken = True
         began = world.now
-        canary, astray = "", False
+        canary, astray, missing = "", False, False
         outcome: Phase | None = None
         while outcome is None and world.now - began < timedelta(minutes=minutes):
             if world.random.random() < RESTARTS:
@@ -120,13 +122,14 @@ async def play(load: Load, seed: int, *, minutes: float = 60.0, **changes: Mappi
             await _pass(world, operator, TICK_SECONDS)
             told = world.status().get("canary", {})
             canary = canary or told.get("revision", "")
-            astray |= any("whose weight is" in caveat for caveat in told.get("caveats", ()))
+            astray |= any("whose weight was" in caveat for caveat in told.get("caveats", ()))
+            missing |= any(c["reason"] == Reason.REQUESTS_MISSING for c in world.status()["conditions"])
             outcome = _outcome(world, canary)
     state = read_evidence(world.cluster.find(CONFIG_MAP, NAMESPACE, name_of(NAME)))
     assert state is not None, world.status()
     held, hidden = world.held(state, canary)
     took = (world.now - began).total_seconds()
-    return Trial(outcome, took, state, state.evidence[0].totals[0], held, hidden, world, astray)
+    return Trial(outcome, took, state, state.evidence[0].totals[0], held, hidden, world, astray, missing)
 
 
 async def _pass(world: Busy, operator: Operator, seconds: float) -> None:

@@ -287,7 +287,7 @@ def _next_longest(longest: timedelta, new: Evidence) -> timedelta:
 
 def _counted(watch: Watch) -> tuple[object, ...]:
     """What the counts depend on, but for where they begin."""
-    return (watch.server, set(watch.engine_of), set(watch.tallies), watch.read_until is None)
+    return (watch.server, set(watch.engine_of), set(watch.tallies), watch.in_progress, watch.read_until is None)
 
 
 def _estimated(watch: Watch) -> tuple[object, ...]:
@@ -298,7 +298,7 @@ def _estimated(watch: Watch) -> tuple[object, ...]:
 def _append(intervals: list[Interval], new: Interval) -> None:
     """Add an interval; one without counts extends one without counts, so that nothing grows while nothing happens."""
     if intervals and not new.counts and not intervals[-1].counts:
-        intervals[-1] = replace(intervals[-1], end=new.end)
+        intervals[-1] = replace(intervals[-1], end=new.end, in_progress=new.in_progress)
     else:
         intervals.append(new)
 

@@ -78,6 +78,11 @@ def first_after(samples: Samples, begin: int, end: int) -> int | None:
     return next((at for at, _ in samples if begin < at <= end), None)
 
 
+def last(samples: Samples, since: int, end: int) -> float | None:
+    """The newest value in `(since, end]`, in milliseconds since 1970; None if there is none."""
+    return next((value for at, value in reversed(samples) if since < at <= end), None)
+
+
 def growth(samples: Samples, begin: int, end: int, base: float | None = None) -> float:
     """What a counter grew by in `(begin, end]`.
 

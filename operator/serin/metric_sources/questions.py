@@ -29,6 +29,8 @@ from serin.settings import Settings
 RATE_OVER = timedelta(minutes=5)
 HISTOGRAMS_OVER = timedelta(hours=1)
 MARGIN = timedelta(seconds=5)
+FRESH_SCRAPES = 3
+"""So many scrapes may fail before a process is taken to be gone, and what it had in progress with it."""
 SHORTEST_WINDOW = timedelta(seconds=60)
 ASPECT = "serin_aspect"
 """Label by which one query tells its values from their times."""
@@ -107,7 +109,8 @@ class Questions:
         told = [watch for watch in watches if watch.key not in failed]
         # Not in the event loop: probes and leases wait for nobody.
         label = self._settings.epoch_label
-        return answer | await asyncio.to_thread(summing.intervals, told, begins, end, found, label)
+        fresh = FRESH_SCRAPES * self._scrape
+        return answer | await asyncio.to_thread(summing.intervals, told, begins, end, found, label, fresh=fresh)
 
     async def _family(self, family: Family, asking: Sequence[Watch], starts: Mapping[Key, int], end: datetime) -> Found:
         """Raw samples of a family, and the older values of series that show none before their interval."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from serin.metric_sources import folding
 from serin.metric_sources.folding import Labels, Row, Series, milliseconds
@@ -22,6 +22,8 @@ PROCESS = "instance"
 
 Family = tuple[str, Names]
 """Selector and names: tallies that differ only in `by` are read by the same query."""
+_Levels = dict[Key, dict[tuple[str, int], float]]
+"""Values of counters by watch, revision and epoch."""
 _Grown = tuple[str, Labels, float]
 """A series of one watch: revision, labels, and what it grew by."""
 
@@ -44,14 +46,24 @@ def family_of(tally: Tally) -> Family:
 
 
 def intervals(
-    watches: Iterable[Watch],
+    watches: Sequence[Watch],
     begins: Mapping[Key, datetime],
     end: datetime,
     found: Mapping[Family, Found],
     epoch_label: str,
+    *,
+    fresh: timedelta,
 ) -> dict[Key, Interval]:
-    """What each watch is told of the time from its own beginning to the common end."""
+    """What each watch is told of the time from its own beginning to the common end.
+
+    A process that was not scraped for `fresh` before the end is taken to be gone.
+    """
     starts = {key: milliseconds(begin) for key, begin in begins.items()}
+    compared = {family_of(tally) for watch in watches for tally in watch.in_progress or ()}
+    levels = {
+        family: _levels(found[family], milliseconds(end - fresh), milliseconds(end), epoch_label)
+        for family in compared & found.keys()
+    }
     grown = {family: _grown(each, starts, milliseconds(end)) for family, each in found.items()}
     return {
         watch.key: _interval(
@@ -60,13 +72,20 @@ def intervals(
             end,
             {tally: grown[family_of(tally)].get(watch.key, ()) for tally in watch.tallies if family_of(tally) in found},
             epoch_label,
+            in_progress=_in_progress(watch, levels),
         )
         for watch in watches
     }
 
 
 def _interval(
-    watch: Watch, begin: datetime, end: datetime, by_tally: Mapping[Tally, Sequence[_Grown]], epoch_label: str
+    watch: Watch,
+    begin: datetime,
+    end: datetime,
+    by_tally: Mapping[Tally, Sequence[_Grown]],
+    epoch_label: str,
+    *,
+    in_progress: Mapping[tuple[str, int], int] | None,
 ) -> Interval:
     counts: dict[Tally, Mapping[Point, int]] = {}
     bounds: dict[Tally, Mapping[str, frozenset[str]]] = {}
@@ -83,7 +102,31 @@ def _interval(
                 if growth and revision == watch.apart_of and (process := labels.get(PROCESS)):
                     by_process[process].append((revision, labels, growth))
             apart[tally] = {process: _points(part, tally, epoch_label) for process, part in by_process.items()}
-    return Interval(begin, end, counts, bounds, apart, frozenset(watch.tallies) - by_tally.keys())
+    return Interval(begin, end, counts, bounds, apart, frozenset(watch.tallies) - by_tally.keys(), in_progress)
+
+
+def _levels(found: Found, since: int, end: int, epoch_label: str) -> _Levels:
+    """What the counters of a family show in `(since, end]`, summed over processes, by whose requests they count."""
+    levels: _Levels = defaultdict(lambda: defaultdict(float))
+    for row in found.rows:
+        value, epoch = folding.last(row.samples, since, end), folding.epoch_of(row.labels.get(epoch_label))
+        if value is not None and epoch is not None:
+            for key, revision in found.owners.of(row.labels):
+                levels[key][revision, epoch] += value
+    return levels
+
+
+def _in_progress(watch: Watch, levels: Mapping[Family, _Levels]) -> dict[tuple[str, int], int] | None:
+    """Requests in progress by revision and epoch; None where one of the two counters is not wanted or was not read.
+
+    One page shows both counters of a process, so their last values belong together.
+    """
+    families = [family_of(tally) for tally in watch.in_progress or ()]
+    if not families or any(family not in levels for family in families):
+        return None
+    arrived, ended = (levels[family].get(watch.key, {}) for family in families)
+    counts = {place: round(value - ended.get(place, 0.0)) for place, value in arrived.items()}
+    return {place: count for place, count in counts.items() if count > 0}
 
 
 def _grown(found: Found, starts: Mapping[Key, int], end: int) -> dict[Key, list[_Grown]]:

@@ -9,7 +9,7 @@ from serin.api.status import LLMDeploymentStatus
 from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
 
-_BAD_REASONS = frozenset({Reason.NO_TRAFFIC, Reason.METRICS_UNAVAILABLE, Reason.BLIND})
+_BAD_REASONS = frozenset({Reason.NO_TRAFFIC, Reason.REQUESTS_MISSING, Reason.METRICS_UNAVAILABLE, Reason.BLIND})
 """What a person should look at although nothing has stalled."""
 _BAD_PHASES = frozenset({Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.BLOCKED})
 

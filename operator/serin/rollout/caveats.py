@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
-from serin.evidence.share import log_e
-from serin.rollout.snapshot import FULL_WEIGHT
+from serin.rollout.missing import off_weight
 from serin.rollout.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -28,12 +26,6 @@ NOISY = (
     "The stable's own pods differ by more than chance, so a difference to the canary may be one between any two pods, "
     "and this proves no promotion:"
 )
-ASTRAY = math.log(1000)
-"""ln of the evidence from which on requests are said to go astray."""
-TOLERANCE = 0.05
-"""By how much the odds of a request's way may differ from the weight's in the long run; retries, for example."""
-UNSEEN_SCRAPES = 4.0
-"""So many scrapes one side may be behind the other: a phase of one, the reading of one, and two that failed."""
 
 
 def caveats(snapshot: Snapshot, decision: Decision, canary: Record) -> tuple[str, ...]:
@@ -66,29 +58,13 @@ def _unseen(decision: Decision) -> list[str]:
 
 
 def _astray(decision: Decision) -> str | None:
-    """That the share of the requests that reach the canary is not its weight; None while it may well be.
-
-    Looks at the newest epoch. The pods of both sides are not scraped at one moment, so one side may not know yet of
-    those that came lately: that much is tolerated, and it is less the longer the epoch lasts.
-    """
-    state = decision.evidence
-    told = state.epochs.get(state.newest) if state and state.newest is not None else None
-    if state is None or told is None or not 0 < told.weight < FULL_WEIGHT:
+    """That the share of the requests that reach the canary is not its weight; None while it may well be."""
+    arrivals = off_weight(decision.evidence)
+    if arrivals is None:
         return None
-    weight, (canary, stable) = told.weight / FULL_WEIGHT, state.arrived
-    lately = sum(came for _, came in state.lately)
-    before = canary + stable - lately
-    scrapes = (state.until - told.began).total_seconds() / state.slice_seconds
-    if before <= 0 or scrapes <= UNSEEN_SCRAPES:
-        return None
-    # By requests as well as by time: traffic may have come just now, and one side may not have shown its part of it.
-    hidden = max(lately / before, UNSEEN_SCRAPES / (scrapes - UNSEEN_SCRAPES))
-    if log_e(canary, stable, weight, TOLERANCE + hidden) < ASTRAY:
-        return None
-    share = canary / (canary + stable)
-    few, many = ("canary", "stable") if share < weight else ("stable", "canary")
+    few, many = ("canary", "stable") if arrivals.share < arrivals.weight else ("stable", "canary")
     return (
-        f"Of {canary + stable} requests since the weight changed {100 * share:.3g} % reached the canary, whose weight "
-        f"is {100 * weight:g} %: some are lost on the way to the {few} or tried again at the {many}, or the gateway "
-        "does not keep the weight; look at the gateway's errors and retries."
+        f"Of {arrivals.canary + arrivals.stable} requests {100 * arrivals.share:.3g} % "
+        f"reached the canary, whose weight was {100 * arrivals.weight:.3g} %: some are lost on the way to the {few} or "
+        f"tried again at the {many}, or the gateway does not keep the weight; look at the gateway's errors and retries."
     )

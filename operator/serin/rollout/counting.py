@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 
 from serin.evidence.slices import together
 from serin.rollout.measurement import Measurement, Throughput
+from serin.rollout.missing import too_many_in_progress
 from serin.rollout.readings import Interval
 from serin.rollout.trial_evidence import FULL, LATELY, MOST_LATELY, TrialEvidence
 
@@ -48,6 +49,7 @@ def _after(state: TrialEvidence, interval: Interval, canary: str, stable: str) -
         if processes := _by_process(measurement, interval, stable) if measurement.compares_pods else {}:
             among.add(processes, _seconds(interval.end - interval.begin))
     state = _with_arrivals(_with_tokens(state, interval, canary, stable), interval, canary, stable)
+    state = _with_progress(state, interval, canary, stable)
     if any(counts[0][0] for by_epoch in shown for counts in by_epoch.values()):
         return replace(state, until=interval.end, unseen=0.0, seen_at=interval.end)
     return replace(state, until=interval.end, unseen=state.unseen + _expected(state, shown))
@@ -63,13 +65,35 @@ def _with_tokens(state: TrialEvidence, interval: Interval, canary: str, stable: 
 
 def _with_arrivals(state: TrialEvidence, interval: Interval, canary: str, stable: str) -> TrialEvidence:
     points = interval.counts.get(state.arrivals, {}) if state.arrivals else {}
-    came1, came0 = (points.get((side, state.newest, ""), 0) for side in (canary, stable))
+    came = {epoch: tuple(points.get((side, epoch, ""), 0) for side in (canary, stable)) for epoch in state.epochs}
+    came1, came0 = came.pop(state.newest, (0, 0)) if state.newest is not None else (0, 0)
+    before = dict(state.arrived_before)
+    for epoch, (late1, late0) in came.items():
+        if late1 or late0:
+            known1, known0 = before.get(epoch, (0, 0))
+            before[epoch] = (known1 + late1, known0 + late0)
     # Of who came last one side may know nothing yet: its pods are not scraped at one moment.
-    lately = [(end, came) for end, came in state.lately if _seconds(interval.end - end) < LATELY * state.slice_seconds]
+    lately = [
+        (end, number) for end, number in state.lately if _seconds(interval.end - end) < LATELY * state.slice_seconds
+    ]
     if came1 or came0:
         lately.append((interval.end, came1 + came0))
     arrived1, arrived0 = state.arrived
-    return replace(state, arrived=(arrived1 + came1, arrived0 + came0), lately=tuple(lately[-MOST_LATELY:]))
+    arrived = (arrived1 + came1, arrived0 + came0)
+    return replace(state, arrived=arrived, arrived_before=before, lately=tuple(lately[-MOST_LATELY:]))
+
+
+def _with_progress(state: TrialEvidence, interval: Interval, canary: str, stable: str) -> TrialEvidence:
+    told = interval.in_progress or {}
+    in_progress = {
+        epoch: (told.get((canary, epoch), 0), told.get((stable, epoch), 0))
+        for epoch, about in state.epochs.items()
+        if 0 < about.weight < FULL and told.keys() & {(canary, epoch), (stable, epoch)}
+    }
+    crowded = too_many_in_progress(in_progress, state.epochs)
+    return replace(
+        state, in_progress=in_progress, crowded_since=(state.crowded_since or interval.end) if crowded else None
+    )
 
 
 def _following(intervals: Iterable[Interval], until: datetime) -> list[Interval]:

@@ -125,6 +125,7 @@ def _wanted(snapshot: Snapshot, decision: Decision, draining: frozenset[str]) ->
         tallies=state.tallies if state else metrics.tallies(analysis, series, measured=measured),
         optional=state.optional if state else metrics.optional(analysis, series, measured=measured),
         epochs=state.live_epochs if state else None,
+        in_progress=state.progress if state else None,
         apart_of=decision.stable.revision if state else None,
         apart=state.apart if state else (),
         baseline_of=None if state else decision.stable.revision,

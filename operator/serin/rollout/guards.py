@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from serin.rollout.counting import is_young
+from serin.rollout.missing import missing
 from serin.rollout.phases import Phase
 from serin.rollout.ramp import pods_for, weight_at
 from serin.rollout.reasons import Reason
@@ -75,7 +76,7 @@ class Candidate:
 
     @property
     def blind_too_long(self) -> bool:
-        """Whether the source has failed for as long as the canary may go unwatched."""
+        """Whether the source has failed for longer than the canary may go unwatched."""
         left = self.blind_in
         return left is not None and left <= timedelta()
 
@@ -84,7 +85,7 @@ class Candidate:
         """Time until the canary loses its weight because the source fails; None while it answers."""
         if self.sees or self.state is None:
             return None
-        return self.state.until + self.snapshot.spec.analysis.blind_timeout - self.snapshot.now
+        return self.state.until + self.snapshot.spec.analysis.blind_timeout + _LONGER - self.snapshot.now
 
     @property
     def beyond_limit(self) -> bool:
@@ -145,6 +146,8 @@ class Finding:
     due_in: timedelta | None = None
 
 
+_LONGER = timedelta(milliseconds=1)
+"""By how much more than blindTimeout the source must have failed."""
 _WHOLE_SECOND = timedelta(seconds=1)
 """Kubernetes writes times in whole seconds, cut off."""
 
@@ -253,6 +256,17 @@ def pause_step(c: Candidate) -> Finding | None:
     return Finding(Phase.PAUSED, Reason.PAUSED_BY_STEP, f"Pauses for {hold}.", due_in=left)
 
 
+def requests_missing(c: Candidate) -> Finding | None:
+    """Requests of the canary that did not arrive, or have not ended, beyond doubt: no metric has counted them.
+
+    Then nothing that was counted proves the canary, nor gives it more weight. A person who says promote answers for it.
+    """
+    if c.trial.forced or not c.sees:
+        return None
+    told = missing(c.state)
+    return _waits(c, Reason.REQUESTS_MISSING, f"{told} {c.judgement.message}") if told else None
+
+
 def holding(c: Candidate) -> Finding | None:
     """A weight is held for its time, the holdback's as well as a step's; an adaptive one has none."""
     held = c.trial.holdback if c.trial.in_holdback else None if c.is_last else c.trial.steps[c.trial.step]
@@ -354,12 +368,13 @@ def _waits(c: Candidate, reason: Reason, message: str) -> Finding:
 
 
 def at_deadline(c: Candidate, finding: Finding | None) -> bool:
-    """Whether the deadline promotes the canary although it is not proven; never blind, never on silence.
+    """Whether the deadline promotes the canary although it is not proven; never blind, nor while requests are missing.
 
     Only where nothing but the proof is missing: steps, holds and what a person is asked for come first all the same.
     """
     wanted = c.snapshot.spec.rollout.on_inconclusive == "Promote"
-    inconclusive = finding is not None and finding.reason is Reason.INCONCLUSIVE and silent(c) is None
+    inconclusive = finding is not None and finding.reason is Reason.INCONCLUSIVE
+    inconclusive = inconclusive and silent(c) is None and requests_missing(c) is None
     return wanted and inconclusive and c.counted > 0 and not c.beyond_limit
 
 
@@ -373,6 +388,7 @@ GUARDS: tuple[Guard, ...] = (
     route_refused,
     not_in_force,
     pause_step,
+    requests_missing,
     holding,
     silent,
     unproven,

@@ -24,6 +24,7 @@ from serin.rollout.guards import (
     no_node_for,
 )
 from serin.rollout.guards import blind_at_entry as unwatched
+from serin.rollout.missing import missing
 from serin.rollout.phases import Phase
 from serin.rollout.ramp import first_weight, pin, pin_budget, pin_holdback, pods_for, reweighed
 from serin.rollout.readings import Baseline
@@ -107,7 +108,9 @@ def _candidate(
     if trial.budget and waits and (rate := _rate_before(snapshot, state)) is not None:
         trial = replace(trial, weight=first_weight(trial.budget, rate, snapshot.policy))
     elif state and candidate.sees and not snapshot.spec.paused and replace(candidate, trial=trial).in_force:
-        trial = reweighed(trial, state, snapshot.policy, snapshot.now)
+        due = reweighed(trial, state, snapshot.policy, snapshot.now)
+        # Requests that are missing are in no count: what was counted must not give more weight meanwhile.
+        trial = trial if due.weight > trial.weight and missing(state) else due
     if candidate.blind_too_long:
         trial = replace(trial, blinded=True)
     return replace(candidate, trial=trial)
@@ -207,6 +210,7 @@ def _first_evidence(candidate: Candidate) -> TrialEvidence:
         blank_seconds=metrics.blank_seconds(baseline, answers, snapshot.policy.slice_seconds),
         young_seconds=metrics.young_seconds(baseline, answers, snapshot.policy.slice_seconds),
         arrivals=metrics.arrivals(series, measured=measured),
+        ended=metrics.requests(series, measured=True) if measured else None,
         slice_seconds=snapshot.policy.slice_seconds,
         throughputs=throughputs,
         generated=(NOTHING,) * len(throughputs),

@@ -57,6 +57,9 @@ class Interval:
     """Part of `counts`: the growth of one revision (`Wanted.apart_of`) by process."""
     unread: frozenset[Tally] = frozenset()
     """Those of `Wanted.optional` that could not be read: what they grew by is not known, and never will be."""
+    in_progress: Mapping[tuple[str, int], int] | None = None
+    """Requests that had arrived and not ended at `end`, by revision and epoch, in the processes that were there then;
+    None where that is not wanted or not known."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ class Wanted:
     """Which of the tallies decide nothing, so that one whose query is refused can be left out."""
     epochs: tuple[int, ...] | None = None
     """The only epochs that still matter of series that carry one; None: all."""
+    in_progress: tuple[Tally, Tally] | None = None
+    """Tallies of requests as they arrive and as they end: the difference in a process is in progress there."""
     apart_of: str | None = None
     """The revision whose counts are wanted by process, too."""
     apart: tuple[Tally, ...] = ()

@@ -74,6 +74,10 @@ class Reason(StrEnum):
     )
     NO_CANARY = "NoCanary", "No canary runs, so no evidence is read."
     NO_TRAFFIC = "NoTraffic", "The canary has a weight but no request has reached it."
+    REQUESTS_MISSING = (
+        "RequestsMissing",
+        "Requests of the canary did not arrive at its pods, or have not ended; its weight does not grow meanwhile.",
+    )
     # The spec
     ACCEPTED = "Accepted", "The spec can be carried out."
     PROMPT_NOT_SERVED = (

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -84,6 +84,14 @@ class TrialEvidence:
     """Requests that reached canary and stable in the newest epoch."""
     lately: tuple[tuple[datetime, int], ...] = ()
     """The last of them, of both sides, by the end of the interval."""
+    arrived_before: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    """The same of the epochs before it, by epoch."""
+    ended: Tally | None = None
+    """Counts requests as they end, whatever came of them; None: it is not compared with the arrivals."""
+    in_progress: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    """Requests of canary and stable that have arrived and not ended, by epoch, as of `until`."""
+    crowded_since: datetime | None = None
+    """Since when the canary has too many of them (`serin.rollout.missing`); None: it does not."""
     slice_seconds: float = 15.0
     """Between two scrapes of a pod."""
     throughputs: tuple[Throughput, ...] = ()
@@ -116,7 +124,12 @@ class TrialEvidence:
         """What has to be read."""
         told = [tally for m in self.measurements for tally in m.tallies]
         told += [tally for shown in self.throughputs for tally in shown.tallies]
-        return tuple(dict.fromkeys([*told, *([self.arrivals] if self.arrivals else [])]))
+        return tuple(dict.fromkeys([*told, *(tally for tally in (self.arrivals, self.ended) if tally)]))
+
+    @property
+    def progress(self) -> tuple[Tally, Tally] | None:
+        """From which of them it is known what is in progress."""
+        return (self.arrivals, self.ended) if self.arrivals and self.ended else None
 
     @property
     def optional(self) -> tuple[Tally, ...]:
@@ -162,8 +175,10 @@ def begin_epoch(state: TrialEvidence, epoch: int, weight: int, now: datetime) ->
         for metric in evidence:
             metric.close_epoch(epoch)
     kept = {e: told for e, told in state.epochs.items() if e != epoch}
+    before = dict(state.arrived_before) | ({state.newest: state.arrived} if state.newest is not None else {})
+    before.pop(epoch, None)
     epochs = kept | {epoch: Epoch(now, weight)}
-    return replace(state, evidence=evidence, epochs=epochs, arrived=(0, 0), lately=())
+    return replace(state, evidence=evidence, epochs=epochs, arrived=(0, 0), lately=(), arrived_before=before)
 
 
 # JSON ------------------------------------------------------------------------------------------------------------
@@ -190,6 +205,10 @@ def to_json(state: TrialEvidence) -> dict[str, Any]:
         "arrivals": tally_to_json(state.arrivals) if state.arrivals else None,
         "arrived": list(state.arrived),
         "lately": [[end.isoformat(), came] for end, came in state.lately],
+        "arrivedBefore": {str(epoch): list(sides) for epoch, sides in sorted(state.arrived_before.items())},
+        "ended": tally_to_json(state.ended) if state.ended else None,
+        "inProgress": {str(epoch): list(sides) for epoch, sides in sorted(state.in_progress.items())},
+        "crowdedSince": state.crowded_since.isoformat() if state.crowded_since else None,
         "sliceSeconds": state.slice_seconds,
         "throughputs": [
             {"name": t.name, "tokens": tally_to_json(t.tokens), "milliseconds": tally_to_json(t.milliseconds)}
@@ -235,6 +254,10 @@ def from_json(data: Mapping[str, Any]) -> TrialEvidence:
             arrivals=tally_from_json(data["arrivals"]) if data.get("arrivals") else None,
             arrived=(int(canary), int(stable)),
             lately=tuple((datetime.fromisoformat(end), int(came)) for end, came in data.get("lately", ())),
+            arrived_before=_by_epoch(data.get("arrivedBefore", {})),
+            ended=tally_from_json(data["ended"]) if data.get("ended") else None,
+            in_progress=_by_epoch(data.get("inProgress", {})),
+            crowded_since=datetime.fromisoformat(data["crowdedSince"]) if data.get("crowdedSince") else None,
             slice_seconds=float(data.get("sliceSeconds", 15.0)),
             throughputs=tuple(
                 Throughput(str(t["name"]), tally_from_json(t["tokens"]), tally_from_json(t["milliseconds"]))
@@ -244,6 +267,10 @@ def from_json(data: Mapping[str, Any]) -> TrialEvidence:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RecordError(f"The state of the evidence cannot be read ({error}); the trial is begun anew.") from error
+
+
+def _by_epoch(kept: Mapping[str, Sequence[int]]) -> dict[int, tuple[int, int]]:
+    return {int(epoch): (int(canary), int(stable)) for epoch, (canary, stable) in kept.items()}
 
 
 def _noise(measurements: Sequence[Measurement], kept: Sequence[Mapping[str, Any]] | None) -> tuple[Noise, ...]:

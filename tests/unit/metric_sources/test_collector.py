@@ -36,6 +36,7 @@ class Table:
         self.now = 5.0
         self.counts: dict[str, int] = {}
         self.more: dict[str, Evidence] = {}
+        self.in_progress: dict[tuple[str, int], int] | None = None
         self.reads: list[list[Watch]] = []
         self.error: Exception | None = None
         self.asked = asyncio.Event()
@@ -58,7 +59,7 @@ class Table:
         end = min(now, watch.read_until + watch.longest)
         count = self.counts.get(watch.name, 0)
         counts = {TALLY: {("r1", None, ""): count}} if count else {}
-        return replace(more, intervals=(Interval(watch.read_until, end, counts),))
+        return replace(more, intervals=(Interval(watch.read_until, end, counts, in_progress=self.in_progress),))
 
 
 class Woken(list[Key]):
@@ -200,6 +201,16 @@ async def test_the_order_of_tallies_and_a_draining_engine_change_no_count() -> N
     await collected(one, source, 5)
     one.set_watch(replace(A, tallies=(Tally("y"), TALLY), draining=("e0",)))
     assert one.evidence(A.key).intervals == (grown(0, 5),)
+
+
+async def test_merged_quiet_intervals_keep_the_newest_requests_in_progress() -> None:
+    source = Table()
+    one, _ = collector(source)
+    one.set_watch(A)
+    for seconds, hung in ((5, 3), (10, 4)):
+        source.in_progress = {("r1", 1): hung}
+        await collected(one, source, seconds)
+    assert one.evidence(A.key).intervals == (replace(grown(0, 10, 0), in_progress={("r1", 1): 4}),)
 
 
 async def test_so_much_is_held_and_then_nothing_is_read_and_that_is_said_until_it_is_acknowledged(

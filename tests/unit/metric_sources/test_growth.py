@@ -57,6 +57,31 @@ async def test_one_revisions_growth_is_told_by_process_as_well(tsdb: Tsdb, sourc
     assert (await source.read([plain]))[plain.key].intervals[0].apart == {}
 
 
+STARTED = Tally("serin_requests_started_total")
+
+
+async def test_requests_in_progress_are_those_of_the_processes_that_are_there(tsdb: Tsdb, source: Prometheus) -> None:
+    for instance, revision, seconds, began, ended in (
+        ("a", "r1", 10, 50, 41),
+        ("a", "r1", 1, 60, 50),
+        ("b", "r1", 1, 9, 4),
+        ("restarted", "r2", 20, 900, 700),
+        ("restarted", "r2", 2, 3, 1),
+        ("gone", "r2", 50, 400, 100),
+        ("even", "r2", 1, 8, 8),
+    ):
+        labels = TARGET | {"instance": instance, "revision": revision, "epoch": "3"}
+        moment = milliseconds(END - seconds * SECOND)
+        tsdb.add("serin_requests_started_total", moment, began, **labels)
+        tsdb.add("serin_requests_total", moment, ended - 1, **labels, outcome="ok")
+        tsdb.add("serin_requests_total", moment, 1, **labels, outcome="excluded")
+    one = watch("a", END - 5 * SECOND, REQUESTS, STARTED, in_progress=(STARTED, REQUESTS))
+    found = (await source.read([one]))[one.key].intervals[0]
+    assert found.in_progress == {("r1", 3): 15, ("r2", 3): 2}
+    plain = watch("a", END - 5 * SECOND, REQUESTS, STARTED)
+    assert (await source.read([plain]))[plain.key].intervals[0].in_progress is None
+
+
 async def test_a_histogram_is_told_with_its_bounds_whether_or_not_they_grew(tsdb: Tsdb, source: Prometheus) -> None:
     bucket = Tally("serin_ttft_bucket", by="le")
     for revision, bounds in (("r1", {"0.1": 0, "0.5": 0, "+Inf": 2}), ("r2", {"0.1": 0, "0.4": 0, "+Inf": 0})):

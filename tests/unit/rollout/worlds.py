@@ -104,6 +104,8 @@ epochs = st.dictionaries(
     st.integers(0, EPOCHS - 1), st.builds(Epoch, moments, st.sampled_from([0, 500, 5_000])), max_size=EPOCHS
 )
 REQUESTS = Tally("serin_requests_total", by="outcome")
+sides = st.sampled_from([(0, 0), (3, 90), (0, 9_000), (400, 200), (9_000, 9_000)])
+"""Requests of canary and stable."""
 SHOWN = tuple(map(make_evidence, (NOTHING, FEW, GOOD, DOUBTFUL, BAD, {A: Counts(0, 0), B: Counts(50, 1)})))
 
 
@@ -149,6 +151,10 @@ def memories(draw: st.DrawFn, revision: str = B, attempt: int | None = None) -> 
         epochs=draw(epochs),
         unseen=draw(st.sampled_from([0.0, 5.0, 30.0])),
         requests_per_second=draw(st.sampled_from([0.0, 0.5, 200.0])),
+        arrived=draw(sides),
+        arrived_before=draw(st.dictionaries(st.integers(0, EPOCHS - 1), sides, max_size=4)),
+        in_progress=draw(st.dictionaries(st.integers(0, EPOCHS - 1), sides, max_size=4)),
+        crowded_since=draw(st.none() | moments),
     )
 
 
