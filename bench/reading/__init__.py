@@ -16,9 +16,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest import mock
 
+from serin.analysis.counts import Tally
 from serin.metric_sources.port import Watch
 from serin.metric_sources.prometheus import Prometheus
-from serin.rollout.readings import Tally
 from serin.settings import Settings
 from tests.fakes.prometheus import FakePrometheus
 
@@ -98,7 +98,7 @@ async def _read(store: FakePrometheus, epochs: tuple[int, ...] | None) -> tuple[
         source = Prometheus(Settings(identity="bench"), clock=lambda: NOW)
         told = await source.read(watches)  # makes the answers
         if not all(evidence.intervals and evidence.intervals[0].counts for evidence in told.values()):
-            raise SystemExit("bench: nothing was counted; see serin.metric_sources.questions.")
+            raise SystemExit("bench: nothing was counted; see serin.metric_sources.queries.")
         watching = asyncio.create_task(_longest_pause())
         await asyncio.sleep(0)
         began = time.process_time()

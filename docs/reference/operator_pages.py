@@ -14,12 +14,12 @@ from pathlib import Path
 import structlog
 
 from docs.reference.texts import code, docstrings, table
+from serin.analysis.verdict import Judgement, Verdict
 from serin.cluster.port import DEPLOYMENT
 from serin.rollout import phases
 from serin.rollout.decision import Decision
 from serin.rollout.phases import TRANSITIONS, Phase
 from serin.rollout.reasons import Reason
-from serin.rollout.verdict import Judgement, Verdict
 from serin.settings import Settings
 from serin.telemetry import Telemetry
 

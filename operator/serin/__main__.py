@@ -23,11 +23,11 @@ import kopf
 import structlog
 from aiohttp import web
 
+from serin.analysis.presets import Series
 from serin.cluster.api_server import ApiServer
 from serin.cluster.kubernetes_cluster import KubernetesCluster
 from serin.cluster.lease import Election, Timing
 from serin.errors import SettingsError
-from serin.evidence.replay import replay
 from serin.handlers import PromptUsers, Wakers, make_kopf_settings, make_registry
 from serin.manifests.engine_defaults import EngineDefaults
 from serin.metric_sources.collector import Collector
@@ -35,9 +35,9 @@ from serin.metric_sources.prometheus import Prometheus
 from serin.prompt_reconciler import PromptReconciler
 from serin.reconciler import Reconciler
 from serin.recursion import allow_deep_json
-from serin.replay_command import add_arguments as add_replay_arguments
-from serin.replay_command import replay as replay_trial
-from serin.rollout.metrics import Series
+from serin.replay.command import add_arguments as add_replay_arguments
+from serin.replay.command import replay as replay_trial
+from serin.replay.recorded import replay
 from serin.rollout.snapshot import Policy
 from serin.routers.gateway_api import GatewayApiRouter
 from serin.settings import Settings

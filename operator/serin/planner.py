@@ -21,8 +21,8 @@ from serin.manifests.owner import Owner
 from serin.rollout.decision import Decision
 from serin.rollout.record import Record
 from serin.rollout.roles import find_stable
+from serin.rollout.route import is_settled
 from serin.rollout.snapshot import Snapshot
-from serin.rollout.split import is_settled
 from serin.routers.port import Router
 
 Object = dict[str, Any]

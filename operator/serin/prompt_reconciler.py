@@ -17,7 +17,7 @@ from serin.api.status import PromptVersionStatus
 from serin.cluster.port import LLMDEPLOYMENT, PROMPTVERSION, Cluster, Object
 from serin.errors import SpecError
 from serin.metric_sources.port import Key
-from serin.rollout.prompts import prompt_status
+from serin.reporting.prompt_status import prompt_status
 from serin.workqueue import FORGET
 
 

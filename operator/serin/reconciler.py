@@ -49,18 +49,18 @@ from serin.manifests.engine_defaults import EngineDefaults
 from serin.manifests.evidence_map import name_of, read_evidence
 from serin.manifests.observed import engine_of_pod, engines
 from serin.manifests.owner import Owner
-from serin.metric_sources.access import server
 from serin.metric_sources.port import Key, Server, Watch
+from serin.metric_sources.server import server
 from serin.planner import Children, Plan, plan
+from serin.reporting.events import announcements
+from serin.reporting.status import blocked_status, status
 from serin.resolve import Target, resolve
-from serin.rollout.announcements import announcements
 from serin.rollout.decide import decide
 from serin.rollout.decision import Decision
 from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record
 from serin.rollout.snapshot import Evidence, Policy, RouteView, Snapshot
-from serin.rollout.status import blocked_status, status
 from serin.routers.port import Router
 from serin.workqueue import FORGET
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from model_server.serin_model_server import identity
-from serin.rollout import readings
+from serin.analysis import counts
 from serin.rollout.revision import revision
 from serin.routers import gateway_api
 
@@ -14,7 +14,7 @@ def test_the_middleware_reads_the_headers_that_the_route_sets() -> None:
 
 
 def test_the_ring_of_epochs_is_as_large_on_both_sides() -> None:
-    assert identity.EPOCHS == readings.EPOCHS
+    assert identity.EPOCHS == counts.EPOCHS
 
 
 def test_a_revision_is_read_as_it_is_named() -> None:

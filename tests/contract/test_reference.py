@@ -15,7 +15,7 @@ import yaml
 from docs.reference import operator_pages
 from docs.reference.generate import COMMAND, FOLDER, HEADER, pages, stale
 from serin.api.crd import KINDS
-from serin.rollout.conditions import TYPES
+from serin.reporting.conditions import TYPES
 from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
 from serin.settings import Settings

@@ -1,4 +1,4 @@
-"""A Prometheus in memory: samples in, answers to the questions of `serin.metric_sources.questions` out, and no more.
+"""A Prometheus in memory: samples in, answers to the questions of `serin.metric_sources.queries` out, and no more.
 
 Stands in for the connection only, so that everything above it is the real code: `answering` puts it there. Who scrapes,
 and what, is in `tests.fakes.traffic`.

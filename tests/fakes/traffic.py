@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from serin.analysis.trial_state import TrialState
 from serin.api.names import LABEL_DEPLOYMENT, LABEL_ENGINE_REVISION, LABEL_REVISION
 from serin.cluster.port import CONTROLLER_REVISION, HTTP_ROUTE, POD
 from serin.rollout.snapshot import NO_ROUTE
-from serin.rollout.trial_evidence import TrialEvidence
 from serin.routers.gateway_api import GatewayApiRouter
 from tests.fakes.prometheus import FakePrometheus
 from tests.fakes.world import KEY, NAME, NAMESPACE, World
@@ -266,7 +266,7 @@ class Busy(World):
 
     # What the truth is -----------------------------------------------------------------------------------------
 
-    def held(self, state: TrialEvidence, canary: str) -> tuple[Totals, Totals]:
+    def held(self, state: TrialState, canary: str) -> tuple[Totals, Totals]:
         """n1, x1, n0, x0 that the scraped counters hold for the trial's epochs from `since` to `until`; and how many of
         them no counter can tell.
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from serin.analysis.counts import Baseline, Interval, Names, Point, Tally
 from serin.api.names import LABEL_DEPLOYMENT, LABEL_ENGINE_REVISION
 from serin.cluster.port import CONFIG_MAP, DEPLOYMENT, HTTP_ROUTE, LLMDEPLOYMENT, POD, PROMPTVERSION
 from serin.manifests.evidence_map import name_of
 from serin.metric_sources.port import Key, Watch
-from serin.rollout.readings import Baseline, Interval, Names, Point, Tally
 from serin.rollout.snapshot import Evidence, InFlight
 from serin.routers.gateway_api import GatewayApiRouter
 from tests.fakes.fake_cluster import FakeCluster

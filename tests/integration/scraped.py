@@ -21,8 +21,8 @@ import requests
 from prometheus_api_client import PrometheusApiClientException, PrometheusConnect
 
 from sandbox.api_tier import Handle
+from serin.analysis.counts import Interval
 from serin.metric_sources.port import MetricSource, Watch
-from serin.rollout.readings import Interval
 from serin.rollout.snapshot import Evidence
 from serin.settings import Settings
 

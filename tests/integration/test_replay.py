@@ -19,6 +19,9 @@ from sandbox import api_tier
 from sandbox.api_tier import Handle
 from sandbox.builds import Cache
 from sandbox.layout import from_environment
+from serin.analysis.counts import Interval, Tally
+from serin.analysis.trial_state import Epoch, TrialState
+from serin.analysis.update import advance
 from serin.evidence.metric import MetricEvidence
 from serin.manifests.controller_revision import render_record
 from serin.manifests.evidence_map import render_evidence
@@ -26,9 +29,6 @@ from serin.manifests.owner import Owner
 from serin.metric_sources.connection import Connection
 from serin.metric_sources.port import MetricSource, Server, Watch
 from serin.metric_sources.prometheus import Prometheus
-from serin.rollout.counting import advance
-from serin.rollout.readings import Interval, Tally
-from serin.rollout.trial_evidence import Epoch, TrialEvidence
 from tests.fakes.prometheus import FakePrometheus, answering
 from tests.integration.conftest import ESTABLISHED, ROOT, Kubectl
 from tests.integration.manifests import LLMDEPLOYMENT
@@ -94,7 +94,7 @@ class Remembering(Rollout):
         self.intervals.append(interval)
 
 
-async def lived_through(pods: Pods, tier: Handle) -> TrialEvidence:
+async def lived_through(pods: Pods, tier: Handle) -> TrialState:
     """A few seconds of a trial: two epochs, a restart, and everything read as the operator reads it."""
     (one, other), (first, second) = ([pods.pods[f"{revision}-{n}"] for n in "12"] for revision in (B, A))
     for pod in (first, second):

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from serin.analysis.update import advance
 from serin.evidence.metric import Comparison
-from serin.evidence.replay import replay
-from serin.replay_command import chosen, lines, look_up, read_again
-from serin.rollout.counting import advance
+from serin.replay.command import chosen, lines, look_up, read_again
+from serin.replay.recorded import replay
+from serin.replay.trial import begun, compare
 from serin.rollout.phases import Phase
-from serin.rollout.replaying import begun, compare
 from serin.settings import Settings
 from tests.fakes.prometheus import answering
 from tests.fakes.traffic import SCRAPE_SECONDS, Load

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
+from serin.analysis import presets
+from serin.analysis.counts import EPOCHS
 from serin.evidence.metric import Comparison
-from serin.rollout import metrics
 from serin.rollout.phases import Phase
-from serin.rollout.readings import EPOCHS
 from tests.fakes.traffic import Load, slow_successes, time_outs
 from tests.stories.trials import WARM_UP_SECONDS, Trial, play
 
@@ -117,7 +117,7 @@ async def test_fast_failures_before_slow_successes_fool_only_who_counts_as_they_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as careless:
-        careless.setattr(metrics, "young_seconds", lambda *_: 0.0)
+        careless.setattr(presets, "young_seconds", lambda *_: 0.0)
         naive = replace(HASTY, labelled_late=True)
         fooled = rolled_back(await outcomes(("counted as they end", naive, FIXED, [ERRORS], 10), 30_000))
     trials = await outcomes(("counted as they came", HASTY, FIXED, [ERRORS], 10), 30_000)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from serin.analysis.trial_state import TrialState
 from serin.cluster.port import CONFIG_MAP, CONTROLLER_REVISION
 from serin.evidence.slices import Totals
 from serin.manifests.controller_revision import read_record
@@ -23,7 +24,6 @@ from serin.reconciler import Reconciler
 from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
 from serin.rollout.snapshot import Policy
-from serin.rollout.trial_evidence import TrialEvidence
 from serin.routers.gateway_api import GatewayApiRouter
 from serin.settings import Settings
 from tests.fakes.prometheus import answering
@@ -45,7 +45,7 @@ class Trial:
     outcome: Phase | None
     """RolledBack, Stable for a promotion, None where time ran out."""
     seconds: float
-    state: TrialEvidence
+    state: TrialState
     counted: Totals
     """Of the errors: what the evidence knows."""
     held: Totals

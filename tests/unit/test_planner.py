@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from serin.analysis.counts import Baseline, Interval
 from serin.api.names import child_name
 from serin.manifests.children import deployment, pod_disruption_budget, service
 from serin.manifests.controller_revision import render_record
@@ -14,7 +15,6 @@ from serin.manifests.evidence_map import render_evidence
 from serin.manifests.owner import Owner
 from serin.planner import Children, Plan, plan
 from serin.rollout.decide import decide
-from serin.rollout.readings import Baseline, Interval
 from serin.rollout.record import Record
 from serin.rollout.snapshot import Evidence, InFlight, Snapshot
 from serin.routers.gateway_api import GatewayApiRouter

@@ -10,13 +10,13 @@ from typing import Literal
 import pytest
 import structlog
 
+from serin.analysis.verdict import Judgement, Verdict
 from serin.api.status import Condition
 from serin.cluster.port import DEPLOYMENT
 from serin.rollout.decision import Decision
 from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record, Resolved
-from serin.rollout.verdict import Judgement, Verdict
 from serin.telemetry import Telemetry, configure_logging
 
 KEY = ("ns", "triage")

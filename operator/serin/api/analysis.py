@@ -2,7 +2,7 @@
 
 Pinned when a canary gets its first request; not part of the revision, so a change here starts no canary. The entries of
 `metrics` have no defaults in the CRD: the API server would write them into the list, and GitOps tools, which compare
-lists as a whole, would never find it in sync. How a metric becomes counts is said in `serin.rollout.metrics`.
+lists as a whole, would never find it in sync. How a metric becomes counts is said in `serin.analysis.presets`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What Serin reports: the `status` of both kinds.
 
-Built by `serin.rollout.status` and written by the reconciler; users, `kubectl wait` and dashboards read it. Nothing
+Built by `serin.reporting.status` and written by the reconciler; users, `kubectl wait` and dashboards read it. Nothing
 is ever decided from it: every field is optional in the schema, because status is rebuilt when it is lost.
 Free text is clipped rather than refused, so that no long message from elsewhere can keep a status from being written.
 """

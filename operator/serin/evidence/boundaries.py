@@ -1,6 +1,6 @@
 """Where a histogram is cut: the boundaries nearest the stable's quantiles, and a high quantile as a duration.
 
-Taken once, before a rollout, from estimates; they feed no test. Used by `serin.rollout.metrics`. Source:
+Taken once, before a rollout, from estimates; they feed no test. Used by `serin.analysis.presets`. Source:
 docs/reference/decision-engine.md, section 1.
 """
 

@@ -2,7 +2,7 @@
 and what they say together.
 
 Pure and JSON in between: the operator keeps `state` and goes on with `restore`. Which counts feed a metric is decided
-in `serin.rollout.measurement`; how several metrics make a verdict, in `serin.rollout.verdict`.
+in `serin.analysis.measurement`; how several metrics make a verdict, in `serin.analysis.verdict`.
 Source: docs/reference/decision-engine.md, section 5.
 """
 

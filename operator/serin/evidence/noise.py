@@ -3,7 +3,7 @@
 Looks at one revision's processes among themselves, in two ways. An A/A comparison of one half of them with the other,
 in both directions, finds halves that differ for good; the dispersion finds bad requests that gather in single
 processes, be it always or now and then. Whoever is noisy cannot prove a promotion, and keeps its right to roll back
-(docs/reference/decision-engine.md, section 5). Fed by `serin.rollout.counting`. With one process nothing can be seen.
+(docs/reference/decision-engine.md, section 5). Fed by `serin.analysis.update`. With one process nothing can be seen.
 
 The A/A comparison is the closed form and not the exact test: halves are about equally large, so that the support of the
 exact law is, too, and nobody waits for this answer.

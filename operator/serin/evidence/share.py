@@ -1,7 +1,7 @@
 """Does the canary get the share of requests that its weight promises? A beta-binomial e-process of one epoch.
 
 Warns of requests that are lost on the way to one side, and of a gateway that does not keep the weight; it decides
-nothing. Pure; read by `serin.rollout.caveats`. Source: docs/reference/decision-engine.md, section 6.
+nothing. Pure; read by `serin.reporting.caveats`. Source: docs/reference/decision-engine.md, section 6.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ from typing import Protocol
 
 import structlog
 
+from serin.analysis.counts import Baseline, Interval
 from serin.metric_sources.port import LONGEST, SHORTEST, Key, MetricSource, Server, Watch
-from serin.rollout.readings import Baseline, Interval
 from serin.rollout.snapshot import NO_EVIDENCE, Evidence, InFlight
 
 log = structlog.get_logger(__name__)

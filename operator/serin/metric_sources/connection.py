@@ -1,6 +1,6 @@
 """One Prometheus server over HTTP: a query in, rows out, and every way it can fail as one sentence.
 
-Used by `serin.metric_sources.prometheus`; the queries are made in `serin.metric_sources.questions`. No secret leaves
+Used by `serin.metric_sources.prometheus`; the queries are made in `serin.metric_sources.queries`. No secret leaves
 here: not into a log, not into a sentence, and not to where a redirect points, because none is followed.
 """
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
-from serin.rollout.readings import Wanted
+from serin.analysis.counts import Wanted
 from serin.rollout.snapshot import Evidence
 
 LONGEST = timedelta(minutes=10)

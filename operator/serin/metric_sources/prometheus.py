@@ -1,6 +1,6 @@
 """Exact counts from Prometheus: a `MetricSource` on any number of servers.
 
-Used by the collector. What is asked, and what becomes of the answers, is in `serin.metric_sources.questions`; here are
+Used by the collector. What is asked, and what becomes of the answers, is in `serin.metric_sources.queries`; here are
 the connections (one for each distinct server, closed when nobody uses it) and whom a failure concerns.
 """
 
@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from serin.errors import MetricsError
 from serin.metric_sources.connection import TENANT, Connection
 from serin.metric_sources.port import Key, Server, Watch
-from serin.metric_sources.questions import Questions
+from serin.metric_sources.queries import Questions
 from serin.rollout.snapshot import Evidence
 from serin.settings import Settings
 

@@ -1,6 +1,6 @@
 """PromQL text: how a matcher is added to a plain selector. Pure.
 
-Used by `serin.metric_sources.questions`. What a plain selector is, the API says (`serin.api.selector`). Nothing here
+Used by `serin.metric_sources.queries`. What a plain selector is, the API says (`serin.api.selector`). Nothing here
 knows what is asked for, or of whom.
 """
 

@@ -11,17 +11,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 
-from serin.rollout import metrics, roles, withdrawal
+from serin.analysis import presets
+from serin.analysis.counts import EPOCHS, Wanted
+from serin.analysis.trial_state import TrialState, begin_epoch
+from serin.reporting.conditions import REFUSAL_LASTS, lasting_refusal
+from serin.rollout import drain, roles
+from serin.rollout.canary import on_trial
 from serin.rollout.commands import CommandResult, carry_out, ignored, out_of_place, was_handled
-from serin.rollout.conditions import REFUSAL_LASTS, lasting_refusal
 from serin.rollout.decision import Decision
-from serin.rollout.on_trial import on_trial
-from serin.rollout.readings import EPOCHS, Wanted
 from serin.rollout.record import Record
+from serin.rollout.route import is_settled, next_split
 from serin.rollout.snapshot import Snapshot
-from serin.rollout.split import is_settled, next_split
-from serin.rollout.standing import blocked, install, orphaned, rejected, settled
-from serin.rollout.trial_evidence import TrialEvidence, begin_epoch
+from serin.rollout.steady import blocked, install, orphaned, rejected, settled
 
 
 def decide(snapshot: Snapshot) -> Decision:
@@ -59,11 +60,11 @@ def _complete(snapshot: Snapshot, decision: Decision) -> Decision:
     """Add what every decision needs: the next safe split, what still drains, what is remembered and forgotten."""
     served = is_settled(snapshot.route, snapshot.now, snapshot.policy.settle_seconds)
     weights = next_split(snapshot.route.weights, decision.weights, settled=served) if decision.weights else {}
-    leaving = withdrawal.leaving_engines(snapshot, decision)
-    drained = frozenset(e for e in leaving if withdrawal.is_drained(snapshot, e, settled=served))
+    leaving = drain.leaving_engines(snapshot, decision)
+    drained = frozenset(e for e in leaving if drain.is_drained(snapshot, e, settled=served))
     draining = {e: snapshot.engines[e].replicas for e in sorted(leaving - drained)}
     if draining or set(weights) != set(decision.weights):
-        decision = withdrawal.describe(snapshot, decision, leaving)
+        decision = drain.describe(snapshot, decision, leaving)
     epoch, evidence = _epoch(snapshot, decision, weights)
     decision = replace(decision, evidence=evidence)
     return replace(
@@ -95,7 +96,7 @@ def _changed_records(snapshot: Snapshot, decision: Decision) -> tuple[Record, ..
     return tuple(replace(r, recorded=True) for r in changed.values() if not r.recorded or r != stored.get(r.revision))
 
 
-def _epoch(snapshot: Snapshot, decision: Decision, weights: Mapping[str, int]) -> tuple[int, TrialEvidence | None]:
+def _epoch(snapshot: Snapshot, decision: Decision, weights: Mapping[str, int]) -> tuple[int, TrialState | None]:
     """The epoch that a split is stamped with, and the evidence that knows since when; every split has its own.
 
     The evidence is written first: between the two an epoch has begun of which no request tells yet, which harms nobody.
@@ -122,14 +123,14 @@ def _wanted(snapshot: Snapshot, decision: Decision, draining: frozenset[str]) ->
     return Wanted(
         read_until=state.until if state else None,
         engine_of=tuple((side.revision, side.engine_revision) for side in sides),
-        tallies=state.tallies if state else metrics.tallies(analysis, series, measured=measured),
-        optional=state.optional if state else metrics.optional(analysis, series, measured=measured),
+        tallies=state.tallies if state else presets.tallies(analysis, series, measured=measured),
+        optional=state.optional if state else presets.optional(analysis, series, measured=measured),
         epochs=state.live_epochs if state else None,
         in_progress=state.progress if state else None,
         apart_of=decision.stable.revision if state else None,
         apart=state.apart if state else (),
         baseline_of=None if state else decision.stable.revision,
-        requests=metrics.requests(series, measured=measured),
+        requests=presets.requests(series, measured=measured),
         traffic_of=() if state else tuple(record.revision for record in snapshot.records),
         draining=tuple(sorted(draining)),
     )
@@ -143,5 +144,5 @@ def _due(snapshot: Snapshot, decision: Decision, *, settled: bool, draining: boo
     if snapshot.route.programmed and not settled:
         due.append(timedelta(seconds=snapshot.policy.settle_seconds + 1))
     if draining:
-        due.append(timedelta(seconds=withdrawal.LOOK_AGAIN_SECONDS))
+        due.append(timedelta(seconds=drain.LOOK_AGAIN_SECONDS))
     return min(due) if due else None

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from serin.analysis.counts import Wanted
+from serin.analysis.trial_state import TrialState
+from serin.analysis.verdict import Judgement
 from serin.rollout.commands import CommandResult
 from serin.rollout.phases import Phase
-from serin.rollout.readings import Wanted
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record
-from serin.rollout.trial_evidence import TrialEvidence
-from serin.rollout.verdict import Judgement
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Decision:
     """Revisions whose records are pruned."""
     epoch: int = 0
     """With which epoch the route stamps requests: another one for every split."""
-    evidence: TrialEvidence | None = None
+    evidence: TrialState | None = None
     """The state of the evidence to be kept; None: what is kept stays as it is."""
     judgement: Judgement | None = None
     stalled: Reason | None = None

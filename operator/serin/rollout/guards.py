@@ -10,17 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from serin.rollout.counting import is_young
-from serin.rollout.missing import missing
+from serin.analysis.missing import missing
+from serin.analysis.trial_state import TrialState
+from serin.analysis.update import is_young
+from serin.analysis.verdict import Judgement, Verdict
 from serin.rollout.phases import Phase
 from serin.rollout.ramp import pods_for, weight_at
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record
+from serin.rollout.route import is_settled
 from serin.rollout.snapshot import FULL_WEIGHT, EngineView, Snapshot
-from serin.rollout.split import is_settled
 from serin.rollout.trial import Trial
-from serin.rollout.trial_evidence import TrialEvidence
-from serin.rollout.verdict import Judgement, Verdict
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Candidate:
     record: Record
     trial: Trial
     judgement: Judgement
-    state: TrialEvidence | None = None
+    state: TrialState | None = None
     """What was counted so far; None before the first request."""
 
     @property

@@ -6,13 +6,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from serin.analysis.counts import Names
+from serin.analysis.trial_state import TrialState
+from serin.analysis.verdict import ramp_totals
 from serin.api.llmdeployment import DEFAULT_HOLD, DEFAULT_STEPS
 from serin.evidence.ramp import AdaptiveRamp
-from serin.rollout.readings import Names
 from serin.rollout.snapshot import FULL_WEIGHT, Policy
 from serin.rollout.trial import Budget, Step, Trial
-from serin.rollout.trial_evidence import TrialEvidence
-from serin.rollout.verdict import ramp_totals
 
 if TYPE_CHECKING:
     from serin.api.llmdeployment import Holdback, Ramp
@@ -68,7 +68,7 @@ def first_weight(budget: Budget, requests_per_second: float, policy: Policy) -> 
     return _parts(_adaptive(budget, requests_per_second, policy).first())
 
 
-def reweighed(trial: Trial, state: TrialEvidence, policy: Policy, now: datetime) -> Trial:
+def reweighed(trial: Trial, state: TrialState, policy: Policy, now: datetime) -> Trial:
     """The trial with the weight that an adaptive ramp gives after what was counted; itself if nothing changes.
 
     Reads closed strata and the clock only, hence predictable, and moves on new strata only. More weight is given no
@@ -87,13 +87,13 @@ def reweighed(trial: Trial, state: TrialEvidence, policy: Policy, now: datetime)
     return replace(trial, weight=weight, weighed=weighed)
 
 
-def _hold(state: TrialEvidence, policy: Policy) -> timedelta:
+def _hold(state: TrialState, policy: Policy) -> timedelta:
     """How long a weight stands at least before it grows."""
     blind = any(m.total.names is not Names.REVISION for m in state.measurements if m.required)
     return timedelta(seconds=state.blank_seconds + 2 * policy.slice_seconds if blind else policy.slice_seconds)
 
 
-def _rate(state: TrialEvidence) -> float:
+def _rate(state: TrialState) -> float:
     """Requests per second of both sides."""
     elapsed = state.until - state.since
     seen = max((e.totals[0][0] + e.totals[0][2] for e in state.evidence), default=0)

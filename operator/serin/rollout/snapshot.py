@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from serin.rollout.metrics import DEFAULT_SERIES, Series
-from serin.rollout.readings import Baseline, Interval
+from serin.analysis.counts import Baseline, Interval
+from serin.analysis.presets import DEFAULT_SERIES, Series
+from serin.analysis.trial_state import TrialState
 from serin.rollout.reasons import Reason
-from serin.rollout.trial_evidence import TrialEvidence
 
 if TYPE_CHECKING:
     from serin.api.llmdeployment import LLMDeploymentSpec
@@ -138,7 +138,7 @@ class Snapshot:
     """By engine revision."""
     route: RouteView = NO_ROUTE
     evidence: Evidence = NO_EVIDENCE
-    memory: TrialEvidence | None = None
+    memory: TrialState | None = None
     """What the evidence has shown up to now, of whichever trial; None where nothing is kept, or it cannot be read."""
     command: str | None = None
     """The raw value of the command annotation."""

@@ -2,7 +2,7 @@
 
 Kept as JSON in an annotation of the canary's ControllerRevision, so that neither a lost status nor a crash forgets it.
 The step's clock counts only while the step is in force, the exposure's while the canary has traffic; both are exact
-whenever they are read. What was counted meanwhile is kept apart (`serin.rollout.trial_evidence`). Times are UTC.
+whenever they are read. What was counted meanwhile is kept apart (`serin.analysis.trial_state`). Times are UTC.
 """
 
 from __future__ import annotations

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from serin.analysis.counts import EPOCHS
 from serin.api.names import FIELD_MANAGER, PORT, child_name
 from serin.manifests.owner import common_labels
-from serin.rollout.readings import EPOCHS
 from serin.rollout.snapshot import FULL_WEIGHT, NO_ROUTE, RouteView
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
+from serin.analysis.counts import Tally
 from serin.metric_sources.port import Watch
-from serin.rollout.readings import Tally
 from tests.integration.scraped import REQUESTS, Pod, Pods
 
 TALLY = Tally(REQUESTS, by="outcome")

@@ -10,11 +10,11 @@ import pytest
 from prometheus_api_client import PrometheusConnect
 
 from sandbox.api_tier import Handle
+from serin.analysis.counts import Baseline, Names, Tally
 from serin.metric_sources.collector import Collector
 from serin.metric_sources.port import Watch
 from serin.metric_sources.prometheus import Prometheus
 from serin.metric_sources.promql import is_plain
-from serin.rollout.readings import Baseline, Names, Tally
 from tests.integration.counting.rollouts import TALLY, scraped, two, watch
 from tests.integration.scraped import LONG, REQUESTS, Pod, Pods, Rollout, settings
 

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from sandbox.api_tier import Handle
+from serin.analysis.counts import Tally
 from serin.metric_sources import connection
 from serin.metric_sources.port import Server
 from serin.metric_sources.prometheus import Prometheus
-from serin.rollout.readings import Tally
 from tests.integration.counting.proxy import Behaviour, before
 from tests.integration.counting.rollouts import two, watch
 from tests.integration.scraped import LONG, Pods, Rollout, settings

@@ -20,8 +20,8 @@ from serin.evidence.closed_form import Ceiling, ClosedForm
 from serin.evidence.conditional import MOST_OPEN, RELEASE_SECONDS, ConditionalTest, Parameters
 from serin.evidence.log_space import log_choose, log_sum
 from serin.evidence.non_inferiority import NonInferiority
-from serin.evidence.replay import replay
 from serin.evidence.slices import Slice
+from serin.replay.recorded import replay
 
 VECTORS = json.loads((Path(__file__).parent / "vectors.json").read_text())
 KEYS = ("n1", "x1", "n0", "x0", "t", "epoch")

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from serin.analysis.presets import ERROR_MARGIN, OTHER_MARGIN
 from serin.evidence.metric import MetricParameters
 from serin.evidence.noise import MOST_PROCESSES, Dispersion, Noise
-from serin.rollout.metrics import ERROR_MARGIN, OTHER_MARGIN
 
 ERRORS = MetricParameters(alpha=0.01, margin=ERROR_MARGIN, ratio=1.25, absolute=0.005)
 LATENCY = MetricParameters(

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
+from serin.analysis import presets, trial_state, update
+from serin.analysis.counts import Baseline, Interval, Tally
+from serin.analysis.trial_state import Epoch, TrialState
 from serin.evidence.conditional import ConditionalTest, Parameters
 from serin.evidence.slices import Slice
-from serin.rollout import counting, metrics, trial_evidence
-from serin.rollout.readings import Baseline, Interval, Tally
-from serin.rollout.trial_evidence import Epoch, TrialEvidence
 
 SCRAPE, DURATION = 15.0, 30.0
 """Seconds; a good answer takes so long, a bad one no time."""
@@ -70,9 +70,9 @@ def test_a_stratum_that_was_held_open_is_tested_whole_with_the_first_slice_that_
 def test_an_epoch_is_young_until_nine_of_ten_answers_have_come_and_all_pods_were_scraped() -> None:
     durations, noon = Tally("d_bucket", by="le"), datetime(2026, 3, 1, 12, tzinfo=UTC)
     shown = Baseline(noon, 10.0, {durations: {"1.0": 50.0, "5.0": 90.0, "20.0": 99.0, "+Inf": 100.0}})
-    assert metrics.young_seconds(shown, durations, 15.0) == 5.0 + 15.0
-    assert metrics.young_seconds(Baseline(noon, 10.0), durations, 15.0) == 0.0
-    state = TrialEvidence("b@1", noon, noon, (), (), (), {4: Epoch(noon, 500)}, 10.0, 30.0, 20.0, young_seconds=20.0)
+    assert presets.young_seconds(shown, durations, 15.0) == 5.0 + 15.0
+    assert presets.young_seconds(Baseline(noon, 10.0), durations, 15.0) == 0.0
+    state = TrialState("b@1", noon, noon, (), (), (), {4: Epoch(noon, 500)}, 10.0, 30.0, 20.0, young_seconds=20.0)
     ages = {age: Interval(noon + timedelta(seconds=age), noon + timedelta(seconds=age + 15)) for age in (0, 19, 20)}
-    assert [counting.is_young(state, 4, interval.begin) for interval in ages.values()] == [True, True, False]
-    assert trial_evidence.from_json(trial_evidence.to_json(state)) == state
+    assert [update.is_young(state, 4, interval.begin) for interval in ages.values()] == [True, True, False]
+    assert trial_state.from_json(trial_state.to_json(state)) == state

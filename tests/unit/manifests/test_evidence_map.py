@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
+from serin.analysis.trial_state import TrialState
 from serin.manifests.evidence_map import name_of, read_evidence, render_evidence
-from serin.rollout.trial_evidence import TrialEvidence
 from tests.unit.manifests.samples import OWNER
 from tests.unit.rollout.cases import GOOD, make_evidence
 from tests.unit.rollout.worlds import memories
@@ -26,7 +26,7 @@ def with_unseen(number: str) -> str:
 
 @settings(max_examples=30)
 @given(memories())
-def test_what_is_kept_comes_back(state: TrialEvidence) -> None:
+def test_what_is_kept_comes_back(state: TrialState) -> None:
     assert read_evidence(render_evidence(OWNER, state)) == state
 
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
+from serin.analysis.verdict import Counts, judge
 from serin.manifests.controller_revision import read_record, render_record
 from serin.manifests.evidence_map import read_evidence, render_evidence
 from serin.manifests.owner import Owner
 from serin.rollout.record import Record
-from serin.rollout.verdict import Counts, judge
 
 STORED = Path(__file__).parents[2] / "fixtures" / "stored"
 OWNER = Owner(namespace="default", name="triage", uid="uid-1")

@@ -3,9 +3,9 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from serin.metric_sources.folding import milliseconds
+from serin.analysis.counts import Tally
+from serin.metric_sources.counter_growth import milliseconds
 from serin.metric_sources.port import Watch
-from serin.rollout.readings import Tally
 from tests.unit.metric_sources.tsdb import Tsdb
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

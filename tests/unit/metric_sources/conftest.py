@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from serin.metric_sources import prometheus
-from serin.metric_sources.folding import milliseconds
+from serin.metric_sources.counter_growth import milliseconds
 from serin.metric_sources.prometheus import Prometheus
 from serin.settings import Settings
 from tests.unit.metric_sources.asking import NOW

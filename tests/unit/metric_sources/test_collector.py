@@ -8,10 +8,10 @@ from functools import partial
 
 import pytest
 
+from serin.analysis.counts import Baseline, Interval, Tally
 from serin.metric_sources import collector as collector_module
 from serin.metric_sources.collector import FULL, MOST_INTERVALS, Collector
 from serin.metric_sources.port import LONGEST, SHORTEST, Key, Server, Watch
-from serin.rollout.readings import Baseline, Interval, Tally
 from serin.rollout.snapshot import NO_EVIDENCE, Evidence, InFlight
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)

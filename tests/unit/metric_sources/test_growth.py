@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from serin.analysis.counts import Names, Tally
 from serin.errors import MetricsError
 from serin.metric_sources import prometheus
 from serin.metric_sources.connection import RefusedError
-from serin.metric_sources.folding import milliseconds
+from serin.metric_sources.counter_growth import milliseconds
 from serin.metric_sources.prometheus import Prometheus
-from serin.rollout.readings import Names, Tally
 from serin.settings import Settings
 from tests.unit.metric_sources.asking import END, NOW, REQUESTS, SECOND, TARGET, scraped, watch
 from tests.unit.metric_sources.tsdb import Tsdb

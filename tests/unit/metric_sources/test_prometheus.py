@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pytest
 
+from serin.analysis.counts import Interval, Tally
 from serin.errors import MetricsError
 from serin.metric_sources import prometheus
 from serin.metric_sources.connection import RefusedError
-from serin.metric_sources.folding import milliseconds
+from serin.metric_sources.counter_growth import milliseconds
 from serin.metric_sources.port import Server, Watch
 from serin.metric_sources.prometheus import IDLE_SECONDS, MOST_CONNECTIONS, Prometheus, own_server
 from serin.metric_sources.promql import CHUNK
-from serin.rollout.readings import Interval, Tally
 from serin.settings import Settings
 from tests.unit.metric_sources.asking import END, ERRORS, NOW, REQUESTS, SECOND, scraped, watch
 from tests.unit.metric_sources.tsdb import Tsdb

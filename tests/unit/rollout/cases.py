@@ -10,17 +10,17 @@ from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from serin.analysis.counts import Baseline
+from serin.analysis.presets import Series, measurements
+from serin.analysis.trial_state import Epoch, TrialState, name_of, no_noise_yet, nothing_yet
+from serin.analysis.verdict import Counts
 from serin.api.llmdeployment import LLMDeploymentSpec
 from serin.api.names import CONTAINER, MIDDLEWARE_ARG
 from serin.rollout.decision import Decision
-from serin.rollout.metrics import Series, measurements
 from serin.rollout.ramp import pin, pin_budget, pin_holdback
-from serin.rollout.readings import Baseline
 from serin.rollout.record import Record, Rejection, Resolved
 from serin.rollout.snapshot import EngineView, Evidence, PodView, RouteView, Snapshot
 from serin.rollout.trial import Trial
-from serin.rollout.trial_evidence import Epoch, TrialEvidence, name_of, no_noise_yet, nothing_yet
-from serin.rollout.verdict import Counts
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -157,7 +157,7 @@ def canary_at(
     return serving(**(base | changes))
 
 
-def make_evidence(counts: Mapping[str, Counts] = GOOD, *, attempt: int = 1, **changes: Any) -> TrialEvidence:
+def make_evidence(counts: Mapping[str, Counts] = GOOD, *, attempt: int = 1, **changes: Any) -> TrialState:
     """What a trial has shown of errors, in three slices of a settled epoch, up to now."""
     pinned = measurements(make_spec().analysis, Series(), Baseline(NOON, 10.0), measured=True)
     evidence = tuple(map(nothing_yet, pinned))
@@ -181,7 +181,7 @@ def make_evidence(counts: Mapping[str, Counts] = GOOD, *, attempt: int = 1, **ch
         "settle_seconds": 30.0,
         "blank_seconds": 5.0,
     }
-    return TrialEvidence(**(facts | changes))
+    return TrialState(**(facts | changes))
 
 
 def weight_of(decision: Decision, revision: str) -> int:
@@ -205,7 +205,7 @@ def trial_of(decision: Decision) -> Trial:
     return decision.canary.trial
 
 
-def read_until(moment: datetime) -> TrialEvidence:
+def read_until(moment: datetime) -> TrialState:
     """Good so far, but Prometheus was read up to this moment only."""
     return make_evidence(GOOD, until=moment)
 

@@ -9,17 +9,17 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from serin.analysis.trial_state import Epoch
 from serin.api.status import LLMDeploymentStatus
+from serin.reporting.status import status
 from serin.rollout.commands import carry_out
 from serin.rollout.decide import decide
+from serin.rollout.drain import is_drained
 from serin.rollout.phases import Phase
 from serin.rollout.ramp import weight_at
 from serin.rollout.reasons import Reason
 from serin.rollout.roles import find_stable
 from serin.rollout.snapshot import FULL_WEIGHT, Evidence, PodView, Snapshot
-from serin.rollout.status import status
-from serin.rollout.trial_evidence import Epoch
-from serin.rollout.withdrawal import is_drained
 from tests.unit.rollout.cases import (
     BAD,
     ENGINE,

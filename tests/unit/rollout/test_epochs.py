@@ -9,10 +9,10 @@ from datetime import timedelta
 import pytest
 from hypothesis import given, settings
 
+from serin.analysis.counts import EPOCHS, Interval
+from serin.analysis.trial_state import Epoch
 from serin.rollout.decide import decide
-from serin.rollout.readings import EPOCHS, Interval
 from serin.rollout.snapshot import NO_ROUTE, Evidence, Snapshot
-from serin.rollout.trial_evidence import Epoch
 from tests.unit.rollout.cases import (
     ENGINE,
     GOOD,

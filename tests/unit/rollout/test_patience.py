@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
+from serin.analysis.counts import Baseline, Interval
+from serin.analysis.presets import Series, measurements
+from serin.analysis.trial_state import nothing_yet
 from serin.rollout.decide import decide
-from serin.rollout.metrics import Series, measurements
 from serin.rollout.phases import Phase
 from serin.rollout.ramp import pin_holdback
-from serin.rollout.readings import Baseline, Interval
 from serin.rollout.reasons import Reason
 from serin.rollout.snapshot import Evidence, Snapshot
-from serin.rollout.trial_evidence import nothing_yet
 from tests.unit.rollout.cases import (
     BAD,
     BLIND,

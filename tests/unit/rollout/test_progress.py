@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serin.analysis.counts import Baseline, Interval
 from serin.rollout.decide import decide
 from serin.rollout.decision import Decision
 from serin.rollout.phases import TRANSITIONS, Phase
-from serin.rollout.readings import Baseline, Interval
 from serin.rollout.record import Record
 from serin.rollout.snapshot import EngineView, Evidence, InFlight, PodView, Snapshot
 from tests.unit.rollout.cases import (

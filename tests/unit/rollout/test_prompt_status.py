@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from serin.api.parse import parse_promptversion
 from serin.api.status import PromptVersionStatus
-from serin.rollout.prompts import prompt_status
+from serin.reporting.prompt_status import prompt_status
 from tests.integration.manifests import PROMPTVERSION, changed
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serin.analysis.trial_state import Epoch, TrialState
+from serin.analysis.verdict import Counts
 from serin.rollout.ramp import (
     RATE_AFTER,
     SMALLEST,
@@ -21,8 +23,6 @@ from serin.rollout.ramp import (
 )
 from serin.rollout.snapshot import Policy
 from serin.rollout.trial import Budget, Step, Trial
-from serin.rollout.trial_evidence import Epoch, TrialEvidence
-from serin.rollout.verdict import Counts
 from tests.unit.rollout.cases import (
     BAD,
     GOOD,
@@ -144,7 +144,7 @@ def test_the_first_weight_of_an_adaptive_ramp(budget: Budget, rps: float, weight
     assert first_weight(budget, rps, Policy()) == weight
 
 
-def weight_after(trial: Trial, state: TrialEvidence, policy: Policy) -> int:
+def weight_after(trial: Trial, state: TrialState, policy: Policy) -> int:
     return reweighed(trial, state, policy, NOON).weight
 
 

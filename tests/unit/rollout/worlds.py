@@ -11,8 +11,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from serin.analysis.counts import EPOCHS, Baseline, Interval, Tally
+from serin.analysis.trial_state import Epoch, TrialState, name_of
+from serin.analysis.verdict import Counts
 from serin.rollout.ramp import pin, pin_budget, pin_holdback
-from serin.rollout.readings import EPOCHS, Baseline, Interval, Tally
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record
 from serin.rollout.snapshot import (
@@ -25,8 +27,6 @@ from serin.rollout.snapshot import (
     Snapshot,
 )
 from serin.rollout.trial import Trial
-from serin.rollout.trial_evidence import Epoch, TrialEvidence, name_of
-from serin.rollout.verdict import Counts
 from tests.unit.rollout.cases import (
     BAD,
     DOUBTFUL,
@@ -142,7 +142,7 @@ def routes(draw: st.DrawFn) -> RouteView:
 
 
 @st.composite
-def memories(draw: st.DrawFn, revision: str = B, attempt: int | None = None) -> TrialEvidence:
+def memories(draw: st.DrawFn, revision: str = B, attempt: int | None = None) -> TrialState:
     """What a trial may have shown: much, little or nothing, of epochs that are known or not."""
     return replace(
         draw(st.sampled_from(SHOWN)),
@@ -173,7 +173,7 @@ def growths(draw: st.DrawFn, begin: datetime) -> tuple[Interval, ...]:
 
 
 @st.composite
-def evidences(draw: st.DrawFn, memory: TrialEvidence | None = None) -> Evidence:
+def evidences(draw: st.DrawFn, memory: TrialState | None = None) -> Evidence:
     flights = st.builds(InFlight, st.sampled_from([0.0, 3.0]), moments)
     return Evidence(
         error=draw(st.none() | st.none() | st.just("Prometheus is down; start it.")),

@@ -1,0 +1,44 @@
+"""Rows of Prometheus' answers as what they are: series with samples, or labels with a number. Pure.
+
+Used by `serin.metric_sources.queries`. What cannot be read is said, never skipped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from serin.errors import MetricsError
+from serin.metric_sources.counter_growth import Row
+
+T = TypeVar("T")
+
+
+def vector(rows: Iterable[Any]) -> list[tuple[dict[str, str], float]]:
+    """Labels without the metric's name, and the value, of every row of an instant vector that is a number."""
+    found = _read(rows, lambda row: float(row["value"][1]))
+    return [(labels, value) for labels, value in found if math.isfinite(value)]
+
+
+def matrix(rows: Iterable[Any]) -> list[Row]:
+    """Every row of a range vector; a native histogram has no values and is left out."""
+
+    def samples(row: Any) -> list[tuple[int, float]]:
+        read = [(round(float(at) * 1000), float(value)) for at, value in row.get("values", ())]
+        return sorted(sample for sample in read if math.isfinite(sample[1]))
+
+    return [Row(labels, values) for labels, values in _read(rows, samples) if values]
+
+
+def _read(rows: Iterable[Any], value: Callable[[Any], T]) -> list[tuple[dict[str, str], T]]:
+    found = []
+    for row in rows:
+        try:
+            labels = {str(k): str(v) for k, v in row["metric"].items() if k != "__name__"}
+            found.append((labels, value(row)))
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise MetricsError(
+                f"Prometheus sent a row that cannot be read ({str(row)[:200]}); check its version."
+            ) from error
+    return found

@@ -1,0 +1,200 @@
+"""The command `serin replay`: a trial's counts read again from Prometheus, as slices for `serin evidence`.
+
+Called by `serin.__main__`; reads the cluster and Prometheus, writes neither. What is measured, since when and in which
+epochs, is in the ConfigMap that the operator keeps; what becomes of counts is in `serin.replay.trial`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from serin.analysis.counts import Interval
+from serin.analysis.trial_state import TrialState
+from serin.analysis.update import advance
+from serin.api.names import LABEL_DEPLOYMENT
+from serin.api.parse import parse_llmdeployment
+from serin.cluster.api_server import ApiServer
+from serin.cluster.kubernetes_cluster import KubernetesCluster
+from serin.cluster.port import CONFIG_MAP, CONTROLLER_REVISION, LLMDEPLOYMENT, SECRET, Cluster
+from serin.errors import MetricsError, RecordError, SerinError
+from serin.evidence.metric import Comparison
+from serin.manifests.controller_revision import read_record
+from serin.manifests.evidence_map import name_of, read_evidence
+from serin.metric_sources.port import MetricSource, Server, Watch
+from serin.metric_sources.prometheus import Prometheus
+from serin.metric_sources.server import server
+from serin.replay.trial import Sides, begun, compare, sides, slices
+from serin.settings import Settings
+
+AGREES, DIFFERS, FAILED = 0, 1, 2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `serin replay` takes."""
+    parser.add_argument("name", help="the LLMDeployment")
+    parser.add_argument("--namespace", "-n", default="default", help="its namespace; default: default")
+    parser.add_argument("--prometheus", metavar="URL", help="which one to read; else the spec's, SERIN_PROMETHEUS_URL")
+    parser.add_argument("--metric", metavar="NAME", help="which metric; default: the first Required one")
+    parser.add_argument(
+        "--boundary", type=int, metavar="N", help="which of a latency's, from 1; default: the strongest"
+    )
+    parser.add_argument("--check", action="store_true", help="say whether the totals are those that are kept; else 1")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the cluster knows of the trial."""
+
+    state: TrialState
+    compared: Sides
+    server: Server | None
+    """The one that the spec names."""
+
+
+def replay(given: argparse.Namespace) -> int:
+    """Print the slices, or what they come to; returns the exit status."""
+    try:
+        settings = Settings.from_environment(os.environ)
+        if given.prometheus:
+            settings = replace(settings, prometheus_url=given.prometheus)
+        return asyncio.run(_replay(given, settings))
+    except SerinError as error:
+        sys.stderr.write(f"serin replay: {error}\n")
+        return FAILED
+
+
+async def _replay(given: argparse.Namespace, settings: Settings) -> int:
+    api = await ApiServer.connect(settings.request_timeout)
+    try:
+        cluster = KubernetesCluster(api, identity="serin-replay", may_write=lambda: False)
+        kept = await look_up(cluster, given.namespace, given.name)
+    finally:
+        await api.close()
+    if given.prometheus:
+        kept = replace(kept, server=None)
+    metric, leaf = chosen(kept.state, given.metric, given.boundary)
+    intervals = [interval async for interval in read_again(given.namespace, given.name, kept, settings)]
+    again = advance(
+        begun(kept.state), intervals, canary=kept.compared.canary.revision, stable=kept.compared.stable.revision
+    )
+    if any(e.exposed for e in kept.state.evidence) and not any(e.exposed for e in again.evidence):
+        raise MetricsError(
+            f"Prometheus shows no request of this trial since {kept.state.since.isoformat()}; "
+            "ask one that keeps its samples for longer, or scrapes these pods."
+        )
+    if given.check:
+        finding = compare(kept.state, again)
+        sys.stdout.write(finding.message + "\n")
+        return AGREES if finding.agrees else DIFFERS
+    for line in lines(kept, intervals, metric=metric, leaf=leaf):
+        sys.stdout.write(json.dumps(line) + "\n")
+    return AGREES
+
+
+async def look_up(cluster: Cluster, namespace: str, name: str) -> Kept:
+    """What is kept of the latest trial of an LLMDeployment.
+
+    Raises:
+        SerinError: there is no such LLMDeployment, or nothing that could be replayed.
+    """
+    obj = await cluster.get(LLMDEPLOYMENT, namespace, name)
+    if obj is None:
+        raise RecordError(f"There is no LLMDeployment {name} in {namespace}; correct the name, or give --namespace.")
+    spec = parse_llmdeployment(obj)
+    kept = await cluster.get(CONFIG_MAP, namespace, name_of(name))
+    state = read_evidence(kept)
+    if state is None:
+        why = "holds nothing that this version can read" if kept else "does not exist"
+        raise RecordError(
+            f"ConfigMap {name_of(name)} {why}; wait until a canary of {name} gets its first request, then try again."
+        )
+    records = [
+        read_record(o) for o in await cluster.list(CONTROLLER_REVISION, namespace, labels={LABEL_DEPLOYMENT: name})
+    ]
+    named = spec.analysis.prometheus
+    secret = named.auth_secret_ref if named else None
+    credentials = await cluster.get(SECRET, namespace, secret.name) if secret else None
+    return Kept(state, sides(state, records), server(named, credentials))
+
+
+def chosen(state: TrialState, name: str | None, boundary: int | None) -> tuple[int, int]:
+    """Indices of the metric and of the one of its tests that are replayed.
+
+    Raises:
+        RecordError: there is no such metric or boundary, or it compares nobody.
+    """
+    names = [m.name for m in state.measurements]
+    comparing = [i for i, m in enumerate(state.measurements) if m.parameters.ceiling is None]
+    required = [i for i in comparing if state.measurements[i].required]
+    if name is not None and name not in names:
+        raise RecordError(f"The trial has no metric {name}; choose one of {', '.join(names)}.")
+    metric = names.index(name) if name is not None else next(iter([*required, *comparing]), None)
+    if metric is None or metric not in comparing:
+        raise RecordError("A ceiling has no slices of its own; choose the metric that it limits with --metric.")
+    leaves = state.measurements[metric].parameters.leaves
+    if boundary is not None and not 1 <= boundary <= leaves:
+        raise RecordError(f"{names[metric]} has {leaves} boundaries; give --boundary from 1 to {leaves}.")
+    return metric, state.evidence[metric].strongest if boundary is None else boundary - 1
+
+
+def lines(kept: Kept, intervals: list[Interval], *, metric: int, leaf: int) -> Iterator[Mapping[str, Any]]:
+    """The input of `serin evidence`: a reset, then the slices."""
+    test = kept.state.evidence[metric].leaves[leaf]
+    assert isinstance(test, Comparison)  # noqa: S101 - `chosen` chooses no other
+    yield {"reset": dataclasses.asdict(test.test.parameters)}
+    for s in slices(kept.state, intervals, kept.compared, metric=metric, leaf=leaf):
+        yield dataclasses.asdict(s)
+
+
+async def read_again(namespace: str, name: str, kept: Kept, settings: Settings) -> AsyncIterator[Interval]:
+    """Everything that was counted from `since` to `until`, a scrape interval at a time.
+
+    Raises:
+        MetricsError: Prometheus refuses, cannot be reached, or does not reach that far.
+    """
+    state, both = kept.state, (kept.compared.canary, kept.compared.stable)
+    watch = Watch(
+        namespace=namespace,
+        name=name,
+        read_until=state.since,
+        engine_of=tuple((side.revision, side.engine_revision) for side in both),
+        tallies=state.tallies,
+        server=kept.server,
+    )
+    step = timedelta(seconds=settings.scrape_interval)
+    clock = _Clock(state.since)
+    source = Prometheus(settings, clock=lambda: clock.now + timedelta(seconds=settings.lag))
+    try:
+        at = state.since
+        while at < state.until:
+            clock.now = min(state.until, max(at + step, at + timedelta(seconds=1)))
+            interval = await _one(source, replace(watch, read_until=at))
+            yield interval
+            at = interval.end
+    finally:
+        source.close()
+
+
+@dataclass
+class _Clock:
+    """Up to when the next reading goes."""
+
+    now: datetime
+
+
+async def _one(source: MetricSource, watch: Watch) -> Interval:
+    evidence = (await source.read([watch]))[watch.key]
+    if evidence.error:
+        raise MetricsError(evidence.error)
+    if not evidence.intervals:
+        raise MetricsError(f"Prometheus knows nothing after {watch.read_until} yet; check its clock, or try again.")
+    return evidence.intervals[0]

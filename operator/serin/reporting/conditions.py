@@ -1,0 +1,199 @@
+"""The eight conditions, from a decision: the table of the product, as code.
+
+All types are present from the first write. `lastTransitionTime` moves only when the status of a condition does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Literal
+
+from serin.api.status import Condition
+from serin.rollout.decision import Decision
+from serin.rollout.phases import Phase
+from serin.rollout.reasons import Reason
+from serin.rollout.route import is_settled
+from serin.rollout.snapshot import Snapshot
+
+TYPES = (
+    "Available",
+    "Ready",
+    "Reconciling",
+    "Stalled",
+    "Accepted",
+    "CapacityAvailable",
+    "RouteProgrammed",
+    "MetricsAvailable",
+)
+_ON_TRIAL = frozenset({Phase.PREPARING, Phase.RAMPING, Phase.PAUSED, Phase.PROMOTING})
+
+REFUSAL_LASTS = timedelta(seconds=15)
+
+Status = Literal["True", "False", "Unknown"]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    status: Status
+    reason: Reason
+    message: str
+
+
+def conditions(
+    snapshot: Snapshot, decision: Decision, generation: int, before: Sequence[Condition]
+) -> tuple[Condition, ...]:
+    """Every condition as of this decision."""
+    old = {condition.type: condition for condition in before}
+    available = _available(snapshot, decision, old.get("Available"))
+    answers = (
+        available,
+        _ready(snapshot, decision, available),
+        _reconciling(snapshot, decision, available),
+        _stalled(snapshot, decision),
+        _accepted(snapshot, decision),
+        _capacity(decision),
+        _route(snapshot),
+        _metrics(snapshot, decision),
+    )
+    return tuple(
+        _condition(type_, answer, snapshot.now, generation, old.get(type_))
+        for type_, answer in zip(TYPES, answers, strict=True)
+    )
+
+
+def _condition(type_: str, answer: _Answer, now: datetime, generation: int, before: Condition | None) -> Condition:
+    since = before.last_transition_time if before and before.status == answer.status else now
+    return Condition(
+        type=type_,
+        status=answer.status,
+        observed_generation=generation,
+        last_transition_time=since,
+        reason=answer.reason,
+        message=answer.message,
+    )
+
+
+def _available(snapshot: Snapshot, decision: Decision, before: Condition | None) -> _Answer:
+    stable = decision.stable
+    if stable is None:
+        return _Answer("False", decision.reason, decision.message)
+    engine = snapshot.engines.get(stable.engine_revision)
+    if engine is None or (engine.ready == 0 and snapshot.spec.replicas > 0):
+        return _Answer("False", Reason.STABLE_UNAVAILABLE, Reason.STABLE_UNAVAILABLE.explanation)
+    if not snapshot.route.weights.get(stable.revision) or not snapshot.route.accepted:
+        return _Answer("False", *_told(_route(snapshot)))
+    first = stable.promotion == 1 and len(snapshot.route.weights) == 1 and (before is None or before.status != "True")
+    if first and not is_settled(snapshot.route, snapshot.now, snapshot.policy.settle_seconds):
+        # A gateway accepts a route before it serves it, and nothing served before: whoever waits would ask too early.
+        if not snapshot.route.programmed:
+            return replace(_route(snapshot), status="False")
+        told = "The gateway has accepted the first route and gets a few seconds to serve it."
+        return _Answer("False", Reason.ROUTE_PENDING, told)
+    return _Answer("True", Reason.SERVING, f"{engine.ready} pods of {stable.revision} are Ready.")
+
+
+def _ready(snapshot: Snapshot, decision: Decision, available: _Answer) -> _Answer:
+    if available.status != "True":
+        return _Answer("False", available.reason, available.message)
+    if refusal := lasting_refusal(snapshot):
+        return _Answer("False", Reason.ROUTE_REFUSED, refusal)
+    withdrawn = decision.phase in {Phase.ROLLED_BACK, Phase.ROLLING_BACK}
+    rolled_back = withdrawn and decision.target is not None and decision.target.rejection is not None
+    if rolled_back:
+        return _Answer("False", Reason.ROLLED_BACK, decision.message)
+    if decision.phase is Phase.BLOCKED:
+        return _Answer("False", decision.reason, decision.message)
+    return available
+
+
+def _reconciling(snapshot: Snapshot, decision: Decision, available: _Answer) -> _Answer:
+    if refusal := lasting_refusal(snapshot):
+        return _Answer("False", Reason.ROUTE_REFUSED, refusal)
+    settled = decision.phase in {Phase.STABLE, Phase.ROLLED_BACK, Phase.BLOCKED}
+    if not settled:
+        return _Answer("True", decision.reason, decision.message)
+    if decision.phase is Phase.STABLE and decision.reason is not Reason.SERVING:
+        return _Answer("True", decision.reason, decision.message)
+    if decision.phase is Phase.STABLE and not snapshot.route.programmed:
+        return _Answer("True", *_told(_route(snapshot)))
+    if decision.phase is Phase.STABLE and available.reason is Reason.ROUTE_PENDING:
+        return _Answer("True", *_told(available))
+    return _Answer("False", decision.reason, decision.message)
+
+
+def _stalled(snapshot: Snapshot, decision: Decision) -> _Answer:
+    if decision.stalled is None and (refusal := lasting_refusal(snapshot)):
+        return _Answer("True", Reason.ROUTE_REFUSED, refusal)
+    if decision.stalled is None:
+        return _Answer("False", decision.reason, decision.message)
+    return _Answer("True", decision.stalled, decision.message)
+
+
+def _accepted(snapshot: Snapshot, decision: Decision) -> _Answer:
+    if snapshot.target is None:
+        return _Answer("False", snapshot.spec_reason, snapshot.spec_error or snapshot.spec_reason.explanation)
+    if refusal := lasting_refusal(snapshot):
+        return _Answer("False", Reason.ROUTE_REFUSED, refusal)
+    if snapshot.spec_reason is Reason.PROMPT_SOURCE_MISSING:
+        return _Answer("True", snapshot.spec_reason, snapshot.spec_error or snapshot.spec_reason.explanation)
+    if decision.target and decision.target.resolved.prompt_name:
+        return _Answer("True", Reason.PROMPT_NOT_SERVED, Reason.PROMPT_NOT_SERVED.explanation)
+    return _Answer("True", Reason.ACCEPTED, Reason.ACCEPTED.explanation)
+
+
+def lasting_refusal(snapshot: Snapshot) -> str | None:
+    """The gateway's refusal, once it has lasted: a Service that is seconds old may not be known to it yet."""
+    route = snapshot.route
+    fresh = route.changed_at is not None and snapshot.now - route.changed_at < REFUSAL_LASTS
+    return None if fresh else route.refused
+
+
+def _capacity(decision: Decision) -> _Answer:
+    if decision.capacity:
+        return _Answer("False", Reason.WAITING_FOR_CAPACITY, decision.capacity)
+    return _Answer("True", Reason.CAPACITY_AVAILABLE, Reason.CAPACITY_AVAILABLE.explanation)
+
+
+def _route(snapshot: Snapshot) -> _Answer:
+    route = snapshot.route
+    if not route.exists:
+        return _Answer("Unknown", Reason.NO_ROUTE, Reason.NO_ROUTE.explanation)
+    if route.refused:
+        return _Answer("False", Reason.ROUTE_REFUSED, route.refused)
+    if not route.programmed:
+        return _Answer("False", Reason.ROUTE_PENDING, Reason.ROUTE_PENDING.explanation)
+    return _Answer("True", Reason.ROUTE_PROGRAMMED, Reason.ROUTE_PROGRAMMED.explanation)
+
+
+def _metrics(snapshot: Snapshot, decision: Decision) -> _Answer:
+    if decision.canary is None or decision.phase not in _ON_TRIAL:
+        return _Answer("Unknown", Reason.NO_CANARY, Reason.NO_CANARY.explanation)
+    if snapshot.evidence.error:
+        return _Answer("False", Reason.METRICS_UNAVAILABLE, snapshot.evidence.error)
+    if decision.evidence is None or decision.evidence.until <= decision.evidence.since:
+        return _Answer("Unknown", Reason.AWAITING_EVIDENCE, "No sample has been read for this canary yet.")
+    silent = [side for side, seen in zip(("canary", "stable"), decision.evidence.seen, strict=True) if not seen]
+    if silent:
+        message = f"Prometheus answers; of the {' and the '.join(silent)} no request has been counted yet."
+        return _Answer("Unknown", Reason.AWAITING_EVIDENCE, message)
+    return _Answer("True", Reason.METRICS_AVAILABLE, Reason.METRICS_AVAILABLE.explanation)
+
+
+def _told(answer: _Answer) -> tuple[Reason, str]:
+    return answer.reason, answer.message
+
+
+def conditions_when_blocked(
+    generation: int, now: datetime, before: Sequence[Condition], reason: Reason, message: str
+) -> tuple[Condition, ...]:
+    """The conditions when nothing could be looked at: what they say of the world stays, Unknown if never said."""
+    refused: dict[str, Status] = {"Ready": "False", "Accepted": "False", "Reconciling": "False", "Stalled": "True"}
+    old = {condition.type: condition for condition in before}
+    return tuple(
+        old[type_]
+        if type_ in old and type_ not in refused
+        else _condition(type_, _Answer(refused.get(type_, "Unknown"), reason, message), now, generation, old.get(type_))
+        for type_ in TYPES
+    )

@@ -1,0 +1,174 @@
+"""The status of an LLMDeployment, from a decision. Written for readers; no decision reads it back.
+
+The conditions are in `serin.reporting.conditions`. Taken from the status before is what the world does not tell any more:
+when a condition changed, whether anything was served before, the counts that were seen last, the last command.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from serin.api.names import LABEL_DEPLOYMENT
+from serin.api.status import (
+    CanaryStatus,
+    HandledCommand,
+    LLMDeploymentStatus,
+    MetricCounts,
+    MetricStatus,
+    PromptStatus,
+    RejectedStatus,
+    StableStatus,
+    clip,
+)
+from serin.reporting.caveats import caveats
+from serin.reporting.conditions import conditions, conditions_when_blocked
+from serin.rollout.phases import Phase
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from serin.analysis.verdict import Counts
+    from serin.rollout.decision import Decision
+    from serin.rollout.reasons import Reason
+    from serin.rollout.record import Record
+    from serin.rollout.snapshot import Snapshot
+
+
+def status(
+    name: str, generation: int, snapshot: Snapshot, decision: Decision, before: LLMDeploymentStatus
+) -> LLMDeploymentStatus:
+    """What readers see after this decision; equal to `before` if nothing visible changed."""
+    shown = decision.target or decision.stable
+    canary = decision.canary
+    return LLMDeploymentStatus(
+        observed_generation=generation,
+        phase=decision.phase,
+        message=decision.message,
+        conditions=conditions(snapshot, decision, generation, before.conditions),
+        weight=_percent(snapshot.route.weights.get(canary.revision, 0)) if canary else None,
+        step=_step(canary) if canary else None,
+        model=shown.resolved.model_name if shown else snapshot.spec.model.name,
+        prompt=shown.resolved.prompt_name if shown else None,
+        verdict=decision.judgement.verdict if canary and decision.judgement else None,
+        replicas=sum(len([p for p in e.pods if not p.deleting]) for e in snapshot.engines.values()),
+        ready_replicas=sum(e.ready for e in snapshot.engines.values()),
+        selector=f"{LABEL_DEPLOYMENT}={name}",
+        stable=StableStatus(**_side(snapshot, decision, decision.stable)) if decision.stable else None,
+        canary=_canary(snapshot, decision, canary) if canary else None,
+        metrics=_metrics(snapshot, decision, before),
+        rejected=_rejected(decision.target),
+        last_handled_command=_command(decision, before),
+    )
+
+
+def _side(snapshot: Snapshot, decision: Decision, record: Record) -> dict[str, object]:
+    resolved = record.resolved
+    engine = snapshot.engines.get(record.engine_revision)
+    prompt = (
+        PromptStatus(name=resolved.prompt_name, content_hash=resolved.prompt_hash) if resolved.prompt_name else None
+    )
+    return {
+        "revision": record.revision,
+        "engine_revision": record.engine_revision,
+        "model": resolved.model_source,
+        "prompt": prompt,
+        "replicas": decision.engines.get(record.engine_revision),
+        "ready_replicas": engine.ready if engine else 0,
+        "weight": _percent(snapshot.route.weights.get(record.revision, 0)),
+    }
+
+
+def _canary(snapshot: Snapshot, decision: Decision, canary: Record) -> CanaryStatus:
+    trial = canary.trial
+    return CanaryStatus(
+        **_side(snapshot, decision, canary),
+        attempt=trial.attempt if trial else None,
+        step=_step(canary),
+        started_at=trial.started_at if trial else None,
+        verdict=decision.judgement.message if decision.judgement else None,
+        caveats=caveats(snapshot, decision, canary),
+    )
+
+
+def _step(canary: Record) -> str | None:
+    """`1/3` for the first of three steps."""
+    trial = canary.trial
+    if trial and trial.in_holdback:
+        return "holdback"
+    if trial and trial.budget:
+        return "adaptive"
+    return f"{min(trial.step + 1, len(trial.steps))}/{len(trial.steps)}" if trial else None
+
+
+def _metrics(snapshot: Snapshot, decision: Decision, before: LLMDeploymentStatus) -> tuple[MetricStatus, ...]:
+    """What the verdict rests on.
+
+    After a rollback the counts that it rested on stay to be read, and what was seen last while Prometheus is away;
+    condition MetricsAvailable says that it is old. What was seen of another canary is not shown.
+    """
+    judgement, canary, rejected = decision.judgement, decision.canary, _rejected(decision.target)
+    if canary and canary.trial:
+        was = before.canary and (before.canary.revision, before.canary.attempt)
+        kept = bool(snapshot.evidence.error) and was == (canary.revision, canary.trial.attempt)
+    else:
+        kept = rejected is not None and _as_stored(rejected) == _as_stored(before.rejected)
+    if kept and before.metrics:
+        return before.metrics
+    if judgement is None:
+        return ()
+    return tuple(
+        MetricStatus(
+            name=metric.name,
+            canary=_counts(metric.canary),
+            stable=_counts(metric.stable),
+            evidence=round(100 * metric.evidence) if metric.canary else None,
+            verdict=metric.verdict,
+            mode="Required" if metric.required else "Advisory",
+            more_requests_needed=math.ceil(metric.needed) if 0 < metric.needed < math.inf else None,
+            message=metric.message,
+        )
+        for metric in judgement.metrics
+    )
+
+
+def _counts(counts: Counts | None) -> MetricCounts | None:
+    return MetricCounts(requests=counts.requests, bad=counts.bad) if counts else None
+
+
+def _as_stored(rejected: RejectedStatus | None) -> dict[str, object] | None:
+    """A rejection as the API server stores it: the record has its time in microseconds, the status in whole seconds."""
+    return rejected.model_dump(mode="json") if rejected else None
+
+
+def _rejected(target: Record | None) -> RejectedStatus | None:
+    if target is None or target.rejection is None:
+        return None
+    rejection = target.rejection
+    return RejectedStatus(revision=target.revision, reason=rejection.reason, message=rejection.message, at=rejection.at)
+
+
+def _command(decision: Decision, before: LLMDeploymentStatus) -> HandledCommand | None:
+    result = decision.command
+    if result is None:
+        return before.last_handled_command
+    return HandledCommand(command=result.command, outcome=result.reason, message=result.message)
+
+
+def _percent(weight: int) -> str:
+    """`500` of 10,000 is `5%`, `25` is `0.25%`."""
+    return f"{weight / 100:.2f}".rstrip("0").rstrip(".") + "%"
+
+
+def blocked_status(
+    generation: int, now: datetime, before: LLMDeploymentStatus, reason: Reason, message: str
+) -> LLMDeploymentStatus:
+    """The status when spec or records cannot be read: nothing was looked at, so nothing else is claimed anew."""
+    return before.model_copy(
+        update={
+            "observed_generation": generation,
+            "phase": Phase.BLOCKED,
+            "message": clip(message),
+            "conditions": conditions_when_blocked(generation, now, before.conditions, reason, message),
+        }
+    )

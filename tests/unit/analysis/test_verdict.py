@@ -1,0 +1,251 @@
+"""From the tests of all metrics to one verdict, and a sentence for each that a tired person understands."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serin.analysis.counts import Baseline, Tally
+from serin.analysis.measurement import Throughput
+from serin.analysis.presets import DEFAULT_SERIES, measurements
+from serin.analysis.trial_state import TrialState, nothing_yet
+from serin.analysis.verdict import NOTHING_YET, Counts, Judgement, Verdict, judge
+from serin.api.analysis import Analysis
+from tests.unit.rollout.cases import BAD, DOUBTFUL, FEW, GOOD, NOON, NOTHING, A, B, make_evidence
+
+TTFT = Tally("serin_time_to_first_token_seconds_bucket", by="le")
+SEEN = Baseline(NOON, 10.0, {TTFT: {"0.5": 60, "1.0": 95, "5.0": 100, "+Inf": 100}})
+ERRORS = {"name": "errors", "preset": "ErrorRate"}
+LATENCY = {"name": "ttft", "preset": "TimeToFirstToken"}
+ADVISORY = {"mode": "Advisory"}
+SLO = {"name": "slo", "ceiling": {"of": "errors", "rate": 0.05}}
+OWN = {"name": "own", "histogram": {"buckets": "my_seconds_bucket"}}
+Shown = tuple[int, int, int, int]
+
+
+def shown(*metrics: tuple[dict[str, Any], list[Shown]], baseline: Baseline = SEEN) -> TrialState:
+    """A trial with these metrics, and what each showed in ten settled slices, by leaf."""
+    analysis = Analysis.model_validate({"metrics": [metric for metric, _ in metrics]})
+    pinned = measurements(analysis, DEFAULT_SERIES, baseline, measured=True)
+    evidence = tuple(map(nothing_yet, pinned))
+    for one, (_, leaves) in zip(evidence, metrics, strict=True):
+        for part in range(10):
+            now = [tuple(n * (part + 1) // 10 - n * part // 10 for n in leaf) for leaf in leaves]
+            one.add(now, t=15.0 * part, epoch=1, settled=True)  # type: ignore[arg-type]
+        one.nothing_ended(())
+    return make_evidence(NOTHING, measurements=pinned, evidence=evidence)
+
+
+def judged(*metrics: tuple[dict[str, Any], list[Shown]], baseline: Baseline = SEEN) -> Judgement:
+    return judge(shown(*metrics, baseline=baseline))
+
+
+WELL, BADLY, LITTLE, NOBODY = (9_000, 90, 9_000, 90), (3_000, 900, 3_000, 30), (30, 0, 300, 1), (0, 0, 0, 0)
+FAST = [(9_000, 3_600, 9_000, 3_600), (9_000, 450, 9_000, 450), (9_000, 0, 9_000, 0)]
+SLOW = [(3_000, 2_400, 3_000, 1_200), (3_000, 150, 3_000, 150), (3_000, 0, 3_000, 0)]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "expected"),
+    [
+        pytest.param([(ERRORS, [WELL])], Verdict.PASS, id="proven"),
+        pytest.param([(ERRORS, [BADLY])], Verdict.FAIL, id="worse"),
+        pytest.param([(ERRORS, [LITTLE])], Verdict.INCONCLUSIVE, id="too few"),
+        pytest.param([(ERRORS, [NOBODY])], Verdict.INCONCLUSIVE, id="silence"),
+        pytest.param([(ERRORS, [(0, 0, 9_000, 90)])], Verdict.INCONCLUSIVE, id="only the stable speaks"),
+        pytest.param([(ERRORS, [(600, 600, 0, 0)])], Verdict.INCONCLUSIVE, id="nothing to compare with"),
+        pytest.param([(ERRORS, [(600, 600, 600, 0)])], Verdict.FAIL, id="600 of 600"),
+        pytest.param([(ERRORS, [(600, 0, 600, 600)])], Verdict.PASS, id="the canary heals"),
+        pytest.param([(ERRORS, [WELL]), (LATENCY, FAST)], Verdict.PASS, id="both proven"),
+        pytest.param([(ERRORS, [WELL]), (LATENCY, SLOW)], Verdict.FAIL, id="one of two fails"),
+        pytest.param([(ERRORS, [LITTLE]), (LATENCY, SLOW)], Verdict.FAIL, id="a fail decides while others wait"),
+        pytest.param([(ERRORS, [WELL]), (LATENCY | ADVISORY, SLOW)], Verdict.PASS, id="an advisory fail"),
+        pytest.param([(ERRORS, [WELL]), (LATENCY, [NOBODY] * 3)], Verdict.PASS, id="not seen at all"),
+        pytest.param(
+            [(ERRORS, [NOBODY]), (LATENCY | ADVISORY, FAST)], Verdict.INCONCLUSIVE, id="only an advisory pass"
+        ),
+        pytest.param([(ERRORS, [WELL]), (SLO, [(9_000, 180, 9_000, 90)])], Verdict.PASS, id="below its ceiling"),
+        pytest.param([(ERRORS, [WELL]), (SLO, [(3_000, 600, 3_000, 30)])], Verdict.FAIL, id="above its ceiling"),
+        pytest.param(
+            [(ERRORS, [WELL]), (SLO, [(3_000, 600, 3_000, 600)])], Verdict.INCONCLUSIVE, id="an outage that both share"
+        ),
+        pytest.param([(ERRORS, [WELL]), (OWN, [(3_000, 0, 3_000, 0)])], Verdict.INCONCLUSIVE, id="nobody can cut it"),
+        pytest.param([(ERRORS, [WELL]), (OWN, [NOBODY])], Verdict.PASS, id="such a histogram, on neither side"),
+    ],
+)
+def test_verdict(metrics: list[tuple[dict[str, Any], list[Shown]]], expected: Verdict) -> None:
+    judgement = judged(*metrics)
+    assert judgement.verdict is expected
+    for metric in judgement.metrics:
+        assert 0 <= metric.evidence <= 1
+        assert metric.verdict is not Verdict.FAIL or metric.evidence == pytest.approx(1)
+        assert metric.message.startswith(f"{metric.name}: ")
+
+
+@pytest.mark.parametrize(
+    ("metric", "leaves", "sentence"),
+    [
+        pytest.param(
+            ERRORS,
+            [WELL],
+            "errors: the canary is proven to be no worse than 1.25 times the stable plus 0.5 %: "
+            "canary 90 bad of 9000, stable 90 bad of 9000.",
+            id="a proof",
+        ),
+        pytest.param(
+            ERRORS,
+            [BADLY],
+            "errors: the canary is worse than the stable: canary 900 bad of 3000, stable 30 bad of 3000.",
+            id="a fail",
+        ),
+        pytest.param(
+            LATENCY,
+            SLOW,
+            "ttft: the canary is worse than the stable: "
+            "canary 2400 of 3000 above 0.5 s, stable 1200 of 3000 above 0.5 s.",
+            id="a fail of the boundary that fired",
+        ),
+        pytest.param(
+            OWN,
+            [(3_000, 0, 3_000, 0)],
+            "own: not comparable, because the stable had not shown it, or it could not be read, when the canary began; "
+            "make it Advisory or wait until it has, then abort and retry: canary 0 bad of 3000, stable 0 bad of 3000.",
+            id="nobody can cut it",
+        ),
+        pytest.param(
+            ERRORS | {"tolerance": {"ratio": 1, "absolute": 0}},
+            [LITTLE],
+            "errors: not reachable at this rate: a 1-fold rate cannot be excluded, however many requests follow: "
+            "canary 0 bad of 30, stable 1 bad of 300.",
+            id="no tolerance, no proof",
+        ),
+        pytest.param(
+            ERRORS,
+            [(0, 0, 400, 3)],
+            "errors: no request of the canary has been counted yet: canary 0 bad of 0, stable 3 bad of 400.",
+            id="only the stable speaks",
+        ),
+        pytest.param(
+            ERRORS,
+            [(400, 3, 0, 0)],
+            "errors: no request of the stable has been counted yet: canary 3 bad of 400, stable 0 bad of 0.",
+            id="only the canary speaks",
+        ),
+        pytest.param(
+            ERRORS, [NOBODY], "errors: not seen on either side: canary 0 bad of 0, stable 0 bad of 0.", id="silence"
+        ),
+    ],
+)
+def test_every_verdict_has_its_sentence(metric: dict[str, Any], leaves: list[Shown], sentence: str) -> None:
+    assert judged((metric, leaves)).metrics[0].message == sentence
+
+
+@pytest.mark.parametrize(
+    ("canary", "stable", "sentence"),
+    [
+        pytest.param(600, 30, "slo: the canary is above a rate of 5 %", id="above"),
+        pytest.param(60, 30, "slo: the canary is proven to be below a rate of 5 %", id="below"),
+        pytest.param(600, 600, "slo: the stable is above a rate of 5 % as well", id="shared"),
+    ],
+)
+def test_a_ceiling_speaks_of_its_limit(canary: int, stable: int, sentence: str) -> None:
+    judgement = judged((ERRORS, [WELL]), (SLO, [(3_000, canary, 3_000, stable)]))
+    assert judgement.metrics[1].message.startswith(sentence)
+    assert ("not to blame" in judgement.message) == (canary == stable == 600)
+
+
+@pytest.mark.parametrize(("mode", "verdict"), [("Required", Verdict.INCONCLUSIVE), ("Advisory", Verdict.PASS)])
+def test_a_metric_that_is_noisy_on_the_stable_alone_proves_nothing_and_says_so(mode: str, verdict: Verdict) -> None:
+    state = shown((ERRORS, [WELL]), (LATENCY | {"mode": mode}, FAST))
+    for _ in range(40):
+        state.noise[1].add({"a": [(100, 50)] * 3, "b": [(100, 5)] * 3}, 15.0)
+    judgement = judge(state)
+    assert judgement.verdict is verdict
+    assert ("not provable, because the stable's own pods differ" in judgement.message) == (mode == "Required")
+    assert [metric.noisy for metric in judgement.metrics] == [False, mode == "Required"]
+
+
+def test_a_metric_that_is_noisy_may_still_roll_back() -> None:
+    state = shown((ERRORS, [BADLY]))
+    for _ in range(40):
+        state.noise[0].add({"a": [(100, 50)], "b": [(100, 5)]}, 15.0)
+    assert judge(state).verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize(
+    ("generated", "verdict", "sentence"),
+    [
+        ((3_000, 90, 20_000, 700), Verdict.INCONCLUSIVE, "canary 30, stable 35"),
+        ((0, 0, 20_000, 700), Verdict.INCONCLUSIVE, "canary not seen, stable 35"),
+        ((0, 0, 0, 0), Verdict.NOT_APPLICABLE, "canary not seen, stable not seen"),
+    ],
+)
+def test_throughput_is_shown_and_decides_nothing(generated: Shown, verdict: Verdict, sentence: str) -> None:
+    speed = Throughput("speed", Tally("tokens"), Tally("seconds", scale=1000))
+    judgement = judge(replace(shown((ERRORS, [WELL])), throughputs=(speed,), generated=(generated,)))
+    assert judgement.verdict is Verdict.PASS
+    assert (judgement.metrics[-1].verdict, judgement.metrics[-1].required) == (verdict, False)
+    assert sentence in judgement.metrics[-1].message
+
+
+def test_what_is_missing_is_said_of_the_metric_that_needs_most() -> None:
+    judgement = judged(
+        (ERRORS, [(3_000, 30, 3_000, 30)]), (LATENCY, [(30, 12, 300, 120), (30, 1, 300, 15), (30, 0, 300, 0)])
+    )
+    needed = {metric.name: metric.needed for metric in judgement.metrics}
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert judgement.message == judgement.metrics[1].message
+    assert needed["ttft"] > needed["errors"] > 0
+    assert (
+        f"needs about {math.ceil(needed['ttft'])} more canary requests to exclude a 1.25-fold rate" in judgement.message
+    )
+
+
+def test_silence_names_every_required_metric_and_where_to_look() -> None:
+    message = judged((ERRORS, [NOBODY]), (LATENCY, [NOBODY] * 3), (OWN | ADVISORY, [NOBODY])).message
+    assert message == (
+        "No request has been counted yet on either side (errors, ttft); check that traffic flows and is scraped."
+    )
+
+
+def test_before_the_first_request_nothing_is_known() -> None:
+    assert judge(None) == NOTHING_YET
+    assert NOTHING_YET.verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        pytest.param(GOOD, Verdict.PASS, id="good"),
+        pytest.param(BAD, Verdict.FAIL, id="bad"),
+        pytest.param(FEW, Verdict.INCONCLUSIVE, id="few"),
+        pytest.param(DOUBTFUL, Verdict.INCONCLUSIVE, id="doubtful"),
+        pytest.param(NOTHING, Verdict.INCONCLUSIVE, id="nothing"),
+    ],
+)
+def test_the_cases_of_the_other_tests_are_what_they_are_called(counts: dict[str, Counts], expected: Verdict) -> None:
+    judgement = judge(make_evidence(counts))
+    assert judgement.verdict is expected
+    assert (judgement.metrics[0].canary, judgement.metrics[0].stable) == (counts[B], counts[A])
+
+
+leaf = st.tuples(st.integers(0, 300), st.integers(0, 300), st.floats(0, 1), st.floats(0, 1)).map(
+    lambda c: (c[0], round(c[0] * c[2]), c[1], round(c[1] * c[3]))
+)
+
+
+@settings(max_examples=25)
+@given(st.lists(leaf, min_size=1, max_size=8))
+def test_any_counts_give_a_finite_judgement(slices: list[Shown]) -> None:
+    state = shown((ERRORS, [NOBODY]), (SLO, [NOBODY]))
+    for number, each in enumerate(slices):
+        for one in state.evidence:
+            one.add([each], t=15.0 * number, epoch=number % 3, settled=number % 2 == 0)
+        judgement = judge(state)
+        assert all(math.isfinite(metric.evidence) and metric.needed >= 0 for metric in judgement.metrics)
+        assert all(metric.message for metric in judgement.metrics)

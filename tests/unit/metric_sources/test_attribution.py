@@ -1,0 +1,54 @@
+"""Whose requests a series counts."""
+
+import pytest
+
+from serin.analysis.counts import Names
+from serin.metric_sources.attribution import Owners
+from serin.metric_sources.port import Key, Watch
+from serin.settings import Settings
+
+SETTINGS = Settings(identity="test")
+A = Watch(namespace="ns", name="a", engine_of=(("r1", "e1"), ("r2", "e2")))
+B = Watch(namespace="other", name="b", engine_of=(("r1", "e1"), ("r3", "e1")))
+
+
+def owners(names: Names) -> Owners:
+    return Owners(names, [(watch, [revision for revision, _ in watch.engine_of]) for watch in (A, B)], SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("names", "values"),
+    [
+        (Names.REVISION, ["r1", "r2", "r3"]),
+        (Names.BACKEND, ["ns_a-r1_8000", "ns_a-r2_8000", "other_b-r1_8000", "other_b-r3_8000"]),
+        (Names.ENGINE, ["e1", "e2"]),
+    ],
+)
+def test_what_is_asked_for(names: Names, values: list[str]) -> None:
+    assert owners(names).values == values
+
+
+@pytest.mark.parametrize(
+    ("names", "labels", "expected"),
+    [
+        (Names.REVISION, {"revision": "r1"}, [(A.key, "r1"), (B.key, "r1")]),
+        (Names.REVISION, {"revision": "r1", "namespace": "ns"}, [(A.key, "r1")]),
+        (Names.REVISION, {"revision": "r1", "namespace": "", "deployment": "b"}, [(B.key, "r1")]),
+        (Names.REVISION, {"revision": "r1", "namespace": "ns", "deployment": "b"}, []),
+        (Names.REVISION, {"revision": "none"}, []),
+        (Names.REVISION, {}, []),
+        (Names.BACKEND, {"envoy_cluster_name": "ns_a-r1_8000", "namespace": "gateway"}, [(A.key, "r1")]),
+        (Names.BACKEND, {"envoy_cluster_name": "ns_a-r1_80000"}, []),
+        # Both of B's revisions run on e1: its series cannot tell them apart.
+        (Names.ENGINE, {"engine_revision": "e1"}, [(A.key, "r1")]),
+        (Names.ENGINE, {"engine_revision": "e1", "namespace": "other", "deployment": "b"}, []),
+        (Names.ENGINE, {"engine_revision": "e2", "namespace": "ns", "deployment": "a"}, [(A.key, "r2")]),
+    ],
+)
+def test_whose_series_it_is(names: Names, labels: dict[str, str], expected: list[tuple[Key, str]]) -> None:
+    assert owners(names).of(labels) == expected
+
+
+def test_a_request_without_a_revision_is_nobodys() -> None:
+    nobody = Watch(namespace="ns", name="a", engine_of=(("none", "e"),))
+    assert Owners(Names.REVISION, [(nobody, ["none"])], SETTINGS).values == []

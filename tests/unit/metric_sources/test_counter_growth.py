@@ -1,0 +1,191 @@
+"""From raw samples to growth: what a series grew by, what is new, and where intervals end."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serin.metric_sources.counter_growth import (
+    Row,
+    Target,
+    end_of,
+    epoch_of,
+    first_after,
+    growth,
+    has_base,
+    is_new,
+    milliseconds,
+    target_of,
+)
+from serin.metric_sources.port import LONGEST
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+SCRAPE = 15 * SECOND
+
+
+@pytest.mark.parametrize(
+    ("samples", "base", "expected"),
+    [
+        ([], None, 0),
+        ([(10, 5.0), (20, 8.0)], None, 3),
+        ([(5, 1.0), (10, 5.0), (20, 8.0), (30, 9.0), (31, 99.0)], None, 4),
+        ([(10, 5.0), (20, 2.0), (30, 4.0)], None, 4),
+        ([(10, 5.0), (20, 7.0), (25, 0.0), (30, 6.0)], None, 8),
+        ([(20, 8.0), (30, 9.0)], None, 1),
+        ([(20, 8.0), (30, 9.0)], 0.0, 9),
+        ([(20, 8.0), (30, 9.0)], 5.0, 4),
+        ([(20, 8.0), (30, 9.0)], 50.0, 9),
+        ([(31, 8.0)], 0.0, 0),
+        ([(10, 8.0)], 0.0, 0),
+    ],
+    ids=[
+        "no samples",
+        "a sample at the beginning is the base",
+        "only within the interval",
+        "a reset",
+        "a reset to zero",
+        "the first value of an unknown series is only a base",
+        "a new series counts in full",
+        "an older value is the base",
+        "a reset since the older value",
+        "only after the interval",
+        "only before the interval",
+    ],
+)
+def test_growth(samples: list[tuple[int, float]], base: float | None, expected: float) -> None:
+    assert growth(samples, 10, 30, base) == expected
+
+
+@given(
+    st.lists(st.one_of(st.integers(0, 40), st.just(-1)), min_size=1, max_size=40),
+    st.lists(st.integers(0, 400), max_size=12),
+)
+def test_intervals_add_up_to_the_truth_wherever_they_are_cut(steps: list[int], cuts: list[int]) -> None:
+    """A step is growth between two scrapes; -1 is a restart that then counts three before it is scraped."""
+    value, truth, samples = 0, 0, [(0, 0.0)]
+    for number, step in enumerate(steps, start=1):
+        # A restart that passes its old value between two scrapes cannot be seen by anybody.
+        restart = step == -1 and value > 3
+        value, grown = (3, 3) if restart else (value + max(step, 0), max(step, 0))
+        truth += grown
+        samples.append((number * 10, float(value)))
+    bounds = sorted({0, 400, *cuts})
+    assert sum(growth(samples, a, b) for a, b in pairwise(bounds)) == truth
+
+
+MINUTE = 60_000
+HOUR = 60 * MINUTE
+
+
+@pytest.mark.parametrize(
+    ("attempts", "started", "expected"),
+    [
+        ([(-60, 1), (0, 1)], [], True),
+        ([(-30, 0), (-15, 0), (0, 1)], [], False),
+        ([(0, 1)], [(0, -5)], True),
+        ([(0, 1)], [(0, -39)], True),
+        ([(0, 1)], [(0, -41)], False),
+        ([(0, 1)], [(0, -3000)], False),
+        ([(at, 0) for at in range(-600, 0, 15)] + [(0, 1)], [(0, -610)], True),
+        ([(at, 0) for at in range(-3585, 0, 15)] + [(0, 1)], [(0, -7200)], False),
+        ([(-3700, 1), (0, 1)], [(0, -9000)], False),
+        ([(-3, 1), (0, 1)], [(0, -9000)], True),
+        ([(0, 1)], [(-15, -9000), (0, -2)], True),
+        ([(0, 1)], [(0, -9000), (15, 1)], False),
+        ([], [(0, -20)], False),
+        ([], [], False),
+    ],
+    ids=[
+        "the target was scraped without it",
+        "the target could not be reached, and does not say how old it is",
+        "the process began within the interval",
+        "the process is so young that it was not scraped before",
+        "a process that should have been scraped before",
+        "a relabelled target, or a Prometheus without its data",
+        "a process that was tried all its life while it loaded",
+        "a process older than anything that is known of it",
+        "scraped too long ago",
+        "scraped without it within the interval",
+        "the process that showed it counts, not the one before",
+        "the process that showed it counts, not the one after",
+        "young, but nobody ever scraped it",
+        "nothing is known",
+    ],
+)
+def test_a_series_is_new_if_it_can_only_have_begun_at_zero(
+    attempts: list[tuple[int, int]],
+    started: list[tuple[int, int]],
+    expected: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    first = 10 * HOUR
+    target = Target(
+        [(first + at * 1000, float(up)) for at, up in attempts],
+        [(first + at * 1000, first / 1000 + age) for at, age in started],
+    )
+    assert is_new(first, first - 10_000, target, SCRAPE) is expected
+
+
+@pytest.mark.parametrize(
+    ("zone", "known", "expected"),
+    [("a", "a", [(2, 1.0)]), ("a", "b", [(1, 1.0)]), ("a", None, [(1, 1.0)]), (None, "a", [(1, 1.0)])],
+    ids=["the same", "another", "a shorter name alone", "a longer name is another target"],
+)
+def test_a_target_is_known_by_all_of_its_labels(zone: str | None, known: str | None, expected: object) -> None:
+    """A target that got a label or lost one is a new one, whose lifetime is not growth."""
+    target = {"instance": "a", "job": "j"}
+    up = [Row(target, [(1, 1.0)]), *([Row(target | {"zone": known}, [(2, 1.0)])] if known else [])]
+    labels = target | {"outcome": "ok"} | ({"zone": zone} if zone else {})
+    assert target_of(labels, up, []) == Target(expected, [])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("behind", "length"),
+    [(-1, None), (0, None), (5, 5), (600, 600), (601, 301), (750, 450), (100_000, 400)],
+)
+def test_an_interval_is_never_longer_than_ten_minutes_and_the_cuts_are_shared(behind: int, length: int | None) -> None:
+    begin = AT - behind * SECOND
+    end = end_of(begin, AT, LONGEST)
+    assert (end and end - begin) == (length and length * SECOND)
+
+
+@given(st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1)), st.integers(1, 10**7))  # noqa: DTZ001
+def test_intervals_reach_the_present(begin: datetime, seconds: int) -> None:
+    begin = begin.replace(tzinfo=UTC)
+    end = end_of(begin, begin + seconds * SECOND, LONGEST)
+    assert end
+    assert min(seconds * SECOND, LONGEST / 2) <= end - begin <= LONGEST
+    assert end <= begin + seconds * SECOND
+
+
+@pytest.mark.parametrize(
+    ("text", "epoch"),
+    [
+        ("0", 0),
+        ("31", 31),
+        ("32", None),
+        ("007", None),
+        ("none", None),
+        ("", None),
+        (None, None),
+        ("٣", None),
+        ("-1", None),
+    ],
+)
+def test_an_epoch_is_a_number_of_the_ring(text: str | None, epoch: int | None) -> None:
+    assert epoch_of(text) == epoch
+
+
+def test_times_are_rounded_down_as_prometheus_does() -> None:
+    assert milliseconds(datetime(1970, 1, 1, 0, 0, 1, 999_999, tzinfo=UTC)) == 1999
+
+
+def test_where_a_series_is_first_seen() -> None:
+    samples = [(10, 1.0), (20, 1.0)]
+    assert first_after(samples, 10, 20) == 20
+    assert first_after(samples, 20, 30) is None
+    assert has_base(samples, 10)
+    assert not has_base(samples, 9)
+    assert not has_base([], 9)

@@ -1,0 +1,128 @@
+"""A trial that is read a second time: the same slices, the same totals, and a sentence where they differ."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serin.analysis.counts import EPOCHS, Baseline, Interval
+from serin.analysis.presets import DEFAULT_SERIES, measurements
+from serin.analysis.trial_state import Epoch, TrialState, nothing_yet
+from serin.analysis.update import advance
+from serin.api.analysis import Analysis
+from serin.errors import RecordError
+from serin.evidence.metric import Comparison
+from serin.replay.recorded import replay
+from serin.replay.trial import Sides, begun, compare, sides, slices
+from serin.rollout.record import Record
+from tests.unit.rollout.cases import GOOD, MINUTE, NOON, REJECTION, A, B, C, make_evidence, make_record, make_trial
+from tests.unit.rollout.worlds import REQUESTS
+
+SIDES = Sides(make_record(B), make_record(A))
+
+
+def before(**changes: Any) -> TrialState:
+    """A trial of which nothing was counted: 5 % from noon, 25 % seven minutes later; epochs are young for 30 s."""
+    pinned = measurements(Analysis(), DEFAULT_SERIES, Baseline(NOON, 10.0), measured=True)
+    facts: dict[str, Any] = {
+        "since": NOON,
+        "until": NOON,
+        "measurements": pinned,
+        "evidence": tuple(map(nothing_yet, pinned)),
+        "epochs": {1: Epoch(NOON, 500), 2: Epoch(NOON + 7 * MINUTE, 2500)},
+        "young_seconds": 30.0,
+    }
+    return make_evidence(GOOD, **(facts | changes))
+
+
+@st.composite
+def intervals(draw: st.DrawFn) -> list[Interval]:
+    """Up to half an hour without a gap, of any lengths, with counts of both sides and epochs."""
+    found, begin = [], NOON
+    for _ in range(draw(st.integers(1, 40))):
+        end = begin + timedelta(seconds=draw(st.sampled_from([5, 15, 15, 15, 120, 700])))
+        point = st.tuples(st.sampled_from([A, B]), st.sampled_from([1, 2, 9]), st.sampled_from(["ok", "server_error"]))
+        points = draw(st.dictionaries(point, st.integers(1, 30), max_size=6))
+        found.append(Interval(begin, end, {REQUESTS: points} if points else {}))
+        begin = end
+    return found
+
+
+@settings(max_examples=80)
+@given(intervals())
+def test_who_is_fed_the_slices_comes_to_the_same_evidence(read: Sequence[Interval]) -> None:
+    state = before()
+    kept = advance(state, read, canary=B, stable=A)
+    told = [json.dumps(dataclasses.asdict(s)) for s in slices(state, read, SIDES, metric=0, leaf=0)]
+    test = kept.evidence[0].leaves[0]
+    assert isinstance(test, Comparison)
+    reset = json.dumps({"reset": dataclasses.asdict(test.test.parameters)})
+    answers = list(replay([reset, *told]))
+    assert not any("error" in answer for answer in answers)
+    # What the last epoch has shown while it is young is not told yet, nor is a release that nothing followed.
+    assert (answers[-1]["log_e"] if answers else 0.0) == pytest.approx(test.log_e, abs=1e-9)
+    assert compare(kept, advance(begun(kept), read, canary=B, stable=A)).agrees
+
+
+ended = make_record(B, trial=make_trial(against=A), rejection=REJECTION)
+promoted = make_record(C, promotion=2)
+
+
+@pytest.mark.parametrize(
+    ("trial", "records", "found"),
+    [
+        (f"{B}@1", [make_record(A, promotion=1), ended], (B, A)),
+        (f"{B}@1", [make_record(A, promotion=1), make_record(B, trial=make_trial(against=C)), promoted], (B, C)),
+        (f"{C}@2", [make_record(A, promotion=1), make_record(B), promoted], (C, A)),
+    ],
+    ids=["rolled back", "on trial", "promoted"],
+)
+def test_both_sides_of_a_trial_of_an_earlier_version_are_found(
+    trial: str, records: list[Record], found: tuple[str, str]
+) -> None:
+    both = sides(before(trial=trial), records)
+    assert (both.canary.revision, both.stable.revision) == found
+
+
+@pytest.mark.parametrize(
+    "canary",
+    [ended, make_record(B), make_record(B, promotion=2), make_record(B, trial=make_trial(against=""))],
+    ids=["rolled back", "withdrawn", "promoted before", "to be tried again"],
+)
+def test_a_trial_remembers_its_stable_however_it_ended(canary: Record) -> None:
+    records = [make_record(C, promotion=1), canary, make_record(A, promotion=3)]
+    both = sides(before(trial=f"{B}@1", against=A), records)
+    assert (both.canary.revision, both.stable.revision) == (B, A)
+
+
+@pytest.mark.parametrize(
+    "records", [[make_record(A, promotion=1)], [ended], [promoted]], ids=["no canary", "no stable", "other"]
+)
+def test_who_is_not_remembered_cannot_be_replayed(records: list[Record]) -> None:
+    with pytest.raises(RecordError, match=r"not remembered any more; raise spec\.revisionHistoryLimit next time\.$"):
+        sides(before(trial=f"{B}@1"), records)
+
+
+def test_a_difference_is_told_with_what_follows_from_it() -> None:
+    point, other = (A, 1, "ok"), (B, 1, "server_error")
+    counted = Interval(NOON, NOON + MINUTE, {REQUESTS: {point: 90, other: 7}})
+    kept = advance(before(), [counted], canary=B, stable=A)
+    less = advance(before(), [replace(counted, counts={REQUESTS: {point: 80, other: 7}})], canary=B, stable=A)
+    finding = compare(kept, less)
+    assert not finding.agrees
+    assert finding.message == (
+        "errors differs: n0 90 kept and 80 read. Prometheus shows less than it did; "
+        "ask one that keeps its samples for longer."
+    )
+    assert "SERIN_EVIDENCE_LAG" in compare(less, kept).message
+    full = replace(kept, epochs={epoch: Epoch(NOON, 500) for epoch in range(EPOCHS)})
+    assert "more epochs than the label has values" in compare(full, less).message
+    assert compare(kept, kept).message.startswith("Every total agrees until 2026-05-04T12:01:00+00:00; errors log E ")
