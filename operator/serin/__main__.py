@@ -138,7 +138,7 @@ class Operator:
         reconciler = Reconciler(
             cluster=cluster,
             router=GatewayApiRouter(),
-            evidence=collector,
+            collector=collector,
             telemetry=telemetry,
             clock=lambda: datetime.now(UTC),
             defaults=EngineDefaults(

@@ -64,7 +64,7 @@ def plan(owner: Owner, router: Router, snapshot: Snapshot, decision: Decision, h
     early = decision.weights.keys() <= snapshot.route.weights.keys()
     wanted = [
         # First: what was counted is never counted again, whatever of the rest is written.
-        *((render_evidence(owner, decision.evidence),) if decision.evidence else ()),
+        *((render_evidence(owner, decision.trial_state),) if decision.trial_state else ()),
         *(render_record(owner, record) for record in decision.records),
         *(route if early else ()),
         *_engines(owner, snapshot, decision),
@@ -115,7 +115,7 @@ def _relabelled(owner: Owner, snapshot: Snapshot, decision: Decision, have: Chil
         there = None if record.revision in changed else have.find(want)
         if there and not _has_labels_of(there, want):
             yield want | {"data": there["data"]}
-    if have.evidence and decision.evidence is None:
+    if have.evidence and decision.trial_state is None:
         want = relabel_evidence(owner, have.evidence)
         if not _has_labels_of(have.evidence, want):
             yield want

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
+from serin.analysis.counts import MetricReadings
 from serin.api.llmdeployment import LLMDeploymentSpec
 from serin.api.names import ANNOTATION_COMMAND, API_VERSION, LABEL_DEPLOYMENT, child_name
 from serin.api.parse import parse_llmdeployment
@@ -60,7 +61,7 @@ from serin.rollout.decision import Decision
 from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record
-from serin.rollout.snapshot import Evidence, Policy, RouteView, Snapshot
+from serin.rollout.snapshot import Policy, RouteView, Snapshot
 from serin.routers.port import Router
 from serin.workqueue import FORGET
 
@@ -68,7 +69,7 @@ Object = dict[str, Any]
 _CHILD_KINDS = (CONTROLLER_REVISION, DEPLOYMENT, POD, SERVICE, POD_DISRUPTION_BUDGET)
 
 
-class EvidenceSource(Protocol):
+class ReadingsSource(Protocol):
     """The collector, as the reconciler sees it."""
 
     def set_watch(self, watch: Watch) -> None:
@@ -80,7 +81,7 @@ class EvidenceSource(Protocol):
     def drop(self, key: Key) -> None:
         """Ask for it no more."""
 
-    def evidence(self, key: Key) -> Evidence:
+    def readings(self, key: Key) -> MetricReadings:
         """What was read last."""
 
 
@@ -118,7 +119,7 @@ class Reconciler:
 
     cluster: Cluster
     router: Router
-    evidence: EvidenceSource
+    collector: ReadingsSource
     telemetry: Telemetry
     clock: Callable[[], datetime]
     defaults: EngineDefaults
@@ -132,7 +133,7 @@ class Reconciler:
         """
         obj = await self.cluster.get(LLMDEPLOYMENT, *key)
         if obj is None or obj["metadata"].get("deletionTimestamp"):
-            self.evidence.drop(key)
+            self.collector.drop(key)
             self.telemetry.forget(key)
             return FORGET
         try:
@@ -180,12 +181,12 @@ class Reconciler:
         # Of a trial that is over nothing is needed any more, and of many deployments most are settled.
         memory = read_evidence(kept) if any(r.trial and not r.rejection for r in records) else None
         if memory:  # also what was kept by a reconcile that did not come to its end
-            self.evidence.acknowledge((owner.namespace, owner.name), memory.until, memory.live_epochs)
-        evidence = self.evidence.evidence((owner.namespace, owner.name))
+            self.collector.acknowledge((owner.namespace, owner.name), memory.until, memory.live_epochs)
+        readings = self.collector.readings((owner.namespace, owner.name))
         try:
             source, watchable = server(spec.analysis.prometheus, secret), True
         except MetricsError as error:
-            source, watchable, evidence = None, False, replace(evidence, error=str(error))
+            source, watchable, readings = None, False, replace(readings, error=str(error))
         snapshot = Snapshot(
             now=self.clock(),
             spec=spec,
@@ -193,8 +194,8 @@ class Reconciler:
             records=records,
             engines=engines(owner.name, deployments, pods),
             route=view,
-            evidence=evidence,
-            memory=memory,
+            readings=readings,
+            saved_state=memory,
             command=meta.get("annotations", {}).get(ANNOTATION_COMMAND),
             spec_error=target.message,
             spec_reason=target.reason,
@@ -269,9 +270,9 @@ class Reconciler:
     def _watch(self, key: Key, world: World, decision: Decision) -> None:
         """Tell the collector what is wanted next; what was kept of the evidence is acknowledged with it."""
         if decision.wanted is None or not world.watchable:
-            self.evidence.drop(key)
+            self.collector.drop(key)
         else:
-            self.evidence.set_watch(Watch(**vars(decision.wanted), namespace=key[0], name=key[1], server=world.server))
+            self.collector.set_watch(Watch(**vars(decision.wanted), namespace=key[0], name=key[1], server=world.server))
 
     async def _stop_at(self, obj: Object, error: SpecError | RecordError) -> None:
         """Touch nothing, since what is wanted or what is there cannot be read; only say so."""

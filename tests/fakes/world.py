@@ -12,12 +12,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from serin.analysis.counts import Baseline, Interval, Names, Point, Tally
+from serin.analysis.counts import Baseline, InFlight, Interval, MetricReadings, Names, Point, Tally
 from serin.api.names import LABEL_DEPLOYMENT, LABEL_ENGINE_REVISION
 from serin.cluster.port import CONFIG_MAP, DEPLOYMENT, HTTP_ROUTE, LLMDEPLOYMENT, POD, PROMPTVERSION
 from serin.manifests.evidence_map import name_of
 from serin.metric_sources.port import Key, Watch
-from serin.rollout.snapshot import Evidence, InFlight
 from serin.routers.gateway_api import GatewayApiRouter
 from tests.fakes.fake_cluster import FakeCluster
 
@@ -242,13 +241,13 @@ class World:
     def drop(self, key: Key) -> None:
         self.watches.pop(key, None)
 
-    def evidence(self, key: Key) -> Evidence:
+    def readings(self, key: Key) -> MetricReadings:
         watch = self.watches.get(key)
         if watch is None:
-            return Evidence()
+            return MetricReadings()
         if self.metrics_error:
-            return Evidence(error=self.metrics_error)
-        return Evidence(
+            return MetricReadings(error=self.metrics_error)
+        return MetricReadings(
             intervals=self._intervals(watch),
             baseline=self._baseline(watch) if watch.baseline_of else None,
             in_flight=self._in_flight(watch),

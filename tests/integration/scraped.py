@@ -21,9 +21,8 @@ import requests
 from prometheus_api_client import PrometheusApiClientException, PrometheusConnect
 
 from sandbox.api_tier import Handle
-from serin.analysis.counts import Interval
+from serin.analysis.counts import Interval, MetricReadings
 from serin.metric_sources.port import MetricSource, Watch
-from serin.rollout.snapshot import Evidence
 from serin.settings import Settings
 
 LONG = 30.0
@@ -161,7 +160,7 @@ class Rollout:
         self.at = watch.read_until
         self.totals: Counter[tuple[Any, ...]] = Counter()
         self.errors: list[str] = []
-        self.last = Evidence()
+        self.last = MetricReadings()
 
     async def tick(self) -> None:
         self.last = (await self.source.read([replace(self.watch, read_until=self.at)]))[self.watch.key]

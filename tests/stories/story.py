@@ -71,7 +71,7 @@ class Story:
         return Reconciler(
             cluster=self.world.cluster,
             router=GatewayApiRouter(),
-            evidence=self.world,
+            collector=self.world,
             telemetry=SilentTelemetry(),
             clock=lambda: self.world.now,
             defaults=EngineDefaults(image="vllm:test", model_server_image=self.model_server),

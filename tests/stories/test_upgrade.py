@@ -22,7 +22,7 @@ class UpgradedStory(Story):
         return Reconciler(
             cluster=old.cluster,
             router=old.router,
-            evidence=old.evidence,
+            collector=old.collector,
             telemetry=old.telemetry,
             clock=old.clock,
             defaults=EngineDefaults(image="vllm:newer"),

@@ -75,7 +75,7 @@ class Operator:
         self.reconciler = Reconciler(
             cluster=world.cluster,
             router=GatewayApiRouter(),
-            evidence=self.collector,
+            collector=self.collector,
             telemetry=SilentTelemetry(),
             clock=lambda: world.now,
             defaults=EngineDefaults(image="vllm:test", model_server_image="serin:test"),

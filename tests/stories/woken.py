@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from serin.analysis.counts import MetricReadings
 from serin.api.names import LABEL_DEPLOYMENT
 from serin.cluster.port import LLMDEPLOYMENT, PROMPTVERSION
 from serin.handlers import CHILDREN
 from serin.metric_sources.collector import Collector
 from serin.metric_sources.port import Key, Watch
 from serin.reconciler import Reconciler
-from serin.rollout.snapshot import Evidence
 from serin.workqueue import Schedule
 from tests.fakes.world import KEY, World
 from tests.stories.story import Story
@@ -33,11 +33,11 @@ class _Source:
 
     world: World
 
-    async def read(self, watches: Sequence[Watch]) -> Mapping[Key, Evidence]:
+    async def read(self, watches: Sequence[Watch]) -> Mapping[Key, MetricReadings]:
         found = {}
         for watch in watches:
             self.world.set_watch(watch)
-            found[watch.key] = self.world.evidence(watch.key)
+            found[watch.key] = self.world.readings(watch.key)
         return found
 
 
@@ -60,7 +60,7 @@ class WokenStory(Story):
         return (self.world.now - self.world.started).total_seconds()
 
     def reconciler(self) -> Reconciler:
-        return replace(super().reconciler(), evidence=self.collector)
+        return replace(super().reconciler(), collector=self.collector)
 
     async def run(self, minutes: float, until: Callable[[Story], bool] | None = None) -> None:
         for _ in range(int(minutes * 60 / STEP_SECONDS)):

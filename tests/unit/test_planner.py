@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from serin.analysis.counts import Baseline, Interval
+from serin.analysis.counts import Baseline, InFlight, Interval, MetricReadings
 from serin.api.names import child_name
 from serin.manifests.children import deployment, pod_disruption_budget, service
 from serin.manifests.controller_revision import render_record
@@ -16,7 +16,7 @@ from serin.manifests.owner import Owner
 from serin.planner import Children, Plan, plan
 from serin.rollout.decide import decide
 from serin.rollout.record import Record
-from serin.rollout.snapshot import Evidence, InFlight, Snapshot
+from serin.rollout.snapshot import Snapshot
 from serin.routers.gateway_api import GatewayApiRouter
 from tests.unit.rollout.cases import (
     BAD,
@@ -63,7 +63,7 @@ def seen(snapshot: Snapshot) -> Children:
         deployments=tuple(stored(deployment(OWNER, r.resolved, view.replicas)) for r, view in running),
         budgets=tuple(stored(pod_disruption_budget(OWNER, r.resolved)) for r, _ in running),
         services=tuple(stored(service(OWNER, r.resolved)) for r in snapshot.records if r.revision in weights),
-        evidence=stored(render_evidence(OWNER, snapshot.memory)) if snapshot.memory else None,
+        evidence=stored(render_evidence(OWNER, snapshot.saved_state)) if snapshot.saved_state else None,
         route=stored(ROUTER.render(OWNER, snapshot.spec.routing, weights, snapshot.route.epoch or 0))
         if weights
         else None,
@@ -99,7 +99,7 @@ def test_a_canary_enters_the_route_after_its_service_and_after_its_record() -> N
     ready = serving(
         target=make_record(B, recorded=False),
         engines=by_name(make_engine(A, *make_pods(3)), make_engine(B, *make_pods(1))),
-        evidence=Evidence(baseline=Baseline(NOON, 10.0)),
+        readings=MetricReadings(baseline=Baseline(NOON, 10.0)),
     )
     todo = planned(ready, seen(replace(ready, engines=serving().engines)))
     kinds = [obj["kind"] for obj in todo.apply]
@@ -109,7 +109,7 @@ def test_a_canary_enters_the_route_after_its_service_and_after_its_record() -> N
 def entering(**changes: Any) -> Snapshot:
     """The canary's backend is there at 0 and served: its first weight is due."""
     trial = {"traffic_since": None, "clock_started_at": None, "exposed_since": None}
-    base: dict[str, Any] = {"trial": trial, "memory": None, "route": make_route({A: 10_000, B: 0})}
+    base: dict[str, Any] = {"trial": trial, "saved_state": None, "route": make_route({A: 10_000, B: 0})}
     return canary_at(**(base | changes))
 
 
@@ -124,7 +124,7 @@ def test_what_was_counted_is_kept_before_what_follows_from_it() -> None:
     slices = tuple(
         Interval(NOON + n * timedelta(seconds=15), NOON + (n + 1) * timedelta(seconds=15), grown) for n in range(3)
     )
-    snapshot = canary_at(evidence=Evidence(intervals=slices))
+    snapshot = canary_at(readings=MetricReadings(intervals=slices))
     have = seen(snapshot)
     todo = planned(snapshot, have)
     assert names(todo.apply) == ["ConfigMap/serin-evidence", f"ControllerRevision/{B}", "HTTPRoute/triage"]
@@ -136,7 +136,8 @@ def test_what_was_counted_is_kept_before_what_follows_from_it() -> None:
 def test_evidence_that_says_nothing_new_is_not_written() -> None:
     """Empty time is read again rather than written, until there is enough of it."""
     short, long = (
-        canary_at(evidence=Evidence(intervals=(Interval(NOON, NOON + timedelta(seconds=span)),))) for span in (15, 31)
+        canary_at(readings=MetricReadings(intervals=(Interval(NOON, NOON + timedelta(seconds=span)),)))
+        for span in (15, 31)
     )
     assert names(planned(short).apply) == []
     assert names(planned(long).apply) == ["ConfigMap/serin-evidence"]
@@ -165,7 +166,7 @@ def gone(**changes: Any) -> Snapshot:
         "target": rejected,
         "records": (STABLE, rejected),
         "engines": by_name(make_engine(A, *make_pods(3)), make_engine(B, *make_pods(1))),
-        "evidence": Evidence(in_flight={ENGINE[B]: InFlight(0, NOON)}),
+        "readings": MetricReadings(in_flight={ENGINE[B]: InFlight(0, NOON)}),
     }
     return serving(**(base | changes))
 
@@ -187,7 +188,7 @@ def test_a_service_stays_until_the_gateway_has_let_go_of_it() -> None:
 
 
 def test_what_drains_is_neither_scaled_nor_touched() -> None:
-    busy = gone(evidence=Evidence(in_flight={ENGINE[B]: InFlight(3, NOON)}))
+    busy = gone(readings=MetricReadings(in_flight={ENGINE[B]: InFlight(3, NOON)}))
     todo = planned(busy)
     assert names(todo.apply) == []
     assert [n for n in names(todo.delete) if not n.startswith("Service/")] == []

@@ -101,3 +101,30 @@ class Baseline:
     """All finished requests, whoever answered them, over the five minutes before; 0.0 without traffic."""
     histograms: Mapping[Tally, Mapping[str, float]] = field(default_factory=dict)
     """Cumulative bucket counts of the stable by upper bound (`le` as written), over the hour before."""
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """Requests that an engine revision's pods are working on, running and waiting, and when that was measured."""
+
+    requests: float
+    at: datetime
+
+
+@dataclass(frozen=True)
+class MetricReadings:
+    """What the collector has read for one LLMDeployment and nobody has taken into account yet."""
+
+    error: str | None = None
+    """Why there is no current evidence (one sentence), or None."""
+    intervals: tuple[Interval, ...] = ()
+    """What was counted, oldest first, without a gap; the first begins where the state of the evidence ends."""
+    baseline: Baseline | None = None
+    """What traffic and stable showed before the canary; None until it was read."""
+    in_flight: Mapping[str, InFlight] = field(default_factory=dict)
+    """By engine revision; an engine revision without any series is absent."""
+    left_out: str | None = None
+    """Why something that decides nothing was not read (one sentence), or None."""
+
+
+NO_READINGS = MetricReadings()

@@ -1,8 +1,7 @@
 """One metric as it is measured: from what was read to exposures and bad counts, and how it is kept.
 
-Pinned when a canary gets its first request and kept with the state of the evidence, so that nothing that a user or an
-upgrade changes meanwhile makes old and new counts mean different things. What is measured says `serin.analysis.presets`.
-Pure.
+Pinned when a canary gets its first request and stored with the trial state, so that no change of the spec or of the
+operator makes old and new counts mean different things. `serin.analysis.presets` says what is measured. Pure.
 """
 
 from __future__ import annotations

@@ -17,9 +17,8 @@ from typing import Protocol
 
 import structlog
 
-from serin.analysis.counts import Baseline, Interval
+from serin.analysis.counts import NO_READINGS, Baseline, InFlight, Interval, MetricReadings
 from serin.metric_sources.port import LONGEST, SHORTEST, Key, MetricSource, Server, Watch
-from serin.rollout.snapshot import NO_EVIDENCE, Evidence, InFlight
 
 log = structlog.get_logger(__name__)
 
@@ -112,10 +111,10 @@ class _Held:
         )
 
     @property
-    def evidence(self) -> Evidence:
+    def readings(self) -> MetricReadings:
         """What the reconciler sees."""
         full = self.full and self.handed is not None and datetime.now(UTC) - self.handed >= PATIENCE
-        return Evidence(
+        return MetricReadings(
             error=self.error or (FULL if full else None),
             left_out=self.left_out,
             intervals=tuple(self.intervals),
@@ -176,13 +175,13 @@ class Collector:
         """Watch the key no longer."""
         self._held.pop(key, None)
 
-    def evidence(self, key: Key) -> Evidence:
-        """What was read for the key and not acknowledged; NO_EVIDENCE before the first read."""
+    def readings(self, key: Key) -> MetricReadings:
+        """What was read for the key and not acknowledged; NO_READINGS before the first read."""
         held = self._held.get(key)
         if held is None:
-            return NO_EVIDENCE
+            return NO_READINGS
         held.handed = (held.handed or datetime.now(UTC)) if held.full else None
-        return held.evidence
+        return held.readings
 
     async def run(self) -> None:
         """Read until cancelled: every interval, and at once when a watch changes; no server waits for another."""
@@ -230,15 +229,15 @@ class Collector:
             each.hurry = False
         start = time.monotonic()
         try:
-            read: Mapping[Key, Evidence] = await self._source.read(list(asked.values()))
+            read: Mapping[Key, MetricReadings] = await self._source.read(list(asked.values()))
         except Exception as error:  # a bug must not leave old evidence standing as if it were fresh
             log.exception("evidence not read")
             sentence = f"Evidence could not be read ({type(error).__name__}); see the operator's log."
-            read = {key: Evidence(error=sentence) for key in asked}
+            read = {key: MetricReadings(error=sentence) for key in asked}
         self._observed(time.monotonic() - start, failed=any(evidence.error for evidence in read.values()))
         behind = False
         for key, question in asked.items():
-            new = read.get(key, NO_EVIDENCE)
+            new = read.get(key, NO_READINGS)
             held = self._held.get(key)
             # The watch may have been changed or dropped while the source was asked.
             if held is None or held.watch.server != server:
@@ -252,7 +251,7 @@ class Collector:
                 self.woke(key)
         return behind
 
-    def _put(self, held: _Held, question: Watch, new: Evidence) -> bool:
+    def _put(self, held: _Held, question: Watch, new: MetricReadings) -> bool:
         """Take over what was read, as far as it still answers what is wanted; says whether anybody has to know."""
         matters = held.error != new.error
         held.error = new.error
@@ -276,7 +275,7 @@ class Collector:
         return matters
 
 
-def _next_longest(longest: timedelta, new: Evidence) -> timedelta:
+def _next_longest(longest: timedelta, new: MetricReadings) -> timedelta:
     """Less if this was too much, more if it went well; who can do without does not make all others ask for little."""
     if new.error:
         return max(SHORTEST, longest / 2)

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
-from serin.analysis.counts import Wanted
-from serin.rollout.snapshot import Evidence
+from serin.analysis.counts import MetricReadings, Wanted
 
 LONGEST = timedelta(minutes=10)
 """No interval is longer: what was missed during an outage is read piece by piece."""
@@ -55,7 +54,7 @@ class Watch(Wanted):
 class MetricSource(Protocol):
     """One way to evidence."""
 
-    async def read(self, watches: Sequence[Watch]) -> Mapping[Key, Evidence]:
+    async def read(self, watches: Sequence[Watch]) -> Mapping[Key, MetricReadings]:
         """The evidence of every watch as of now.
 
         Never raises: a source that is down, slow or talks nonsense gives `Evidence(error=…)` to every watch it fails.

@@ -13,11 +13,11 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
+from serin.analysis.counts import MetricReadings
 from serin.errors import MetricsError
 from serin.metric_sources.connection import TENANT, Connection
 from serin.metric_sources.port import Key, Server, Watch
 from serin.metric_sources.queries import Questions
-from serin.rollout.snapshot import Evidence
 from serin.settings import Settings
 
 MOST_CONNECTIONS = 32
@@ -47,7 +47,7 @@ class Prometheus:
             connection.close()
         self._connections.clear()
 
-    async def read(self, watches: Sequence[Watch]) -> Mapping[Key, Evidence]:
+    async def read(self, watches: Sequence[Watch]) -> Mapping[Key, MetricReadings]:
         """One new interval for every watch that wants counts, and whatever else it wants; never raises.
 
         An interval begins at the watch's `read_until` and ends where everything is known, at most ten minutes later.
@@ -58,18 +58,18 @@ class Prometheus:
         read = await asyncio.gather(*(self._read(server, group) for server, group in servers.items()))
         return {key: evidence for part in read for key, evidence in part.items()}
 
-    async def _read(self, server: Server, watches: Sequence[Watch]) -> dict[Key, Evidence]:
+    async def _read(self, server: Server, watches: Sequence[Watch]) -> dict[Key, MetricReadings]:
         wanting = [watch for watch in watches if watch.tallies or watch.draining or watch.baseline_of]
-        evidence = {watch.key: Evidence() for watch in watches}
+        evidence = {watch.key: MetricReadings() for watch in watches}
         if not wanting:
             return evidence
         try:
             async with self._connection(server) as connection:
                 return evidence | await self._answers(Questions(connection, self._settings), wanting)
         except MetricsError as error:
-            return evidence | {watch.key: Evidence(error=str(error)) for watch in wanting}
+            return evidence | {watch.key: MetricReadings(error=str(error)) for watch in wanting}
 
-    async def _answers(self, questions: Questions, watches: Sequence[Watch]) -> dict[Key, Evidence]:
+    async def _answers(self, questions: Questions, watches: Sequence[Watch]) -> dict[Key, MetricReadings]:
         """Everything, of one server; one that fails as such fails everybody."""
         until = await questions.until(self._clock())
         in_flight = await questions.in_flight(engine for watch in watches for engine in watch.draining)
@@ -80,7 +80,7 @@ class Prometheus:
             interval, baseline = intervals.get(watch.key), baselines.get(watch.key)
             errors = [str(each) for each in (interval, baseline) if isinstance(each, MetricsError)]
             flying = {engine: in_flight.get((*watch.key, engine)) for engine in watch.draining}
-            answers[watch.key] = Evidence(
+            answers[watch.key] = MetricReadings(
                 error=errors[0] if errors else None,
                 left_out=questions.left_out.get(watch.key),
                 intervals=() if interval is None or isinstance(interval, MetricsError) else (interval,),

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from serin.analysis.counts import EPOCHS, Baseline, Interval, Names, Tally
+from serin.analysis.counts import EPOCHS, Baseline, InFlight, Interval, Names, Tally
 from serin.errors import MetricsError
 from serin.metric_sources import counter_growth, intervals
 from serin.metric_sources.attribution import Owners
@@ -23,7 +23,6 @@ from serin.metric_sources.intervals import Family, Found, family_of
 from serin.metric_sources.port import Key, Watch
 from serin.metric_sources.promql import chunks, none_of, one_of, with_matcher
 from serin.metric_sources.response import matrix, vector
-from serin.rollout.snapshot import InFlight
 from serin.settings import Settings
 
 RATE_OVER = timedelta(minutes=5)

@@ -40,7 +40,7 @@ def caveats(snapshot: Snapshot, decision: Decision, canary: Record) -> tuple[str
     }
     if unseen := _unseen(decision):
         found[f"Seen on neither side, so nothing is decided by it: {', '.join(unseen)}; check the selector."] = True
-    if left_out := snapshot.evidence.left_out:
+    if left_out := snapshot.readings.left_out:
         found[f"Not read, though nothing is decided by it: {left_out}"] = True
     if noisy := [m.name for m in decision.judgement.metrics if m.noisy] if decision.judgement else []:
         found[f"{NOISY} {', '.join(noisy)}."] = True
@@ -59,7 +59,7 @@ def _unseen(decision: Decision) -> list[str]:
 
 def _astray(decision: Decision) -> str | None:
     """That the share of the requests that reach the canary is not its weight; None while it may well be."""
-    arrivals = off_weight(decision.evidence)
+    arrivals = off_weight(decision.trial_state)
     if arrivals is None:
         return None
     few, many = ("canary", "stable") if arrivals.share < arrivals.weight else ("stable", "canary")

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 
 from serin.api.status import Condition
 from serin.rollout.decision import Decision
 from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
-from serin.rollout.route import is_settled
+from serin.rollout.route import is_settled, lasting_refusal
 from serin.rollout.snapshot import Snapshot
 
 TYPES = (
@@ -29,7 +29,6 @@ TYPES = (
 )
 _ON_TRIAL = frozenset({Phase.PREPARING, Phase.RAMPING, Phase.PAUSED, Phase.PROMOTING})
 
-REFUSAL_LASTS = timedelta(seconds=15)
 
 Status = Literal["True", "False", "Unknown"]
 
@@ -143,13 +142,6 @@ def _accepted(snapshot: Snapshot, decision: Decision) -> _Answer:
     return _Answer("True", Reason.ACCEPTED, Reason.ACCEPTED.explanation)
 
 
-def lasting_refusal(snapshot: Snapshot) -> str | None:
-    """The gateway's refusal, once it has lasted: a Service that is seconds old may not be known to it yet."""
-    route = snapshot.route
-    fresh = route.changed_at is not None and snapshot.now - route.changed_at < REFUSAL_LASTS
-    return None if fresh else route.refused
-
-
 def _capacity(decision: Decision) -> _Answer:
     if decision.capacity:
         return _Answer("False", Reason.WAITING_FOR_CAPACITY, decision.capacity)
@@ -170,11 +162,11 @@ def _route(snapshot: Snapshot) -> _Answer:
 def _metrics(snapshot: Snapshot, decision: Decision) -> _Answer:
     if decision.canary is None or decision.phase not in _ON_TRIAL:
         return _Answer("Unknown", Reason.NO_CANARY, Reason.NO_CANARY.explanation)
-    if snapshot.evidence.error:
-        return _Answer("False", Reason.METRICS_UNAVAILABLE, snapshot.evidence.error)
-    if decision.evidence is None or decision.evidence.until <= decision.evidence.since:
+    if snapshot.readings.error:
+        return _Answer("False", Reason.METRICS_UNAVAILABLE, snapshot.readings.error)
+    if decision.trial_state is None or decision.trial_state.until <= decision.trial_state.since:
         return _Answer("Unknown", Reason.AWAITING_EVIDENCE, "No sample has been read for this canary yet.")
-    silent = [side for side, seen in zip(("canary", "stable"), decision.evidence.seen, strict=True) if not seen]
+    silent = [side for side, seen in zip(("canary", "stable"), decision.trial_state.seen, strict=True) if not seen]
     if silent:
         message = f"Prometheus answers; of the {' and the '.join(silent)} no request has been counted yet."
         return _Answer("Unknown", Reason.AWAITING_EVIDENCE, message)

@@ -1,6 +1,6 @@
 """The status of an LLMDeployment, from a decision. Written for readers; no decision reads it back.
 
-The conditions are in `serin.reporting.conditions`. Taken from the status before is what the world does not tell any more:
+The conditions are in `serin.reporting.conditions`. The status before keeps what the world does not show any more:
 when a condition changed, whether anything was served before, the counts that were seen last, the last command.
 """
 
@@ -110,7 +110,7 @@ def _metrics(snapshot: Snapshot, decision: Decision, before: LLMDeploymentStatus
     judgement, canary, rejected = decision.judgement, decision.canary, _rejected(decision.target)
     if canary and canary.trial:
         was = before.canary and (before.canary.revision, before.canary.attempt)
-        kept = bool(snapshot.evidence.error) and was == (canary.revision, canary.trial.attempt)
+        kept = bool(snapshot.readings.error) and was == (canary.revision, canary.trial.attempt)
     else:
         kept = rejected is not None and _as_stored(rejected) == _as_stored(before.rejected)
     if kept and before.metrics:

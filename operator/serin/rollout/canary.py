@@ -59,11 +59,11 @@ def on_trial(snapshot: Snapshot, stable: Record, target: Record) -> Decision:
     if finding and finding.rejects:
         rejection = Rejection(finding.reason, finding.message, snapshot.now)
         decision = rejected(snapshot, stable, replace(target, trial=candidate.trial, rejection=rejection))
-        return replace(decision, judgement=candidate.judgement, evidence=state)
+        return replace(decision, judgement=candidate.judgement, trial_state=state)
     if ends:
         promoted = replace(target, trial=None, promotion=roles.next_promotion(snapshot.records))
         decision = settled(snapshot, promoted, promoted)
-        return replace(decision, reason=Reason.PROMOTED, judgement=candidate.judgement, evidence=state)
+        return replace(decision, reason=Reason.PROMOTED, judgement=candidate.judgement, trial_state=state)
     return _trial_decision(candidate, finding)
 
 
@@ -73,7 +73,7 @@ def _begun(snapshot: Snapshot, stable: Record, target: Record) -> tuple[Trial, T
     state = _remembered(snapshot, target, trial) if trial else None
     if trial is not None and trial.against == stable.revision and (state or trial.traffic_since is None):
         taken = state and update.advance(
-            state, snapshot.evidence.intervals, canary=target.revision, stable=stable.revision
+            state, snapshot.readings.intervals, canary=target.revision, stable=stable.revision
         )
         return trial, taken
     rollout = snapshot.spec.rollout
@@ -90,7 +90,7 @@ def _begun(snapshot: Snapshot, stable: Record, target: Record) -> tuple[Trial, T
 
 def _remembered(snapshot: Snapshot, target: Record, trial: Trial) -> TrialState | None:
     """What is kept of this very trial, of nobody else's."""
-    memory = snapshot.memory
+    memory = snapshot.saved_state
     ours = memory is not None and memory.trial == trial_state.name_of(target.revision, trial.attempt)
     return memory if ours and trial.traffic_since is not None else None
 
@@ -123,8 +123,8 @@ def _commanded(snapshot: Snapshot, trial: Trial) -> bool:
 
 def _has_seen(snapshot: Snapshot, state: TrialState | None) -> bool:
     """Whether something was read just now: a source that has not been asked yet has not failed, either."""
-    memory = snapshot.memory
-    if snapshot.evidence.error or state is None or memory is None:
+    memory = snapshot.saved_state
+    if snapshot.readings.error or state is None or memory is None:
         return False
     return state.until > memory.until
 
@@ -132,7 +132,7 @@ def _has_seen(snapshot: Snapshot, state: TrialState | None) -> bool:
 def _rate_before(snapshot: Snapshot, state: TrialState | None) -> float | None:
     if state:
         return state.requests_per_second
-    return snapshot.evidence.baseline.requests_per_second if snapshot.evidence.baseline else None
+    return snapshot.readings.baseline.requests_per_second if snapshot.readings.baseline else None
 
 
 def _no_holdback_left(trial: Trial) -> bool:
@@ -172,7 +172,7 @@ def _trial_decision(candidate: Candidate, finding: Finding | None) -> Decision:
             canary.engine_revision: max(candidate.pods_needed, pods_for(snapshot.spec.replicas, _routed(candidate))),
         },
         judgement=candidate.judgement,
-        evidence=_to_be_kept(snapshot, state),
+        trial_state=_to_be_kept(snapshot, state),
         stalled=finding.reason if finding.stalls else None,
         capacity=no_node_for(candidate.engine),
         due_in=_earliest(finding.due_in, clock_due(replace(candidate, trial=trial, state=state))),
@@ -187,7 +187,7 @@ def _first_evidence(candidate: Candidate) -> TrialState:
     """Pin what is measured, by what the stable has shown; counting begins now."""
     snapshot, analysis = candidate.snapshot, candidate.snapshot.spec.analysis
     series, measured = snapshot.policy.series, candidate.measured
-    baseline = snapshot.evidence.baseline or Baseline(snapshot.now, 0.0)
+    baseline = snapshot.readings.baseline or Baseline(snapshot.now, 0.0)
     measurements = presets.measurements(analysis, series, baseline, measured=measured)
     throughputs = presets.throughputs(analysis, series)
     answers = presets.durations(series, measured=measured)
@@ -218,7 +218,7 @@ def _first_evidence(candidate: Candidate) -> TrialState:
 
 def _to_be_kept(snapshot: Snapshot, state: TrialState | None) -> TrialState | None:
     """The state, or what is kept already where nothing was counted: empty time is read again rather than written."""
-    memory = snapshot.memory
+    memory = snapshot.saved_state
     if state is None or memory is None or state.until - memory.until >= SAVE_EVERY:
         return state
     return memory if replace(state, until=memory.until) == memory else state

@@ -14,13 +14,12 @@ from datetime import timedelta
 from serin.analysis import presets
 from serin.analysis.counts import EPOCHS, Wanted
 from serin.analysis.trial_state import TrialState, begin_epoch
-from serin.reporting.conditions import REFUSAL_LASTS, lasting_refusal
 from serin.rollout import drain, roles
 from serin.rollout.canary import on_trial
 from serin.rollout.commands import CommandResult, carry_out, ignored, out_of_place, was_handled
 from serin.rollout.decision import Decision
 from serin.rollout.record import Record
-from serin.rollout.route import is_settled, next_split
+from serin.rollout.route import REFUSAL_LASTS, is_settled, lasting_refusal, next_split
 from serin.rollout.snapshot import Snapshot
 from serin.rollout.steady import blocked, install, orphaned, rejected, settled
 
@@ -66,7 +65,7 @@ def _complete(snapshot: Snapshot, decision: Decision) -> Decision:
     if draining or set(weights) != set(decision.weights):
         decision = drain.describe(snapshot, decision, leaving)
     epoch, evidence = _epoch(snapshot, decision, weights)
-    decision = replace(decision, evidence=evidence)
+    decision = replace(decision, trial_state=evidence)
     return replace(
         decision,
         weights=weights,
@@ -101,7 +100,7 @@ def _epoch(snapshot: Snapshot, decision: Decision, weights: Mapping[str, int]) -
 
     The evidence is written first: between the two an epoch has begun of which no request tells yet, which harms nobody.
     """
-    route, state = snapshot.route, decision.evidence
+    route, state = snapshot.route, decision.trial_state
     canary = weights.get(decision.canary.revision, 0) if decision.canary else 0
     # A split that stays counts for nothing where the evidence does not know since when: it is begun, or edited by hand.
     known = state is None or not canary or route.epoch in state.epochs
@@ -116,7 +115,7 @@ def _wanted(snapshot: Snapshot, decision: Decision, draining: frozenset[str]) ->
     trial = decision.canary.trial if decision.canary else None
     if not (trial and decision.stable and decision.canary):
         return Wanted(draining=tuple(sorted(draining))) if draining else None
-    sides, state = (decision.canary, decision.stable), decision.evidence
+    sides, state = (decision.canary, decision.stable), decision.trial_state
     measured = all(side.resolved.measures for side in sides)
     series, analysis = snapshot.policy.series, snapshot.spec.analysis
     # Before it has traffic, too: a canary that could not be watched must not get any.

@@ -43,7 +43,7 @@ class Decision:
     """Revisions whose records are pruned."""
     epoch: int = 0
     """With which epoch the route stamps requests: another one for every split."""
-    evidence: TrialState | None = None
+    trial_state: TrialState | None = None
     """The state of the evidence to be kept; None: what is kept stays as it is."""
     judgement: Judgement | None = None
     stalled: Reason | None = None

@@ -36,7 +36,7 @@ def is_drained(snapshot: Snapshot, engine_revision: str, *, settled: bool) -> bo
         return True
     # Measured after the route was settled, or a request that was on its way may not have been counted.
     removed = route.changed_at + timedelta(seconds=snapshot.policy.settle_seconds + 1)
-    measured = snapshot.evidence.in_flight.get(engine_revision)
+    measured = snapshot.readings.in_flight.get(engine_revision)
     if measured and measured.at >= removed and measured.requests == 0:
         return True
     return snapshot.now - removed >= snapshot.spec.rollout.drain_timeout

@@ -59,7 +59,7 @@ class Candidate:
     @property
     def sees(self) -> bool:
         """Whether evidence is being read: the source answers. How old the answer is says `stale`."""
-        return self.snapshot.evidence.error is None
+        return self.snapshot.readings.error is None
 
     @property
     def stale(self) -> bool:
@@ -207,7 +207,7 @@ def paused(c: Candidate) -> Finding | None:
 
 def blind_at_entry(c: Candidate) -> Finding | None:
     """Nobody gets traffic that could not be watched, nor before it is known what the stable shows without a canary."""
-    evidence = c.snapshot.evidence
+    evidence = c.snapshot.readings
     if c.trial.traffic_since is not None or c.trial.forced:
         return None
     if evidence.error:
@@ -222,7 +222,7 @@ def blinded(c: Candidate) -> Finding | None:
     if not c.trial.blinded or c.trial.forced:
         return None
     return Finding(
-        Phase.PREPARING, Reason.BLIND, f"{Reason.BLIND.explanation} {c.snapshot.evidence.error or ''}".strip()
+        Phase.PREPARING, Reason.BLIND, f"{Reason.BLIND.explanation} {c.snapshot.readings.error or ''}".strip()
     )
 
 
@@ -308,8 +308,8 @@ def silent(c: Candidate) -> Finding | None:
     """
     if c.trial.forced or (not c.is_last and c.trial.steps[c.trial.step].weight is None):
         return None
-    if c.snapshot.evidence.error:
-        return _waits(c, Reason.METRICS_UNAVAILABLE, c.snapshot.evidence.error)
+    if c.snapshot.readings.error:
+        return _waits(c, Reason.METRICS_UNAVAILABLE, c.snapshot.readings.error)
     if missing := missing_traffic(c):
         return _waits(c, Reason.NO_TRAFFIC, f"{missing} {c.judgement.message}")
     # What was counted before says nothing about this step, and a moment without a scrape nothing about traffic.

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from serin.rollout.snapshot import FULL_WEIGHT, RouteView
+from serin.rollout.snapshot import FULL_WEIGHT, RouteView, Snapshot
+
+REFUSAL_LASTS = timedelta(seconds=15)
 
 
 def is_settled(route: RouteView, now: datetime, settle_seconds: float) -> bool:
@@ -42,3 +44,10 @@ def next_split(current: Mapping[str, int], wanted: Mapping[str, int], *, settled
         split[heir] += FULL_WEIGHT - sum(split.values())
         split |= {r: 0 for r, w in current.items() if r not in wanted and not (w == 0 and settled)}
     return split
+
+
+def lasting_refusal(snapshot: Snapshot) -> str | None:
+    """The gateway's refusal, once it has lasted: a Service that is seconds old may not be known to it yet."""
+    route = snapshot.route
+    fresh = route.changed_at is not None and snapshot.now - route.changed_at < REFUSAL_LASTS
+    return None if fresh else route.refused

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from serin.analysis.counts import Baseline, Interval
+from serin.analysis.counts import NO_READINGS, MetricReadings
 from serin.analysis.presets import DEFAULT_SERIES, Series
 from serin.analysis.trial_state import TrialState
 from serin.rollout.reasons import Reason
@@ -40,14 +40,6 @@ class PodView:
     """Why the container has not started (ImagePullBackOff, …) with the kubelet's message, or None."""
     deleting: bool = False
     created_at: datetime | None = None
-
-
-@dataclass(frozen=True)
-class InFlight:
-    """Requests that an engine revision's pods are working on, running and waiting, and when that was measured."""
-
-    requests: float
-    at: datetime
 
 
 @dataclass(frozen=True)
@@ -92,25 +84,6 @@ NO_ROUTE = RouteView(weights={}, exists=False)
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What the collector has read for one LLMDeployment and nobody has taken into account yet."""
-
-    error: str | None = None
-    """Why there is no current evidence (one sentence), or None."""
-    intervals: tuple[Interval, ...] = ()
-    """What was counted, oldest first, without a gap; the first begins where the state of the evidence ends."""
-    baseline: Baseline | None = None
-    """What traffic and stable showed before the canary; None until it was read."""
-    in_flight: Mapping[str, InFlight] = field(default_factory=dict)
-    """By engine revision; an engine revision without any series is absent."""
-    left_out: str | None = None
-    """Why something that decides nothing was not read (one sentence), or None."""
-
-
-NO_EVIDENCE = Evidence()
-
-
-@dataclass(frozen=True)
 class Policy:
     """The operator's own settings, as far as decisions depend on them."""
 
@@ -137,8 +110,8 @@ class Snapshot:
     engines: Mapping[str, EngineView] = field(default_factory=dict)
     """By engine revision."""
     route: RouteView = NO_ROUTE
-    evidence: Evidence = NO_EVIDENCE
-    memory: TrialState | None = None
+    readings: MetricReadings = NO_READINGS
+    saved_state: TrialState | None = None
     """What the evidence has shown up to now, of whichever trial; None where nothing is kept, or it cannot be read."""
     command: str | None = None
     """The raw value of the command annotation."""

@@ -116,7 +116,7 @@ async def test_nothing_is_lost_or_counted_twice_when_the_operator_restarts(pods:
         running = asyncio.create_task(collector.run())
         collector.set_watch(replace(first, read_until=persisted.at))
         async with asyncio.timeout(LONG):
-            while not (intervals := collector.evidence(first.key).intervals) and life:  # noqa: ASYNC110 - no waker
+            while not (intervals := collector.readings(first.key).intervals) and life:  # noqa: ASYNC110 - no waker
                 await asyncio.sleep(0.02)
         # What is taken into account is written down; the odd lives end before they can say so.
         for interval in intervals if life % 2 == 0 else ():

@@ -70,19 +70,19 @@ MISSING = pytest.mark.parametrize(
 def test_missing_requests_hold_the_canary_and_the_message_tells_them_apart(
     memory: TrialState, said: str, changes: dict[str, Any]
 ) -> None:
-    snapshot = canary_at(**changes, memory=memory)
+    snapshot = canary_at(**changes, saved_state=memory)
     decision = decide(snapshot)
     assert (decision.phase, decision.reason) == (Phase.RAMPING, Reason.REQUESTS_MISSING)
     assert said in decision.message
     assert "Check " in decision.message
     assert trial_of(decision).step == changes["step"]
     assert weight_of(decision, B) == snapshot.route.weights[B]
-    assert decide(replace(snapshot, memory=make_evidence(GOOD))).reason is not Reason.REQUESTS_MISSING
+    assert decide(replace(snapshot, saved_state=make_evidence(GOOD))).reason is not Reason.REQUESTS_MISSING
 
 
 @MISSING
 def test_missing_requests_are_a_warning_event(memory: TrialState, said: str) -> None:
-    snapshot = canary_at(held=HELD, memory=memory)
+    snapshot = canary_at(held=HELD, saved_state=memory)
     after = status("triage", 7, snapshot, decide(snapshot), LLMDeploymentStatus())
     (event,) = announcements(LLMDeploymentStatus(), after)
     assert (event.reason, event.type) == ("RequestsMissing", "Warning")
@@ -91,7 +91,7 @@ def test_missing_requests_are_a_warning_event(memory: TrialState, said: str) -> 
 
 @MISSING
 def test_holdback_does_not_end_while_requests_are_missing(memory: TrialState, said: str) -> None:
-    decision = decide(in_holdback(held=2 * HOUR, memory=memory))
+    decision = decide(in_holdback(held=2 * HOUR, saved_state=memory))
     assert (decision.phase, decision.reason) == (Phase.PROMOTING, Reason.REQUESTS_MISSING)
     assert said in decision.message
 
@@ -99,7 +99,7 @@ def test_holdback_does_not_end_while_requests_are_missing(memory: TrialState, sa
 @MISSING
 @pytest.mark.parametrize("policy", ["Pause", "Promote", "Rollback"])
 def test_deadline_never_promotes_while_requests_are_missing(memory: TrialState, said: str, policy: str) -> None:
-    decision = decide(canary_at(2, held=HELD, spec=make_spec(rollout=overdue(policy)), memory=memory))
+    decision = decide(canary_at(2, held=HELD, spec=make_spec(rollout=overdue(policy)), saved_state=memory))
     assert decision.target is not None
     assert said in decision.message
     if policy == "Rollback":
@@ -112,17 +112,17 @@ def test_deadline_never_promotes_while_requests_are_missing(memory: TrialState, 
 
 @pytest.mark.parametrize("facts", [LOST, HUNG], ids=["did not arrive", "have not ended"])
 def test_fail_and_human_promotion_win_over_missing_requests(facts: dict[str, Any]) -> None:
-    failed = decide(canary_at(held=HELD, memory=make_evidence(BAD, **facts)))
+    failed = decide(canary_at(held=HELD, saved_state=make_evidence(BAD, **facts)))
     assert failed.reason is Reason.VERDICT_FAILED
-    forced = decide(canary_at(held=HELD, memory=make_evidence(GOOD, **facts), command=f"promote@{B}#1"))
+    forced = decide(canary_at(held=HELD, saved_state=make_evidence(GOOD, **facts), command=f"promote@{B}#1"))
     assert forced.reason is not Reason.REQUESTS_MISSING
     assert trial_of(forced).forced
 
 
 def test_a_pause_for_a_person_and_unavailable_metrics_are_told_before_missing_requests() -> None:
-    paused = decide(canary_at(1, held=MINUTE, spec=make_spec(rollout=PAUSES), memory=GAP))
+    paused = decide(canary_at(1, held=MINUTE, spec=make_spec(rollout=PAUSES), saved_state=GAP))
     assert paused.reason is Reason.PAUSED_BY_STEP
-    assert decide(canary_at(held=HELD, evidence=BLIND, memory=GAP)).reason is Reason.METRICS_UNAVAILABLE
+    assert decide(canary_at(held=HELD, readings=BLIND, saved_state=GAP)).reason is Reason.METRICS_UNAVAILABLE
 
 
 @pytest.mark.parametrize(("facts", "weight"), [({}, 2_000), (LOST, 500), (HUNG, 500)], ids=["none", "lost", "hung"])
@@ -131,7 +131,7 @@ def test_adaptive_weight_does_not_rise_while_requests_are_missing(facts: dict[st
     for strata in memory.evidence:
         strata.close_epoch(1)
     snapshot = canary_at(
-        spec=make_spec(rollout={"ramp": {"adaptive": {}}}), trial={"weight": 500}, memory=memory,
+        spec=make_spec(rollout={"ramp": {"adaptive": {}}}), trial={"weight": 500}, saved_state=memory,
         engines=canary_at(2).engines,
     )  # fmt: skip
     assert trial_of(decide(snapshot)).weight == weight
@@ -205,7 +205,7 @@ def test_counters_of_beginning_and_end_are_read_only_where_both_are_known() -> N
     assert both.progress == (came, went)
     assert {came, went} <= set(both.tallies)
     assert make_evidence(GOOD, arrivals=came).progress is None, "kept by an earlier version"
-    wanted = decide(canary_at(held=MINUTE, memory=both)).wanted
+    wanted = decide(canary_at(held=MINUTE, saved_state=both)).wanted
     assert wanted is not None
     assert wanted.in_progress == (came, went)
 

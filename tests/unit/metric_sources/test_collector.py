@@ -8,11 +8,10 @@ from functools import partial
 
 import pytest
 
-from serin.analysis.counts import Baseline, Interval, Tally
+from serin.analysis.counts import NO_READINGS, Baseline, InFlight, Interval, MetricReadings, Tally
 from serin.metric_sources import collector as collector_module
 from serin.metric_sources.collector import FULL, MOST_INTERVALS, Collector
 from serin.metric_sources.port import LONGEST, SHORTEST, Key, Server, Watch
-from serin.rollout.snapshot import NO_EVIDENCE, Evidence, InFlight
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 TALLY = Tally("x_total")
@@ -35,14 +34,14 @@ class Table:
     def __init__(self) -> None:
         self.now = 5.0
         self.counts: dict[str, int] = {}
-        self.more: dict[str, Evidence] = {}
+        self.more: dict[str, MetricReadings] = {}
         self.in_progress: dict[tuple[str, int], int] | None = None
         self.reads: list[list[Watch]] = []
         self.error: Exception | None = None
         self.asked = asyncio.Event()
         self.answers: dict[Server | None, asyncio.Event] = {}
 
-    async def read(self, watches: Sequence[Watch]) -> Mapping[Key, Evidence]:
+    async def read(self, watches: Sequence[Watch]) -> Mapping[Key, MetricReadings]:
         self.reads.append(list(watches))
         self.asked.set()
         now = self.now
@@ -52,8 +51,8 @@ class Table:
             raise self.error
         return {watch.key: self._one(watch, at(now)) for watch in watches}
 
-    def _one(self, watch: Watch, now: datetime) -> Evidence:
-        more = self.more.get(watch.name, NO_EVIDENCE)
+    def _one(self, watch: Watch, now: datetime) -> MetricReadings:
+        more = self.more.get(watch.name, NO_READINGS)
         if watch.read_until is None or now <= watch.read_until or more.error:
             return more
         end = min(now, watch.read_until + watch.longest)
@@ -78,7 +77,7 @@ async def collected(one: Collector, source: Table, *nows: float) -> None:
 
 
 def reached(one: Collector, seconds: float) -> bool:
-    intervals = one.evidence(A.key).intervals
+    intervals = one.readings(A.key).intervals
     return bool(intervals) and intervals[-1].end >= at(seconds)
 
 
@@ -103,14 +102,14 @@ async def test_intervals_follow_each_other_and_stay_until_they_are_acknowledged(
     one, woken = collector(source)
     one.set_watch(A)
     await collected(one, source, 5, 10, 15)
-    assert one.evidence(A.key).intervals == (grown(0, 5, 2), grown(5, 10, 2), grown(10, 15, 2))
+    assert one.readings(A.key).intervals == (grown(0, 5, 2), grown(5, 10, 2), grown(10, 15, 2))
     assert woken == [A.key] * 3
     one.set_watch(replace(A, read_until=at(10)))
-    assert one.evidence(A.key).intervals == (grown(10, 15, 2),)
+    assert one.readings(A.key).intervals == (grown(10, 15, 2),)
     one.set_watch(replace(A, read_until=at(15)))
-    assert one.evidence(A.key).intervals == ()
+    assert one.readings(A.key).intervals == ()
     await collected(one, source, 20)
-    assert one.evidence(A.key).intervals == (grown(15, 20, 2),)
+    assert one.readings(A.key).intervals == (grown(15, 20, 2),)
 
 
 async def test_the_same_watch_again_acknowledges_nothing() -> None:
@@ -120,7 +119,7 @@ async def test_the_same_watch_again_acknowledges_nothing() -> None:
     one.set_watch(A)
     await collected(one, source, 5)
     one.set_watch(A)
-    assert one.evidence(A.key).intervals == (grown(0, 5),)
+    assert one.readings(A.key).intervals == (grown(0, 5),)
 
 
 @pytest.mark.parametrize("read_until", [7, -3, 99])
@@ -131,9 +130,9 @@ async def test_what_fits_no_boundary_is_read_again_from_there(read_until: float)
     one.set_watch(A)
     await collected(one, source, 5, 10)
     one.set_watch(replace(A, read_until=at(read_until)))
-    assert one.evidence(A.key).intervals == ()
+    assert one.readings(A.key).intervals == ()
     await collected(one, source, 100)
-    assert one.evidence(A.key).intervals == (grown(read_until, 100),)
+    assert one.readings(A.key).intervals == (grown(read_until, 100),)
 
 
 async def test_time_without_counts_is_one_interval_that_grows_and_may_be_cut_anywhere() -> None:
@@ -141,11 +140,11 @@ async def test_time_without_counts_is_one_interval_that_grows_and_may_be_cut_any
     one, _ = collector(source)
     one.set_watch(A)
     await collected(one, source, 5, 10, 15)
-    assert one.evidence(A.key).intervals == (grown(0, 15, 0),)
+    assert one.readings(A.key).intervals == (grown(0, 15, 0),)
     source.counts = {"a": 1}
     await collected(one, source, 20)
     one.set_watch(replace(A, read_until=at(10)))
-    assert one.evidence(A.key).intervals == (grown(10, 15, 0), grown(15, 20))
+    assert one.readings(A.key).intervals == (grown(10, 15, 0), grown(15, 20))
 
 
 async def test_time_without_counts_wakes_rarely_and_the_first_of_it_at_once() -> None:
@@ -188,9 +187,9 @@ async def test_counts_of_something_else_are_forgotten_and_read_again(change: dic
     await collected(one, source, 5)
     changed: Watch = replace(A, **change)  # type: ignore[arg-type]
     one.set_watch(changed)
-    assert one.evidence(A.key).intervals == ()
+    assert one.readings(A.key).intervals == ()
     await collected(one, source, 10)
-    assert one.evidence(A.key).intervals == ((grown(0, 10),) if changed.read_until else ())
+    assert one.readings(A.key).intervals == ((grown(0, 10),) if changed.read_until else ())
 
 
 async def test_the_order_of_tallies_and_a_draining_engine_change_no_count() -> None:
@@ -200,7 +199,7 @@ async def test_the_order_of_tallies_and_a_draining_engine_change_no_count() -> N
     one.set_watch(replace(A, tallies=(TALLY, Tally("y"))))
     await collected(one, source, 5)
     one.set_watch(replace(A, tallies=(Tally("y"), TALLY), draining=("e0",)))
-    assert one.evidence(A.key).intervals == (grown(0, 5),)
+    assert one.readings(A.key).intervals == (grown(0, 5),)
 
 
 async def test_merged_quiet_intervals_keep_the_newest_requests_in_progress() -> None:
@@ -210,7 +209,7 @@ async def test_merged_quiet_intervals_keep_the_newest_requests_in_progress() -> 
     for seconds, hung in ((5, 3), (10, 4)):
         source.in_progress = {("r1", 1): hung}
         await collected(one, source, seconds)
-    assert one.evidence(A.key).intervals == (replace(grown(0, 10, 0), in_progress={("r1", 1): 4}),)
+    assert one.readings(A.key).intervals == (replace(grown(0, 10, 0), in_progress={("r1", 1): 4}),)
 
 
 async def test_so_much_is_held_and_then_nothing_is_read_and_that_is_said_until_it_is_acknowledged(
@@ -221,23 +220,23 @@ async def test_so_much_is_held_and_then_nothing_is_read_and_that_is_said_until_i
     one, _ = collector(source)
     one.set_watch(A)
     await collected(one, source, *range(1, MOST_INTERVALS + 5))
-    assert len(one.evidence(A.key).intervals) == MOST_INTERVALS
+    assert len(one.readings(A.key).intervals) == MOST_INTERVALS
     assert source.reads[-1][0].read_until is None
-    assert one.evidence(A.key).error is None  # whoever gets it for the first time takes it into account
+    assert one.readings(A.key).error is None  # whoever gets it for the first time takes it into account
     monkeypatch.setattr(collector_module, "PATIENCE", timedelta())
-    assert one.evidence(A.key).error == FULL
+    assert one.readings(A.key).error == FULL
     one.set_watch(replace(A, read_until=at(MOST_INTERVALS)))
-    assert one.evidence(A.key) == NO_EVIDENCE
+    assert one.readings(A.key) == NO_READINGS
     await collected(one, source, 1000)
-    assert one.evidence(A.key).error is None
-    assert one.evidence(A.key).intervals == (grown(MOST_INTERVALS, MOST_INTERVALS + LONGEST.total_seconds()),)
+    assert one.readings(A.key).error is None
+    assert one.readings(A.key).intervals == (grown(MOST_INTERVALS, MOST_INTERVALS + LONGEST.total_seconds()),)
 
 
 async def test_while_reading_fails_less_is_asked_for_and_more_again_once_it_works() -> None:
     source = Table()
     one, _ = collector(source)
     one.set_watch(A)
-    source.more = {"a": Evidence(error="too much")}
+    source.more = {"a": MetricReadings(error="too much")}
     await collected(one, source, *[10_000] * 6)
     assert [read[0].longest for read in source.reads] == [LONGEST / 2**n for n in range(4)] + [SHORTEST] * 2
     source.more = {}
@@ -250,7 +249,7 @@ async def test_what_can_be_left_out_makes_less_be_asked_for_but_not_little() -> 
     source = Table()
     one, _ = collector(source)
     one.set_watch(A)
-    source.more = {"a": Evidence(left_out="too much")}
+    source.more = {"a": MetricReadings(left_out="too much")}
     await collected(one, source, *[10_000] * 5)
     assert [read[0].longest for read in source.reads] == [LONGEST, LONGEST / 2, *[LONGEST / 4] * 3]
 
@@ -261,18 +260,18 @@ async def test_an_error_leaves_what_was_read_and_wakes_when_it_comes_changes_and
     flying = {"e0": InFlight(3, AT)}
     one, woken = collector(source)
     one.set_watch(replace(A, draining=("e0",)))
-    source.more = {"a": Evidence(in_flight=flying)}
+    source.more = {"a": MetricReadings(in_flight=flying)}
     await collected(one, source, 5)
-    source.more = {"a": Evidence(error="Away; check it.")}
+    source.more = {"a": MetricReadings(error="Away; check it.")}
     await collected(one, source, 10, 15)
-    assert one.evidence(A.key) == Evidence("Away; check it.", (grown(0, 5),), None, flying)
+    assert one.readings(A.key) == MetricReadings("Away; check it.", (grown(0, 5),), None, flying)
     assert len(woken) == 2
-    source.more = {"a": Evidence(error="Slow; check it.")}
+    source.more = {"a": MetricReadings(error="Slow; check it.")}
     await collected(one, source, 20)
     assert len(woken) == 3
-    source.more, source.counts = {"a": Evidence(in_flight=flying)}, {}
+    source.more, source.counts = {"a": MetricReadings(in_flight=flying)}, {}
     await collected(one, source, 25)
-    assert one.evidence(A.key) == Evidence(None, (grown(0, 5), grown(5, 25, 0)), None, flying)
+    assert one.readings(A.key) == MetricReadings(None, (grown(0, 5), grown(5, 25, 0)), None, flying)
     assert len(woken) == 4
 
 
@@ -281,15 +280,15 @@ async def test_what_was_left_out_is_told_once_until_it_is_read() -> None:
     source.counts = {"a": 1}
     one, woken = collector(source)
     one.set_watch(A)
-    source.more = {"a": Evidence(left_out="Refused; narrow it.")}
+    source.more = {"a": MetricReadings(left_out="Refused; narrow it.")}
     await collected(one, source, 5)
-    assert one.evidence(A.key).left_out == "Refused; narrow it."
-    source.more = {"a": Evidence(error="Away; check it.")}
+    assert one.readings(A.key).left_out == "Refused; narrow it."
+    source.more = {"a": MetricReadings(error="Away; check it.")}
     await collected(one, source, 10)
-    assert one.evidence(A.key).left_out == "Refused; narrow it.", "nothing was read, so nothing is known to be mended"
+    assert one.readings(A.key).left_out == "Refused; narrow it.", "nothing was read, so nothing is known to be mended"
     source.more = {}
     await collected(one, source, 15)
-    assert one.evidence(A.key).left_out is None
+    assert one.readings(A.key).left_out is None
     assert len(woken) == 3
 
 
@@ -299,7 +298,7 @@ async def test_a_source_that_raises_is_an_error_for_everybody() -> None:
     one, _ = collector(source)
     one.set_watch(A)
     await one.collect()
-    assert one.evidence(A.key).error == "Evidence could not be read (ZeroDivisionError); see the operator's log."
+    assert one.readings(A.key).error == "Evidence could not be read (ZeroDivisionError); see the operator's log."
 
 
 async def test_a_baseline_is_asked_for_until_it_is_there_and_wakes_once() -> None:
@@ -309,22 +308,22 @@ async def test_a_baseline_is_asked_for_until_it_is_there_and_wakes_once() -> Non
     one.set_watch(wanting)
     await collected(one, source, 5)
     fresh = replace(BASE, at=datetime.now(UTC))
-    source.more = {"a": Evidence(baseline=fresh)}
+    source.more = {"a": MetricReadings(baseline=fresh)}
     await collected(one, source, 10, 15)
     assert [read[0].baseline_of for read in source.reads] == ["r1", "r1", None]
-    assert one.evidence(A.key).baseline == fresh
+    assert one.readings(A.key).baseline == fresh
     assert woken == [A.key]
     one.set_watch(replace(wanting, baseline_of="r2"))
-    assert one.evidence(A.key).baseline is None
+    assert one.readings(A.key).baseline is None
 
 
 async def test_requests_in_flight_wake_whenever_they_were_measured_anew() -> None:
     source = Table()
     one, woken = collector(source)
     one.set_watch(replace(A, read_until=None, draining=("e0",)))
-    source.more = {"a": Evidence(in_flight={"e0": InFlight(0, AT)})}
+    source.more = {"a": MetricReadings(in_flight={"e0": InFlight(0, AT)})}
     await collected(one, source, 5, 10)
-    source.more = {"a": Evidence(in_flight={"e0": InFlight(0, at(5))})}
+    source.more = {"a": MetricReadings(in_flight={"e0": InFlight(0, at(5))})}
     await collected(one, source, 15)
     assert len(woken) == 2
 
@@ -353,7 +352,7 @@ async def test_an_answer_to_an_old_question_is_thrown_away(change: str) -> None:
     source.answers[None].set()
     await reading
     # What was acknowledged meanwhile changes nothing about what comes next.
-    assert one.evidence(A.key).intervals == ((grown(5, 10),) if change == "acknowledged" else ())
+    assert one.readings(A.key).intervals == ((grown(5, 10),) if change == "acknowledged" else ())
 
 
 async def test_after_an_outage_pieces_are_read_one_after_the_other_without_waiting() -> None:
@@ -396,7 +395,7 @@ async def test_acknowledging_is_no_reason_to_read_sooner() -> None:
     one.set_watch(A)
     running = asyncio.create_task(one.run())
     async with asyncio.timeout(10):
-        await until(lambda: bool(one.evidence(A.key).intervals))
+        await until(lambda: bool(one.readings(A.key).intervals))
     source.now = 10
     one.set_watch(replace(A, read_until=at(5)))
     for _ in range(20):
@@ -418,12 +417,12 @@ async def test_a_server_that_is_slow_makes_nobody_else_wait() -> None:
         for now in (5, 10, 15):
             source.now = now
             await until(partial(reached, one, now))
-        assert one.evidence(B.key).intervals == ()
+        assert one.readings(B.key).intervals == ()
         # Who comes while the server is busy is read as soon as it is not, and not an interval later.
         one._interval = 3600
         one.set_watch(replace(B, name="late", server=slow))
         source.answers[slow].set()
-        await until(lambda: bool(one.evidence(("ns", "late")).intervals))
+        await until(lambda: bool(one.readings(("ns", "late")).intervals))
     running.cancel()
 
 

@@ -23,7 +23,7 @@ def told(snapshot: Snapshot) -> tuple[str, ...]:
 def arrived(canary: int, stable: int, *, weight: int = 500, lately: int = 0, age: timedelta = 24 * HOUR) -> Snapshot:
     epochs = {1: Epoch(NOON - age, weight)}
     state = make_evidence(GOOD, epochs=epochs, arrived=(canary, stable), lately=((NOON, lately),))
-    return replace(canary_at(), memory=state)
+    return replace(canary_at(), saved_state=state)
 
 
 @pytest.mark.parametrize(
@@ -61,4 +61,4 @@ def test_a_noisy_metric_is_named() -> None:
     state = make_evidence(GOOD)
     for _ in range(40):
         state.noise[0].add({"a": [(100, 50)], "b": [(100, 5)]}, 15.0)
-    assert f"{NOISY} errors." in told(replace(canary_at(), memory=state))
+    assert f"{NOISY} errors." in told(replace(canary_at(), saved_state=state))

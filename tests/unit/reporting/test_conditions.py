@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from serin.analysis.counts import Baseline
+from serin.analysis.counts import Baseline, MetricReadings
 from serin.analysis.presets import DEFAULT_SERIES, measurements
 from serin.analysis.trial_state import nothing_yet
 from serin.analysis.verdict import Counts
@@ -22,7 +22,7 @@ from serin.rollout.decide import decide
 from serin.rollout.phases import TRANSITIONS, Phase
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Rejection
-from serin.rollout.snapshot import NO_ROUTE, Evidence, Snapshot
+from serin.rollout.snapshot import NO_ROUTE, Snapshot
 from tests.unit.rollout.cases import (
     BAD,
     BLIND,
@@ -62,7 +62,7 @@ WAITING = canary_at(
     engines=by_name(make_engine(A, *make_pods(3)), make_engine(B, *NO_NODE)),
     route=make_route({A: 10_000}),
     trial={"step_entered_at": NOON - HOUR, "traffic_since": None, "clock_started_at": None},
-    evidence=Evidence(),
+    readings=MetricReadings(),
 )
 REJECTED = make_record(B, rejection=REJECTION)
 ROLLED_BACK = serving(target=REJECTED, records=(STABLE, REJECTED))
@@ -172,11 +172,11 @@ def test_a_prompt_that_was_rejected_with_other_pods_does_not_make_the_stable_unr
             in_holdback(), "MetricsAvailable", ("True", Reason.METRICS_AVAILABLE), id="measured in the holdback"
         ),
         pytest.param(
-            in_holdback(evidence=BLIND), "MetricsAvailable", ("False", Reason.METRICS_UNAVAILABLE),
+            in_holdback(readings=BLIND), "MetricsAvailable", ("False", Reason.METRICS_UNAVAILABLE),
             id="blind in the holdback",
         ),
         pytest.param(
-            canary_at(evidence=Evidence(error="Prometheus is down.")), "MetricsAvailable",
+            canary_at(readings=MetricReadings(error="Prometheus is down.")), "MetricsAvailable",
             ("False", Reason.METRICS_UNAVAILABLE), id="blind",
         ),
     ],
@@ -270,13 +270,13 @@ def test_after_a_rollback_the_counts_that_it_rests_on_stay() -> None:
     assert (seen.metrics[0].verdict, seen.metrics[0].evidence) == ("Fail", 100)
     rejected = decide(snapshot).target
     assert rejected is not None
-    later = told(serving(target=rejected, records=(STABLE, rejected), memory=snapshot.memory), seen)
+    later = told(serving(target=rejected, records=(STABLE, rejected), saved_state=snapshot.saved_state), seen)
     assert later.metrics == seen.metrics
 
 
 def test_what_was_seen_last_stays_to_be_read_while_blind() -> None:
     seen = told(canary_at(counts=DOUBTFUL))
-    blind = told(canary_at(counts=NOTHING_COUNTED, evidence=BLIND), seen)
+    blind = told(canary_at(counts=NOTHING_COUNTED, readings=BLIND), seen)
     assert blind.metrics == seen.metrics
 
 
@@ -286,7 +286,7 @@ def test_what_was_seen_of_another_canary_is_not_shown_while_blind(other: dict[st
     before = told(canary_at(counts=DOUBTFUL))
     assert before.canary
     before = before.model_copy(update={"metrics": seen.metrics, "canary": before.canary.model_copy(update=other)})
-    blind = told(canary_at(counts=NOTHING_COUNTED, evidence=BLIND), before)
+    blind = told(canary_at(counts=NOTHING_COUNTED, readings=BLIND), before)
     assert [metric.verdict for metric in blind.metrics] == ["NotApplicable", "NotApplicable"]
 
 
@@ -332,7 +332,7 @@ def test_what_the_comparison_cannot_see_is_said(snapshot: Snapshot, expected: se
 
 
 def test_what_is_not_read_and_decides_nothing_is_said() -> None:
-    seen = told(canary_at(2, evidence=Evidence(left_out="Prometheus refused a query; check the selector.")))
+    seen = told(canary_at(2, readings=MetricReadings(left_out="Prometheus refused a query; check the selector.")))
     assert seen.canary is not None
     assert seen.canary.caveats == (
         "Not read, though nothing is decided by it: Prometheus refused a query; check the selector.",
@@ -345,7 +345,7 @@ def test_a_required_metric_that_nobody_shows_is_named_as_soon_as_others_are_seen
     pinned = measurements(Analysis.model_validate({"metrics": metrics}), DEFAULT_SERIES, UNSEEN, measured=True)
     for counts, named in ((GOOD, True), (NOTHING_COUNTED, False)):
         evidence = (make_evidence(counts).evidence[0], nothing_yet(pinned[1]))
-        seen = told(canary_at(2, memory=make_evidence(counts, measurements=pinned, evidence=evidence)))
+        seen = told(canary_at(2, saved_state=make_evidence(counts, measurements=pinned, evidence=evidence)))
         assert seen.canary is not None
         assert any("typo" in sentence for sentence in seen.canary.caveats or ()) == named
 
@@ -385,7 +385,7 @@ def test_one_event_per_transition_and_none_without() -> None:
     assert (event.reason, event.type, event.action) == (Reason.PAUSED, "Normal", Phase.PAUSED)
     (warning,) = announcements(running, told(canary_at(counts=BAD)))
     assert (warning.reason, warning.type) == (Reason.VERDICT_FAILED, "Warning")
-    (missing,) = announcements(running, told(canary_at(memory=make_evidence(GOOD, unseen=20.0))))
+    (missing,) = announcements(running, told(canary_at(saved_state=make_evidence(GOOD, unseen=20.0))))
     assert (missing.reason, missing.type) == (Reason.NO_TRAFFIC, "Warning")
     (first,) = announcements(NOTHING, told(INSTALLING))
     assert (first.reason, first.type) == (Reason.INSTALLING, "Normal")

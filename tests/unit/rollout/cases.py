@@ -10,7 +10,7 @@ from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from serin.analysis.counts import Baseline
+from serin.analysis.counts import Baseline, MetricReadings
 from serin.analysis.presets import Series, measurements
 from serin.analysis.trial_state import Epoch, TrialState, name_of, no_noise_yet, nothing_yet
 from serin.analysis.verdict import Counts
@@ -19,7 +19,7 @@ from serin.api.names import CONTAINER, MIDDLEWARE_ARG
 from serin.rollout.decision import Decision
 from serin.rollout.ramp import pin, pin_budget, pin_holdback
 from serin.rollout.record import Record, Rejection, Resolved
-from serin.rollout.snapshot import EngineView, Evidence, PodView, RouteView, Snapshot
+from serin.rollout.snapshot import EngineView, PodView, RouteView, Snapshot
 from serin.rollout.trial import Trial
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -151,8 +151,8 @@ def canary_at(
         "records": (STABLE, canary),
         "engines": by_name(make_engine(A, *make_pods(3)), make_engine(B, *make_pods(max(1, needed)))),
         "route": make_route({A: 10_000 - weight, B: weight}),
-        "memory": make_evidence(GOOD if counts is None else counts),
-        "evidence": Evidence(baseline=Baseline(NOON - HOUR, 10.0)),
+        "saved_state": make_evidence(GOOD if counts is None else counts),
+        "readings": MetricReadings(baseline=Baseline(NOON - HOUR, 10.0)),
     }
     return serving(**(base | changes))
 
@@ -190,7 +190,7 @@ def weight_of(decision: Decision, revision: str) -> int:
 
 HELD = 11 * MINUTE
 PAUSES = steps({"weight": 5}, {"pause": {}}, {"weight": 50})
-BLIND = Evidence(error="Prometheus is down.")
+BLIND = MetricReadings(error="Prometheus is down.")
 HOLDBACK = {"holdback": {"weight": 2, "for": "1h"}}
 TIMED = steps({"weight": 5}, {"pause": {"for": "1h"}}, {"weight": 50})
 

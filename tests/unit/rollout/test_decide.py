@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from serin.analysis.counts import MetricReadings
 from serin.analysis.trial_state import Epoch
 from serin.api.status import LLMDeploymentStatus
 from serin.reporting.status import status
@@ -19,7 +20,7 @@ from serin.rollout.phases import Phase
 from serin.rollout.ramp import weight_at
 from serin.rollout.reasons import Reason
 from serin.rollout.roles import find_stable
-from serin.rollout.snapshot import FULL_WEIGHT, Evidence, PodView, Snapshot
+from serin.rollout.snapshot import FULL_WEIGHT, PodView, Snapshot
 from tests.unit.rollout.cases import (
     BAD,
     ENGINE,
@@ -109,7 +110,7 @@ def test_a_crash_or_a_fail_takes_the_canarys_weight_at_once(snapshot: Snapshot, 
         crashed = PodView("crashed", ready=False, not_ready_since=NOON, crash="OOMKilled")
         snapshot = replace(snapshot, engines=dict(snapshot.engines) | by_name(make_engine(B, crashed)))
     else:
-        snapshot = replace(snapshot, memory=make_evidence(BAD, attempt=attempt))
+        snapshot = replace(snapshot, saved_state=make_evidence(BAD, attempt=attempt))
     decision = decide(snapshot)
     assert weight_of(decision, B) == 0
     assert decision.target is not None
@@ -193,16 +194,16 @@ def test_evidence_begins_with_the_first_weight_not_before() -> None:
     entering = canary_at(route=make_route({A: 10_000, B: 0}), trial={"traffic_since": None, "clock_started_at": None})
     decision = decide(entering)
     assert weight_of(decision, B) == 500
-    assert decision.evidence is not None
-    assert (decision.evidence.since, decision.evidence.until) == (NOON, NOON)
-    assert decision.evidence.epochs == {decision.epoch: Epoch(NOON, 500)}
+    assert decision.trial_state is not None
+    assert (decision.trial_state.since, decision.trial_state.until) == (NOON, NOON)
+    assert decision.trial_state.epochs == {decision.epoch: Epoch(NOON, 500)}
     sides = ((B, ENGINE[B]), (A, ENGINE[A]))
     assert decision.wanted is not None
     assert (decision.wanted.read_until, decision.wanted.engine_of) == (NOON, sides)
-    assert (decision.wanted.tallies, decision.wanted.baseline_of) == (decision.evidence.tallies, None)
+    assert (decision.wanted.tallies, decision.wanted.baseline_of) == (decision.trial_state.tallies, None)
     absent = decide(replace(entering, route=make_route({A: 10_000})))
     # Watched all the same: a canary that could not be must not get traffic.
-    assert (weight_of(absent, B), absent.evidence) == (0, None)
+    assert (weight_of(absent, B), absent.trial_state) == (0, None)
     assert absent.wanted is not None
     assert (absent.wanted.read_until, absent.wanted.engine_of, absent.wanted.baseline_of) == (None, sides, A)
     assert absent.wanted.tallies
@@ -211,7 +212,7 @@ def test_evidence_begins_with_the_first_weight_not_before() -> None:
 
 
 def test_nobody_gets_traffic_before_it_is_known_what_the_stable_shows_without_a_canary() -> None:
-    entering = canary_at(route=make_route({A: 10_000, B: 0}), trial={"traffic_since": None}, evidence=Evidence())
+    entering = canary_at(route=make_route({A: 10_000, B: 0}), trial={"traffic_since": None}, readings=MetricReadings())
     decision = decide(entering)
     assert (decision.reason, weight_of(decision, B)) == (Reason.AWAITING_BASELINE, 0)
 

@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from serin.analysis.counts import Baseline
+from serin.analysis.counts import Baseline, InFlight, MetricReadings
 from serin.rollout.decide import decide
 from serin.rollout.drain import is_drained
 from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
-from serin.rollout.snapshot import NO_ROUTE, Evidence, InFlight, RouteView, Snapshot
+from serin.rollout.snapshot import NO_ROUTE, RouteView, Snapshot
 from tests.unit.rollout.cases import (
     ENGINE,
     MINUTE,
@@ -43,7 +43,7 @@ def leaving(in_flight: InFlight | None = None, route: RouteView | None = None, r
         records=(STABLE, REJECTED),
         engines=by_name(make_engine(A, *make_pods(3)), make_engine(B, *make_pods(ready, 1 - ready))),
         route=route or make_route({A: 10_000}),
-        evidence=Evidence(in_flight={ENGINE[B]: in_flight} if in_flight else {}),
+        readings=MetricReadings(in_flight={ENGINE[B]: in_flight} if in_flight else {}),
     )
 
 
@@ -128,7 +128,7 @@ def test_two_revisions_with_the_same_pods_keep_them_while_one_is_in_the_route() 
 def test_a_new_canary_takes_the_place_of_the_old_one() -> None:
     old, new = make_record(B, trial=make_trial()), make_record(C, recorded=False)
     engines = by_name(make_engine(A, *make_pods(3)), make_engine(B, *make_pods(1)), make_engine(C, *make_pods(1)))
-    route, evidence = make_route({A: 9_500, B: 500}), Evidence(baseline=Baseline(NOON, 10.0))
+    route, evidence = make_route({A: 9_500, B: 500}), MetricReadings(baseline=Baseline(NOON, 10.0))
     decision = decide(serving(target=new, records=(STABLE, old), engines=engines, route=route, evidence=evidence))
     assert decision.weights == {A: 10_000, B: 0, C: 0}
     assert decision.retired == frozenset()

@@ -9,10 +9,10 @@ from datetime import timedelta
 import pytest
 from hypothesis import given, settings
 
-from serin.analysis.counts import EPOCHS, Interval
+from serin.analysis.counts import EPOCHS, Interval, MetricReadings
 from serin.analysis.trial_state import Epoch
 from serin.rollout.decide import decide
-from serin.rollout.snapshot import NO_ROUTE, Evidence, Snapshot
+from serin.rollout.snapshot import NO_ROUTE, Snapshot
 from tests.unit.rollout.cases import (
     ENGINE,
     GOOD,
@@ -55,7 +55,7 @@ def test_another_split_has_another_epoch_and_the_same_split_keeps_its_own(snapsh
         return
     if decision.weights != snapshot.route.weights:
         assert decision.epoch == (before + 1) % EPOCHS
-    elif decision.evidence is None:
+    elif decision.trial_state is None:
         assert decision.epoch == before
 
 
@@ -64,9 +64,9 @@ def test_another_split_has_another_epoch_and_the_same_split_keeps_its_own(snapsh
 def test_no_request_reaches_a_canary_in_an_epoch_that_the_evidence_does_not_know(snapshot: Snapshot) -> None:
     """The evidence is written before the route: it knows of every epoch that the route will stamp."""
     decision = decide(snapshot)
-    if decision.evidence is None or decision.canary is None or not (weight := weight_of(decision, B)):
+    if decision.trial_state is None or decision.canary is None or not (weight := weight_of(decision, B)):
         return
-    told = decision.evidence.epochs[decision.epoch]
+    told = decision.trial_state.epochs[decision.epoch]
     if decision.weights != snapshot.route.weights:
         assert told == Epoch(NOON, weight)
 
@@ -77,15 +77,15 @@ def test_no_request_reaches_a_canary_in_an_epoch_that_the_evidence_does_not_know
 def test_epochs_are_used_in_turn(now: int | None, then: int) -> None:
     """Where the route does not say, the one after the newest that the evidence knows."""
     decision = decide(at_epoch(NEXT, now))
-    assert decision.evidence is not None
+    assert decision.trial_state is not None
     assert (decision.epoch, weight_of(decision, B)) == (then, 2_500)
-    assert decision.evidence.epochs[then] == Epoch(NOON, 2_500)
+    assert decision.trial_state.epochs[then] == Epoch(NOON, 2_500)
 
 
 def test_a_split_that_stays_keeps_its_epoch_and_its_beginning() -> None:
     snapshot = canary_at(held=MINUTE)
     decision = decide(snapshot)
-    assert (decision.epoch, decision.evidence) == (1, snapshot.memory)
+    assert (decision.epoch, decision.trial_state) == (1, snapshot.saved_state)
 
 
 @pytest.mark.parametrize("epoch", [None, 7], ids=["taken away", "another one"])
@@ -93,8 +93,8 @@ def test_an_epoch_that_somebody_edited_is_replaced_by_one_that_is_known(epoch: i
     """Or nothing would be counted any more, and the canary would wait for ever."""
     decision = decide(at_epoch(canary_at(held=MINUTE), epoch))
     assert decision.weights == {A: 9_500, B: 500}
-    assert decision.evidence is not None
-    assert decision.evidence.epochs[decision.epoch] == Epoch(NOON, 500)
+    assert decision.trial_state is not None
+    assert decision.trial_state.epochs[decision.epoch] == Epoch(NOON, 500)
     assert decision.epoch != epoch
 
 
@@ -104,10 +104,10 @@ def test_a_value_that_is_used_again_closes_what_was_open_under_it() -> None:
     errors = memory.evidence[0].comparisons[0].test
     memory.evidence[0].add([(2, 1, 2, 0)], t=300.0, epoch=2, settled=True)
     assert 2 in errors.open
-    decision = decide(replace(NEXT, memory=memory))
+    decision = decide(replace(NEXT, saved_state=memory))
     assert decision.epoch == 2
-    assert decision.evidence is not None
-    after = decision.evidence.evidence[0].comparisons[0].test
+    assert decision.trial_state is not None
+    after = decision.trial_state.evidence[0].comparisons[0].test
     assert 2 not in after.open
     assert after.closed.n1 == errors.closed.n1 + 2
     assert 2 in errors.open, "the evidence before was changed in place"
@@ -117,31 +117,31 @@ def test_while_the_canary_has_no_weight_nothing_is_counted_for_either_side() -> 
     """Its pods were lost: the stable's requests alone would be compared with the canary's of another time."""
     lost = canary_at(held=MINUTE, engines=by_name(make_engine(A, *make_pods(3))))
     decision = decide(lost)
-    assert decision.evidence is not None
-    assert (weight_of(decision, B), decision.epoch, decision.evidence.epochs[2]) == (0, 2, Epoch(NOON, 0))
+    assert decision.trial_state is not None
+    assert (weight_of(decision, B), decision.epoch, decision.trial_state.epochs[2]) == (0, 2, Epoch(NOON, 0))
     end = NOON + timedelta(seconds=15)
     grown = {REQUESTS: {(A, 2, "ok"): 1_000, (B, 2, "ok"): 3, (A, 1, "ok"): 20, (B, 1, "ok"): 1}}
     later = replace(
         lost,
         now=end,
         route=make_route(decision.weights, NOON, epoch=2),
-        memory=decision.evidence,
-        evidence=replace(lost.evidence, intervals=(Interval(NOON, end, grown),)),
+        saved_state=decision.trial_state,
+        readings=replace(lost.readings, intervals=(Interval(NOON, end, grown),)),
     )
     assert decision.target is not None
     later = replace(later, target=decision.target, records=(STABLE, decision.target))
-    seen = decide(later).evidence
+    seen = decide(later).trial_state
     assert seen is not None
-    (n1, _, n0, _), (m1, _, m0, _) = seen.evidence[0].totals[0], decision.evidence.evidence[0].totals[0]
+    (n1, _, n0, _), (m1, _, m0, _) = seen.evidence[0].totals[0], decision.trial_state.evidence[0].totals[0]
     assert (n1 - m1, n0 - m0) == (1, 20)
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param({"memory": None}, id="lost"),
-        pytest.param({"memory": make_evidence(GOOD, trial=f"{B}@7")}, id="of another attempt"),
-        pytest.param({"memory": make_evidence(GOOD, trial=f"{A}@1")}, id="of another revision"),
+        pytest.param({"saved_state": None}, id="lost"),
+        pytest.param({"saved_state": make_evidence(GOOD, trial=f"{B}@7")}, id="of another attempt"),
+        pytest.param({"saved_state": make_evidence(GOOD, trial=f"{A}@1")}, id="of another revision"),
     ],
 )
 def test_a_trial_whose_evidence_is_not_there_is_begun_anew(changes: Mapping[str, object]) -> None:
@@ -152,27 +152,27 @@ def test_a_trial_whose_evidence_is_not_there_is_begun_anew(changes: Mapping[str,
     assert trial is not None
     assert (trial.attempt, trial.step, trial.started_at) == (2, 0, NOON)
     assert weight_of(decision, B) == 500, "the first step's weight, not that of the last"
-    assert decision.evidence is not None
-    assert (decision.evidence.trial, decision.evidence.counted) == (f"{B}@2", 0)
-    assert decision.evidence.epochs == {10: Epoch(NOON, 500)}
+    assert decision.trial_state is not None
+    assert (decision.trial_state.trial, decision.trial_state.counted) == (f"{B}@2", 0)
+    assert decision.trial_state.epochs == {10: Epoch(NOON, 500)}
 
 
 def test_evidence_that_is_lost_in_the_first_step_begins_with_an_epoch_of_its_own() -> None:
     """The split stays as it is; were its epoch kept, nothing would be counted, and the canary held for ever."""
-    decision = decide(replace(at_epoch(canary_at(), 4), memory=None))
+    decision = decide(replace(at_epoch(canary_at(), 4), saved_state=None))
     assert decision.weights == {A: 9_500, B: 500}
-    assert decision.evidence is not None
-    assert (decision.epoch, decision.evidence.epochs) == (5, {5: Epoch(NOON, 500)})
+    assert decision.trial_state is not None
+    assert (decision.epoch, decision.trial_state.epochs) == (5, {5: Epoch(NOON, 500)})
 
 
 @pytest.mark.parametrize(
     "evidence",
-    [Evidence(error="Prometheus is down."), Evidence()],
+    [MetricReadings(error="Prometheus is down."), MetricReadings()],
     ids=["blind", "before it is known what the stable shows"],
 )
-def test_whose_evidence_is_lost_gets_no_traffic_until_it_is_watched_again(evidence: Evidence) -> None:
-    decision = decide(replace(canary_at(2, held=MINUTE), memory=None, evidence=evidence))
-    assert (decision.evidence, weight_of(decision, B)) == (None, 0)
+def test_whose_evidence_is_lost_gets_no_traffic_until_it_is_watched_again(evidence: MetricReadings) -> None:
+    decision = decide(replace(canary_at(2, held=MINUTE), saved_state=None, evidence=evidence))
+    assert (decision.trial_state, weight_of(decision, B)) == (None, 0)
     assert decision.wanted is not None
     assert (decision.wanted.read_until, decision.wanted.baseline_of) == (None, A)
 
@@ -180,22 +180,22 @@ def test_whose_evidence_is_lost_gets_no_traffic_until_it_is_watched_again(eviden
 def test_the_evidence_of_a_first_install_is_nobodys() -> None:
     new = make_record(A, recorded=False)
     decision = decide(serving(target=new, records=(), engines={}, route=NO_ROUTE))
-    assert (decision.evidence, decision.epoch) == (None, 0)
+    assert (decision.trial_state, decision.epoch) == (None, 0)
 
 
 def test_a_rollback_keeps_what_it_rests_on_and_stamps_another_epoch() -> None:
     memory = make_evidence({A: GOOD[A], B: replace(GOOD[B], bad=300)})
-    decision = decide(canary_at(memory=memory))
+    decision = decide(canary_at(saved_state=memory))
     assert decision.weights == {A: 10_000, B: 0}
     assert (decision.epoch, decision.engines[ENGINE[A]]) == (2, 3)
-    assert decision.evidence is not None
-    assert decision.evidence.evidence[0].rolled_back
+    assert decision.trial_state is not None
+    assert decision.trial_state.evidence[0].rolled_back
     quiet = decide(
         replace(
             serving(target=decision.target, spec=make_spec(rollout=steps({"weight": 5}))),
             records=(STABLE, *(r for r in decision.records if r.revision == B)),
-            memory=decision.evidence,
+            saved_state=decision.trial_state,
             route=make_route({A: 10_000}, epoch=3),
         )
     )
-    assert (quiet.evidence, quiet.epoch) == (None, 3)
+    assert (quiet.trial_state, quiet.epoch) == (None, 3)

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from serin.analysis.counts import MetricReadings
 from serin.rollout.decide import decide
 from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
-from serin.rollout.snapshot import EngineView, Evidence, PodView, Snapshot
+from serin.rollout.snapshot import EngineView, PodView, Snapshot
 from tests.unit.rollout.cases import (
     BAD,
     BLIND,
@@ -57,7 +58,7 @@ def waiting(since: datetime, **facts: Any) -> Snapshot:
     """A trial that began when its pod did, which is not Ready yet."""
     state = {"started_at": since, "step_entered_at": None, "clock_started_at": None, "traffic_since": None}
     base: dict[str, Any] = {"engines": canary_pods(*make_pods(0, 1, since)), "route": make_route({A: 10_000})}
-    return canary_at(trial=state, memory=None, **({"evidence": Evidence()} | base | facts))
+    return canary_at(trial=state, saved_state=None, **({"readings": MetricReadings()} | base | facts))
 
 
 @pytest.mark.parametrize(
@@ -114,26 +115,26 @@ def waiting(since: datetime, **facts: Any) -> Snapshot:
             id="no traffic since the step began",
         ),
         pytest.param(
-            canary_at(held=HELD, memory=make_evidence(GOOD, unseen=20.0)), Phase.RAMPING, Reason.NO_TRAFFIC,
+            canary_at(held=HELD, saved_state=make_evidence(GOOD, unseen=20.0)), Phase.RAMPING, Reason.NO_TRAFFIC,
             id="expected traffic that does not come",
         ),
         pytest.param(
-            canary_at(held=MINUTE, memory=make_evidence(GOOD, unseen=20.0)), Phase.RAMPING, Reason.NO_TRAFFIC,
+            canary_at(held=MINUTE, saved_state=make_evidence(GOOD, unseen=20.0)), Phase.RAMPING, Reason.NO_TRAFFIC,
             id="expected traffic that does not come, within a hold",
         ),
         pytest.param(
-            canary_at(held=MINUTE, memory=make_evidence(GOOD, unseen=20.0), evidence=BLIND),
+            canary_at(held=MINUTE, saved_state=make_evidence(GOOD, unseen=20.0), readings=BLIND),
             Phase.RAMPING, Reason.NO_TRAFFIC, id="and Prometheus cannot be asked just now",
         ),
         pytest.param(
-            in_holdback(held=MINUTE, memory=make_evidence(GOOD, unseen=20.0)), Phase.PROMOTING, Reason.NO_TRAFFIC,
+            in_holdback(held=MINUTE, saved_state=make_evidence(GOOD, unseen=20.0)), Phase.PROMOTING, Reason.NO_TRAFFIC,
             id="expected traffic that does not come, within the holdback",
         ),
         pytest.param(
-            canary_at(held=HELD, evidence=BLIND), Phase.RAMPING, Reason.METRICS_UNAVAILABLE, id="blind"
+            canary_at(held=HELD, readings=BLIND), Phase.RAMPING, Reason.METRICS_UNAVAILABLE, id="blind"
         ),
         pytest.param(
-            canary_at(held=HELD, memory=read_until(NOON - 20 * MINUTE)), Phase.RAMPING, Reason.AWAITING_EVIDENCE,
+            canary_at(held=HELD, saved_state=read_until(NOON - 20 * MINUTE)), Phase.RAMPING, Reason.AWAITING_EVIDENCE,
             id="no sample of the step's own time",
         ),
         pytest.param(
@@ -187,7 +188,7 @@ def test_a_guard_holds_the_canary_where_it_is(snapshot: Snapshot, phase: Phase, 
             canary_at(counts=BAD, command=f"promote@{B}#1"), Reason.VERDICT_FAILED, id="fail, and a person says promote"
         ),
         pytest.param(canary_at(held=HELD, counts=BAD), Reason.VERDICT_FAILED, id="fail when the hold is over"),
-        pytest.param(canary_at(counts=BAD, evidence=BLIND), Reason.VERDICT_FAILED, id="fail, then blind"),
+        pytest.param(canary_at(counts=BAD, readings=BLIND), Reason.VERDICT_FAILED, id="fail, then blind"),
         pytest.param(in_holdback(counts=BAD), Reason.VERDICT_FAILED, id="fail in the holdback"),
         pytest.param(
             canary_at(2, held=HELD, counts=DOUBTFUL, spec=make_spec(rollout=overdue("Rollback"))),

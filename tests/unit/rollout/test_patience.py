@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from serin.analysis.counts import Baseline, Interval
+from serin.analysis.counts import Baseline, Interval, MetricReadings
 from serin.analysis.presets import Series, measurements
 from serin.analysis.trial_state import nothing_yet
 from serin.rollout.decide import decide
 from serin.rollout.phases import Phase
 from serin.rollout.ramp import pin_holdback
 from serin.rollout.reasons import Reason
-from serin.rollout.snapshot import Evidence, Snapshot
+from serin.rollout.snapshot import Snapshot
 from tests.unit.rollout.cases import (
     BAD,
     BLIND,
@@ -51,7 +51,7 @@ from tests.unit.rollout.cases import (
 
 @pytest.mark.parametrize("policy", ["Pause", "Promote", "Rollback"])
 def test_at_the_deadline_a_sample_that_is_only_late_is_waited_for(policy: str) -> None:
-    late = canary_at(2, held=HELD, spec=make_spec(rollout=overdue(policy)), memory=read_until(NOON - 20 * MINUTE))
+    late = canary_at(2, held=HELD, spec=make_spec(rollout=overdue(policy)), saved_state=read_until(NOON - 20 * MINUTE))
     decision = decide(late)
     assert (decision.phase, decision.reason, decision.stalled) == (Phase.RAMPING, Reason.AWAITING_EVIDENCE, None)
 
@@ -60,7 +60,9 @@ def test_at_the_deadline_a_sample_that_is_only_late_is_waited_for(policy: str) -
     ("snapshot", "due"),
     [
         pytest.param(
-            canary_at(2, held=HELD, spec=make_spec(rollout={"deadline": "2h"}), memory=read_until(NOON - 20 * MINUTE)),
+            canary_at(
+                2, held=HELD, spec=make_spec(rollout={"deadline": "2h"}), saved_state=read_until(NOON - 20 * MINUTE)
+            ),
             HOUR, id="the deadline, while a sample is waited for",
         ),
         pytest.param(
@@ -72,15 +74,15 @@ def test_at_the_deadline_a_sample_that_is_only_late_is_waited_for(policy: str) -
             id="minimumBake, while a proof is missing",
         ),
         pytest.param(
-            canary_at(held=MINUTE, evidence=BLIND, memory=read_until(NOON - 9 * MINUTE)), MINUTE,
+            canary_at(held=MINUTE, readings=BLIND, saved_state=read_until(NOON - 9 * MINUTE)), MINUTE,
             id="blindTimeout, in a hold",
         ),
         pytest.param(
-            canary_at(1, held=MINUTE, spec=make_spec(rollout=PAUSES), evidence=BLIND, memory=read_until(NOON)),
+            canary_at(1, held=MINUTE, spec=make_spec(rollout=PAUSES), readings=BLIND, saved_state=read_until(NOON)),
             10 * MINUTE, id="blindTimeout, in a pause for a person",
         ),
         pytest.param(
-            canary_at(spec=make_spec(paused=True), evidence=BLIND, memory=read_until(NOON)), 10 * MINUTE,
+            canary_at(spec=make_spec(paused=True), readings=BLIND, saved_state=read_until(NOON)), 10 * MINUTE,
             id="blindTimeout, in a paused spec",
         ),
     ],
@@ -99,7 +101,7 @@ def test_a_holdback_ends_neither_on_old_evidence_nor_on_silence() -> None:
         "route": make_route({A: 200, B: 9_800}),
         "engines": by_name(make_engine(A, *make_pods(3)), make_engine(B, *make_pods(3))),
     }
-    old = decide(canary_at(2, held=HELD, trial=kept, memory=read_until(NOON - 20 * MINUTE), **facts))
+    old = decide(canary_at(2, held=HELD, trial=kept, saved_state=read_until(NOON - 20 * MINUTE), **facts))
     assert old.reason is Reason.AWAITING_EVIDENCE
     silent = decide(canary_at(2, held=HELD, trial=kept | {"counted": GOOD[B].requests}, **facts))
     assert silent.reason is Reason.NO_TRAFFIC
@@ -111,7 +113,7 @@ def test_a_holdback_ends_neither_on_old_evidence_nor_on_silence() -> None:
     ("step", "changes"),
     [
         pytest.param(2, {"evidence": BLIND}, id="blind"),
-        pytest.param(2, {"memory": make_evidence(DOUBTFUL, unseen=25.0)}, id="silent by now"),
+        pytest.param(2, {"saved_state": make_evidence(DOUBTFUL, unseen=25.0)}, id="silent by now"),
         pytest.param(2, {"counts": NOTHING}, id="silent all the time"),
         pytest.param(0, {"counts": NOTHING}, id="silent in the first step"),
     ],
@@ -137,11 +139,11 @@ def test_at_the_deadline_a_person_is_asked_unless_the_policy_says_otherwise() ->
     )  # fmt: skip
     assert "needs about" in decision.message
     assert (weight_of(decision, B), decision.canary and decision.canary.rejection) == (5_000, None)
-    proof = decide(replace(snapshot, memory=make_evidence(GOOD)))
+    proof = decide(replace(snapshot, saved_state=make_evidence(GOOD)))
     assert (proof.phase, proof.reason) == (Phase.PROMOTING, Reason.CANARY_SCALING), (
         "proof that comes later still counts"
     )
-    fail = decide(replace(snapshot, memory=make_evidence(BAD)))
+    fail = decide(replace(snapshot, saved_state=make_evidence(BAD)))
     assert fail.target is not None
     assert fail.target.rejection is not None
 
@@ -185,7 +187,9 @@ def test_a_deadline_counts_the_time_with_traffic_and_not_a_pause() -> None:
         snapshot = replace(snapshot, target=decision.canary, records=(snapshot.records[0], decision.canary))
     assert trial_of(decision).exposed(snapshot.now + 72 * HOUR) == MINUTE
     memory = make_evidence(DOUBTFUL, until=NOON + 72 * HOUR)
-    freed = decide(replace(snapshot, now=NOON + 72 * HOUR, spec=make_spec(rollout=overdue("Rollback")), memory=memory))
+    freed = decide(
+        replace(snapshot, now=NOON + 72 * HOUR, spec=make_spec(rollout=overdue("Rollback")), saved_state=memory)
+    )
     assert (freed.phase, freed.reason) == (Phase.RAMPING, Reason.AWAITING_EVIDENCE)
     assert trial_of(freed).exposed_since == NOON + 72 * HOUR
 
@@ -195,7 +199,7 @@ def test_a_deadline_counts_the_time_with_traffic_and_not_a_pause() -> None:
 )
 def test_blind_for_too_long_takes_the_weight_away(age: timedelta, weight: int, *, blinded: bool) -> None:
     spec = make_spec(analysis={"blindTimeout": "10m"})
-    decision = decide(canary_at(1, held=HELD, spec=spec, evidence=BLIND, memory=read_until(NOON - age)))
+    decision = decide(canary_at(1, held=HELD, spec=spec, readings=BLIND, saved_state=read_until(NOON - age)))
     assert (weight_of(decision, B), trial_of(decision).blinded) == (weight, blinded)
     assert decision.reason is (Reason.BLIND if blinded else Reason.METRICS_UNAVAILABLE)
     assert (decision.canary and decision.canary.rejection) is None
@@ -204,20 +208,20 @@ def test_blind_for_too_long_takes_the_weight_away(age: timedelta, weight: int, *
 def test_when_sight_returns_the_ramp_starts_again_from_its_first_step_and_knows_what_it_knew() -> None:
     blind = {"blinded": True, "step": 2, "clock_started_at": None}
     route = make_route({A: 10_000, B: 0})
-    still = decide(canary_at(2, trial=blind, route=route, evidence=BLIND, memory=read_until(NOON - HOUR)))
+    still = decide(canary_at(2, trial=blind, route=route, readings=BLIND, saved_state=read_until(NOON - HOUR)))
     assert (weight_of(still, B), trial_of(still).blinded) == (0, True)
     unasked = decide(canary_at(2, trial=blind, route=route))
     assert trial_of(unasked).blinded, "a source that has not been asked yet has not been seen"
-    memory, read = read_until(NOON - MINUTE), Evidence(intervals=(Interval(NOON - MINUTE, NOON),))
-    seeing = decide(canary_at(2, trial=blind, route=route, memory=memory, evidence=read))
+    memory, read = read_until(NOON - MINUTE), MetricReadings(intervals=(Interval(NOON - MINUTE, NOON),))
+    seeing = decide(canary_at(2, trial=blind, route=route, saved_state=memory, evidence=read))
     trial = trial_of(seeing)
     assert (weight_of(seeing, B), trial.step, trial.blinded, trial.counted) == (500, 0, False, GOOD[B].requests)
-    assert seeing.evidence is not None
-    assert seeing.evidence.counted == GOOD[B].requests
+    assert seeing.trial_state is not None
+    assert seeing.trial_state.counted == GOOD[B].requests
 
 
 def test_a_person_may_promote_while_nobody_sees() -> None:
-    snapshot = canary_at(evidence=BLIND, memory=read_until(NOON - HOUR), engines=canary_pods(*make_pods(3)))
+    snapshot = canary_at(readings=BLIND, saved_state=read_until(NOON - HOUR), engines=canary_pods(*make_pods(3)))
     decision = decide(replace(snapshot, command=f"promote@{B}#1"))
     assert (decision.reason, decision.weights) == (Reason.PROMOTED, {A: 0, B: 10_000})
 
@@ -245,13 +249,13 @@ def test_a_holdback_is_held_for_its_time_and_then_promoted() -> None:
 @pytest.mark.parametrize("policy", ["Pause", "Promote", "Rollback"])
 def test_a_deadline_means_nothing_to_a_canary_that_was_proven_in_time(policy: str) -> None:
     spec = make_spec(rollout=overdue(policy) | HOLDBACK)
-    blind = decide(in_holdback(held=61 * MINUTE, spec=spec, evidence=BLIND))
+    blind = decide(in_holdback(held=61 * MINUTE, spec=spec, readings=BLIND))
     assert (blind.reason, blind.target and blind.target.rejection) == (Reason.METRICS_UNAVAILABLE, None)
     assert not trial_of(blind).forced
 
 
 def test_the_end_of_a_holdback_needs_sight_but_no_second_proof() -> None:
-    blind = decide(in_holdback(held=61 * MINUTE, evidence=BLIND))
+    blind = decide(in_holdback(held=61 * MINUTE, readings=BLIND))
     assert (blind.reason, blind.weights) == (Reason.METRICS_UNAVAILABLE, {A: 200, B: 9_800})
     doubtful = decide(in_holdback(held=61 * MINUTE, counts=DOUBTFUL))
     assert doubtful.reason is Reason.PROMOTED
@@ -274,7 +278,7 @@ def limited(*counts: tuple[int, int, int, int], mode: str = "Required", **more: 
         for metric in evidence:
             metric.add([each], t=100.0 * (turn + 1), epoch=1, settled=True)
     memory = make_evidence(GOOD, measurements=measured, evidence=evidence)
-    return in_holdback(held=61 * MINUTE, spec=spec, memory=memory, **more)
+    return in_holdback(held=61 * MINUTE, spec=spec, saved_state=memory, **more)
 
 
 OUTAGE = (*([(0, 0, 60, 20)] * 4), *([(900, 280, 20, 7)] * 4))
@@ -320,13 +324,13 @@ def test_a_person_who_promotes_skips_the_holdback() -> None:
 def test_a_person_who_skips_ends_the_holdback_and_nothing_else() -> None:
     over = decide(replace(in_holdback(held=MINUTE), command=f"skip@{B}#1"))
     assert (over.reason, over.weights) == (Reason.PROMOTED, {A: 0, B: 10_000})
-    blind = decide(replace(in_holdback(held=MINUTE, evidence=BLIND), command=f"skip@{B}#1"))
+    blind = decide(replace(in_holdback(held=MINUTE, readings=BLIND), command=f"skip@{B}#1"))
     assert (blind.reason, trial_of(blind).forced) == (Reason.METRICS_UNAVAILABLE, False)
     failing = decide(replace(in_holdback(held=MINUTE, counts=BAD), command=f"skip@{B}#1"))
     assert failing.weights == {A: 10_000, B: 0}
 
 
 def test_blind_for_too_long_in_the_holdback_gives_everything_back_to_the_old_stable() -> None:
-    decision = decide(in_holdback(held=MINUTE, evidence=BLIND, memory=read_until(NOON - 11 * MINUTE)))
+    decision = decide(in_holdback(held=MINUTE, readings=BLIND, saved_state=read_until(NOON - 11 * MINUTE)))
     assert (decision.reason, decision.weights) == (Reason.BLIND, {A: 10_000, B: 0})
     assert decision.engines[ENGINE[A]] == 3

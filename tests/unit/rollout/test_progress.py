@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serin.analysis.counts import Baseline, Interval
+from serin.analysis.counts import Baseline, InFlight, Interval, MetricReadings
 from serin.rollout.decide import decide
 from serin.rollout.decision import Decision
 from serin.rollout.phases import TRANSITIONS, Phase
 from serin.rollout.record import Record
-from serin.rollout.snapshot import EngineView, Evidence, InFlight, PodView, Snapshot
+from serin.rollout.snapshot import EngineView, PodView, Snapshot
 from tests.unit.rollout.cases import (
     ENGINE,
     HOUR,
@@ -73,17 +73,17 @@ class Obedient:
             route=make_route(
                 decision.weights, before.now if changed else before.route.changed_at, epoch=decision.epoch
             ),
-            memory=decision.evidence or before.memory,
-            evidence=self._evidence(decision, now),
+            saved_state=decision.trial_state or before.saved_state,
+            readings=self._evidence(decision, now),
         )
 
-    def _evidence(self, decision: Decision, now: datetime) -> Evidence:
+    def _evidence(self, decision: Decision, now: datetime) -> MetricReadings:
         wanted = decision.wanted
         if wanted is None:
-            return Evidence()
+            return MetricReadings()
         idle = {e: InFlight(0, now) for e in wanted.draining}
         if wanted.read_until is None:
-            return Evidence(baseline=Baseline(now, self.rps) if wanted.baseline_of else None, in_flight=idle)
+            return MetricReadings(baseline=Baseline(now, self.rps) if wanted.baseline_of else None, in_flight=idle)
         tally, epoch, ok, wrong = REQUESTS, decision.epoch, "ok", "server_error"
         if wanted.requests != REQUESTS:
             assert wanted.requests is not None
@@ -95,7 +95,7 @@ class Obedient:
         # As the collector does: a long time is cut, and not all of it lies near a change of weight.
         cut = max(wanted.read_until, min(now, wanted.read_until + 5 * MINUTE))
         parts = (Interval(wanted.read_until, cut), Interval(cut, now, {tally: grown}))
-        return Evidence(
+        return MetricReadings(
             intervals=parts if cut < now else (Interval(wanted.read_until, now, {tally: grown}),), in_flight=idle
         )
 
@@ -217,7 +217,7 @@ def test_a_lost_evidence_delays_a_canary_and_stops_it_not() -> None:
         world = canary()
         for _ in range(moment):
             world.tick()
-        world.snapshot = replace(world.snapshot, memory=None)
+        world.snapshot = replace(world.snapshot, saved_state=None)
         world.run(Phase.STABLE)
         assert world.snapshot.route.weights == {B: 10_000}
 

@@ -11,21 +11,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from serin.analysis.counts import EPOCHS, Baseline, Interval, Tally
+from serin.analysis.counts import EPOCHS, Baseline, InFlight, Interval, MetricReadings, Tally
 from serin.analysis.trial_state import Epoch, TrialState, name_of
 from serin.analysis.verdict import Counts
 from serin.rollout.ramp import pin, pin_budget, pin_holdback
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record
-from serin.rollout.snapshot import (
-    NO_ROUTE,
-    EngineView,
-    Evidence,
-    InFlight,
-    PodView,
-    RouteView,
-    Snapshot,
-)
+from serin.rollout.snapshot import NO_ROUTE, EngineView, PodView, RouteView, Snapshot
 from serin.rollout.trial import Trial
 from tests.unit.rollout.cases import (
     BAD,
@@ -173,9 +165,9 @@ def growths(draw: st.DrawFn, begin: datetime) -> tuple[Interval, ...]:
 
 
 @st.composite
-def evidences(draw: st.DrawFn, memory: TrialState | None = None) -> Evidence:
+def evidences(draw: st.DrawFn, memory: TrialState | None = None) -> MetricReadings:
     flights = st.builds(InFlight, st.sampled_from([0.0, 3.0]), moments)
-    return Evidence(
+    return MetricReadings(
         error=draw(st.none() | st.none() | st.just("Prometheus is down; start it.")),
         intervals=draw(growths(memory.until if memory else draw(moments))),
         baseline=draw(st.none() | st.builds(Baseline, moments, st.sampled_from([0.0, 3.0, 300.0]))),
@@ -210,8 +202,8 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             for e in engines
         },
         route=draw(routes() | routes() | st.just(NO_ROUTE)),
-        evidence=draw(evidences(memory)),
-        memory=memory,
+        readings=draw(evidences(memory)),
+        saved_state=memory,
         command=draw(
             st.none()
             | st.builds("{}@{}#{}".format, st.sampled_from(VERBS), st.sampled_from([A, B, C]), st.integers(1, 2))
@@ -246,8 +238,8 @@ def canaries(draw: st.DrawFn) -> Snapshot:
         spec=spec,
         target=(canary := make_record(B, trial=trial)),
         records=(STABLE, canary),
-        memory=memory,
-        evidence=draw(evidences(memory)),
+        saved_state=memory,
+        readings=draw(evidences(memory)),
         route=replace(snapshot.route, weights={A: 10_000 - weight, B: weight}, exists=True),
         command=draw(st.none() | st.sampled_from([f"promote@{B}#1", f"skip@{B}#1", f"resume@{B}#1"])),
         spec_error=None,
