@@ -35,16 +35,7 @@ from serin.cluster.port import (
     Kind,
     kind_of,
 )
-from serin.errors import (
-    ClusterError,
-    Conflict,
-    Forbidden,
-    Invalid,
-    MetricsError,
-    NotFound,
-    RecordError,
-    SpecError,
-)
+from serin.errors import ClusterError, Conflict, MetricsError, RecordError, SpecError
 from serin.manifests.controller_revision import read_record
 from serin.manifests.engine_defaults import EngineDefaults
 from serin.manifests.evidence_map import name_of, read_evidence
@@ -58,15 +49,19 @@ from serin.reporting.status import blocked_status, status
 from serin.resolve import Target, resolve
 from serin.rollout.decide import decide
 from serin.rollout.decision import Decision
-from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record
+from serin.rollout.refusal import refused
 from serin.rollout.snapshot import Policy, RouteView, Snapshot
 from serin.routers.port import Router
 from serin.workqueue import FORGET
 
 Object = dict[str, Any]
 _CHILD_KINDS = (CONTROLLER_REVISION, DEPLOYMENT, POD, SERVICE, POD_DISRUPTION_BUDGET)
+
+
+class _Changed(Conflict):
+    """An object was not deleted, since it has changed after it was read: the next reconcile looks again."""
 
 
 class ReadingsSource(Protocol):
@@ -143,13 +138,16 @@ class Reconciler:
             return None
         decision = decide(world.snapshot)
         todo = plan(world.owner, self.router, world.snapshot, decision, world.children)
-        refused = await self._execute(world.owner, todo)
-        if refused:
-            world, decision = _refused(world, decision, refused)
-        await self._report(key, world, decision, todo)
-        if refused:
-            raise refused  # nothing new is watched: what could not be kept has not been taken into account
-        self._watch(key, world, decision)
+        unwritten, undeleted = await self._execute(world.owner, todo)
+        told, refusal = decision, unwritten or (None if isinstance(undeleted, _Changed) else undeleted)
+        if refusal:
+            snapshot, told = refused(world.snapshot, decision, refusal, _before(obj))
+            world = replace(world, snapshot=snapshot)
+        unreported = await self._report(key, world, told, todo)
+        if not unwritten:  # else nothing new is watched: what could not be kept has not been taken into account
+            self._watch(key, world, decision)
+        if trouble := unwritten or undeleted or unreported:
+            raise trouble
         return decision.due_in
 
     async def _observe(self, obj: Object, spec: LLMDeploymentSpec) -> World:
@@ -234,38 +232,66 @@ class Reconciler:
         named = spec.analysis.prometheus and spec.analysis.prometheus.auth_secret_ref
         return await self.cluster.get(SECRET, namespace, named.name) if named else None
 
-    async def _execute(self, owner: Owner, todo: Plan) -> ClusterError | None:
-        """Make the writes; after the first refusal, which is returned, only one that takes weight from a canary.
+    async def _execute(self, owner: Owner, todo: Plan) -> tuple[ClusterError | None, ClusterError | None]:
+        """Make the writes; after the first refusal only one that takes weight from a canary.
 
-        What follows rests on what comes before: no pods without their record, no backend without its Service.
+        What follows rests on what comes before: no pods without their record, no backend without its Service. Nothing
+        rests on a deletion, so that one that fails holds up no other.
+
+        Returns:
+            The first refusal of a write, and that of a deletion, or why one was not made (`_Changed`).
+
+        Raises:
+            Conflict: what was decided rests on an object that has changed meanwhile.
         """
-        refused: ClusterError | None = None
+        unwritten: ClusterError | None = None
+        undeleted: ClusterError | None = None
         for obj in todo.apply:
-            if refused and not (obj["kind"] == HTTP_ROUTE.kind and todo.withdraws):
+            if unwritten and not (obj["kind"] == HTTP_ROUTE.kind and todo.withdraws):
                 continue
             try:
                 await self.cluster.apply(kind_of(obj), obj)
-            except (Invalid, Forbidden, NotFound) as error:
-                refused = refused or error
-        for obj in () if refused else todo.delete:
+            except ClusterError as error:
+                if isinstance(error, Conflict) and await self._has_changed(obj):
+                    raise
+                unwritten = unwritten or error
+        for obj in () if unwritten else todo.delete:
             meta = obj["metadata"]
             try:
                 await self.cluster.delete(
                     kind_of(obj), owner.namespace, meta["name"], uid=meta["uid"], version=meta["resourceVersion"]
                 )
-            except (Conflict, Forbidden) as error:
-                refused = refused or error
-        return refused
+            except ClusterError as error:
+                changed = isinstance(error, Conflict) and await self._has_changed(obj)
+                if undeleted is None or isinstance(undeleted, _Changed):
+                    undeleted = _Changed(str(error)) if changed else error
+        return unwritten, undeleted
 
-    async def _report(self, key: Key, world: World, decision: Decision, todo: Plan) -> None:
+    async def _has_changed(self, obj: Object) -> bool:
+        """Whether an object is not what it was when it was read; else a webhook refuses the write with that status."""
+        meta = obj["metadata"]
+        try:
+            have = await self.cluster.get(kind_of(obj), meta["namespace"], meta["name"])
+        except ClusterError:
+            return True
+        now = have["metadata"] if have else {}
+        return any(meta.get(field) != now.get(field) for field in ("uid", "resourceVersion"))
+
+    async def _report(self, key: Key, world: World, decision: Decision, todo: Plan) -> ClusterError | None:
+        """Write status and Events; returns why the status could not be written: nothing else waits for it."""
+        failed, wrote = None, False
         generation, before = world.obj["metadata"]["generation"], _before(world.obj)
         after = status(key[1], generation, world.snapshot, decision, before)
-        wrote = await self._write_status(world.obj, after)
+        try:
+            wrote = await self._write_status(world.obj, after)
+        except ClusterError as error:
+            failed = error
         if wrote:
             for told in announcements(before, after):
                 await self.cluster.event(world.obj, told.reason, told.message, told.type, told.action)
         writes = len(todo.apply) + len(todo.delete) + wrote
         self.telemetry.decided(key, generation, decision, after.conditions, writes)
+        return failed
 
     def _watch(self, key: Key, world: World, decision: Decision) -> None:
         """Tell the collector what is wanted next; what was kept of the evidence is acknowledged with it."""
@@ -290,14 +316,6 @@ class Reconciler:
         body = {"apiVersion": API_VERSION, "kind": LLMDEPLOYMENT.kind, "metadata": meta, "status": new}
         await self.cluster.apply_status(LLMDEPLOYMENT, body)
         return True
-
-
-def _refused(world: World, decision: Decision, error: ClusterError) -> tuple[World, Decision]:
-    """What readers are told when the API server does not take a child: the spec cannot be carried out, and why."""
-    reason, message = Reason.CHILD_REFUSED, str(error)
-    snapshot = replace(world.snapshot, target=None, spec_reason=reason, spec_error=message)
-    blocked = replace(decision, phase=Phase.BLOCKED, reason=reason, message=message, stalled=reason)
-    return replace(world, snapshot=snapshot), blocked
 
 
 def _read_records(objects: Iterable[Object]) -> tuple[Record, ...]:

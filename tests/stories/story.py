@@ -115,6 +115,7 @@ class Story:
             return None  # it comes back with the next tick: until then the world lives with what was written
         except ClusterError as error:
             self.transcript.append(f"{self.clock} error: {error}")
+            self._check_weights()
             return False
         finally:
             self.world.cluster.after = None

@@ -111,7 +111,8 @@ def _reconciling(snapshot: Snapshot, decision: Decision, available: _Answer) -> 
     if refusal := lasting_refusal(snapshot):
         return _Answer("False", Reason.ROUTE_REFUSED, refusal)
     settled = decision.phase in {Phase.STABLE, Phase.ROLLED_BACK, Phase.BLOCKED}
-    if not settled:
+    tried_again = decision.phase is Phase.BLOCKED and decision.stalled is None
+    if not settled or tried_again:
         return _Answer("True", decision.reason, decision.message)
     if decision.phase is Phase.STABLE and decision.reason is not Reason.SERVING:
         return _Answer("True", decision.reason, decision.message)
