@@ -280,3 +280,10 @@ def test_what_cannot_be_identified_is_left_alone() -> None:
     other = service(OWNER, make_record(C).resolved)
     other["metadata"] |= {"name": "triage-by-hand", "uid": "u", "resourceVersion": "1"}
     assert planned(gone(), replace(have, services=(*have.services, other))).delete == ()
+
+
+def test_what_is_wanted_is_not_deleted_even_if_it_counts_as_retired() -> None:
+    snapshot = serving()
+    decision = replace(decide(snapshot), retired=frozenset({ENGINE[A]}), forgotten=frozenset({A}))
+    todo = plan(OWNER, ROUTER, snapshot, replace(decision, records=(STABLE,)), seen(snapshot))
+    assert todo.delete == ()
