@@ -45,13 +45,13 @@ from serin.metric_sources.port import Key, Server, Watch
 from serin.metric_sources.server import server
 from serin.planner import Children, Plan, plan
 from serin.reporting.events import announcements
+from serin.reporting.refusal import refused
 from serin.reporting.status import blocked_status, status
 from serin.resolve import Target, resolve
 from serin.rollout.decide import decide
 from serin.rollout.decision import Decision
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record
-from serin.rollout.refusal import refused
 from serin.rollout.snapshot import Policy, RouteView, Snapshot
 from serin.routers.port import Router
 from serin.workqueue import FORGET
