@@ -1,6 +1,6 @@
-"""`api.md`: every field, default, limit and rule of both kinds, as the CRDs have them.
+"""Generates `api.md`: every field, default, limit and rule of both kinds, from the CRDs.
 
-Called by `docs.reference.generate`. Deliberately not here: what a field is good for beyond its one sentence.
+Called by `docs.reference.generate`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from docs.reference.texts import code, docstrings, table
 from serin.api import names
-from serin.api.crd import KINDS, Kind, render_crd
+from serin.api.crd import CUSTOM_RESOURCES, CustomResource, render_crd
 from serin.api.rule import VALIDATIONS
 
 LIMITS = {
@@ -21,10 +21,10 @@ LIMITS = {
     "maxItems": "at most {} entries",
     "maxProperties": "at most {} keys",
 }
-# What the module of names leaves to the name of the constant.
+# Meanings of names that have no docstring in serin.api.names.
 MEANINGS = {
-    "LABEL_ENGINE_REVISION": "On pods and on what belongs to them: the engine revision.",
-    "LABEL_REVISION": "On Services: the revision.",
+    "LABEL_ENGINE_REVISION": "On pods and all children of one engine revision: the engine revision.",
+    "LABEL_REVISION": "On Services and ControllerRevisions: the revision.",
 }
 
 
@@ -33,42 +33,42 @@ def api_page() -> list[str]:
     parts = [
         f"# API reference: {names.API_VERSION}",
         "",
-        "`kubectl explain llmdep.spec --recursive` shows the same from your cluster. A field that is not here is",
-        "refused by `kubectl apply`. `[]` is an entry of a list, `.*` a value of a map.",
+        "`kubectl explain llmdep.spec --recursive` shows the same from your cluster. `kubectl apply` rejects a field",
+        "that is not listed here. `[]` is an entry of a list, `.*` a value of a map.",
     ]
-    for kind in KINDS:
-        parts += ["", *_section(kind)]
+    for resource in CUSTOM_RESOURCES:
+        parts += ["", *_section(resource)]
     rows = [(f"`{value}`", meaning) for value, meaning in _names()]
     return [*parts, "", "## Labels and annotations", "", *table(("name", "meaning"), rows)]
 
 
-def _section(kind: Kind) -> list[str]:
-    version = render_crd(kind)["spec"]["versions"][0]
+def _section(resource: CustomResource) -> list[str]:
+    version = render_crd(resource)["spec"]["versions"][0]
     root = version["schema"]["openAPIV3Schema"]
     spec, status = root["properties"]["spec"], root["properties"]["status"]
     rules = dict.fromkeys((f"`{path}`" if path else "the object", rule["message"]) for path, rule in _rules("", root))
     subresources = ", ".join(f"`{name}`" for name in version["subresources"])
-    columns = ", ".join(column.name for column in kind.columns if column.always)
-    wide = ", ".join(column.name for column in kind.columns if not column.always)
+    columns = ", ".join(column.name for column in resource.columns if column.always)
+    wide = ", ".join(column.name for column in resource.columns if not column.always)
     return [
-        f"## {kind.kind}",
+        f"## {resource.kind}",
         "",
-        f"{kind.description} Short name `{kind.short}`; subresources {subresources}.",
+        f"{resource.description} Short name `{resource.short}`; subresources {subresources}.",
         f"Columns of `kubectl get`: {columns}; with `-o wide` also {wide}.",
         "",
-        f"### {kind.kind}: spec",
+        f"### {resource.kind}: spec",
         "",
         *table(("path", "type", "default", "limits", "description"), _fields("spec", spec)),
         "",
-        f"### {kind.kind}: rules",
+        f"### {resource.kind}: rules",
         "",
-        "The API server refuses a manifest that breaks one of these, with this sentence.",
+        "The API server rejects a manifest that breaks one of these rules, with this message.",
         "",
-        *table(("path", "sentence"), rules),
+        *table(("path", "message"), rules),
         "",
-        f"### {kind.kind}: status",
+        f"### {resource.kind}: status",
         "",
-        "Written by Serin, for readers; nothing is decided from it.",
+        "Written by Serin. Serin decides nothing from it.",
         "",
         *table(("path", "type", "description"), (row[:2] + row[4:] for row in _fields("status", status))),
     ]
@@ -111,25 +111,25 @@ def _type(node: Mapping[str, Any]) -> str:
     if "additionalProperties" in node:
         return f"map of {_type(node['additionalProperties'])}"
     if node.get("x-kubernetes-preserve-unknown-fields"):
-        return "object, passed on"
+        return "object, passed through"
     return str(node.get("type", "any"))
 
 
 def _limits(node: Mapping[str, Any]) -> str:
-    told = [text.format(node[key]) for key, text in LIMITS.items() if key in node]
+    limits = [text.format(node[key]) for key, text in LIMITS.items() if key in node]
     if node.get("minLength") == 1:
-        told.append("not empty")
+        limits.append("not empty")
     if "enum" in node:
-        told.append("one of " + ", ".join(f"`{value}`" for value in node["enum"]))
+        limits.append("one of " + ", ".join(f"`{value}`" for value in node["enum"]))
     if "minimum" in node:
-        told.append(f"{'above' if node.get('exclusiveMinimum') else 'at least'} {node['minimum']}")
+        limits.append(f"{'above' if node.get('exclusiveMinimum') else 'at least'} {node['minimum']}")
     if "maximum" in node:
-        told.append(f"{'below' if node.get('exclusiveMaximum') else 'at most'} {node['maximum']}")
-    return "; ".join(told)
+        limits.append(f"{'below' if node.get('exclusiveMaximum') else 'at most'} {node['maximum']}")
+    return "; ".join(limits)
 
 
 def _names() -> Iterator[tuple[str, str]]:
-    """The names of serin.dev that stand on objects, with what is said of them in the code."""
+    """Labels and annotations of serin.dev, with their meanings."""
     said = docstrings(inspect.getsource(names))
     for name, value in vars(names).items():
         if name.startswith(("LABEL_", "ANNOTATION_")):

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from serin.api.__main__ import files, template
-from serin.api.crd import KINDS, render_crd
+from serin.api.crd import CUSTOM_RESOURCES, render_crd
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS = Path("crds")
@@ -29,9 +29,9 @@ def test_no_crd_is_left_over() -> None:
         assert {path.name for path in (ROOT / folder).glob("*.yaml")} == generated
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
-def test_the_chart_differs_only_by_what_keeps_the_crd(kind: Any) -> None:
-    crd = render_crd(kind)
+@pytest.mark.parametrize("resource", CUSTOM_RESOURCES, ids=lambda resource: resource.kind)
+def test_the_chart_differs_only_by_what_keeps_the_crd(resource: Any) -> None:
+    crd = render_crd(resource)
     rendered = yaml.safe_load(template(crd).replace('{{ "{{" }}', "{{"))
     assert rendered["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
     assert rendered == crd
@@ -56,4 +56,4 @@ def test_the_check_notices_a_changed_file(tmp_path: Path) -> None:
     changed.write_text(changed.read_text().replace("maxLength: 253", "maxLength: 254"))
     stale = run("--check")
     assert stale.returncode == 1
-    assert stale.stderr == "Stale: crds/promptversions.yaml; run `make crds` and commit the result.\n"
+    assert stale.stderr == "Out of date: crds/promptversions.yaml; run `make crds` and commit the result.\n"

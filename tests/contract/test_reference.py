@@ -14,7 +14,7 @@ import yaml
 
 from docs.reference import operator_pages
 from docs.reference.generate import COMMAND, FOLDER, HEADER, pages, stale
-from serin.api.crd import KINDS
+from serin.api.crd import CUSTOM_RESOURCES
 from serin.reporting.conditions import TYPES
 from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
@@ -40,7 +40,7 @@ def test_no_page_of_the_reference_is_left_over() -> None:
 def test_the_reference_names_every_kind_reason_phase_and_setting() -> None:
     made = pages()
 
-    assert [kind.kind for kind in KINDS if f"## {kind.kind}\n" not in made["api.md"]] == []
+    assert [resource.kind for resource in CUSTOM_RESOURCES if f"## {resource.kind}\n" not in made["api.md"]] == []
     assert [name for name in (*Reason, *Phase) if f"| `{name}` |" not in made["reasons.md"]] == []
     assert [f for f in Settings.__dataclass_fields__ if f"`SERIN_{f.upper()}`" not in made["settings.md"]] == []
 

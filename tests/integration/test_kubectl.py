@@ -158,8 +158,8 @@ def test_what_serin_fills_in_is_shown(kubectl: Kubectl, deployment: Manifest) ->
         ("llmdep.spec.analysis.metrics", "When absent: `errors` (ErrorRate, Required)"),
         ("llmdep.spec.rollout.ramp.steps.pause.for", "until a person says resume when absent."),
         ("llmdep.spec.model.source", "Where the weights are: `hf://org/model@<commit>`"),
-        ("llmdep.status.canary", "How often this revision has been tried, this time included."),
-        ("pver.spec.messages.content", "Text with `{{ variable }}` placeholders."),
+        ("llmdep.status.canary", "Number of trials of this revision, including the current one."),
+        ("pver.spec.messages.content", "Text of the message, with `{{ variable }}` placeholders."),
     ],
 )
 def test_explain_explains(kubectl: Kubectl, path: str, words: str) -> None:
@@ -176,7 +176,7 @@ def test_a_broken_rule_is_told_in_one_sentence(kubectl: Kubectl) -> None:
     told = kubectl("apply", "-f", "-", manifest=manifest, fails=True)
     assert told.strip() == (
         'The LLMDeployment "triage" is invalid: spec.model.source: Invalid value: "hf://org/model": '
-        "Write hf://org/model@commit; without a commit or tag nobody can say later what was served."
+        "Write hf://org/model@commit; a commit or tag is required, so that a revision always has the same weights."
     )
 
 

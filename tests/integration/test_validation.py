@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from serin.api.crd import KINDS, render_crd
+from serin.api.crd import CUSTOM_RESOURCES, render_crd
 from serin.api.parse import parse_llmdeployment, parse_promptversion
 from serin.api.rule import VALIDATIONS
 from serin.errors import SpecError
@@ -91,8 +91,8 @@ def _messages(schema: Mapping[str, Any]) -> Iterator[str]:
 
 def test_no_rule_of_the_crds_is_left_out_here() -> None:
     covered = tuple(rule.message for rule in RULES if rule.accepted and rule.refused)
-    for kind in KINDS:
-        (version,) = render_crd(kind)["spec"]["versions"]
+    for resource in CUSTOM_RESOURCES:
+        (version,) = render_crd(resource)["spec"]["versions"]
         for message in _messages(version["schema"]["openAPIV3Schema"]):
             assert message == IMMUTABLE or message.startswith(covered), message
 

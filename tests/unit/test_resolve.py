@@ -106,7 +106,7 @@ def test_a_deleted_prompt_lives_on_in_its_latest_copy_for_these_pods() -> None:
             id="an overlong number",
         ),
         pytest.param(
-            {"prompt": {"name": "p"}}, prompt(outputSchema={"maximum": 2**60}), "53 bits", id="the same in a prompt"
+            {"prompt": {"name": "p"}}, prompt(outputSchema={"maximum": 2**60}), "2^53 - 1", id="the same in a prompt"
         ),
     ],
 )

@@ -1,6 +1,7 @@
-"""The Kubernetes contract: what users write and read, as pydantic models, and the CRDs printed from them. Pure.
+"""The Kubernetes API of Serin as pydantic models, and the CRDs that are generated from them. Pure.
 
-`llmdeployment` and `promptversion` are the specs, `status` is what Serin reports, `names` every fixed name, `parse` the
-way in from a stored object, `content_hash` a prompt's identity. `crd` and `schema` print the CRDs, `rule` and `fields`
-make the API server and the parser say the same. Everybody imports from here; nothing here knows how a rollout works.
+`llmdeployment` and `promptversion` hold the specs, `status` what Serin reports, `names` every fixed name. `parse` reads
+a stored object into a model, `content_hash` computes a prompt's identity. `crd` and `schema` generate the CRDs; `rule`
+and `fields` give the API server and the parser the same rules. Every other package may import this one; this one knows
+nothing about rollouts.
 """

@@ -1,7 +1,8 @@
-"""`python -m serin.api crds charts/serin-crds/templates`: write the CRDs; with `--check`, only say whether they differ.
+"""`python -m serin.api crds charts/serin-crds/templates`: writes the CRDs; with `--check`, only compares them.
 
-Run by `make crds` and `make check`. The first folder gets plain manifests, the second Helm templates, which differ by
-an annotation: uninstalling the chart must not delete the CRDs, because that would delete every model with them.
+Run by `make crds` and `make check`. The first folder gets plain manifests, the second Helm templates. These have an
+additional annotation that makes Helm keep the CRDs when the chart is uninstalled, because deleting a CRD deletes every
+LLMDeployment.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from typing import Any
 
 import yaml
 
-from serin.api.crd import KINDS, render_crd
+from serin.api.crd import CUSTOM_RESOURCES, render_crd
 
-_HEADER = "# Generated from operator/serin/api by `make crds`; change it there.\n"
+_HEADER = "# Generated from operator/serin/api by `make crds`; do not edit.\n"
 _KEEP = {"helm.sh/resource-policy": "keep"}
 
 
@@ -26,28 +27,28 @@ def manifest(crd: Mapping[str, Any]) -> str:
 
 
 def template(crd: Mapping[str, Any]) -> str:
-    """The CRD as a Helm template, which Helm never deletes."""
+    """The CRD as a Helm template that Helm never deletes."""
     kept = {**crd, "metadata": {**crd["metadata"], "annotations": _KEEP}}
-    # Descriptions may show placeholders, which Helm must not take for its own.
+    # Escape placeholders in descriptions, which Helm would evaluate as template actions.
     return manifest(kept).replace("{{", '{{ "{{" }}')
 
 
 def files(manifests: Path, templates: Path) -> dict[Path, str]:
-    """Every file that is generated, with its content."""
+    """The content of every generated file, by path."""
     contents = {}
-    for kind in KINDS:
-        crd = render_crd(kind)
-        contents[manifests / f"{kind.plural}.yaml"] = manifest(crd)
-        contents[templates / f"{kind.plural}.yaml"] = template(crd)
+    for resource in CUSTOM_RESOURCES:
+        crd = render_crd(resource)
+        contents[manifests / f"{resource.plural}.yaml"] = manifest(crd)
+        contents[templates / f"{resource.plural}.yaml"] = template(crd)
     return contents
 
 
 def main() -> int:
-    """Write or compare; 1 if something differs."""
+    """Write or compare the files; returns 1 if `--check` finds a difference."""
     parser = argparse.ArgumentParser(prog="python -m serin.api", description="Write the CRDs.")
-    parser.add_argument("manifests", type=Path, help="folder for plain manifests")
-    parser.add_argument("templates", type=Path, help="folder for Helm templates")
-    parser.add_argument("--check", action="store_true", help="write nothing, fail if something differs")
+    parser.add_argument("manifests", type=Path, help="folder for the plain manifests")
+    parser.add_argument("templates", type=Path, help="folder for the Helm templates")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with status 1 if a file differs")
     arguments = parser.parse_args()
     stale = []
     for path, content in files(arguments.manifests, arguments.templates).items():
@@ -59,7 +60,7 @@ def main() -> int:
             path.write_text(content, encoding="utf-8")
     if arguments.check and stale:
         names = ", ".join(map(str, stale))
-        sys.stderr.write(f"Stale: {names}; run `make crds` and commit the result.\n")
+        sys.stderr.write(f"Out of date: {names}; run `make crds` and commit the result.\n")
         return 1
     return 0
 

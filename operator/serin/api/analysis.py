@@ -1,8 +1,9 @@
-"""What a canary is judged by: metrics, how strictly, and where they are read.
+"""`spec.analysis`: the metrics that a canary is compared by, how strictly, and the Prometheus that has them.
 
-Pinned when a canary gets its first request; not part of the revision, so a change here starts no canary. The entries of
-`metrics` have no defaults in the CRD: the API server would write them into the list, and GitOps tools, which compare
-lists as a whole, would never find it in sync. How a metric becomes counts is said in `serin.analysis.presets`.
+A trial uses the analysis that the spec had when the canary got its first request. The analysis is not part of the
+revision, so changing it starts no trial. The entries of `metrics` have no defaults in the CRD: the API server would
+write them into the list, and GitOps tools, which compare lists as a whole, would always report a difference.
+`serin.analysis.presets` defines how a metric is counted.
 """
 
 from __future__ import annotations
@@ -15,22 +16,22 @@ from pydantic import Field
 
 from serin.api.base import ApiModel, list_map
 from serin.api.duration import Duration, PositiveDuration
-from serin.api.fields import Label, Subdomain, matches, pattern, quoted
+from serin.api.fields import Label, Subdomain, matches, must_match, quoted
 from serin.api.rule import Rule
 from serin.api.selector import PLAIN
 
 SELECTOR_MESSAGE = (
-    'Write a plain selector such as my_total or my_total{job="x"}, without functions, ranges and offsets; Serin adds '
+    'Write a plain selector such as my_total or my_total{job="x"}, without functions, ranges or offsets; Serin adds '
     "the revision label."
 )
 _URL = "^https?://[A-Za-z0-9.:_-]+(/[A-Za-z0-9._~/-]*)?$|^https?://\\[[0-9a-fA-F:]+\\](:[0-9]+)?(/[A-Za-z0-9._~/-]*)?$"
 
-Selector = Annotated[str, Field(min_length=1, max_length=1024), pattern(PLAIN, SELECTOR_MESSAGE)]
-_is_header = matches("^[A-Za-z0-9-]+$")
+Selector = Annotated[str, Field(min_length=1, max_length=1024), must_match(PLAIN, SELECTOR_MESSAGE)]
+_is_header_name = matches("^[A-Za-z0-9-]+$")
 
 
 class Preset(StrEnum):
-    """What Serin measures by itself."""
+    """A metric that Serin measures without selectors from the user."""
 
     ERROR_RATE = "ErrorRate"
     TIME_TO_FIRST_TOKEN = "TimeToFirstToken"  # noqa: S105 - a preset, not a password
@@ -38,87 +39,90 @@ class Preset(StrEnum):
     TIME_PER_OUTPUT_TOKEN = "TimePerOutputToken"  # noqa: S105 - a preset, not a password
     QUEUE_TIME = "QueueTime"
     THROUGHPUT = "Throughput"
-    """Generated tokens by second of answering, from vLLM's own series. A mean: shown, never tested."""
+    """Generated tokens per second of answering, from vLLM's own metrics. A mean: reported, never tested."""
 
 
 class MetricSourceName(StrEnum):
-    """Who counts."""
+    """Where a preset is counted."""
 
     MODEL_SERVER = "ModelServer"
-    """Serin's middleware in the engine: by revision and epoch, hence exact across changes of weight."""
+    """Serin's middleware in the engine pods: counts by revision and epoch, so it is exact across changes of weight."""
     ENGINE = "Engine"
-    """vLLM's own series, by engine revision; silent for a while after each change of weight. Latencies, throughput."""
+    """vLLM's own metrics, by engine revision: latencies and throughput. Not used for a while after each change of
+    weight."""
     GATEWAY = "Gateway"
-    """The gateway's counters, by backend; silent for a while after each change of weight. Errors only."""
+    """The gateway's counters, by backend: errors only. Not used for a while after each change of weight."""
 
 
 class Mode(StrEnum):
-    """What a metric may do."""
+    """What a metric may decide."""
 
     REQUIRED = "Required"
-    """It may roll back, and a promotion needs its proof."""
+    """The metric can roll back a canary, and a promotion needs its proof."""
     ADVISORY = "Advisory"
-    """It is shown, and decides nothing."""
+    """The metric is reported and decides nothing."""
 
 
 class Tolerance(ApiModel):
-    """How much worse a canary may be and still be promoted."""
+    """Highest bad rate at which a canary is promoted: the stable's bad rate times `ratio`, plus `absolute`."""
 
     ratio: Annotated[float | None, Field(ge=1, le=10)] = None
-    """At most this many times the stable's bad rate, 1.25 when absent …"""
+    """Factor on the stable's bad rate. Default: 1.25."""
     absolute: Annotated[float | None, Field(ge=0, le=0.5)] = None
-    """… plus this share of all requests, 0.005 when absent."""
+    """Share of all requests that is added to the stable's bad rate. Default: 0.005."""
 
 
 class Ratio(ApiModel):
-    """Bad requests among all, from two counters of your own that carry the label `revision`."""
+    """Share of bad requests, from two counters of yours that have the label `revision`."""
 
     bad: Selector
-    """Counts the bad ones."""
+    """Selector of the counter of bad requests."""
     total: Selector
-    """Counts all of them."""
+    """Selector of the counter of all requests, bad ones included."""
 
 
 class Histogram(ApiModel):
-    """A histogram of your own that carries the label `revision`."""
+    """A histogram of yours that has the label `revision`."""
 
     buckets: Selector
-    """Its `_bucket` series; `le` is told apart by Serin."""
+    """Selector of its `_bucket` series; Serin groups them by `le`."""
 
 
 class Ceiling(ApiModel):
-    """An absolute limit: nobody is promoted above it, and rolled back is who is also worse than the stable."""
+    """Limit on a bad rate. A canary above it is not promoted; it is rolled back if it is also worse than the stable."""
 
     of: Label
-    """The metric whose bad rate is limited: another one of this list."""
+    """Name of another metric in this list, whose bad rate is limited."""
     rate: Annotated[float, Field(gt=0, lt=1)]
-    """The highest share of bad requests."""
+    """Highest allowed share of bad requests, between 0 and 1."""
     above_seconds: Annotated[float | None, Field(gt=0, le=3600)] = None
-    """For a latency: from how many seconds on a request is bad; the nearest boundary of its histogram is taken."""
+    """Only for a latency: a request is bad above this many seconds. Serin uses the nearest bucket boundary of the
+    histogram."""
 
 
-_KINDS = ("preset", "ratio", "histogram", "ceiling")
+_MEASURES = ("preset", "ratio", "histogram", "ceiling")
 
 
 class Metric(ApiModel):
-    """One thing that is compared."""
+    """One metric by which the canary is compared with the stable."""
 
     RULES = (
         Rule(
             cel="[has(self.preset), has(self.ratio), has(self.histogram), has(self.ceiling)].filter(p, p).size() == 1",
-            message="Give a metric exactly one of preset, ratio, histogram and ceiling; write two metrics for two.",
-            holds=lambda metric: sum(getattr(metric, kind) is not None for kind in _KINDS) == 1,
+            message="Set exactly one of preset, ratio, histogram and ceiling in each metric.",
+            holds=lambda metric: sum(getattr(metric, kind) is not None for kind in _MEASURES) == 1,
         ),
         Rule(
             cel="!has(self.source) || has(self.preset)",
-            message="Remove source; only a preset has one, your own selectors say themselves what is read.",
+            message="Remove source; it applies only to a preset.",
             holds=lambda metric: metric.source is None or metric.preset is not None,
         ),
         Rule(
             cel="!has(self.source) || !has(self.preset) || "
             "(self.source == 'ModelServer' ? self.preset != 'Throughput' : "
             "(self.source == 'Gateway') == (self.preset == 'ErrorRate'))",
-            message="Choose another source: the Gateway counts only errors, the Engine only latencies and throughput.",
+            message="Choose another source: Gateway has only ErrorRate, Engine has no ErrorRate, "
+            "ModelServer has no Throughput.",
             holds=lambda metric: (
                 metric.source is None
                 or (
@@ -131,7 +135,7 @@ class Metric(ApiModel):
         Rule(
             cel="(!has(self.ceiling) && (!has(self.preset) || self.preset != 'Throughput')) || "
             "(!has(self.margin) && !has(self.tolerance))",
-            message="Remove margin and tolerance; a ceiling is absolute, and Throughput is not tested.",
+            message="Remove margin and tolerance; they do not apply to a ceiling or to Throughput.",
             holds=lambda metric: (
                 (metric.ceiling is None and metric.preset is not Preset.THROUGHPUT)
                 or (metric.margin is None and metric.tolerance is None)
@@ -139,79 +143,84 @@ class Metric(ApiModel):
         ),
         Rule(
             cel="!has(self.preset) || self.preset != 'Throughput' || (has(self.mode) && self.mode == 'Advisory')",
-            message="Make Throughput Advisory; a mean is shown and cannot be tested.",
+            message="Set mode: Advisory for Throughput; it is a mean, which Serin reports but does not test.",
             holds=lambda metric: metric.preset is not Preset.THROUGHPUT or not metric.required,
         ),
     )
 
     name: Label
-    """How it is called in status, messages and metrics."""
+    """Name of the metric in status, messages and Serin's own metrics."""
     preset: Preset | None = None
-    """One of Serin's own measurements."""
+    """A metric that Serin measures without selectors of yours."""
     ratio: Ratio | None = None
-    """Bad among all, from your own counters."""
+    """Share of bad requests, from two counters of yours."""
     histogram: Histogram | None = None
-    """A histogram of your own: the canary's distribution against the stable's."""
+    """Distribution of a value such as a latency, from a histogram of yours."""
     ceiling: Ceiling | None = None
-    """An absolute limit on another metric's bad rate."""
+    """Limit on the bad rate of another metric. A canary above it is not promoted; it is rolled back if it is also worse
+    than the stable."""
     source: MetricSourceName | None = None
-    """Who counts a preset; the model server where both sides' pods measure, else Gateway and Engine."""
+    """Where a preset is counted. Default: ModelServer if the pods of both stable and canary run Serin's middleware,
+    otherwise Gateway for errors and Engine for latencies."""
     share: Annotated[float | None, Field(gt=0, le=1000)] = None
-    """Weight of this metric when the false-rollback rate is shared out among the Required ones; 1 when absent."""
+    """Relative part of falseRollbackRate that this metric gets among the Required metrics. Default: 1."""
     mode: Mode | None = None
-    """Whether it decides, or is only shown; Required when absent."""
+    """`Required`: the metric can roll back a canary, and a promotion needs its proof. `Advisory`: it is only reported.
+    Default: Required."""
     margin: Annotated[float | None, Field(ge=1, le=10)] = None
-    """How many times worse the canary may be before that counts against it; 1.1 for errors, 1.25 for all others."""
+    """How many times as bad as the stable the canary may be before this counts against it. Default: 1.1 for errors,
+    1.25 for all other metrics."""
     tolerance: Tolerance | None = None
-    """How much worse the canary may be and still be promoted."""
+    """How much worse than the stable a canary may be and still be promoted."""
 
     @property
     def required(self) -> bool:
-        """Whether it decides."""
+        """Whether the metric can decide."""
         return self.mode is not Mode.ADVISORY
 
 
 class LocalRef(ApiModel):
-    """A Secret in the same namespace."""
+    """Reference to a Secret in the same namespace."""
 
     name: Subdomain
-    """The Secret."""
+    """Name of the Secret."""
 
 
 class PrometheusServer(ApiModel):
-    """A Prometheus of your own."""
+    """A Prometheus server."""
 
     url: Annotated[
         str,
         Field(min_length=1, max_length=1024),
-        pattern(_URL, "Write the address of a Prometheus such as https://prometheus.example.com:9090/prefix."),
+        must_match(_URL, "Write the URL of a Prometheus server such as https://prometheus.example.com:9090/prefix."),
     ]
-    """Where its API is; `/api/v1` is added."""
+    """Base URL of the server; Serin adds `/api/v1`."""
     headers: Annotated[
         dict[str, Annotated[str, Field(max_length=1024)]],
         Field(max_length=8),
         Rule(
             cel=f"self.all(name, name.matches({quoted('^[A-Za-z0-9-]+$')}))",
             message="Write names of HTTP headers: letters, digits and '-'.",
-            holds=lambda headers: all(map(_is_header, headers)),
+            holds=lambda headers: all(map(_is_header_name, headers)),
         ),
         Rule(
             cel="!self.exists(name, name.lowerAscii() == 'authorization')",
-            message="Put credentials into a Secret and name it in authSecretRef.",
+            message="Remove the Authorization header; put credentials into a Secret and name it in authSecretRef.",
             holds=lambda headers: not any(name.lower() == "authorization" for name in headers),
         ),
     ] = {}
-    """Sent with every query, such as the tenant's `X-Scope-OrgID`."""
+    """HTTP headers of every query, such as `X-Scope-OrgID` for a tenant."""
     auth_secret_ref: LocalRef | None = None
-    """A Secret with `username` and `password`, or `token`, and, if needed, the authorities in `ca.crt`."""
+    """Secret with `username` and `password`, or with `token`; `ca.crt` in it, if present, holds the trusted certificate
+    authorities."""
 
 
-def _ceilings_resolve(metrics: tuple[Metric, ...]) -> bool:
+def _ceilings_name_other_metrics(metrics: tuple[Metric, ...]) -> bool:
     plain = {metric.name for metric in metrics if metric.ceiling is None and metric.preset is not Preset.THROUGHPUT}
     return all(metric.ceiling is None or metric.ceiling.of in plain for metric in metrics)
 
 
-def _seconds_where_needed(metrics: tuple[Metric, ...]) -> bool:
+def _only_latency_ceilings_have_seconds(metrics: tuple[Metric, ...]) -> bool:
     counted = {m.name for m in metrics if m.ratio is not None or m.preset is Preset.ERROR_RATE}
     return all(m.ceiling is None or (m.ceiling.above_seconds is None) == (m.ceiling.of in counted) for m in metrics)
 
@@ -225,40 +234,42 @@ Metrics = Annotated[
     Field(min_length=1, max_length=16, json_schema_extra=list_map("name")),
     Rule(
         cel="self.exists(m, !has(m.mode) || m.mode == 'Required')",
-        message="Make at least one metric Required; without one nothing could be promoted or rolled back.",
+        message="Make at least one metric Required; without one, no canary can be promoted or rolled back.",
         holds=lambda metrics: any(metric.required for metric in metrics),
     ),
     Rule(
         cel="self.all(m, !has(m.ceiling) || self.exists(o, o.name == m.ceiling.of && !has(o.ceiling) && "
         "(!has(o.preset) || o.preset != 'Throughput')))",
-        message="Let ceiling.of name another metric of this list that is neither a ceiling itself nor Throughput.",
-        holds=_ceilings_resolve,
+        message="Set ceiling.of to another metric of this list that is neither a ceiling nor Throughput.",
+        holds=_ceilings_name_other_metrics,
     ),
     Rule(
         cel="self.all(m, !has(m.ceiling) || self.all(o, o.name != m.ceiling.of || has(m.ceiling.aboveSeconds) != "
         "(has(o.ratio) || (has(o.preset) && o.preset == 'ErrorRate'))))",
-        message="Give the ceiling of a latency aboveSeconds, and that of a ratio none.",
-        holds=_seconds_where_needed,
+        message="Set ceiling.aboveSeconds if ceiling.of is a latency; remove it if ceiling.of is ErrorRate or a ratio.",
+        holds=_only_latency_ceilings_have_seconds,
     ),
 ]
 
 
 class Analysis(ApiModel):
-    """What a canary is judged by."""
+    """How a canary is compared with the stable."""
 
     prometheus: PrometheusServer | None = None
-    """Where the metrics are; the operator's own setting when absent."""
+    """Prometheus server to query. Default: the operator's setting SERIN_PROMETHEUS_URL."""
     false_rollback_rate: Annotated[float, Field(gt=0, le=0.2)] = 0.01
-    """Probability of rolling back a canary that is no worse, over the whole rollout and all metrics, at the most."""
+    """Highest probability of rolling back a canary that is no worse than the stable, over the whole trial and all
+    metrics together."""
     blind_timeout: PositiveDuration = timedelta(minutes=10)
-    """When evidence could not be read for this long the canary's weight is taken away until it can."""
+    """How long metrics may be unavailable before the weight of the canary is set to 0; it gets its weight back when
+    they are available again."""
     settle_time: Duration | None = None
-    """How long a weight is held before what it shows counts for a promotion, since slow failures come late. As long as
-    999 of 1000 answers of the stable take, at least 30s, when absent."""
+    """How long a weight must be held before its counts can support a promotion, because slow failures arrive late.
+    Default: the time in which 999 of 1000 answers of the stable are finished, but at least 30s."""
     metrics: Metrics | None = None
-    """What is compared. When absent: `errors` (ErrorRate, Required) and `ttft` (TimeToFirstToken, Advisory)."""
+    """Metrics to compare. Default: `errors` (ErrorRate, Required) and `ttft` (TimeToFirstToken, Advisory)."""
 
     @property
     def compared(self) -> tuple[Metric, ...]:
-        """What is compared, the default filled in."""
+        """The metrics to compare, with the default filled in."""
         return self.metrics or DEFAULT_METRICS

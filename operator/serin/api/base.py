@@ -1,7 +1,7 @@
-"""What all API models share: camelCase outside, snake_case inside, frozen, nothing unknown accepted.
+"""Base class of the API models: camelCase in JSON, snake_case in Python, frozen, unknown fields rejected.
 
-Field docstrings become the descriptions that `kubectl explain` shows. Rules (`serin.api.rule`) may stand on a field or,
-in `RULES`, on a whole model; they hold in the parser and in the CRD alike.
+Field docstrings become the descriptions that `kubectl explain` shows. A rule (`serin.api.rule`) applies to one field,
+or, in `RULES`, to a whole model; parser and CRD enforce the same rules.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from serin.api.rule import VALIDATIONS, Rule
 
 
 class ApiModel(BaseModel):
-    """Base of every type that users write."""
+    """Base of every type in a spec or a status."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -28,7 +28,7 @@ class ApiModel(BaseModel):
     )
 
     RULES: ClassVar[tuple[Rule, ...]] = ()
-    """What must hold between the fields of this model."""
+    """Rules that involve several fields of this model."""
 
     @model_validator(mode="after")
     def _rules_hold(self) -> Self:
@@ -38,7 +38,7 @@ class ApiModel(BaseModel):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """The schema with the model's rules in it."""
+        """The model's JSON schema with its rules."""
         schema = handler(core_schema)
         if cls.RULES:
             target = handler.resolve_ref_schema(schema)
@@ -47,5 +47,5 @@ class ApiModel(BaseModel):
 
 
 def list_map(*keys: str) -> dict[str, Any]:
-    """Schema extras for a list whose entries have an identity: server-side apply merges it, duplicates are refused."""
+    """Schema keywords for a list with key fields: server-side apply merges its entries and rejects duplicates."""
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}

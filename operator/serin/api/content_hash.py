@@ -1,8 +1,8 @@
-"""`contentHash`: what identifies a prompt, whatever its PromptVersion is called.
+"""`contentHash`: the identity of a prompt, independent of the name of its PromptVersion.
 
-First 12 hex digits of SHA-256 over the canonical JSON (RFC 8785) of what can change an answer: messages, variables,
-parameters, output schema and model. Defaults are left out, so that an object to which the API server added them hashes
-alike. Author, description, labels, family and version change no answer and are not hashed.
+The first 12 hex digits of the SHA-256 of the canonical JSON (RFC 8785) of all fields that can change an answer:
+messages, variables, parameters, output schema and model. Default values are omitted, so that the API server does not
+change the hash by filling them in. The other fields (prompt, version, author, description, labels) are not hashed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DIGITS = 12
 
 
 def content_hash(spec: PromptVersionSpec) -> str:
-    """The hash, 12 hex digits.
+    """The content hash, 12 hex digits.
 
     Raises:
         SpecError: the output schema has no canonical JSON.

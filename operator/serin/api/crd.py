@@ -1,7 +1,7 @@
-"""The two CustomResourceDefinitions, printed from the models.
+"""The two CustomResourceDefinitions, generated from the models.
 
-`python -m serin.api` writes them to `crds/` and to the chart; a check fails when those differ from what is said here.
-The API server is the judge of the result: tests/integration applies every rule to a real one.
+`python -m serin.api` writes them to `crds/` and to the chart; `make check` fails if the files differ from the models.
+tests/integration applies every rule to a real API server.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from serin.api.status import LLMDeploymentStatus, PromptVersionStatus
 
 @dataclass(frozen=True)
 class Column:
-    """A column of `kubectl get`; those that are not `always` need `-o wide`."""
+    """A column of `kubectl get`; columns that are not `always` need `-o wide`."""
 
     name: str
     path: str
@@ -31,14 +31,14 @@ class Column:
     always: bool = True
 
     def render(self) -> dict[str, Any]:
-        """The column as a CRD has it."""
+        """The column as an entry of `additionalPrinterColumns`."""
         column: dict[str, Any] = {"name": self.name, "type": self.type, "jsonPath": self.path}
         return column if self.always else column | {"priority": 1}
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What a CRD says about a kind beside its schema."""
+class CustomResource:
+    """The parts of a CRD: names, columns, models and rules of one kind."""
 
     kind: str
     plural: str
@@ -48,9 +48,9 @@ class Kind:
     spec: type[ApiModel]
     status: type[ApiModel]
     rules: tuple[Mapping[str, str], ...] = ()
-    """Rules over the whole object."""
+    """Rules for the whole object."""
     spec_rules: tuple[Mapping[str, str], ...] = ()
-    """Rules over the spec that only an API server can check."""
+    """Rules for the spec that only an API server can check."""
     scale: Mapping[str, str] | None = None
 
 
@@ -60,11 +60,11 @@ in progress. Without this default an object without a status would count as curr
 
 AGE = Column("Age", ".metadata.creationTimestamp", type="date")
 
-LLMDEPLOYMENT = Kind(
+LLMDEPLOYMENT = CustomResource(
     kind="LLMDeployment",
     plural=LLMDEPLOYMENTS,
     short="llmdep",
-    description="One model served by vLLM, every change of which is tried as a canary.",
+    description="One model served by vLLM; every change is tried as a canary before it is promoted.",
     columns=(
         Column("Phase", ".status.phase"),
         Column("Weight", ".status.weight"),
@@ -94,7 +94,7 @@ LLMDEPLOYMENT = Kind(
     },
 )
 
-PROMPTVERSION = Kind(
+PROMPTVERSION = CustomResource(
     kind="PromptVersion",
     plural=PROMPTVERSIONS,
     short="pver",
@@ -118,27 +118,27 @@ PROMPTVERSION = Kind(
     ),
 )
 
-KINDS = (LLMDEPLOYMENT, PROMPTVERSION)
+CUSTOM_RESOURCES = (LLMDEPLOYMENT, PROMPTVERSION)
 
 
-def render_crd(kind: Kind) -> dict[str, Any]:
-    """The CustomResourceDefinition of a kind."""
+def render_crd(resource: CustomResource) -> dict[str, Any]:
+    """The CustomResourceDefinition as a manifest."""
     subresources: dict[str, Any] = {"status": {}}
-    if kind.scale:
-        subresources["scale"] = dict(kind.scale)
+    if resource.scale:
+        subresources["scale"] = dict(resource.scale)
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{kind.plural}.{GROUP}"},
+        "metadata": {"name": f"{resource.plural}.{GROUP}"},
         "spec": {
             "group": GROUP,
             "scope": "Namespaced",
             "names": {
-                "kind": kind.kind,
-                "listKind": f"{kind.kind}List",
-                "plural": kind.plural,
-                "singular": kind.kind.lower(),
-                "shortNames": [kind.short],
+                "kind": resource.kind,
+                "listKind": f"{resource.kind}List",
+                "plural": resource.plural,
+                "singular": resource.kind.lower(),
+                "shortNames": [resource.short],
                 "categories": [GROUP.partition(".")[0]],
             },
             "versions": [
@@ -147,26 +147,26 @@ def render_crd(kind: Kind) -> dict[str, Any]:
                     "served": True,
                     "storage": True,
                     "subresources": subresources,
-                    "additionalPrinterColumns": [column.render() for column in kind.columns],
-                    "schema": {"openAPIV3Schema": _root(kind)},
+                    "additionalPrinterColumns": [column.render() for column in resource.columns],
+                    "schema": {"openAPIV3Schema": _root(resource)},
                 }
             ],
         },
     }
 
 
-def _root(kind: Kind) -> dict[str, Any]:
-    spec = structural_schema(kind.spec)
-    if kind.spec_rules:
-        spec[VALIDATIONS] = [*spec.get(VALIDATIONS, ()), *map(dict, kind.spec_rules)]
-    root: dict[str, Any] = {"description": kind.description, "type": "object", "required": ["spec"]}
-    if kind.rules:
-        root[VALIDATIONS] = [dict(rule) for rule in kind.rules]
+def _root(resource: CustomResource) -> dict[str, Any]:
+    spec = structural_schema(resource.spec)
+    if resource.spec_rules:
+        spec[VALIDATIONS] = [*spec.get(VALIDATIONS, ()), *map(dict, resource.spec_rules)]
+    root: dict[str, Any] = {"description": resource.description, "type": "object", "required": ["spec"]}
+    if resource.rules:
+        root[VALIDATIONS] = [dict(rule) for rule in resource.rules]
     root["properties"] = {
         "apiVersion": {"type": "string"},
         "kind": {"type": "string"},
         "metadata": {"type": "object"},
         "spec": spec,
-        "status": structural_schema(kind.status) | {"default": {"observedGeneration": NOT_OBSERVED}},
+        "status": structural_schema(resource.status) | {"default": {"observedGeneration": NOT_OBSERVED}},
     }
     return root

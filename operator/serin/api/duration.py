@@ -1,7 +1,7 @@
-"""Durations as Kubernetes users write them: `30s`, `10m`, `1h30m`.
+"""Durations in the form of Kubernetes: `30s`, `10m`, `1h30m`.
 
-The grammar is that of Gateway API's `Duration` (GEP-2257) without milliseconds, up to 30 days. Used by the API models
-only.
+The grammar is that of Gateway API's `Duration` (GEP-2257) without milliseconds; the maximum is 30 days. Used by the API
+models only.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from serin.api.rule import VALIDATIONS
 PATTERN = "^([0-9]{1,5}(h|m|s)){1,3}$"
 MAX_HOURS = 720
 LONGEST = timedelta(hours=MAX_HOURS)
-MESSAGE = "Write a duration like 30s, 10m or 1h30m, 720h at most."
-POSITIVE_MESSAGE = "Write a duration like 30s, 10m or 1h30m, above zero and 720h at most."
+MESSAGE = "Write a duration such as 30s, 10m or 1h30m, at most 720h."
+POSITIVE_MESSAGE = "Write a duration such as 30s, 10m or 1h30m, above zero and at most 720h."
 _UNITS = {"h": 3600, "m": 60, "s": 1}
 
 
 def parse_duration(value: object) -> object:
-    """Turn `1h30m` into a timedelta; anything that is not text is left to pydantic.
+    """Parse a text such as `1h30m` into a timedelta; any other type is returned unchanged, for pydantic to validate.
 
     Raises:
-        ValueError: text that does not follow the grammar, or is longer than 30 days.
+        ValueError: the text does not follow the grammar, or the duration is longer than 30 days.
     """
     if not isinstance(value, str):
         return value
@@ -39,7 +39,7 @@ def parse_duration(value: object) -> object:
 
 
 def parse_positive_duration(value: object) -> object:
-    """As `parse_duration`, but nothing is not a duration.
+    """Parse a duration above zero, as `parse_duration` does.
 
     Raises:
         ValueError: as `parse_duration`, or the duration is zero.
@@ -54,7 +54,7 @@ def parse_positive_duration(value: object) -> object:
 
 
 def format_duration(value: timedelta) -> str:
-    """The shortest text that `parse_duration` reads back: 90 minutes are `1h30m`, nothing is `0s`."""
+    """The shortest text that `parse_duration` reads back: `1h30m` for 90 minutes, `0s` for zero."""
     left = int(value.total_seconds())
     parts = []
     for unit, size in _UNITS.items():
@@ -65,7 +65,7 @@ def format_duration(value: timedelta) -> str:
 
 
 def _schema(least: str, message: str) -> dict[str, Any]:
-    # Ordered so that text which is no duration never reaches `duration()`, whose error would be shown as it is.
+    # The pattern comes first: `duration()` fails on other texts, and users would see its error instead of the message.
     rule = f"self.matches('{PATTERN}') && duration(self) <= duration('{MAX_HOURS}h') && duration(self) {least}"
     return {"type": "string", "maxLength": 18, VALIDATIONS: [{"rule": rule, "message": message}]}
 

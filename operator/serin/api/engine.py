@@ -1,7 +1,7 @@
-"""The engine part of an LLMDeployment: model, vLLM's image, flags and resources.
+"""`spec.model` and `spec.engine`: the model, and vLLM's image, flags and resources.
 
-All of it makes pods differ, hence is hashed into the engine revision (except `engine.cache`). Rules refuse what Serin
-sets itself, so that no manifest can take the ground from under a rollout. Rendering pods is `serin.manifests`.
+All fields except `engine.cache` are hashed into the engine revision, because they make pods differ. Rules reject what
+Serin sets itself, so that no manifest can break a rollout. `serin.manifests` renders the pods.
 """
 
 from __future__ import annotations
@@ -11,7 +11,17 @@ from typing import Annotated
 from pydantic import Field
 
 from serin.api.base import ApiModel
-from serin.api.fields import Image, IntOrString, ModelName, SecretKey, Subdomain, matches, pattern, quoted, refused
+from serin.api.fields import (
+    Image,
+    IntOrString,
+    ModelName,
+    SecretKey,
+    Subdomain,
+    matches,
+    must_match,
+    must_not_match,
+    quoted,
+)
 from serin.api.quantity import amount
 from serin.api.rule import Rule
 
@@ -33,18 +43,18 @@ OWNED_FLAGS = (
     "config",
     "disable-log-stats",
 )
-"""Flags of `vllm serve` that Serin sets itself or relies on; `ssl-*` and the alias `asc` are added below."""
+"""Flags of `vllm serve` that Serin sets itself or depends on; `ssl-*` and the alias `asc` are added below."""
 
 
-def _beginnings(flag: str) -> str:
-    """Pattern of a flag and of each of its beginnings: vLLM's parser (argparse) takes those for the flag."""
+def _abbreviations(flag: str) -> str:
+    """Pattern of a flag and of every prefix of it: vLLM's parser (argparse) accepts prefixes as abbreviations."""
     nested = ""
     for letter in reversed(flag):
         nested = ("[-_]" if letter == "-" else letter) + (f"({nested})?" if nested else "")
     return nested
 
 
-_OWNED = "|".join([*map(_beginnings, OWNED_FLAGS), "asc", "s(s(l([-_].*)?)?)?"])
+_OWNED = "|".join([*map(_abbreviations, OWNED_FLAGS), "asc", "s(s(l([-_].*)?)?)?"])
 _OWNED_FLAG = f"^(?i:(no[-_])?({_OWNED})([.+].*)?)$"
 _FLAG = "^[A-Za-z][A-Za-z0-9._-]*[+]?$"
 _is_owned = matches(_OWNED_FLAG)
@@ -53,27 +63,28 @@ _is_flag = matches(_FLAG)
 Source = Annotated[
     str,
     Field(min_length=1, max_length=1024),
-    refused("^oci://", "oci:// is not supported yet; use hf://, pvc:// or file://."),
-    pattern("^(hf|pvc|file|oci)://", "Begin with hf://, pvc:// or file://."),
-    pattern(
+    must_not_match("^oci://", "oci:// is not supported yet; use hf://, pvc:// or file://."),
+    must_match("^(hf|pvc|file|oci)://", "Begin with hf://, pvc:// or file://."),
+    must_match(
         "^hf://[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9_./-]*$",
-        "Write hf://org/model@commit; without a commit or tag nobody can say later what was served.",
+        "Write hf://org/model@commit; a commit or tag is required, so that a revision always has the same weights.",
         prefix="hf://",
     ),
-    refused(
-        "^hf://.*@(main|master|HEAD)$", "Name a commit or tag after '@'; a branch moves, and no canary would notice."
+    must_not_match(
+        "^hf://.*@(main|master|HEAD)$",
+        "Name a commit or tag after '@'; the weights of a branch can change without a canary.",
     ),
-    pattern(
+    must_match(
         "^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9_./@+-]+$",
-        "Write pvc://claim/path, the path of letters, digits and . _ - + @ /.",
+        "Write pvc://claim/path; the path may have letters, digits and . _ - + @ /.",
         prefix="pvc://",
     ),
-    pattern(
+    must_match(
         "^file:///[A-Za-z0-9_./@+-]+$",
-        "Write file:///path, an absolute path inside the container, of letters, digits and . _ - + @ /.",
+        "Write file:///path, an absolute path in the container; it may have letters, digits and . _ - + @ /.",
         prefix="file://",
     ),
-    refused("/[.][.](/|$)", "Write the path without '..'."),
+    must_not_match("/[.][.](/|$)", "Remove '..' from the path."),
 ]
 
 Args = Annotated[
@@ -81,12 +92,12 @@ Args = Annotated[
     Field(max_length=64),
     Rule(
         cel=f"self.all(flag, flag.matches({quoted(_FLAG)}))",
-        message="Write flags of `vllm serve` without their leading dashes: letters, digits, '-', '_' and '.'.",
+        message="Write names of `vllm serve` flags without leading dashes: letters, digits, '-', '_' and '.'.",
         holds=lambda args: all(map(_is_flag, args)),
     ),
     Rule(
         cel=f"!self.exists(flag, flag.matches({quoted(_OWNED_FLAG)}))",
-        message="Remove the flags that Serin sets itself, and abbreviations of them: "
+        message="Remove the flags that Serin sets itself, and their abbreviations: "
         + ", ".join([*OWNED_FLAGS, "ssl-*"])
         + ".",
         holds=lambda args: not any(map(_is_owned, args)),
@@ -95,28 +106,28 @@ Args = Annotated[
 
 
 class Model(ApiModel):
-    """What is served."""
+    """The model to serve."""
 
     name: ModelName
-    """The name that clients send in `model`."""
+    """Name that clients send in the `model` field of a request."""
     source: Source
-    """Where the weights are: `hf://org/model@<commit>`, `pvc://claim/path` or `file:///path/in/the/container`."""
+    """Location of the weights: `hf://org/model@<commit>`, `pvc://claim/path` or `file:///path/in/the/container`."""
 
 
 class SecretKeyRef(ApiModel):
-    """One key of a Secret in the same namespace."""
+    """Reference to one key of a Secret in the same namespace."""
 
     name: Subdomain
-    """The Secret."""
+    """Name of the Secret."""
     key: SecretKey = "token"
-    """Its key."""
+    """Key in the Secret."""
 
 
 class Cache(ApiModel):
-    """Where downloaded weights stay."""
+    """Persistent storage for downloaded weights."""
 
     pvc: Subdomain
-    """A PersistentVolumeClaim in the same namespace."""
+    """Name of a PersistentVolumeClaim in the same namespace."""
 
 
 Quantities = Annotated[
@@ -124,7 +135,7 @@ Quantities = Annotated[
     Field(max_length=16),
     Rule(
         cel="self.all(name, isQuantity(string(self[name])) && !quantity(string(self[name])).isLessThan(quantity('0')))",
-        message="Write quantities such as 2, 500m or 16Gi, none of them negative.",
+        message="Write non-negative quantities such as 2, 500m or 16Gi.",
         holds=lambda quantities: (
             all((amount(value) or 0) >= 0 for value in quantities.values())
             and all(amount(value) is not None for value in quantities.values())
@@ -132,7 +143,7 @@ Quantities = Annotated[
     ),
     Rule(
         cel=f"!('{GPU}' in self) || string(self['{GPU}']).matches('^[0-9]+$')",
-        message=f"Write a whole number of {GPU}; a pod cannot have a part of one.",
+        message=f"Write a whole number for {GPU}; a container cannot have a fraction of a GPU.",
         holds=lambda quantities: GPU not in quantities or str(quantities[GPU]).isdecimal(),
     ),
 ]
@@ -148,34 +159,35 @@ def _within_limits(resources: Resources) -> bool:
 
 
 class Resources(ApiModel):
-    """Kubernetes resource requests and limits of the engine container."""
+    """Resource requests and limits of the engine container."""
 
     RULES = (
         Rule(
             cel="!has(self.requests) || !has(self.limits) || self.requests.all(name, !(name in self.limits) || "
             "!isQuantity(string(self.requests[name])) || !isQuantity(string(self.limits[name])) || "
             "quantity(string(self.requests[name])).compareTo(quantity(string(self.limits[name]))) <= 0)",
-            message="Raise the limit or lower the request; a request cannot be above its limit.",
+            message="Raise the limit or lower the request; a request must not exceed its limit.",
             holds=_within_limits,
         ),
     )
 
     limits: Quantities = {}
-    """What the container may use; `{}` is a CPU engine without limits."""
+    """Resource limits by resource name; `{}` means a CPU engine without limits."""
     requests: Quantities = {}
-    """What the scheduler reserves."""
+    """Resource requests by resource name."""
 
 
 class Engine(ApiModel):
-    """The vLLM that serves the model."""
+    """How vLLM runs: image, flags and resources."""
 
     image: Image | None = None
-    """Any vLLM image whose entrypoint is `vllm serve`; the operator's default when absent."""
+    """vLLM image whose entrypoint is `vllm serve`. Default: the operator's setting SERIN_DEFAULT_IMAGE."""
     args: Args = {}
-    """`vllm serve` flags without their dashes, verbatim; the value `true` renders a bare flag."""
+    """Flags of `vllm serve` by name, without leading dashes. Values are passed unchanged; `true` sets a flag without a
+    value."""
     resources: Resources | None = None
-    """Requests and limits of the engine container; one `nvidia.com/gpu` when absent."""
+    """Resource requests and limits of the engine container. Default: one `nvidia.com/gpu`."""
     cache: Cache | None = None
-    """Where downloaded weights stay; downloaded by every pod anew when absent."""
+    """Persistent storage for downloaded weights. Default: none; every pod downloads the weights again."""
     hf_token_secret_ref: SecretKeyRef | None = None
-    """The Hugging Face token for gated models."""
+    """Secret that holds the Hugging Face token, for gated models."""

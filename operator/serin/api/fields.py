@@ -1,7 +1,7 @@
-"""Types of single fields that several models share: names of Kubernetes objects, hosts, quantities.
+"""Field types that several models share: names of Kubernetes objects, hostnames, images.
 
-Each is a pattern with a sentence: a bare `pattern` in the schema would answer a user with a regular expression.
-Patterns are RE2, which both the API server and Python read alike. Used by the API models only.
+Each is a rule with a message, because a bare `pattern` in the schema would show the user a regular expression.
+The patterns use the syntax that RE2 (API server) and Python have in common. Used by the API models only.
 """
 
 from __future__ import annotations
@@ -23,53 +23,53 @@ LABEL_VALUE = f"^({_QUALIFIED})?$"
 
 
 def matches(pattern: str) -> Callable[[str], bool]:
-    """Predicate: the text matches the pattern, which carries its own anchors."""
+    """Predicate that is true for texts that match the pattern; the pattern contains its anchors."""
     # Python's `$` would also match before a trailing newline, RE2's does not.
     compiled = re.compile(pattern.replace("$", r"\Z"))
     return lambda text: compiled.search(text) is not None
 
 
 def quoted(text: str) -> str:
-    """The text as a raw CEL string literal; it must not contain an apostrophe."""
+    """The text as a raw CEL string literal; the text must not contain an apostrophe."""
     return f"r'{text}'"
 
 
-def pattern(regex: str, message: str, *, prefix: str = "") -> Rule:
-    """Rule: the text matches, if it begins with `prefix`."""
+def must_match(regex: str, message: str, *, prefix: str = "") -> Rule:
+    """Rule: a text that begins with `prefix` matches the pattern."""
     condition = f"!self.startsWith('{prefix}') || " if prefix else ""
-    fits = matches(regex)
+    is_match = matches(regex)
     return Rule(
         cel=f"{condition}self.matches({quoted(regex)})",
         message=message,
-        holds=lambda text: not text.startswith(prefix) or fits(text),
+        holds=lambda text: not text.startswith(prefix) or is_match(text),
     )
 
 
-def refused(regex: str, message: str) -> Rule:
-    """Rule: the text does not match."""
-    fits = matches(regex)
-    return Rule(cel=f"!self.matches({quoted(regex)})", message=message, holds=lambda text: not fits(text))
+def must_not_match(regex: str, message: str) -> Rule:
+    """Rule: the text does not match the pattern."""
+    is_match = matches(regex)
+    return Rule(cel=f"!self.matches({quoted(regex)})", message=message, holds=lambda text: not is_match(text))
 
 
 Subdomain = Annotated[
     str,
     Field(min_length=1, max_length=253),
-    pattern(f"^{_SUBDOMAIN}$", "Write the name of a Kubernetes object: lower case letters, digits, '-' and '.'."),
+    must_match(f"^{_SUBDOMAIN}$", "Write the name of a Kubernetes object: lower case letters, digits, '-' and '.'."),
 ]
 Label = Annotated[
     str,
     Field(min_length=1, max_length=63),
-    pattern(f"^{_LABEL}$", "Write a DNS label: lower case letters, digits and '-', at most 63 characters."),
+    must_match(f"^{_LABEL}$", "Write a DNS label: lower case letters, digits and '-', at most 63 characters."),
 ]
 SecretKey = Annotated[
     str,
     Field(min_length=1, max_length=253),
-    pattern("^[-._a-zA-Z0-9]+$", "Write a key of a Secret: letters, digits, '-', '_' and '.'."),
+    must_match("^[-._a-zA-Z0-9]+$", "Write a key of a Secret: letters, digits, '-', '_' and '.'."),
 ]
 Hostname = Annotated[
     str,
     Field(min_length=1, max_length=253),
-    pattern(
+    must_match(
         rf"^(\*\.)?{_SUBDOMAIN}$",
         "Write a DNS name in lower case, without scheme and port; only its first label may be '*'.",
     ),
@@ -77,7 +77,7 @@ Hostname = Annotated[
 ModelName = Annotated[
     str,
     Field(min_length=1, max_length=253),
-    pattern(
+    must_match(
         "^[A-Za-z0-9]([A-Za-z0-9._/:-]*[A-Za-z0-9])?$",
         "Write a name of letters, digits and . _ - / : that begins and ends with a letter or digit.",
     ),
@@ -85,16 +85,16 @@ ModelName = Annotated[
 Image = Annotated[
     str,
     Field(min_length=1, max_length=512),
-    pattern(
+    must_match(
         r"^[a-z0-9]([A-Za-z0-9._-]|[:/][A-Za-z0-9])*(@sha256:[a-f0-9]{64})?$",
-        "Write a container image such as registry.example.com/vllm:v0.32.0, without scheme and blanks.",
+        "Write a container image such as registry.example.com/vllm:v0.32.0, without a scheme or spaces.",
     ),
 ]
 
 
 def _int_or_text(value: object) -> int | str:
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ValueError("Write a whole number or a text such as 500m.")  # noqa: TRY004 pydantic collects ValueErrors
+        raise ValueError("Write a whole number or a string such as 500m.")  # noqa: TRY004 pydantic collects ValueErrors
     return value
 
 

@@ -1,8 +1,8 @@
-"""`LLMDeployment`: one model served by vLLM, every change of which is tried as a canary.
+"""`LLMDeployment`: one model served by vLLM; every change is tried as a canary first.
 
-Only what this version implements is a field here, hence in the CRD; anything else is refused by the API server.
-Ranges, lengths and rules live on the fields, so that the CRD and the parser say the same. The parts have a module each
-(`engine`, `pod_template`, `routing`, `ramp`, `analysis`) and are passed on from here.
+The spec has only fields that this version implements; the API server rejects all others. Ranges, lengths and rules are
+part of the fields, so that the CRD and the parser agree. Each part has a module of its own (`engine`, `pod_template`,
+`routing`, `ramp`, `analysis`), whose types are exported from here too.
 """
 
 from __future__ import annotations
@@ -61,47 +61,49 @@ __all__ = [
 
 
 class PromptRef(ApiModel):
-    """A PromptVersion in the same namespace."""
+    """Reference to a PromptVersion in the same namespace."""
 
     name: Subdomain
-    """The PromptVersion."""
+    """Name of the PromptVersion."""
 
 
-def _feeds_ramp(metric: Metric) -> bool:
+def _can_drive_adaptive_ramp(metric: Metric) -> bool:
     return metric.required and (metric.ratio is not None or metric.preset is Preset.ERROR_RATE)
 
 
 class LLMDeploymentSpec(ApiModel):
-    """What a user asks for; Serin never writes it."""
+    """Desired state, written by users; Serin never changes it."""
 
     RULES = (
         Rule(
-            # Each level is asked for: defaults fill in what is absent only down to where its parent has one.
+            # Every level needs has(): the API server fills in a default only where the parent object exists.
             cel="!has(self.rollout) || !has(self.rollout.ramp) || !has(self.rollout.ramp.adaptive) || "
             "!has(self.analysis) || !has(self.analysis.metrics) || self.analysis.metrics.exists(m, "
             "(!has(m.mode) || m.mode == 'Required') && (has(m.ratio) || (has(m.preset) && m.preset == 'ErrorRate')))",
-            message="Make ErrorRate or a ratio Required; an adaptive ramp grows by what such a metric proves.",
-            holds=lambda spec: spec.rollout.ramp.adaptive is None or any(map(_feeds_ramp, spec.analysis.compared)),
+            message="Make ErrorRate or a ratio Required; an adaptive ramp grows only by the counts of such a metric.",
+            holds=lambda spec: (
+                spec.rollout.ramp.adaptive is None or any(map(_can_drive_adaptive_ramp, spec.analysis.compared))
+            ),
         ),
     )
 
     model: Model
-    """What is served."""
+    """The model to serve."""
     prompt: PromptRef | None = None
-    """The prompt that belongs to the model; its content is copied, so the PromptVersion may be deleted later."""
+    """PromptVersion to use. Serin copies its content, so the PromptVersion may be deleted later."""
     engine: Engine = Engine()
-    """The vLLM that serves the model."""
+    """How vLLM runs: image, flags and resources."""
     replicas: Annotated[int, Field(ge=0, le=1000)] = 1
-    """Pods of the stable; `kubectl scale` and autoscalers write it."""
+    """Number of pods of the stable; `kubectl scale` and autoscalers set this field."""
     pod_template: PodTemplate | None = None
-    """Overlay over the pod template that Serin renders."""
+    """Overlay on the pod template that Serin renders."""
     routing: Routing
     """How requests reach the model."""
     rollout: Rollout = Rollout()
-    """How a change is tried."""
+    """How a change is rolled out."""
     analysis: Analysis = Analysis()
-    """What a canary is judged by."""
+    """How a canary is compared with the stable."""
     revision_history_limit: Annotated[int, Field(ge=1, le=100)] = 10
-    """How many old revisions are remembered."""
+    """Number of old revisions to keep."""
     paused: bool = False
-    """Freezes ramp and promotion, never a rollback; clocks stop."""
+    """Stops the ramp and its clocks and prevents a promotion. A bad canary is still rolled back."""

@@ -1,7 +1,7 @@
-"""From what the API server stores to the API models, with an error that a user can act on.
+"""Parses stored objects into the API models, with one sentence for the user as the error.
 
-The API server has refused most of what is refused here; objects stored under an older CRD, and clusters where somebody
-loosened it, are why it is checked again. Called by the reconciler; the message becomes the condition Accepted=False.
+The API server rejects most invalid objects itself. They are validated again because an object may have been stored
+under an older or a modified CRD. Called by the reconciler; the error becomes the condition Accepted=False.
 """
 
 from __future__ import annotations
@@ -23,8 +23,12 @@ from serin.errors import SpecError
 NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 NAME_MESSAGE = (
     "Choose a name of lower case letters, digits and '-' that begins with a letter and has at most "
-    f"{MAX_NAME_LENGTH} characters; Services and pods are named after it."
+    f"{MAX_NAME_LENGTH} characters; the names of Services and pods begin with it."
 )
+_FIELD_MESSAGES = {
+    "missing": "Add this field; it is required.",
+    "extra_forbidden": "Remove this field; it does not exist.",
+}
 _is_name = matches(NAME_PATTERN)
 
 Spec = TypeVar("Spec", bound=ApiModel)
@@ -70,9 +74,9 @@ def _refuse_deep(spec: object) -> None:
 
 
 def _sentence(details: ErrorDetails) -> str:
-    """The first error, as the API server would write it: where, then what."""
+    """The first error in the form of the API server: the path of the field, then the message."""
     where = "spec"
     for part in details["loc"]:
         where += f"[{part}]" if isinstance(part, int) else f".{part}"
-    message = details["msg"].removeprefix("Value error, ")
+    message = _FIELD_MESSAGES.get(details["type"]) or details["msg"].removeprefix("Value error, ")
     return f"{where}: {message}" if message.endswith(".") else f"{where}: {message}; correct it."

@@ -1,7 +1,7 @@
-"""The overlay over the pod template: free Kubernetes YAML, except what would take a rollout's ground away.
+"""`spec.podTemplate`: an overlay of Kubernetes YAML; rules reject the fields that would break a rollout.
 
-The schema keeps what it does not know, so that every pod field of every Kubernetes version can be used; only the fields
-that a rule looks at are spelled out. Merging is `serin.manifests`.
+The schema preserves unknown fields, so that the pod fields of every Kubernetes version can be used; it declares only
+the fields that a rule needs. `serin.manifests` merges the overlay.
 """
 
 from __future__ import annotations
@@ -46,41 +46,41 @@ def _spec_schema() -> dict[str, Any]:
                 "type": "string",
                 "minLength": 1,
                 "maxLength": 63,
-                "description": f"`{CONTAINER}` is vLLM, any other name is a container beside it.",
+                "description": f"Name of the container: `{CONTAINER}` is vLLM, any other name is a sidecar.",
             },
-            "image": {"type": "string", "maxLength": 512, "description": "Image of a container beside the engine."},
-            "command": _TEXTS | {"description": "Entrypoint of a container beside the engine."},
-            "args": _TEXTS | {"description": "Arguments of a container beside the engine."},
-            "resources": {"type": "object", **_KEEP, "description": "Resources of a container beside the engine."},
+            "image": {"type": "string", "maxLength": 512, "description": "Image of a sidecar."},
+            "command": _TEXTS | {"description": "Entrypoint of a sidecar."},
+            "args": _TEXTS | {"description": "Arguments of a sidecar."},
+            "resources": {"type": "object", **_KEEP, "description": "Resource requests and limits of a sidecar."},
         },
     }
     return {
         "type": "object",
         **_KEEP,
         "properties": {
-            "restartPolicy": {"type": "string", "maxLength": 16, "description": "`Always`, if given at all."},
+            "restartPolicy": {"type": "string", "maxLength": 16, "description": "Only `Always` is allowed."},
             "terminationGracePeriodSeconds": {
                 "type": "integer",
-                "description": "Not to be given: it follows `rollout.drainTimeout`.",
+                "description": "Not allowed here; set `spec.rollout.drainTimeout`, from which Serin derives it.",
             },
             "containers": {
                 "type": "array",
                 "maxItems": 16,
                 "items": container,
-                "description": "Containers to change or add, by name.",
+                "description": "Containers to change or add, merged by name.",
                 **list_map("name"),
             },
         },
     }
 
 
-def _of_texts(metadata: dict[str, Any]) -> dict[str, Any]:
-    """What the schema says too; rules below rely on it."""
+def _are_string_maps(metadata: dict[str, Any]) -> dict[str, Any]:
+    """The same check as in the schema; the rules below depend on it."""
     for name, texts in metadata.items():
         if name not in {"labels", "annotations"}:
-            raise ValueError(f"Remove {name}; only labels and annotations can be added.")
+            raise ValueError(f"Remove {name}; only labels and annotations are allowed.")
         if not isinstance(texts, Mapping) or not all(isinstance(text, str) for text in texts.values()):
-            raise ValueError(f"Write {name} as a map of texts.")
+            raise ValueError(f"Write {name} as a map from strings to strings.")
     return metadata
 
 
@@ -95,18 +95,18 @@ def _keys(metadata: Mapping[str, Any]) -> list[str]:
 
 Metadata = Annotated[
     dict[str, Any],
-    AfterValidator(_of_texts),
+    AfterValidator(_are_string_maps),
     WithJsonSchema(_metadata_schema()),
     Rule(
         cel=f"(!has(self.labels) || !self.labels.exists(key, key.startsWith('{GROUP}/'))) && "
         f"(!has(self.annotations) || !self.annotations.exists(key, key.startsWith('{GROUP}/')))",
-        message=f"Remove the labels and annotations that begin with {GROUP}/; Serin finds its pods by them.",
+        message=f"Remove the labels and annotations that begin with {GROUP}/; they are reserved for Serin.",
         holds=lambda metadata: not any(key.startswith(f"{GROUP}/") for key in _keys(metadata)),
     ),
     Rule(
         cel=f"!has(self.labels) || self.labels.all(key, key.matches({quoted(LABEL_KEY)}) && "
         f"self.labels[key].matches({quoted(LABEL_VALUE)}))",
-        message="Write labels as Kubernetes takes them: letters, digits, '-', '_' and '.', at most 63 characters.",
+        message="Write labels in the form of Kubernetes: letters, digits, '-', '_' and '.', at most 63 characters.",
         holds=lambda metadata: all(_is_key(k) and _is_value(v) for k, v in metadata.get("labels", {}).items()),
     ),
 ]
@@ -116,28 +116,29 @@ PodSpec = Annotated[
     WithJsonSchema(_spec_schema()),
     Rule(
         cel="!has(self.restartPolicy) || self.restartPolicy == 'Always'",
-        message="Remove restartPolicy; the engine is always restarted.",
+        message="Remove restartPolicy; only Always is supported.",
         holds=lambda spec: spec.get("restartPolicy", "Always") == "Always",
     ),
     Rule(
         cel="!has(self.terminationGracePeriodSeconds)",
-        message="Remove terminationGracePeriodSeconds and set rollout.drainTimeout, which it follows.",
+        message="Remove terminationGracePeriodSeconds and set rollout.drainTimeout; Serin derives it from there.",
         holds=lambda spec: "terminationGracePeriodSeconds" not in spec,
     ),
     Rule(
         cel=f"!has(self.containers) || !self.containers.exists(c, c.name == '{CONTAINER}' && "
         f"({' || '.join(f'has(c.{field})' for field in _OWN_FIELDS)}))",
         message=f"Remove command, args, image and resources from the container {CONTAINER}; "
-        "use engine.args, engine.image and engine.resources, which make a revision.",
+        "use engine.args, engine.image and engine.resources, which are part of the revision.",
         holds=lambda spec: not any(field in engine for engine in _engines(spec) for field in _OWN_FIELDS),
     ),
 ]
 
 
 class PodTemplate(ApiModel):
-    """Overlay over the pod template that Serin renders."""
+    """Overlay on the pod template that Serin renders."""
 
     metadata: Metadata | None = None
-    """Labels and annotations to add."""
+    """Labels and annotations to add to the pods."""
     spec: PodSpec | None = None
-    """Maps merge, lists merge by their Kubernetes key, anything else replaces."""
+    """Fields of the pod spec to add or replace: maps are merged, lists are merged by their Kubernetes key, other values
+    are replaced."""

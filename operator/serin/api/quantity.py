@@ -1,6 +1,6 @@
-"""Kubernetes quantities, as far as validation needs them: is it one, is it negative, is it more than another.
+"""Parses Kubernetes quantities, so that rules can validate and compare them.
 
-The grammar is that of apimachinery's `resource.Quantity`; the CEL face of the same rules uses its `isQuantity`.
+The grammar is that of apimachinery's `resource.Quantity`; the CEL form of the same rules uses `isQuantity`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _GRAMMAR = re.compile(r"([+-]?(?:\d{1,32}(?:\.\d{0,32})?|\.\d{1,32}))(?:([numkMG
 
 
 def amount(value: int | str) -> Decimal | None:
-    """The number that a quantity stands for, or None if it is not a quantity."""
+    """The numeric value of a quantity, or None if the value is not a quantity."""
     match = _GRAMMAR.fullmatch(str(value))
     if match is None:
         return None

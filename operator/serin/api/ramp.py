@@ -1,7 +1,7 @@
-"""How a change is tried: the ramp of a canary and the limits of its patience.
+"""`spec.rollout`: the ramp of a canary, the holdback and the deadlines.
 
-Ramp and holdback are pinned when a canary starts (`serin.rollout.trial`), so changing them changes no running trial;
-deadlines and time-outs take effect at once.
+A trial uses the ramp and holdback that the spec had when the trial started (`serin.rollout.trial`). Changed deadlines
+and timeouts take effect immediately.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from serin.api.rule import Rule
 
 
 class Pause(ApiModel):
-    """Stop here: for a time, or until a person says resume."""
+    """A stop of the ramp: for a duration, or until the command `resume`."""
 
     for_: Annotated[Duration | None, Field(alias="for")] = None
-    """How long; until a person says resume when absent."""
+    """Duration of the pause. Default: until the command `resume`."""
 
 
 def _two_decimals(weight: float) -> bool:
-    # The same arithmetic as in CEL: exactly the doubles that two decimals are read as.
+    # The same arithmetic as in CEL; true for exactly the doubles that a number with two decimals parses to.
     return 0 < weight < 100 and int(weight * 100 + 0.5) / 100 == weight
 
 
@@ -35,41 +35,41 @@ Weight = Annotated[
     Rule(
         cel="self > 0.0 && self < 100.0 && double(int(self * 100.0 + 0.5)) / 100.0 == self",
         message="Write a percentage above 0 and below 100 with at most two decimals; "
-        "after the last step the canary is promoted without a step of its own.",
+        "do not add a step of 100, the canary is promoted after the last step.",
         holds=_two_decimals,
     ),
 ]
 
 
 class RampStep(ApiModel):
-    """Either a weight with its hold, or a pause."""
+    """A weight with its hold, or a pause."""
 
     RULES = (
         Rule(
             cel="has(self.weight) != has(self.pause)",
-            message="Give a step either weight or pause; write two steps for both.",
+            message="Set either weight or pause in a step; for both, write two steps.",
             holds=lambda step: (step.weight is None) != (step.pause is None),
         ),
         Rule(
             cel="!has(self.hold) || !has(self.pause)",
-            message="Move hold to a step with a weight; a pause says how long with pause.for.",
+            message="Move hold to a step with weight; the duration of a pause is pause.for.",
             holds=lambda step: step.hold is None or step.pause is None,
         ),
     )
 
     weight: Weight | None = None
-    """Percent of requests that the canary gets, two decimals."""
+    """Percent of requests that the canary gets, with at most two decimals."""
     hold: Duration | None = None
-    """How long the weight is held at least; 10m when absent."""
+    """Minimum time at this weight. Default: 10m."""
     pause: Pause | None = None
-    """Stop here; `{}` waits until a person says resume."""
+    """Stop of the ramp; `{}` waits until the command `resume`."""
 
 
 DEFAULT_HOLD = timedelta(minutes=10)
 DEFAULT_STEPS = tuple(RampStep(weight=weight, hold=DEFAULT_HOLD) for weight in (5, 25, 50))
 
 
-def _grows(steps: tuple[RampStep, ...]) -> bool:
+def _weights_increase(steps: tuple[RampStep, ...]) -> bool:
     weights = [step.weight for step in steps if step.weight is not None]
     return all(before < after for before, after in pairwise(weights))
 
@@ -79,77 +79,82 @@ Steps = Annotated[
     Field(min_length=1, max_length=32),
     Rule(
         cel="has(self[0].weight)",
-        message="Begin with a weight; before the first one there is nothing to pause.",
+        message="Begin with a step that sets weight; a ramp cannot begin with a pause.",
         holds=lambda steps: steps[0].weight is not None,
     ),
     Rule(
         cel="self.filter(s, has(s.weight)).map(s, s.weight).isSorted() && self.filter(s, has(s.weight)).all(s, "
         "self.exists_one(t, has(t.weight) && t.weight == s.weight))",
-        message="Order the weights so that each is above the one before.",
-        holds=_grows,
+        message="Order the steps so that each weight is higher than the one before.",
+        holds=_weights_increase,
     ),
 ]
 
 
 class Adaptive(ApiModel):
-    """The weight follows the evidence: small while little is known, larger with every request that speaks for it."""
+    """A weight that follows the evidence: it starts small and grows while the canary shows to be no worse."""
 
     blast_budget: Annotated[float, Field(gt=0, le=1000)] = 2.0
-    """Bad answers beyond the stable's own that one scrape interval may be expected to cost."""
+    """Expected number of bad answers, beyond those of the stable, that the canary may cost per scrape interval."""
     max_weight: Weight = 25.0
-    """Percent of requests that the canary gets at most before its promotion; above 50 evidence comes slower again."""
+    """Highest percent of requests that the canary gets before its promotion. Above 50, the stable gets so little
+    traffic that the evidence grows more slowly."""
 
 
 class Ramp(ApiModel):
-    """How the weight grows."""
+    """How the weight of a canary grows."""
 
     RULES = (
         Rule(
             cel="!has(self.steps) || !has(self.adaptive)",
-            message="Choose either steps or adaptive; remove the other.",
+            message="Set either steps or adaptive; remove the other.",
             holds=lambda ramp: ramp.steps is None or ramp.adaptive is None,
         ),
     )
 
     steps: Steps | None = None
-    """Weights, each held for a time, and pauses, in order; then the canary is promoted. 5, 25 and 50 percent, each
-    held 10m, when neither steps nor adaptive is given."""
+    """Weights and pauses, in order; after the last step the canary is promoted. Default, if adaptive is not set: 5, 25
+    and 50 percent, each held for 10m."""
     adaptive: Adaptive | None = None
-    """A weight that follows the evidence instead of steps."""
+    """A weight that follows the evidence, instead of fixed steps."""
 
 
 class OnInconclusive(StrEnum):
-    """What becomes of a canary that is neither proven nor worse when the deadline comes."""
+    """What happens at the deadline to a canary that is neither proven nor worse."""
 
     PAUSE = "Pause"
-    """It keeps its weight, and a person is asked; proof or a Fail that comes later still counts."""
+    """The canary keeps its weight and waits for a person; a later Pass or Fail still counts."""
     PROMOTE = "Promote"
     ROLLBACK = "Rollback"
 
 
 class Holdback(ApiModel):
-    """The old stable keeps a little traffic after the canary has passed, so that a late regression is still seen."""
+    """A share of traffic for the old stable after the canary has passed, to detect a late regression."""
 
     weight: Weight = 2.0
-    """Percent of requests that the old stable keeps."""
+    """Percent of requests that the old stable keeps, with at most two decimals."""
     for_: Annotated[PositiveDuration, Field(alias="for")] = timedelta(hours=1)
-    """How long; its pods stay as they are meanwhile."""
+    """Duration of the holdback; the pods of the old stable stay unchanged during it."""
 
 
 class Rollout(ApiModel):
-    """How a change is tried."""
+    """How a change is rolled out."""
 
     ramp: Ramp = Ramp()
-    """How the weight of a canary grows; pinned when a canary starts."""
+    """How the weight of a canary grows. A change takes effect with the next trial."""
     minimum_bake: Duration = timedelta(minutes=10)
-    """How long a canary has traffic at least before it is promoted; stands still while it is paused."""
+    """Minimum time with traffic before a canary is promoted. The clock stops while the rollout is paused."""
     deadline: PositiveDuration = timedelta(hours=24)
-    """How long a canary has traffic at most without being proven; stands still while it is paused."""
+    """Maximum time with traffic without a proof; then onInconclusive applies. The clock stops while the rollout is
+    paused."""
     on_inconclusive: OnInconclusive = OnInconclusive.PAUSE
-    """What becomes of it at the deadline."""
+    """What happens at the deadline to a canary that is neither proven nor worse: `Pause` keeps its weight and waits for
+    a person, `Promote` promotes it, `Rollback` rolls it back."""
     holdback: Holdback | None = None
-    """What the old stable keeps after the canary has passed; nothing when absent. Pinned when a canary starts."""
+    """Traffic that the old stable keeps after the canary has passed. Default: none. A change takes effect with the next
+    trial."""
     progress_deadline: PositiveDuration = timedelta(minutes=30)
-    """Until the canary is Ready; loading weights is not failure."""
+    """Maximum time for a pod of the canary to become Ready, including the time to load weights; then the canary is
+    rolled back."""
     drain_timeout: Duration = timedelta(minutes=10)
-    """How long answers in flight may take after their pods left the route."""
+    """Maximum time for answers in flight after their pods have left the route."""

@@ -1,7 +1,7 @@
-"""The way in: which Gateways serve the model, under which names.
+"""`spec.routing`: the Gateways and hostnames that serve the model.
 
-Matches, filters and timeouts are Gateway API's own and pass through; the API server judges them when the HTTPRoute is
-applied, and its sentence becomes a condition. Rendering the route is `serin.routers`.
+Matches, filters and timeouts have the form of Gateway API and pass through unchanged; the API server validates them
+when the HTTPRoute is applied, and its message becomes a condition. `serin.routers` renders the route.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from serin.api.fields import Hostname, Label, Subdomain, matches, quoted
 from serin.api.rule import VALIDATIONS
 
 _TIMEOUT = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"
-_TIMEOUT_MESSAGE = "Write a duration like 0s, 30s or 1h30m; 0s is no timeout."
+_TIMEOUT_MESSAGE = "Write a duration such as 0s, 30s or 1h30m; 0s means no timeout."
 _TIMEOUT_SCHEMA = {
     "type": "string",
     "maxLength": 28,
@@ -27,7 +27,7 @@ _is_timeout = matches(_TIMEOUT)
 def _are_timeouts(timeouts: dict[str, str]) -> dict[str, str]:
     for name, value in timeouts.items():
         if name not in {"request", "backendRequest"}:
-            raise ValueError(f"Remove {name}; there are the timeouts request and backendRequest.")
+            raise ValueError(f"Remove {name}; the only timeouts are request and backendRequest.")
         if not _is_timeout(value):
             raise ValueError(_TIMEOUT_MESSAGE)
     return timeouts
@@ -40,48 +40,52 @@ Timeouts = Annotated[
         {
             "type": "object",
             "properties": {
-                "request": _TIMEOUT_SCHEMA | {"description": "From the request's first byte to the answer's last."},
-                "backendRequest": _TIMEOUT_SCHEMA | {"description": "The same for one attempt at a pod."},
+                "request": _TIMEOUT_SCHEMA
+                | {
+                    "description": "Time from the first byte of a request to the last byte of its answer; 0s: no limit."
+                },
+                "backendRequest": _TIMEOUT_SCHEMA | {"description": "Time for one attempt at one pod; 0s: no limit."},
             },
         }
     ),
 ]
-Loose = Annotated[
+PassedThrough = Annotated[
     dict[str, Any],
     WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True, "maxProperties": 16}),
 ]
 
 
 class ParentRef(ApiModel):
-    """A Gateway, as in an HTTPRoute's `parentRefs`."""
+    """Reference to a Gateway, with the fields of an HTTPRoute's `parentRefs`."""
 
     name: Subdomain
-    """The Gateway."""
+    """Name of the Gateway."""
     namespace: Label | None = None
-    """Its namespace; the LLMDeployment's when absent."""
+    """Namespace of the Gateway. Default: the namespace of the LLMDeployment."""
     section_name: Subdomain | None = None
-    """One of its listeners; all that admit the route when absent."""
+    """Name of a listener of the Gateway. Default: every listener that admits the route."""
     port: Annotated[int | None, Field(ge=1, le=65535)] = None
-    """Only listeners on this port."""
+    """Port of the listeners to use. Default: any port."""
 
 
 class Gateway(ApiModel):
     """How requests reach the model."""
 
     parent_refs: Annotated[list[ParentRef], Field(min_length=1, max_length=8)]
-    """The Gateways that serve the model."""
+    """Gateways that serve the model."""
     hostnames: Annotated[list[Hostname], Field(max_length=16)] = []
-    """Host names of requests for this model; every request that the Gateways admit when empty."""
-    matches: Annotated[list[Loose], Field(max_length=8)] = []
-    """HTTPRoute matches; the OpenAI paths that vLLM serves when empty."""
-    filters: Annotated[list[Loose], Field(max_length=8)] = []
-    """HTTPRoute filters of the rule."""
+    """Hostnames that the HTTPRoute matches. Default: every hostname that the Gateways admit."""
+    matches: Annotated[list[PassedThrough], Field(max_length=8)] = []
+    """HTTPRoute matches, passed through unchanged. Default: the inference paths of vLLM, such as
+    `/v1/chat/completions`."""
+    filters: Annotated[list[PassedThrough], Field(max_length=8)] = []
+    """HTTPRoute filters, passed through unchanged; they apply to every request."""
     timeouts: Timeouts = {}
-    """HTTPRoute timeouts; `request: 0s` unless set, because a stream has no natural end."""
+    """HTTPRoute timeouts. Default: `request: 0s` (no limit), because a streamed answer can take any time."""
 
 
 class Routing(ApiModel):
-    """The way in."""
+    """How requests reach the model."""
 
     gateway: Gateway
-    """Routing by Gateway API: an HTTPRoute named like the LLMDeployment."""
+    """Routing with Gateway API: Serin creates an HTTPRoute with the name of the LLMDeployment."""

@@ -1,8 +1,9 @@
-"""A rule with two faces: a CEL expression for the CRD and a predicate for the parser, with one message for both.
+"""A validation rule in two forms: a CEL expression for the CRD and a predicate for the parser, with one message.
 
-The API models carry rules as `Annotated` metadata on a field or in `RULES` on a model; `serin.api.schema` finds them
-in the JSON schema. The API server refuses a bad manifest by the CEL face; the parser's face holds where no API server
-has looked (an object stored under an older CRD, a test). That both say the same is checked against a real API server.
+The API models carry rules as `Annotated` metadata of a field or in `RULES` of a model; `serin.api.schema` copies them
+into the CRD. The API server rejects a bad manifest by the CEL expression; the parser applies the predicate to objects
+that no API server has validated (stored under an older CRD, tests). Integration tests check on a real API server that
+both forms agree.
 """
 
 from __future__ import annotations
@@ -20,34 +21,34 @@ VALIDATIONS = "x-kubernetes-validations"
 
 @dataclass(frozen=True)
 class Rule:
-    """One thing that must hold, and what to do when it does not."""
+    """A condition that a value must meet, with the message for a value that does not."""
 
     cel: str
-    """Expression over `self`, evaluated by the API server."""
+    """CEL expression over `self`, evaluated by the API server."""
     message: str
-    """One sentence that says what to change."""
+    """One sentence that says what to change in the manifest."""
     holds: Callable[[Any], bool]
-    """The same as a predicate over the parsed value."""
+    """The same condition as a predicate over the parsed value."""
 
     def check(self, value: Any) -> Any:
-        """The value itself.
+        """Return the value unchanged.
 
         Raises:
-            ValueError: the rule does not hold; carries the message.
+            ValueError: the value breaks the rule; the text is the rule's message.
         """
         if not self.holds(value):
             raise ValueError(self.message)
         return value
 
     def as_validation(self) -> dict[str, str]:
-        """An entry of `x-kubernetes-validations`."""
+        """The rule as an entry of `x-kubernetes-validations`."""
         return {"rule": self.cel, "message": self.message}
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Let pydantic run the check after the type itself was validated."""
+        """Make pydantic run the check after it has validated the type."""
         return core_schema.no_info_after_validator_function(self.check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Let the schema carry the CEL face."""
+        """Add the CEL expression to the JSON schema."""
         json_schema = handler(schema)
         return json_schema | {VALIDATIONS: [*json_schema.get(VALIDATIONS, ()), self.as_validation()]}

@@ -1,7 +1,7 @@
-"""From a pydantic model to a structural schema, the dialect of OpenAPI that CRDs are written in.
+"""Converts a pydantic model to a structural schema, the dialect of OpenAPI that CRDs use.
 
-What pydantic adds and Kubernetes refuses is taken away (`$ref`, `title`, unions with null); what Kubernetes wants and
-pydantic does not know is added (list types, defaults of nested objects). Called by `serin.api.crd` only.
+It removes what Kubernetes rejects (`$ref`, `title`, unions with null) and adds what pydantic does not generate (list
+types, defaults of nested objects). Called by `serin.api.crd` only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ORDER = ("description", "type", "format", "default", "enum")
 
 
 class _Generator(GenerateJsonSchema):
-    """Writes default durations as users would."""
+    """Writes default durations in the form of the API, such as `10m`."""
 
     def encode_default(self, dft: Any) -> Any:
         if isinstance(dft, timedelta):
@@ -31,13 +31,13 @@ class _Generator(GenerateJsonSchema):
 
 
 def structural_schema(model: type[ApiModel]) -> dict[str, Any]:
-    """The structural schema of a model, keys in a fixed order."""
+    """The structural schema of a model, with keys in a fixed order."""
     schema = model.model_json_schema(by_alias=True, schema_generator=_Generator)
     return _convert(schema, schema.get("$defs", {}))
 
 
 def _convert(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """One node and everything below it."""
+    """The schema of one node and all nodes below it."""
     node = _flatten(schema, definitions)
     result: dict[str, Any] = {key: value for key, value in node.items() if key not in _DROPPED}
     if "description" in result:
@@ -46,7 +46,7 @@ def _convert(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[
         result["enum"] = [node["const"]]
     for bound, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
         if exclusive in node:
-            # A flag beside the bound, where JSON Schema has the bound itself.
+            # OpenAPI v3.0 has a boolean beside the bound; JSON Schema has the bound itself.
             result |= {bound: node[exclusive], exclusive: True}
     if node.get("type") == "array":
         result["items"] = _convert(node["items"], definitions)
@@ -60,7 +60,7 @@ def _convert(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[
 
 
 def _flatten(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """The node without references and without unions with null; what stands nearer to the field wins."""
+    """The node without references and unions with null; keywords nearer to the field take precedence."""
     node = dict(schema)
     for _ in range(8):
         if "$ref" in node:
@@ -84,7 +84,7 @@ def _convert_object(node: Mapping[str, Any], result: dict[str, Any], definitions
 
 
 def _default(default: Any, node: Mapping[str, Any]) -> Any:
-    """What the API server shall fill in: what tells a reader something, and what leads to such a thing."""
+    """The default for the API server to fill in: plain values, and `{}` for objects that contain a default."""
     if isinstance(default, Mapping):
         below = node.get("properties", {}).values()
         return {} if any("default" in each for each in below) else None
@@ -102,7 +102,7 @@ def _without_nulls(value: Any) -> Any:
 
 
 def _ordered(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Readers want description and type first, rules before the long tail of properties."""
+    """The node with description and type first, and rules before the properties."""
     head = [key for key in _ORDER if key in node]
     tail = [key for key in ("required", VALIDATIONS, "items", "additionalProperties", "properties") if key in node]
     middle = sorted(key for key in node if key not in {*head, *tail})

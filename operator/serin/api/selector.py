@@ -1,6 +1,6 @@
-"""What a plain PromQL selector is: the one grammar for the API, which refuses others, and for whoever asks Prometheus.
+"""The grammar of a plain PromQL selector, used by the API to validate selectors and by the queries to Prometheus.
 
-Within RE2 and without an apostrophe, so that CEL can quote it.
+The pattern is valid RE2 and has no apostrophe, so that CEL can quote it.
 """
 
 _SPACE = r"[ \t\r\n]*"
@@ -9,4 +9,4 @@ _MATCHER = rf"[a-zA-Z_][a-zA-Z0-9_]*{_SPACE}(=~|!~|!=|=){_SPACE}{_STRING}"
 _MATCHERS = rf"{_MATCHER}({_SPACE},{_SPACE}{_MATCHER})*({_SPACE},)?"
 
 PLAIN = rf"^{_SPACE}[a-zA-Z_:][a-zA-Z0-9_:]*{_SPACE}([{{]{_SPACE}({_MATCHERS})?{_SPACE}[}}]{_SPACE})?$"
-"""A metric's name, or `name{label="value", …}`, as Prometheus reads them: no range, function, operator or offset."""
+"""Pattern of a metric name or `name{label="value", …}`, without range, function, operator or offset."""

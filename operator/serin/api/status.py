@@ -1,8 +1,8 @@
-"""What Serin reports: the `status` of both kinds.
+"""The `status` of both kinds.
 
-Built by `serin.reporting.status` and written by the reconciler; users, `kubectl wait` and dashboards read it. Nothing
-is ever decided from it: every field is optional in the schema, because status is rebuilt when it is lost.
-Free text is clipped rather than refused, so that no long message from elsewhere can keep a status from being written.
+`serin.reporting.status` builds it and the reconciler writes it; users, `kubectl wait` and dashboards read it. Serin
+decides nothing from it and rebuilds it when it is lost, so every field is optional. Long texts are truncated instead of
+rejected, so that a long message from elsewhere cannot prevent a status update.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ MAX_USED_BY = 10
 
 
 def clip(value: object) -> object:
-    """Shorten text to what the schema allows; the ellipsis says that something is missing."""
+    """Truncate a text to the length that the schema allows; an ellipsis marks the truncation."""
     if isinstance(value, str) and len(value) > MAX_TEXT:
         return value[: MAX_TEXT - 1] + "…"
     return value
 
 
 def format_time(value: datetime) -> str:
-    """RFC 3339 in whole seconds, as Kubernetes writes times."""
+    """The time in RFC 3339 with whole seconds, as Kubernetes writes it."""
     return value.astimezone(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
 
 
@@ -41,181 +41,185 @@ Time = Annotated[
 
 
 class StatusModel(ApiModel):
-    """Base of everything below `status`; what is None is not written."""
+    """Base of all models below `status`; fields that are None are not written."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 class Condition(StatusModel):
-    """A metav1.Condition."""
+    """A condition, as in `metav1.Condition`."""
 
     type: Annotated[str, Field(max_length=316)]
-    """What the condition is about, in CamelCase."""
+    """Type of the condition, in CamelCase."""
     status: Literal["True", "False", "Unknown"]
-    """Whether it holds."""
-    observed_generation: Annotated[int | None, Field(ge=0)] = None
-    """The `metadata.generation` that it was judged on."""
+    """Whether the condition is true."""
+    observed_generation: Annotated[int | None, Field(ge=-1)] = None
+    """The `metadata.generation` that the condition was computed from."""
     last_transition_time: Time
-    """When `status` last changed."""
+    """Time at which `status` last changed."""
     reason: Annotated[str, Field(min_length=1, max_length=1024)]
-    """Why, as a CamelCase word from the reference."""
+    """Reason in CamelCase; docs/reference/reasons.md lists all reasons."""
     message: Text
-    """Why, as a sentence."""
+    """Reason as a sentence."""
 
 
 Conditions = Annotated[tuple[Condition, ...], Field(max_length=16, json_schema_extra=list_map("type"))]
 
 
 class PromptStatus(StatusModel):
-    """The prompt of a revision."""
+    """Prompt of a revision."""
 
     name: Name | None = None
-    """The PromptVersion that the content was copied from."""
+    """PromptVersion that the content was copied from."""
     content_hash: Annotated[str | None, Field(max_length=64)] = None
-    """What identifies the content, whatever the PromptVersion is called."""
+    """Hash of the content, independent of the name of the PromptVersion."""
 
 
 class SideStatus(StatusModel):
-    """What both sides of a rollout have in common."""
+    """Fields that stable and canary have in common."""
 
     revision: Annotated[str | None, Field(max_length=63)] = None
-    """What makes its answers differ: services, routes and metrics go by it."""
+    """Hash of everything that can change answers: engine revision and prompt. Services, routes and metrics use it."""
     engine_revision: Annotated[str | None, Field(max_length=63)] = None
-    """What makes its pods differ: Deployments and pod labels go by it."""
+    """Hash of everything that changes pods: model, image, flags, resources and template. Deployments and pod labels use
+    it."""
     model: Annotated[str | None, Field(max_length=1024)] = None
-    """Where its weights come from."""
+    """Location of the weights."""
     prompt: PromptStatus | None = None
-    """Its prompt, if it has one."""
+    """Prompt of the revision; absent if it has none."""
     replicas: int | None = None
-    """Pods wanted."""
+    """Number of desired pods."""
     ready_replicas: int | None = None
-    """Pods that are Ready."""
+    """Number of Ready pods."""
     weight: Percent | None = None
-    """Share of requests that the route gives it, such as `5%` or `0.25%`."""
+    """Share of requests that the route sends to this revision, such as `5%` or `0.25%`."""
 
 
 class StableStatus(SideStatus):
-    """The revision that carries traffic."""
+    """The revision that carries the traffic."""
 
 
 class CanaryStatus(SideStatus):
     """The revision on trial."""
 
     attempt: int | None = None
-    """How often this revision has been tried, this time included."""
+    """Number of trials of this revision, including the current one."""
     step: Annotated[str | None, Field(max_length=32)] = None
-    """Step of the ramp, such as `1/3`."""
+    """Current step of the ramp, such as `1/3`."""
     started_at: Time | None = None
-    """When this trial began."""
+    """Start of the trial."""
     verdict: Text | None = None
-    """The verdict on the canary, as a sentence."""
+    """Verdict on the canary, as a sentence."""
     caveats: Annotated[tuple[Text, ...], Field(max_length=8)] = ()
-    """What the comparison cannot see, as sentences."""
+    """Limitations of the comparison, as sentences."""
 
 
 class MetricCounts(StatusModel):
-    """One side of a metric."""
+    """Counts of one side (stable or canary) of a metric."""
 
     requests: Annotated[int | None, Field(ge=0)] = None
-    """Requests counted since the canary got its first one."""
+    """Number of requests since the canary got its first request."""
     bad: Annotated[int | None, Field(ge=0)] = None
-    """How many of them were bad."""
+    """Number of bad requests among them."""
 
 
 class MetricStatus(StatusModel):
-    """Everything that the verdict on one metric rests on."""
+    """Counts, evidence and verdict of one metric."""
 
     name: Annotated[str, Field(max_length=63)]
-    """The metric."""
+    """Name of the metric."""
     canary: MetricCounts | None = None
-    """What the canary showed."""
+    """Counts of the canary."""
     stable: MetricCounts | None = None
-    """What the stable showed in the same window."""
+    """Counts of the stable in the same period."""
     evidence: Annotated[int | None, Field(ge=0, le=100)] = None
-    """How strongly it speaks against the canary, in percent of what a rollback needs."""
+    """How strongly the counts speak against the canary, in percent; at 100 it is rolled back if the metric is
+    Required."""
     verdict: Annotated[str | None, Field(max_length=32)] = None
-    """Pass, Fail, Inconclusive, or NotApplicable where nothing was seen on either side."""
+    """`Pass`, `Fail`, `Inconclusive`, or `NotApplicable` if neither side has samples."""
     mode: Annotated[str | None, Field(max_length=32)] = None
-    """Required or Advisory."""
+    """`Required` or `Advisory`."""
     more_requests_needed: Annotated[int | None, Field(ge=0)] = None
-    """About how many more canary requests prove it; absent where it is proven, or cannot be at this rate."""
+    """Approximate number of further canary requests until a proof; absent if the proof exists, or is not possible at
+    the observed rates."""
     message: Text | None = None
-    """The verdict as a sentence."""
+    """Verdict as a sentence."""
 
 
 class RejectedStatus(StatusModel):
-    """The revision that was rolled back last; it is not tried again until a person says retry."""
+    """The revision that was rolled back last; Serin does not try it again until the command `retry`."""
 
     revision: Annotated[str | None, Field(max_length=63)] = None
-    """The revision."""
+    """Name of the revision."""
     reason: Annotated[str | None, Field(max_length=1024)] = None
-    """Why, as a CamelCase word from the reference."""
+    """Reason in CamelCase; docs/reference/reasons.md lists all reasons."""
     message: Text | None = None
-    """Why, as a sentence."""
+    """Reason as a sentence."""
     at: Time | None = None
-    """When it was rolled back."""
+    """Time of the rollback."""
 
 
 class HandledCommand(StatusModel):
-    """The last command of a person that was seen, and what became of it."""
+    """The last command that Serin handled, and its outcome."""
 
     command: Text | None = None
-    """The annotation's value."""
+    """Value of the annotation `serin.dev/do`."""
     outcome: Annotated[str | None, Field(max_length=63)] = None
-    """What became of it, as a CamelCase word."""
+    """Outcome in CamelCase; docs/reference/reasons.md lists all outcomes."""
     message: Text | None = None
-    """What became of it, as a sentence."""
+    """Outcome as a sentence."""
 
 
 class LLMDeploymentStatus(StatusModel):
-    """What is: written by Serin, rebuilt when it is lost."""
+    """Observed state, written by Serin."""
 
     observed_generation: Annotated[int | None, Field(ge=-1)] = None
-    """The `metadata.generation` that this status is about; -1 until Serin has seen the object."""
+    """The `metadata.generation` that this status was computed from; -1 until Serin has seen the object."""
     phase: Annotated[str | None, Field(max_length=63)] = None
-    """Where the rollout stands, in one word."""
+    """Phase of the rollout; docs/reference/reasons.md lists all phases."""
     message: Text | None = None
-    """Where the rollout stands, in one sentence that says what happens next or what to do."""
+    """State of the rollout in one sentence, with what happens next or what to do."""
     conditions: Conditions = ()
-    """Available, Ready, Reconciling, Stalled, Accepted, CapacityAvailable, RouteProgrammed and MetricsAvailable."""
+    """Conditions: Available, Ready, Reconciling, Stalled, Accepted, CapacityAvailable, RouteProgrammed and
+    MetricsAvailable."""
     weight: Percent | None = None
     """Share of requests that the canary gets, such as `5%`."""
     step: Annotated[str | None, Field(max_length=32)] = None
-    """Step of the ramp, such as `1/3`, or `adaptive`."""
+    """Current step of the ramp, such as `1/3`, or `adaptive`."""
     model: Annotated[str | None, Field(max_length=1024)] = None
-    """The model that is served, or tried."""
+    """Model name of the canary, or of the stable if there is no canary."""
     prompt: Name | None = None
-    """The PromptVersion that is used, or tried."""
+    """PromptVersion of the canary, or of the stable if there is no canary."""
     verdict: Annotated[str | None, Field(max_length=63)] = None
-    """Pass, Fail or Inconclusive while a canary is on trial."""
+    """`Pass`, `Fail` or `Inconclusive` during a trial."""
     replicas: Annotated[int | None, Field(ge=0)] = None
-    """Pods that exist; the `scale` subresource shows them."""
+    """Number of existing pods; also in the `scale` subresource."""
     ready_replicas: Annotated[int | None, Field(ge=0)] = None
-    """Pods that are Ready."""
+    """Number of Ready pods."""
     selector: Annotated[str | None, Field(max_length=512)] = None
     """Label selector of all pods; the `scale` subresource and autoscalers use it."""
     stable: StableStatus | None = None
-    """The revision that carries traffic."""
+    """The revision that carries the traffic."""
     canary: CanaryStatus | None = None
-    """The revision on trial; absent when nothing is."""
+    """The revision on trial; absent if there is none."""
     metrics: Annotated[tuple[MetricStatus, ...], Field(max_length=32, json_schema_extra=list_map("name"))] = ()
-    """Everything that the verdict rests on."""
+    """Counts, evidence and verdict by metric."""
     rejected: RejectedStatus | None = None
-    """The revision that was rolled back last."""
+    """The revision that was rolled back last; absent if there is none."""
     last_handled_command: HandledCommand | None = None
-    """The last command of a person."""
+    """The last command that Serin handled."""
 
 
 class PromptVersionStatus(StatusModel):
-    """What is: written by Serin, rebuilt when it is lost."""
+    """Observed state, written by Serin."""
 
     observed_generation: Annotated[int | None, Field(ge=-1)] = None
-    """The `metadata.generation` that this status is about; -1 until Serin has seen the object."""
+    """The `metadata.generation` that this status was computed from; -1 until Serin has seen the object."""
     content_hash: Annotated[str | None, Field(max_length=64)] = None
-    """First 12 hex digits of the hash over messages, variables, parameters, output schema and model."""
+    """First 12 hex digits of the hash of messages, variables, parameters, output schema and model."""
     conditions: Conditions = ()
-    """Accepted."""
+    """Conditions: Accepted."""
     used_by: Annotated[tuple[Name, ...], Field(max_length=MAX_USED_BY)] = ()
-    """At most ten LLMDeployments whose spec names this prompt."""
+    """Names of LLMDeployments that use this PromptVersion, at most ten."""
     used_by_count: Annotated[int | None, Field(ge=0)] = None
-    """How many LLMDeployments name it in all."""
+    """Number of LLMDeployments that use this PromptVersion."""

@@ -17,14 +17,16 @@ LIMIT = {"name": "slo", "ceiling": {"of": "errors", "rate": 0.02}}
 SLOW_LIMIT = {"name": "slo", "ceiling": {"of": "ttft", "rate": 0.02, "aboveSeconds": 2.5}}
 ADVISORY = {"mode": "Advisory"}
 SPEED = {"name": "speed", "preset": "Throughput"} | ADVISORY
-ONE_KIND = "Give a metric exactly one of preset, ratio, histogram and ceiling; write two metrics for two."
-ONLY_PRESETS = "Remove source; only a preset has one, your own selectors say themselves what is read."
-WHO_COUNTS = "Choose another source: the Gateway counts only errors, the Engine only latencies and throughput."
-ABSOLUTE = "Remove margin and tolerance; a ceiling is absolute, and Throughput is not tested."
-SHOWN = "Make Throughput Advisory; a mean is shown and cannot be tested."
-ONE_REQUIRED = "Make at least one metric Required; without one nothing could be promoted or rolled back."
-NAMES_ANOTHER = "Let ceiling.of name another metric of this list that is neither a ceiling itself nor Throughput."
-SECONDS = "Give the ceiling of a latency aboveSeconds, and that of a ratio none."
+ONE_KIND = "Set exactly one of preset, ratio, histogram and ceiling in each metric."
+ONLY_PRESETS = "Remove source; it applies only to a preset."
+WHO_COUNTS = (
+    "Choose another source: Gateway has only ErrorRate, Engine has no ErrorRate, ModelServer has no Throughput."
+)
+ABSOLUTE = "Remove margin and tolerance; they do not apply to a ceiling or to Throughput."
+SHOWN = "Set mode: Advisory for Throughput; it is a mean, which Serin reports but does not test."
+ONE_REQUIRED = "Make at least one metric Required; without one, no canary can be promoted or rolled back."
+NAMES_ANOTHER = "Set ceiling.of to another metric of this list that is neither a ceiling nor Throughput."
+SECONDS = "Set ceiling.aboveSeconds if ceiling.of is a latency; remove it if ceiling.of is ErrorRate or a ratio."
 
 
 def ratio(selector: str) -> list[Manifest]:
@@ -171,7 +173,7 @@ ANALYSIS = (
     ),
     Rule(
         "spec.analysis.prometheus",
-        "Write the address of a Prometheus such as https://prometheus.example.com:9090/prefix.",
+        "Write the URL of a Prometheus server such as https://prometheus.example.com:9090/prefix.",
         tuple(
             map(
                 server,
@@ -214,7 +216,7 @@ ANALYSIS = (
     ),
     Rule(
         "spec.analysis.prometheus",
-        "Put credentials into a Secret and name it in authSecretRef.",
+        "Remove the Authorization header; put credentials into a Secret and name it in authSecretRef.",
         (server("https://p.example.com") | {"authSecretRef": {"name": "access"}},),
         (headers(Authorization="Bearer x"), headers(authorization="Basic x"), headers(AUTHORIZATION="x")),
     ),
@@ -258,13 +260,13 @@ PATIENCE = (
     ),
     Rule(
         "spec.rollout.ramp",
-        "Choose either steps or adaptive; remove the other.",
+        "Set either steps or adaptive; remove the other.",
         ({}, {"steps": [{"weight": 5}]}, {"adaptive": {}}, {"adaptive": {"blastBudget": 0.5, "maxWeight": 10}}),
         ({"steps": [{"weight": 5}], "adaptive": {}},),
     ),
     Rule(
         "spec",
-        "Make ErrorRate or a ratio Required; an adaptive ramp grows by what such a metric proves.",
+        "Make ErrorRate or a ratio Required; an adaptive ramp grows only by the counts of such a metric.",
         (
             *map(_adaptively, ([ERRORS], [LATENCY, OWN_RATIO], [ERRORS | ADVISORY, OWN_RATIO | {"mode": "Required"}])),
             *(_with_latency(**more) for more in ({}, {"rollout": {}}, {"rollout": {"ramp": {}}})),

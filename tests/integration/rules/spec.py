@@ -6,14 +6,14 @@ from serin.api import duration
 from tests.integration.rules.rule import DNS_LABEL, NAME_OF_OBJECT, Rule, container, prompt, steps
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-TIMEOUT = "Write a duration like 0s, 30s or 1h30m; 0s is no timeout."
-QUANTITIES = "Write quantities such as 2, 500m or 16Gi, none of them negative."
-OWNED = "Remove the flags that Serin sets itself, and abbreviations of them"
-FLAGS = "Write flags of `vllm serve` without their leading dashes: letters, digits, '-', '_' and '.'."
+TIMEOUT = "Write a duration such as 0s, 30s or 1h30m; 0s means no timeout."
+QUANTITIES = "Write non-negative quantities such as 2, 500m or 16Gi."
+OWNED = "Remove the flags that Serin sets itself, and their abbreviations"
+FLAGS = "Write names of `vllm serve` flags without leading dashes: letters, digits, '-', '_' and '.'."
 GPU = "nvidia.com/gpu"
 ENGINE_FIELDS = "Remove command, args, image and resources from the container engine"
-SERIN_KEYS = "Remove the labels and annotations that begin with serin.dev/; Serin finds its pods by them."
-LABELS = "Write labels as Kubernetes takes them: letters, digits, '-', '_' and '.', at most 63 characters."
+SERIN_KEYS = "Remove the labels and annotations that begin with serin.dev/; they are reserved for Serin."
+LABELS = "Write labels in the form of Kubernetes: letters, digits, '-', '_' and '.', at most 63 characters."
 MODEL_NAME = "Write a name of letters, digits and . _ - / : that begins and ends with a letter or digit."
 
 
@@ -36,7 +36,7 @@ NAMES = (
     ),
     Rule(
         "spec.engine.image",
-        "Write a container image such as registry.example.com/vllm:v0.32.0, without scheme and blanks.",
+        "Write a container image such as registry.example.com/vllm:v0.32.0, without a scheme or spaces.",
         ("vllm", "localhost:5000/vllm:v1", "example.com/vllm@sha256:" + "0" * 64),
         ("https://example.com/vllm", "vllm v1", "-x", "vllm@sha256:1"),
     ),
@@ -57,7 +57,7 @@ SOURCES = (
     ),
     Rule(
         "spec.model.source",
-        "Write hf://org/model@commit; without a commit or tag nobody can say later what was served.",
+        "Write hf://org/model@commit; a commit or tag is required, so that a revision always has the same weights.",
         (f"hf://org/model@{COMMIT}", "hf://Org-1/model.v2_x@v1.0", "hf://org/model@refs/pr/7"),
         ("hf://org/model", "hf://model@v1", "hf://org/model@", "hf://org/model@--x", "hf://org/model@v1\n"),
     ),
@@ -69,19 +69,19 @@ SOURCES = (
     ),
     Rule(
         "spec.model.source",
-        "Write pvc://claim/path, the path of letters, digits and . _ - + @ /.",
+        "Write pvc://claim/path; the path may have letters, digits and . _ - + @ /.",
         ("pvc://weights.fast/a/b_c.v1",),
         ("pvc://weights", "pvc://Weights/a", "pvc:///a", "pvc://weights/a b", "pvc://weights/$(X)"),
     ),
     Rule(
         "spec.model.source",
-        "Write file:///path, an absolute path inside the container, of letters, digits and . _ - + @ /.",
+        "Write file:///path, an absolute path in the container; it may have letters, digits and . _ - + @ /.",
         ("file:///opt/models/triage-1.0", "file:///a..b"),
         ("file://models/triage", "file:///", "file:///a b", "file:///$(X)"),
     ),
     Rule(
         "spec.model.source",
-        "Write the path without '..'.",
+        "Remove '..' from the path.",
         ("pvc://weights/a/..b",),
         ("pvc://weights/../b", "file:///a/..", "file:///../a"),
     ),
@@ -123,13 +123,13 @@ ENGINE = (
     Rule("spec.engine.resources.requests", QUANTITIES, ({"cpu": "2"},), ({"cpu": "much"},)),
     Rule(
         "spec.engine.resources.limits",
-        f"Write a whole number of {GPU}; a pod cannot have a part of one.",
+        f"Write a whole number for {GPU}; a container cannot have a fraction of a GPU.",
         ({GPU: 1}, {GPU: "8"}, {GPU: 0}),
         ({GPU: "500m"}, {GPU: "1.5"}, {GPU: "1k"}),
     ),
     Rule(
         "spec.engine.resources",
-        "Raise the limit or lower the request; a request cannot be above its limit.",
+        "Raise the limit or lower the request; a request must not exceed its limit.",
         (
             {"limits": {"cpu": "1"}, "requests": {"cpu": "1000m", "memory": "1Gi"}},
             {"requests": {"memory": "1Gi"}},
@@ -157,13 +157,13 @@ POD_TEMPLATE = (
     ),
     Rule(
         "spec.podTemplate.spec",
-        "Remove restartPolicy; the engine is always restarted.",
+        "Remove restartPolicy; only Always is supported.",
         ({"nodeSelector": {"gpu": "a100"}, "restartPolicy": "Always"}, {}),
         ({"restartPolicy": "Never"},),
     ),
     Rule(
         "spec.podTemplate.spec",
-        "Remove terminationGracePeriodSeconds and set rollout.drainTimeout, which it follows.",
+        "Remove terminationGracePeriodSeconds and set rollout.drainTimeout; Serin derives it from there.",
         ({"priorityClassName": "high", "tolerations": [{"key": "gpu", "operator": "Exists"}]},),
         ({"terminationGracePeriodSeconds": 30},),
     ),
@@ -235,25 +235,25 @@ ROLLOUT = (
     ),
     Rule(
         "spec.rollout.ramp.steps",
-        "Give a step either weight or pause; write two steps for both.",
+        "Set either weight or pause in a step; for both, write two steps.",
         ([{"weight": 5}, {"pause": {}}],),
         ([{"weight": 5}, {}], [{"weight": 5, "pause": {}}], [{"weight": 5}, {"hold": "1m"}]),
     ),
     Rule(
         "spec.rollout.ramp.steps",
-        "Move hold to a step with a weight; a pause says how long with pause.for.",
+        "Move hold to a step with weight; the duration of a pause is pause.for.",
         ([{"weight": 5, "hold": "1m"}, {"pause": {"for": "1m"}}],),
         ([{"weight": 5}, {"pause": {}, "hold": "1m"}],),
     ),
     Rule(
         "spec.rollout.ramp.steps",
-        "Begin with a weight; before the first one there is nothing to pause.",
+        "Begin with a step that sets weight; a ramp cannot begin with a pause.",
         ([{"weight": 5}, {"pause": {}}],),
         ([{"pause": {}}, {"weight": 5}], [{"pause": {"for": "1h"}}]),
     ),
     Rule(
         "spec.rollout.ramp.steps",
-        "Order the weights so that each is above the one before.",
+        "Order the steps so that each weight is higher than the one before.",
         (steps(5, 25, 50), [{"weight": 5}, {"pause": {}}, {"weight": 6}]),
         (steps(5, 5), steps(50, 25), [{"weight": 5}, {"pause": {}}, {"weight": 5}], steps(1, 2, 3, 2.5)),
     ),
@@ -270,19 +270,19 @@ PROMPTS = (
     prompt("model", MODEL_NAME, ("triage",), ("a b",)),
     prompt(
         "labels",
-        "Write label keys as Kubernetes takes them: letters, digits, '-', '_' and '.'.",
+        "Write Kubernetes label keys such as team or example.com/team: letters, digits, '-', '_' and '.'.",
         ({"team": "free text", "example.com/x": ""},),
         ({"a b": "x"}, {"": "x"}),
     ),
     prompt(
         "variables",
-        "Write a name of letters, digits and '_' that begins with no digit.",
+        "Write a name of letters, digits and '_' that does not begin with a digit.",
         ([{"name": "team"}, {"name": "_x1"}],),
         ([{"name": "a-b"}], [{"name": "1a"}], [{"name": "a b"}]),
     ),
     prompt(
         "variables",
-        "Remove default or required; a required variable has no default.",
+        "Remove either default or required; a required variable has no default.",
         ([{"name": "a", "required": True}], [{"name": "a", "required": False, "default": ""}], [{"name": "a"}]),
         ([{"name": "a", "required": True, "default": "x"}],),
     ),

@@ -41,12 +41,12 @@ def test_the_smallest_manifest_has_every_default() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "sentence"),
     [
-        ("spec.model", {"name": "triage"}, "spec.model.source: Field required; correct it."),
-        ("spec.gates", [], "spec.gates: Extra inputs are not permitted; correct it."),
+        ("spec.model", {"name": "triage"}, "spec.model.source: Add this field; it is required."),
+        ("spec.gates", [], "spec.gates: Remove this field; it does not exist."),
         (
             "spec.rollout.ramp.steps",
             [{"weight": 5}, {}],
-            "spec.rollout.ramp.steps[1]: Give a step either weight or pause",
+            "spec.rollout.ramp.steps[1]: Set either weight or pause in a step",
         ),
         ("spec.model.source", "org/model", "spec.model.source: Begin with hf://, pvc:// or file://."),
         (
@@ -54,8 +54,16 @@ def test_the_smallest_manifest_has_every_default() -> None:
             {"name": "x"},
             "spec.podTemplate.metadata: Remove name; only labels and annotations",
         ),
-        ("spec.podTemplate.metadata", {"labels": []}, "spec.podTemplate.metadata: Write labels as a map of texts."),
-        ("spec.routing.gateway.timeouts", {"idle": "1s"}, "spec.routing.gateway.timeouts: Remove idle; there are"),
+        (
+            "spec.podTemplate.metadata",
+            {"labels": []},
+            "spec.podTemplate.metadata: Write labels as a map from strings to strings.",
+        ),
+        (
+            "spec.routing.gateway.timeouts",
+            {"idle": "1s"},
+            "spec.routing.gateway.timeouts: Remove idle; the only timeouts are",
+        ),
         (
             "spec.engine.resources",
             {"limits": {"cpu": 0.5}},
@@ -108,7 +116,7 @@ def test_a_spec_that_is_deep_and_no_map_is_refused() -> None:
 
 
 def test_an_object_without_a_spec_is_told_what_is_missing() -> None:
-    with pytest.raises(SpecError, match=r"^spec\.model: Field required; correct it\.$"):
+    with pytest.raises(SpecError, match=r"^spec\.model: Add this field; it is required\.$"):
         parse_llmdeployment({"metadata": {"name": "triage"}})
 
 

@@ -10,9 +10,9 @@ import pytest
 from pydantic import Field
 
 from serin.api.base import ApiModel, list_map
-from serin.api.crd import KINDS, Kind, render_crd
+from serin.api.crd import CUSTOM_RESOURCES, render_crd
 from serin.api.duration import Duration
-from serin.api.fields import IntOrString, pattern
+from serin.api.fields import IntOrString, must_match
 from serin.api.rule import VALIDATIONS, Rule
 from serin.api.schema import structural_schema
 
@@ -28,7 +28,7 @@ class Outer(ApiModel):
 
     RULES = (Rule(cel="self.share != 1.0", message="Not one.", holds=lambda outer: outer.share != 1.0),)
 
-    text: Annotated[str, Field(max_length=5), pattern("^a$", "Write a.")]
+    text: Annotated[str, Field(max_length=5), must_match("^a$", "Write a.")]
     """A text."""
     maybe: Inner | None = None
     inner: Inner = Inner()
@@ -125,10 +125,10 @@ def _nodes(schema: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[
 
 
 def _every_node() -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for kind in KINDS:
-        root = render_crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    for resource in CUSTOM_RESOURCES:
+        root = render_crd(resource)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
         for name in ("spec", "status"):
-            yield from _nodes(root["properties"][name], f"{kind.kind}.{name}")
+            yield from _nodes(root["properties"][name], f"{resource.kind}.{name}")
 
 
 @pytest.mark.parametrize(("path", "node"), list(_every_node()), ids=[path for path, _ in _every_node()])
