@@ -1,12 +1,11 @@
-"""`reasons.md`, `metrics.md` and `settings.md`: what the operator says, exposes and is told.
+"""Generates `reasons.md`, `metrics.md` and `settings.md`: the operator's reasons, metrics and settings.
 
-Called by `docs.reference.generate`. Metrics are taken from a Telemetry that was fed once, so that their labels are the
-real ones. Deliberately not here: what to do about a reason (docs/how-to) and alerts (charts/serin).
+Called by `docs.reference.generate`. The labels of the metrics come from a Telemetry that has recorded one of each.
+What to do about a reason is in docs/how-to, the alerts are in charts/serin.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import re
 from pathlib import Path
@@ -24,29 +23,13 @@ from serin.settings import Settings
 from serin.telemetry import Telemetry
 
 CHART = Path(__file__).parents[2] / "charts" / "serin" / "templates" / "deployment.yaml"
-# What the settings leave to the name of a field. A field without any meaning, or with two, is an error.
-MEANINGS = {
-    "lease_name": "Name of the Lease by which the replicas elect their leader.",
-    "prometheus_url": "The Prometheus that evidence is read from, as the operator's pods reach it.",
-    "prometheus_timeout": "Bound of a single query.",
-    "prometheus_password": "With the user name.",
-    "requests_backend_label": "Label of that counter that names the backend.",
-    "requests_code_label": "Label of that counter that holds the response code, three digits.",
-    "running_metric": "Gauge of the requests that an engine works on; draining waits until it is zero.",
-    "waiting_metric": "Gauge of the requests that wait inside an engine; draining waits until it is zero.",
-    "deployment_label": "Target label that names the LLMDeployment, from the pod label `serin.dev/deployment`.",
-    "engine_revision_label": "Target label that names the engine revision, from `serin.dev/engine-revision`.",
-    "probe_port": "Port of `/healthz` and `/readyz`.",
-    "metrics_port": "Port of `/metrics`.",
-    "log_level": "`debug`, `info`, `warning` or `error`.",
-}
-# What the chart takes from a Secret.
+# Settings that the chart takes from a Secret.
 FROM_A_SECRET = {
     "prometheus_username": "`username` of `prometheus.existingSecret`",
     "prometheus_password": "`password` of `prometheus.existingSecret`",
     "prometheus_bearer_token": "`token` of `prometheus.existingSecret`",
 }
-# What the chart takes from the release and its pods instead of from a value.
+# Settings that the chart derives from the release and its pods.
 FROM_THE_RELEASE = {
     "identity": "the pod's name",
     "namespace": "the release's namespace",
@@ -55,7 +38,7 @@ FROM_THE_RELEASE = {
 
 
 def reasons_page() -> list[str]:
-    """Phases and reasons."""
+    """The page of phases and reasons."""
     said = docstrings(inspect.getsource(phases))
     rows = [
         (f"`{phase}`", said[phase.name], ", ".join(f"`{p}`" for p in Phase if p in TRANSITIONS[phase] - {phase}))
@@ -64,12 +47,12 @@ def reasons_page() -> list[str]:
     return [
         "# Phases and reasons",
         "",
-        "A reason means the same in conditions, Events, logs and `status.rejected`. What to do about one:",
+        "A reason has the same meaning in conditions, Events, logs and `status.rejected`. What to do about each:",
         "[debug-at-night](../how-to/debug-at-night.md).",
         "",
         "## Phases",
         "",
-        *table(("phase", "meaning", "may be followed by"), rows),
+        *table(("phase", "meaning", "possible next phases"), rows),
         "",
         "## Reasons",
         "",
@@ -96,9 +79,10 @@ def metrics_page() -> list[str]:
     return [
         "# Metrics of the operator",
         "",
-        "Served by every replica on port 9090 under `/metrics`. `namespace` and `name` are the LLMDeployment's, so",
-        "scrape with `honor_labels`. The series of an LLMDeployment go when it goes. A histogram has `_bucket`,",
-        "`_count` and `_sum`. Alerts on these metrics: [the chart](../../charts/serin/README.md).",
+        "Every replica serves these metrics on port 9090 under `/metrics`. The labels `namespace` and `name` are those",
+        "of the LLMDeployment, so scrape with `honor_labels: true`. When an LLMDeployment is deleted, its series are",
+        "removed. A histogram has `_bucket`, `_count` and `_sum`. Alerts on these metrics:",
+        "[the chart](../../charts/serin/README.md).",
         "",
         *table(("metric", "type", "labels", "meaning"), rows),
         "",
@@ -121,31 +105,30 @@ def settings_page() -> list[str]:
     """The operator's environment variables, and which value of the chart sets each.
 
     Raises:
-        LookupError: a setting has no meaning, or two.
+        LookupError: a setting has no docstring.
     """
-    said = docstrings(inspect.getsource(Settings))
     values = chart_values()
     rows = []
-    for field in dataclasses.fields(Settings):
-        if (field.name in said) == (field.name in MEANINGS):
-            raise LookupError(f"{field.name} needs one meaning: a docstring in Settings, or else an entry in MEANINGS.")
-        default = "the host name" if field.default is dataclasses.MISSING else code(as_variable(field.default))
+    for name, field in Settings.model_fields.items():
+        if not field.description:
+            raise LookupError(f"{name} has no docstring in serin.settings.Settings; add one.")
+        default = "the host name" if field.is_required() else code(as_variable(field.default))
         elsewhere = FROM_THE_RELEASE | FROM_A_SECRET
-        where = elsewhere.get(field.name) or values.get(field.name) or "`extraEnv`"
-        rows.append((f"`SERIN_{field.name.upper()}`", default, where, said.get(field.name) or MEANINGS[field.name]))
+        where = elsewhere.get(name) or values.get(name) or "`extraEnv`"
+        rows.append((f"`SERIN_{name.upper()}`", default, where, field.description))
     return [
         "# Settings of the operator",
         "",
-        "Read once from the environment. An empty variable counts as absent; a value that cannot be read ends the",
-        "process with a sentence. Durations are seconds. The chart sets the variables from its values; one that has no",
-        "value of its own can be given in `extraEnv`.",
+        "The operator reads these environment variables when it starts. An empty variable counts as absent; an invalid",
+        "value ends the process with an error message. Durations are in seconds. The chart sets the variables from its",
+        "values; set a variable without a value of its own in `extraEnv`.",
         "",
         *table(("variable", "default", "set by the chart from", "meaning"), rows),
     ]
 
 
 def chart_values() -> dict[str, str]:
-    """By field of Settings: the chart's value that sets it, or the constant that the chart writes."""
+    """The chart value that sets each field of Settings, or the constant that the chart sets, by field."""
     found = {}
     for line in CHART.read_text(encoding="utf-8").splitlines():
         if variable := re.search(r"name: SERIN_([A-Z_]+), value: (.*)}$", line.strip()):
@@ -156,7 +139,7 @@ def chart_values() -> dict[str, str]:
 
 
 def as_variable(value: object) -> str:
-    """A default as it would stand in the environment."""
+    """A default in the form of an environment variable."""
     if isinstance(value, tuple):
         return ",".join(value)
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -7,7 +7,6 @@ Whether the real API server agrees is shown end to end, by an audit log without 
 from __future__ import annotations
 
 import ast
-import dataclasses
 import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -241,7 +240,7 @@ def test_every_setting_of_the_operator_can_be_set_and_the_defaults_agree(render:
     given = environment(render())
     from_chart = Settings.from_environment({**given, "SERIN_IDENTITY": "pod", "SERIN_NAMESPACE": "serin-system"})
     # Only tests bind to a single address.
-    expected = {f"SERIN_{field.name.upper()}" for field in dataclasses.fields(Settings)} - {"SERIN_BIND_ADDRESS"}
+    expected = {f"SERIN_{name.upper()}" for name in Settings.model_fields} - {"SERIN_BIND_ADDRESS"}
 
     assert given.keys() == expected
     # Not a default: the operator does not know the name of its own image, the chart does.

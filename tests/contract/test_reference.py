@@ -42,7 +42,7 @@ def test_the_reference_names_every_kind_reason_phase_and_setting() -> None:
 
     assert [resource.kind for resource in CUSTOM_RESOURCES if f"## {resource.kind}\n" not in made["api.md"]] == []
     assert [name for name in (*Reason, *Phase) if f"| `{name}` |" not in made["reasons.md"]] == []
-    assert [f for f in Settings.__dataclass_fields__ if f"`SERIN_{f.upper()}`" not in made["settings.md"]] == []
+    assert [f for f in Settings.model_fields if f"`SERIN_{f.upper()}`" not in made["settings.md"]] == []
 
 
 def test_every_setting_that_the_chart_sets_names_a_value_that_there_is() -> None:

@@ -399,8 +399,8 @@ def test_the_version_is_told_without_a_cluster() -> None:
 @pytest.mark.parametrize(
     ("environment", "sentence"),
     [
-        ({"SERIN_WORKERS": "many"}, "SERIN_WORKERS is 'many'; set it to a whole number."),
-        ({"SERIN_LOG_LEVEL": "loud"}, "SERIN_LOG_LEVEL is 'loud'; use debug, info, warning or error."),
+        ({"SERIN_WORKERS": "many"}, "SERIN_WORKERS must be a whole number of at least 1, but it is 'many'."),
+        ({"SERIN_LOG_LEVEL": "loud"}, "SERIN_LOG_LEVEL must be debug, info, warning or error, but it is 'loud'."),
         ({"KUBECONFIG": "/nowhere"}, "run in a pod with a ServiceAccount, or set KUBECONFIG."),
     ],
     ids=["not a number", "not a level", "no way to the API server"],

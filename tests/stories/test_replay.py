@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 
@@ -49,7 +48,7 @@ async def test_a_rollout_is_read_again_to_the_last_request(load: Load, rollout: 
         assert answers[-1]["log_e"] == pytest.approx(test.log_e, abs=1e-9)
     # Cut elsewhere it is the same trial: the totals stay.
     with answering(trial.world.prometheus):
-        elsewhere = replace(SETTINGS, scrape_interval=7.0, evidence_lag=SCRAPE_SECONDS)
+        elsewhere = SETTINGS.model_copy(update={"scrape_interval": 7.0, "evidence_lag": SCRAPE_SECONDS})
         others = [interval async for interval in read_again(NAMESPACE, NAME, kept, elsewhere)]
     assert len(others) > len(intervals)
     assert compare(kept.state, advance(begun(kept.state), others, canary=canary, stable=stable)).agrees

@@ -65,7 +65,7 @@ def replay(given: argparse.Namespace) -> int:
     try:
         settings = Settings.from_environment(os.environ)
         if given.prometheus:
-            settings = replace(settings, prometheus_url=given.prometheus)
+            settings = settings.model_copy(update={"prometheus_url": given.prometheus})
         return asyncio.run(_replay(given, settings))
     except SerinError as error:
         sys.stderr.write(f"serin replay: {error}\n")

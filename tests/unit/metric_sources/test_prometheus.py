@@ -217,10 +217,13 @@ async def test_a_server_that_fails_fails_its_own_rollouts_only(servers: Servers)
 
 
 def test_the_operators_own_server_is_what_its_settings_say() -> None:
-    plain = Settings(identity="test", prometheus_url="http://p")
-    assert own_server(plain) == Server("http://p")
-    secret = replace(plain, prometheus_username="u", prometheus_password="p", prometheus_tenant="t")
-    assert own_server(secret) == Server("http://p", (("X-Scope-OrgID", "t"),), ("u", "p"))
-    assert own_server(replace(plain, prometheus_bearer_token="b")) == Server("http://p", bearer_token="b")
-    assert "hidden" not in repr(replace(secret, prometheus_password="hidden", prometheus_bearer_token="hidden"))
+    def settings(**more: str) -> Settings:
+        return Settings(identity="test", prometheus_url="http://p", **more)  # type: ignore[arg-type]
+
+    secret = {"prometheus_username": "u", "prometheus_password": "p", "prometheus_tenant": "t"}
+    assert own_server(settings()) == Server("http://p")
+    assert own_server(settings(**secret)) == Server("http://p", (("X-Scope-OrgID", "t"),), ("u", "p"))
+    assert own_server(settings(prometheus_bearer_token="b")) == Server("http://p", bearer_token="b")
+    hidden = secret | {"prometheus_password": "hidden", "prometheus_bearer_token": "hidden"}
+    assert "hidden" not in repr(settings(**hidden))
     assert "hidden" not in repr(Server("http://p", (("x", "hidden"),), ("u", "hidden"), "hidden", "hidden"))
