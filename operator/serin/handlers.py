@@ -26,8 +26,8 @@ from serin.cluster.port import (
     SERVICE,
     Kind,
 )
+from serin.kube_types import Key
 from serin.settings import Settings
-from serin.workqueue import Key
 
 CHILDREN = (DEPLOYMENT, POD, SERVICE, HTTP_ROUTE, CONTROLLER_REVISION, POD_DISRUPTION_BUDGET)
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")

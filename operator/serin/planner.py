@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from serin.api.names import LABEL_REVISION, child_name
+from serin.kube_types import Object
 from serin.manifests.children import deployment, pod_disruption_budget, service
 from serin.manifests.contains import contains
 from serin.manifests.controller_revision import render_record
@@ -24,8 +25,6 @@ from serin.rollout.roles import find_stable
 from serin.rollout.route import is_settled
 from serin.rollout.snapshot import Snapshot
 from serin.routers.port import Router
-
-Object = dict[str, Any]
 
 
 @dataclass(frozen=True)

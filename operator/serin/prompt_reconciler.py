@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from serin.api.parse import parse_promptversion
 from serin.api.promptversion import PromptVersionSpec
 from serin.api.status import PromptVersionStatus
-from serin.cluster.port import LLMDEPLOYMENT, PROMPTVERSION, Cluster, Object
+from serin.cluster.port import LLMDEPLOYMENT, PROMPTVERSION, Cluster
 from serin.errors import SpecError
-from serin.metric_sources.port import Key
+from serin.kube_types import Key, Object
 from serin.reporting.prompt_status import prompt_status
 from serin.workqueue import FORGET
 

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Protocol
 
 from pydantic import ValidationError
 
@@ -36,12 +36,13 @@ from serin.cluster.port import (
     kind_of,
 )
 from serin.errors import ClusterError, Conflict, MetricsError, RecordError, SpecError
+from serin.kube_types import Key, Object
 from serin.manifests.controller_revision import read_record
 from serin.manifests.engine_defaults import EngineDefaults
 from serin.manifests.evidence_map import name_of, read_evidence
 from serin.manifests.observed import engine_of_pod, engines
 from serin.manifests.owner import Owner
-from serin.metric_sources.port import Key, Server, Watch
+from serin.metric_sources.port import Server, Watch
 from serin.metric_sources.server import server
 from serin.planner import Children, Plan, plan
 from serin.reporting.events import announcements
@@ -56,7 +57,6 @@ from serin.rollout.snapshot import Policy, RouteView, Snapshot
 from serin.routers.port import Router
 from serin.workqueue import FORGET
 
-Object = dict[str, Any]
 _CHILD_KINDS = (CONTROLLER_REVISION, DEPLOYMENT, POD, SERVICE, POD_DISRUPTION_BUDGET)
 
 

@@ -14,13 +14,13 @@ from typing import Any
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
+from serin.api.names import FULL_WEIGHT
 from serin.api.status import Condition
 from serin.cluster.port import Kind
+from serin.kube_types import Key
 from serin.rollout.decision import Decision
 from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
-from serin.rollout.snapshot import FULL_WEIGHT
-from serin.workqueue import Key
 
 log = structlog.get_logger(__name__)
 

@@ -18,9 +18,7 @@ from typing import Final
 import structlog
 
 from serin.errors import SerinError
-
-Key = tuple[str, str]
-"""Namespace and name."""
+from serin.kube_types import Key
 
 FORGET: Final = timedelta.max
 """What a reconcile returns for an object that is gone: the key is dropped."""

@@ -15,8 +15,9 @@ from datetime import datetime
 from typing import Any, Literal, TypeVar, cast
 
 from serin.api.names import FIELD_MANAGER
-from serin.cluster.port import CONTROLLER_REVISION, POD, SERVICE, Kind, Object, kind_of
+from serin.cluster.port import CONTROLLER_REVISION, POD, SERVICE, Kind, kind_of
 from serin.errors import ClusterError, Conflict
+from serin.kube_types import Object
 
 _Value = TypeVar("_Value")
 Place = tuple[Kind, str, str]

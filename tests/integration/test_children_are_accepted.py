@@ -21,6 +21,7 @@ from serin.api.llmdeployment import LLMDeploymentSpec
 from serin.cluster.api_server import ApiServer
 from serin.cluster.kubernetes_cluster import KubernetesCluster
 from serin.cluster.port import kind_of
+from serin.kube_types import Object
 from serin.manifests.children import deployment, pod_disruption_budget, service
 from serin.manifests.contains import contains
 from serin.manifests.controller_revision import read_record, render_record
@@ -29,7 +30,6 @@ from serin.routers.gateway_api import GatewayApiRouter
 from tests.unit.manifests import samples
 from tests.unit.rollout.cases import GOOD, make_evidence
 
-Object = dict[str, Any]
 Change = Callable[[Object], object]
 EVERYTHING = Path(samples.__file__).parent / "specs" / "everything.yaml"
 STABLE = "0000000000"

@@ -14,11 +14,11 @@ from typing import Any
 from serin.analysis.trial_state import TrialState
 from serin.cluster.port import CONFIG_MAP, CONTROLLER_REVISION
 from serin.evidence.slices import Totals
+from serin.kube_types import Key
 from serin.manifests.controller_revision import read_record
 from serin.manifests.engine_defaults import EngineDefaults
 from serin.manifests.evidence_map import name_of, read_evidence
 from serin.metric_sources.collector import Collector
-from serin.metric_sources.port import Key
 from serin.metric_sources.prometheus import Prometheus
 from serin.reconciler import Reconciler
 from serin.rollout.phases import Phase

@@ -14,8 +14,9 @@ from serin.analysis.counts import MetricReadings
 from serin.api.names import LABEL_DEPLOYMENT
 from serin.cluster.port import LLMDEPLOYMENT, PROMPTVERSION
 from serin.handlers import CHILDREN
+from serin.kube_types import Key
 from serin.metric_sources.collector import Collector
-from serin.metric_sources.port import Key, Watch
+from serin.metric_sources.port import Watch
 from serin.reconciler import Reconciler
 from serin.workqueue import Schedule
 from tests.fakes.world import KEY, World

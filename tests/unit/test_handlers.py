@@ -6,8 +6,8 @@ import kopf
 import pytest
 
 from serin.handlers import CHILDREN, PromptUsers, Wakers, make_kopf_settings, make_registry
+from serin.kube_types import Key
 from serin.settings import Settings
-from serin.workqueue import Key
 from tests.fakes.nested import MOST, nested
 
 TRIAGE: Key = ("ns", "triage")

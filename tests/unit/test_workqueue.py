@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serin.errors import ClusterError
-from serin.workqueue import FIRST_RETRY, FORGET, LAST_RETRY, Key, Schedule, WorkQueue
+from serin.kube_types import Key
+from serin.workqueue import FIRST_RETRY, FORGET, LAST_RETRY, Schedule, WorkQueue
 
 A: Key = ("ns", "a")
 B: Key = ("ns", "b")

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
 
-from serin.analysis.trial_state import FULL, Epoch, TrialState
+from serin.analysis.trial_state import Epoch, TrialState
+from serin.api.names import FULL_WEIGHT
 from serin.evidence.share import log_e
 
 BEYOND_DOUBT = math.log(1000)
@@ -103,13 +104,13 @@ def _arrivals(
     state: TrialState, by_epoch: Mapping[int, tuple[int, int]], hidden: int, tolerance: float = TOLERANCE
 ) -> Arrivals | None:
     """The sum over epochs in which both sides had a weight; None where all of it may be hidden."""
-    compared = {epoch: sides for epoch, sides in by_epoch.items() if 0 < state.epochs[epoch].weight < FULL}
+    compared = {epoch: sides for epoch, sides in by_epoch.items() if 0 < state.epochs[epoch].weight < FULL_WEIGHT}
     canary, stable = (sum(sides[side] for sides in compared.values()) for side in (0, 1))
     if canary + stable <= hidden:
         return None
     promised = sum(sum(sides) * state.epochs[epoch].weight for epoch, sides in compared.items())
     allowance = max(tolerance, TOLERANCE + hidden / (canary + stable - hidden))
-    return Arrivals(canary, stable, promised / FULL / (canary + stable), allowance)
+    return Arrivals(canary, stable, promised / FULL_WEIGHT / (canary + stable), allowance)
 
 
 def too_many_in_progress(in_progress: Mapping[int, tuple[int, int]], epochs: Mapping[int, Epoch]) -> bool:
@@ -120,7 +121,7 @@ def too_many_in_progress(in_progress: Mapping[int, tuple[int, int]], epochs: Map
     canary's requests take longer, without an end where they hang. `in_progress` is by epoch, canary and stable.
     """
     canary, stable = (sum(sides[side] for sides in in_progress.values()) for side in (0, 1))
-    expected = sum((n1 + n0) * epochs[epoch].weight / FULL for epoch, (n1, n0) in in_progress.items())
+    expected = sum((n1 + n0) * epochs[epoch].weight / FULL_WEIGHT for epoch, (n1, n0) in in_progress.items())
     if not 0 < expected < canary:
         return False
     weight = expected / (canary + stable)

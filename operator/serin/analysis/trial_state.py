@@ -29,7 +29,6 @@ from serin.evidence.noise import Noise
 from serin.evidence.slices import Totals
 
 VERSION = 1
-FULL = 10_000
 LATEST = timedelta(hours=1)
 """So long after an epoch requests that arrived in it may still end."""
 LATELY, MOST_LATELY = 4, 64

@@ -15,7 +15,8 @@ from datetime import datetime, timedelta
 from serin.analysis.counts import Interval
 from serin.analysis.measurement import Measurement, Throughput
 from serin.analysis.missing import too_many_in_progress
-from serin.analysis.trial_state import FULL, LATELY, MOST_LATELY, TrialState
+from serin.analysis.trial_state import LATELY, MOST_LATELY, TrialState
+from serin.api.names import FULL_WEIGHT
 from serin.evidence.slices import together
 
 
@@ -88,7 +89,7 @@ def _with_progress(state: TrialState, interval: Interval, canary: str, stable: s
     in_progress = {
         epoch: (told.get((canary, epoch), 0), told.get((stable, epoch), 0))
         for epoch, about in state.epochs.items()
-        if 0 < about.weight < FULL and told.keys() & {(canary, epoch), (stable, epoch)}
+        if 0 < about.weight < FULL_WEIGHT and told.keys() & {(canary, epoch), (stable, epoch)}
     }
     crowded = too_many_in_progress(in_progress, state.epochs)
     return replace(
@@ -172,7 +173,7 @@ def _share(weight: int) -> float:
 
     At small weights that is their ratio; at 98 % it is 3.9 and not 49.
     """
-    return -math.log1p(-min(weight, FULL - 1) / FULL)
+    return -math.log1p(-min(weight, FULL_WEIGHT - 1) / FULL_WEIGHT)
 
 
 def _seconds(span: timedelta) -> float:

@@ -15,8 +15,9 @@ import structlog
 
 from serin.api.names import FIELD_MANAGER
 from serin.cluster.api_server import APPLY, ApiServer
-from serin.cluster.port import EVENT, Kind, Object
+from serin.cluster.port import EVENT, Kind
 from serin.errors import ClusterError, Conflict, NotFound
+from serin.kube_types import Object
 
 PAGE = 500
 MAX_PAGES = 200

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from serin.api.names import API_VERSION, LLMDEPLOYMENTS, PROMPTVERSIONS
-
-Object = dict[str, Any]
-"""A Kubernetes object as JSON."""
+from serin.kube_types import Object
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 
 from serin.analysis.counts import Names
 from serin.api.names import PORT, child_name
+from serin.kube_types import Key
 from serin.metric_sources.counter_growth import Labels
-from serin.metric_sources.port import Key, Watch
+from serin.metric_sources.port import Watch
 from serin.settings import Settings
 
 NOBODY = "none"

@@ -18,7 +18,8 @@ from typing import Protocol
 import structlog
 
 from serin.analysis.counts import NO_READINGS, Baseline, InFlight, Interval, MetricReadings
-from serin.metric_sources.port import LONGEST, SHORTEST, Key, MetricSource, Server, Watch
+from serin.kube_types import Key
+from serin.metric_sources.port import LONGEST, SHORTEST, MetricSource, Server, Watch
 
 log = structlog.get_logger(__name__)
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from serin.analysis.counts import Interval, Names, Point, Tally
+from serin.kube_types import Key
 from serin.metric_sources import counter_growth
 from serin.metric_sources.attribution import Owners
 from serin.metric_sources.counter_growth import Labels, Row, Series, milliseconds
-from serin.metric_sources.port import Key, Watch
+from serin.metric_sources.port import Watch
 
 PROCESS = "instance"
 """The target label that tells processes apart."""

@@ -12,13 +12,12 @@ from datetime import timedelta
 from typing import Protocol
 
 from serin.analysis.counts import MetricReadings, Wanted
+from serin.kube_types import Key
 
 LONGEST = timedelta(minutes=10)
 """No interval is longer: what was missed during an outage is read piece by piece."""
 SHORTEST = timedelta(minutes=1)
 """Pieces are halved while reading them fails, but no further; twice while something that decides nothing is refused."""
-Key = tuple[str, str]
-"""Namespace and name of an LLMDeployment."""
 
 
 @dataclass(frozen=True)

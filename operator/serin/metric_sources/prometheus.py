@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 
 from serin.analysis.counts import MetricReadings
 from serin.errors import MetricsError
+from serin.kube_types import Key
 from serin.metric_sources.connection import TENANT, Connection
-from serin.metric_sources.port import Key, Server, Watch
+from serin.metric_sources.port import Server, Watch
 from serin.metric_sources.queries import Questions
 from serin.settings import Settings
 

@@ -15,12 +15,13 @@ from datetime import UTC, datetime, timedelta
 
 from serin.analysis.counts import EPOCHS, Baseline, InFlight, Interval, Names, Tally
 from serin.errors import MetricsError
+from serin.kube_types import Key
 from serin.metric_sources import counter_growth, intervals
 from serin.metric_sources.attribution import Owners
 from serin.metric_sources.connection import Connection, RefusedError
 from serin.metric_sources.counter_growth import LOOK_BACK, Row, milliseconds
 from serin.metric_sources.intervals import Family, Found, family_of
-from serin.metric_sources.port import Key, Watch
+from serin.metric_sources.port import Watch
 from serin.metric_sources.promql import chunks, none_of, one_of, with_matcher
 from serin.metric_sources.response import matrix, vector
 from serin.settings import Settings

@@ -15,6 +15,7 @@ from serin.analysis.counts import Baseline
 from serin.analysis.missing import missing
 from serin.analysis.trial_state import TrialState
 from serin.analysis.verdict import judge
+from serin.api.names import FULL_WEIGHT
 from serin.evidence.slices import NOTHING
 from serin.rollout import roles
 from serin.rollout.decision import Decision
@@ -33,7 +34,7 @@ from serin.rollout.phases import Phase
 from serin.rollout.ramp import first_weight, pin, pin_budget, pin_holdback, pods_for, reweighed
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record, Rejection
-from serin.rollout.snapshot import FULL_WEIGHT, Snapshot
+from serin.rollout.snapshot import Snapshot
 from serin.rollout.steady import rejected, settled
 from serin.rollout.trial import Trial
 

@@ -14,12 +14,13 @@ from serin.analysis.missing import missing
 from serin.analysis.trial_state import TrialState
 from serin.analysis.update import is_young
 from serin.analysis.verdict import Judgement, Verdict
+from serin.api.names import FULL_WEIGHT
 from serin.rollout.phases import Phase
 from serin.rollout.ramp import pods_for, weight_at
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record
 from serin.rollout.route import is_settled
-from serin.rollout.snapshot import FULL_WEIGHT, EngineView, Snapshot
+from serin.rollout.snapshot import EngineView, Snapshot
 from serin.rollout.trial import Trial
 
 

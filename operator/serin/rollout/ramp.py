@@ -10,8 +10,9 @@ from serin.analysis.counts import Names
 from serin.analysis.trial_state import TrialState
 from serin.analysis.verdict import ramp_totals
 from serin.api.llmdeployment import DEFAULT_HOLD, DEFAULT_STEPS
+from serin.api.names import FULL_WEIGHT
 from serin.evidence.ramp import AdaptiveRamp
-from serin.rollout.snapshot import FULL_WEIGHT, Policy
+from serin.rollout.snapshot import Policy
 from serin.rollout.trial import Budget, Step, Trial
 
 if TYPE_CHECKING:

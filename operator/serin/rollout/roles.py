@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from serin.api.names import FULL_WEIGHT
 from serin.rollout.commands import names
 from serin.rollout.record import Record
-from serin.rollout.snapshot import FULL_WEIGHT, Snapshot
+from serin.rollout.snapshot import Snapshot
 
 
 def find_stable(snapshot: Snapshot) -> Record | None:

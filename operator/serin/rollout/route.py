@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from serin.rollout.snapshot import FULL_WEIGHT, RouteView, Snapshot
+from serin.api.names import FULL_WEIGHT
+from serin.rollout.snapshot import RouteView, Snapshot
 
 REFUSAL_LASTS = timedelta(seconds=15)
 

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from serin.api.llmdeployment import LLMDeploymentSpec
     from serin.rollout.record import Record
 
-FULL_WEIGHT = 10_000
-"""What the weights of a route sum to: percent with two decimals, as whole numbers."""
-
 
 @dataclass(frozen=True)
 class PodView:

@@ -10,12 +10,13 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from serin.api.names import FULL_WEIGHT
 from serin.rollout.decision import Decision
 from serin.rollout.guards import no_node_for
 from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record
-from serin.rollout.snapshot import FULL_WEIGHT, EngineView, Snapshot
+from serin.rollout.snapshot import EngineView, Snapshot
 
 
 def blocked(snapshot: Snapshot, stable: Record | None) -> Decision:

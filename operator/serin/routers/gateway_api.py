@@ -15,9 +15,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from serin.analysis.counts import EPOCHS
-from serin.api.names import FIELD_MANAGER, PORT, child_name
+from serin.api.names import FIELD_MANAGER, FULL_WEIGHT, PORT, child_name
 from serin.manifests.owner import common_labels
-from serin.rollout.snapshot import FULL_WEIGHT, NO_ROUTE, RouteView
+from serin.rollout.snapshot import NO_ROUTE, RouteView
 
 if TYPE_CHECKING:
     from serin.api.llmdeployment import Routing

@@ -3,8 +3,9 @@
 import pytest
 
 from serin.analysis.counts import Names
+from serin.kube_types import Key
 from serin.metric_sources.attribution import Owners
-from serin.metric_sources.port import Key, Watch
+from serin.metric_sources.port import Watch
 from serin.settings import Settings
 
 SETTINGS = Settings(identity="test")

@@ -9,9 +9,10 @@ from functools import partial
 import pytest
 
 from serin.analysis.counts import NO_READINGS, Baseline, InFlight, Interval, MetricReadings, Tally
+from serin.kube_types import Key
 from serin.metric_sources import collector as collector_module
 from serin.metric_sources.collector import FULL, MOST_INTERVALS, Collector
-from serin.metric_sources.port import LONGEST, SHORTEST, Key, Server, Watch
+from serin.metric_sources.port import LONGEST, SHORTEST, Server, Watch
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 TALLY = Tally("x_total")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from serin.analysis.counts import MetricReadings
 from serin.analysis.trial_state import Epoch
+from serin.api.names import FULL_WEIGHT
 from serin.api.status import LLMDeploymentStatus
 from serin.reporting.status import status
 from serin.rollout.commands import carry_out
@@ -20,7 +21,7 @@ from serin.rollout.phases import Phase
 from serin.rollout.ramp import weight_at
 from serin.rollout.reasons import Reason
 from serin.rollout.roles import find_stable
-from serin.rollout.snapshot import FULL_WEIGHT, PodView, Snapshot
+from serin.rollout.snapshot import PodView, Snapshot
 from tests.unit.rollout.cases import (
     BAD,
     ENGINE,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serin.api.names import FULL_WEIGHT
 from serin.rollout.route import is_settled, next_split
-from serin.rollout.snapshot import FULL_WEIGHT
 from tests.unit.rollout.cases import NOON, A, B, C, make_route
 
 REVISIONS = (A, B, C, "dddddddddd")
