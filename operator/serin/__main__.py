@@ -1,8 +1,8 @@
-"""The composition root: settings in, a process out that stands by, leads, and ends.
+"""`python -m serin`: the operator process and the subcommands of `serin`.
 
-`python -m serin`. Wires cluster, metrics, reconciler and queue; serves probes and metrics; takes part in the election;
-starts kopf's watches once it leads. Whatever ends first ends the process: a signal in order and with exit status 0,
-anything else with 1, so that nothing ever runs on without the Lease. Nothing is decided here.
+Connects cluster, metrics, reconciler and work queue; serves probes and metrics; takes part in the leader election;
+starts kopf's watches when it leads. The process ends when its first part ends, so that nothing runs without the Lease:
+with exit status 0 after a signal, 1 after any other end, 2 for invalid settings.
 """
 
 from __future__ import annotations
@@ -48,22 +48,22 @@ from serin.workqueue import WorkQueue
 log = structlog.get_logger("serin")
 
 STOP_SECONDS = 10.0
-"""What each part is given to end before it is left behind."""
+"""Time limit for each task to stop; after it, the process no longer waits for the task."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the operator until it is told to stop, or must; does not return."""
+    """Run the operator or a subcommand; does not return."""
     parser = argparse.ArgumentParser(prog="serin", description="Kubernetes operator for canary rollouts of LLMs.")
     parser.add_argument("--version", action="version", version=f"serin {_version()}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", help="without one: run the operator")
-    commands.add_parser("evidence", help="read slices as JSON lines from standard input, print what they prove")
-    again = "read a trial's counts again from Prometheus, as slices for serin evidence"
-    add_replay_arguments(commands.add_parser("replay", help=again, description=again))
-    simulation = "what the test and the ramp would do on traffic of your choice"
-    add_arguments(commands.add_parser("simulate", help=simulation, description=simulation))
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", help="default: run the operator")
+    commands.add_parser("evidence", help="read slices as JSON lines from standard input and print the verdict")
+    replay_help = "read the counts of a trial from Prometheus again and print them as slices for serin evidence"
+    add_replay_arguments(commands.add_parser("replay", help=replay_help, description=replay_help))
+    simulate_help = "simulate the test and the ramp on given traffic"
+    add_arguments(commands.add_parser("simulate", help=simulate_help, description=simulate_help))
     given = parser.parse_args(arguments)
     if given.command == "evidence":
-        sys.exit(_replay())
+        sys.exit(_print_verdicts())
     if given.command == "replay":
         sys.exit(replay_trial(given))
     if given.command == "simulate":
@@ -77,12 +77,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.write(f"{error}\n")
         status = 2
     logging.shutdown()
-    # Not sys.exit: it would wait for a thread in which Prometheus never finishes its answer.
+    # Not sys.exit: it waits for threads, and one may be blocked on an answer of Prometheus.
     os._exit(status)
 
 
-def _replay() -> int:
-    """`serin evidence`: exit status 2 if any line was bad."""
+def _print_verdicts() -> int:
+    """`serin evidence`; returns 2 if a line is invalid, otherwise 0."""
     status = 0
     for answer in replay(sys.stdin):
         status = 2 if "error" in answer else status
@@ -91,7 +91,7 @@ def _replay() -> int:
 
 
 class Operator:
-    """All the parts of one process, wired."""
+    """The parts of one operator process."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -101,7 +101,7 @@ class Operator:
         self._queue: WorkQueue | None = None
 
     async def run(self) -> int:
-        """Stand by, lead, end; returns the exit status."""
+        """Wait for the Lease, lead, stop; returns the exit status."""
         self._catch_signals()
         web_runners = await self._serve_web()
         api = await ApiServer.connect(self._settings.request_timeout)
@@ -117,7 +117,7 @@ class Operator:
         election = self._election = Election(
             api, s.namespace, s.lease_name, s.identity, timing=Timing.of(s.lease_duration)
         )
-        log.info("standing by", version=_version(), identity=s.identity, lease=f"{s.namespace}/{s.lease_name}")
+        log.info("standby started", version=_version(), identity=s.identity, lease=f"{s.namespace}/{s.lease_name}")
         if await self._first("election", election.acquire()) == "signal":
             return 0
         self._telemetry.leads(leading=True)
@@ -126,11 +126,11 @@ class Operator:
         finally:
             self._telemetry.leads(leading=False)
             await election.release()
-        log.info("ended", because=ended)
+        log.info("process stopping", cause=ended)
         return 0 if ended == "signal" else 1
 
     async def _lead(self, api: ApiServer, election: Election) -> str:
-        """Work until something ends; returns what. Afterwards nothing of it runs any more."""
+        """Run all tasks until the first one ends and stop the others; returns the name of the first one."""
         s, telemetry = self._settings, self._telemetry
         cluster = KubernetesCluster(api, identity=s.identity, may_write=lambda: election.leading, wrote=telemetry.wrote)
         source = Prometheus(s)
@@ -172,7 +172,7 @@ class Operator:
         collect = asyncio.create_task(collector.run())
         prompt_work = asyncio.create_task(prompts.run())
         watch = asyncio.create_task(self._watch(wakers, asyncio.all_tasks()))
-        # In the order in which they are ended: who writes goes first, the renewal of the Lease last.
+        # In the order in which they are stopped: first the tasks that write, last the renewal of the Lease.
         tasks = {
             "work queue": work,
             "prompts": prompt_work,
@@ -182,7 +182,7 @@ class Operator:
         }
         try:
             done, _ = await asyncio.wait([stop, *tasks.values()], return_when=asyncio.FIRST_COMPLETED)
-            return next((name for name, task in {"signal": stop, **tasks}.items() if task in done), "nothing")
+            return next((name for name, task in {"signal": stop, **tasks}.items() if task in done), "unknown")
         finally:
             stop.cancel()
             for name, task in tasks.items():
@@ -190,7 +190,7 @@ class Operator:
             source.close()
 
     async def _watch(self, wakers: Wakers, ours: set[asyncio.Task[Any]]) -> None:
-        """Kopf's watches. Its tasks are told apart from `ours`, which it would otherwise end when it ends."""
+        """Run kopf's watches. kopf stops all tasks of the loop when it ends, except those in `ours`."""
         namespaces = self._settings.watch_namespaces
         tasks = await kopf.spawn_tasks(
             registry=make_registry(wakers),
@@ -200,12 +200,12 @@ class Operator:
             namespaces=namespaces,
             identity=None,
         )
-        # kopf has just taken the signals; we want them back, or it would end before the workers do.
+        # kopf has replaced the signal handlers; restore ours, or the watches would stop before the workers.
         self._catch_signals()
         await kopf.run_tasks(tasks, ignored=ours | {t for t in [asyncio.current_task()] if t})
 
     async def _first(self, name: str, work: Coroutine[Any, Any, None]) -> str:
-        """Wait for the work or for a signal; returns which came first."""
+        """Wait for the work or for a signal; returns `name` or "signal"."""
         task, stop = asyncio.create_task(work), asyncio.create_task(self._stop.wait())
         await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
@@ -234,21 +234,21 @@ class Operator:
                 await web.TCPSite(runner, s.bind_address or None, port).start()
             except OSError as error:
                 raise SettingsError(
-                    f"Port {port} cannot be opened ({error}); choose another with SERIN_PROBE_PORT or "
-                    "SERIN_METRICS_PORT."
+                    f"Port {port} cannot be opened ({error}); set SERIN_PROBE_PORT or SERIN_METRICS_PORT to a free "
+                    "port."
                 ) from error
             runners.append(runner)
         return runners
 
     async def _healthz(self, _request: web.Request) -> web.Response:
-        """The loop turns: that is all that restarting the process could repair."""
+        """Answers if the event loop runs; a restart of the process fixes nothing else."""
         return web.Response(text="ok\n")
 
     async def _readyz(self, _request: web.Request) -> web.Response:
-        """Able to lead when its turn comes. A standby is ready, too."""
+        """Ready if the API server has answered once; a standby is ready too."""
         if self._election is not None and self._election.reached:
             return web.Response(text="ok\n")
-        return web.Response(text="the API server has not answered yet\n", status=503)
+        return web.Response(text="The API server has not answered yet.\n", status=503)
 
     async def _metrics(self, _request: web.Request) -> web.Response:
         body = self._telemetry.exposition(len(self._queue) if self._queue is not None else 0)
@@ -256,13 +256,13 @@ class Operator:
 
 
 async def _end(name: str, task: asyncio.Task[Any]) -> None:
-    """Cancel a task and wait for it, not for ever; what it failed with is told."""
+    """Cancel a task and wait up to STOP_SECONDS for it; an error is logged."""
     task.cancel()
     await asyncio.wait([task], timeout=STOP_SECONDS)
     if not task.done():
-        log.error("did not end in time", part=name, seconds=STOP_SECONDS)
+        log.error("task did not stop", task=name, seconds=STOP_SECONDS)
     elif not task.cancelled() and (error := task.exception()) is not None:
-        log.error("failed", part=name, exc_info=error)
+        log.error("task failed", task=name, exc_info=error)
 
 
 def _version() -> str:

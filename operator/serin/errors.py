@@ -1,55 +1,55 @@
 """The errors that Serin raises itself.
 
 SerinError
-├── SpecError        the user's manifest cannot be carried out; becomes a condition, never a traceback
-├── RecordError      a ControllerRevision of ours cannot be read
-├── SettingsError    the operator's own settings are wrong; the process ends with the sentence
-├── ClusterError     the API server refused or could not be reached; worth another try
-│   ├── NotFound     there is no such object, or no such kind
-│   ├── Conflict     the object is not what it was when it was read; look again
-│   ├── Forbidden    the operator's ServiceAccount may not do that, or a quota or policy forbids it
-│   └── Invalid      the API server refuses the object as it is; carries the server's own message
-└── MetricsError     the metric source refused or could not be reached
+├── SpecError        a user's manifest is invalid; becomes a condition
+├── RecordError      a ControllerRevision of Serin cannot be read
+├── SettingsError    the operator's settings are invalid; ends the process
+├── ClusterError     a request to the API server failed; the reconcile is retried
+│   ├── NotFound     the object or its kind does not exist
+│   ├── Conflict     the object has changed since it was read
+│   ├── Forbidden    RBAC, a quota or a policy forbids the request
+│   └── Invalid      the API server rejected the object; carries the server's message
+└── MetricsError     the metric source refused the query or could not be reached
 
-Every message is one sentence that ends with what to do. They are caught in the reconciler and nowhere else, but for
-SettingsError, which ends the process.
+Every message is one sentence with what to do. The reconciler catches these errors, except SettingsError, which ends the
+process.
 """
 
 
 class SerinError(Exception):
-    """Root of the tree."""
+    """Base class of all errors that Serin raises."""
 
 
 class SpecError(SerinError):
-    """The user's manifest cannot be carried out as written."""
+    """A user's manifest is invalid."""
 
 
 class RecordError(SerinError):
-    """A ControllerRevision carries data that this version cannot read."""
+    """A ControllerRevision has data that this version cannot read."""
 
 
 class SettingsError(SerinError):
-    """The operator was started with settings that make no sense."""
+    """A setting of the operator is invalid."""
 
 
 class ClusterError(SerinError):
-    """A call to the API server failed."""
+    """A request to the API server failed."""
 
 
 class NotFound(ClusterError):  # noqa: N818 - the API server's own word
-    """There is no such object, or the cluster does not have its kind."""
+    """The object does not exist, or the cluster does not have its kind."""
 
 
 class Conflict(ClusterError):  # noqa: N818 - the API server's own word
-    """A conditional write met an object that has changed, or is gone."""
+    """The object of a conditional write has changed or was deleted."""
 
 
 class Forbidden(ClusterError):  # noqa: N818 - the API server's own word
-    """The API server understood and said no."""
+    """RBAC, a quota or a policy forbids the request."""
 
 
 class Invalid(ClusterError):  # noqa: N818 - the API server's own word
-    """The API server refuses the object; `detail` is its message, fit for a condition."""
+    """The API server rejected the object; `detail` is its message, for a condition."""
 
     def __init__(self, message: str, detail: str) -> None:
         super().__init__(message)
@@ -57,4 +57,4 @@ class Invalid(ClusterError):  # noqa: N818 - the API server's own word
 
 
 class MetricsError(SerinError):
-    """The metric source did not answer, or not with what was asked."""
+    """The metric source did not answer, or its answer is invalid."""

@@ -1,8 +1,8 @@
-"""What wakes the reconciler: kopf's watches, each event turned into marks on the work queue.
+"""kopf's watches: each watch event marks keys on the work queue.
 
-Started by `serin.__main__` once this process leads. Only `on.event` is used, so kopf writes nothing: no finalizers, no
-annotations, no Events. Nothing is decided here, and nothing that a handler was told is kept but who refers to which
-PromptVersion; a reconcile looks for itself.
+Started by `serin.__main__` when this process leads. Only `on.event` is used, so kopf writes nothing: no finalizers, no
+annotations, no Events. The handlers decide nothing and store only which LLMDeployment uses which PromptVersion; a
+reconcile reads the objects itself.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ CHUNK_SIZE = 200
 
 
 class PromptUsers:
-    """Which LLMDeployments refer to which PromptVersion, as their watch told last."""
+    """Which LLMDeployments use which PromptVersion, according to their last watch event."""
 
     def __init__(self) -> None:
         self._prompt: dict[Key, str] = {}
         self._users: dict[Key, set[str]] = {}
 
     def see(self, key: Key, prompt: str | None) -> str | None:
-        """Remember the reference of an LLMDeployment; returns the one it had before."""
+        """Store the PromptVersion that an LLMDeployment uses; returns the previous one."""
         namespace, name = key
         before = self._prompt.pop(key, None)
         if before is not None:
@@ -59,17 +59,17 @@ class PromptUsers:
         return before
 
     def of(self, prompt: Key) -> tuple[str, ...]:
-        """Names of the LLMDeployments that refer to a PromptVersion, sorted."""
+        """Names of the LLMDeployments that use a PromptVersion, sorted."""
         return tuple(sorted(self._users.get(prompt, ())))
 
 
 class Wakers:
-    """Turns watch events into marks.
+    """Marks keys on watch events.
 
     Args:
-        mark: an LLMDeployment is to be looked at.
-        mark_prompt: a PromptVersion is to be looked at.
-        users: who refers to which PromptVersion; kept up to date here.
+        mark: called with the key of an LLMDeployment to reconcile.
+        mark_prompt: called with the key of a PromptVersion to reconcile.
+        users: which LLMDeployments use which PromptVersion; updated here.
     """
 
     def __init__(self, mark: Callable[[Key], None], mark_prompt: Callable[[Key], None], users: PromptUsers) -> None:
@@ -78,7 +78,7 @@ class Wakers:
         self._users = users
 
     def deployment(self, event: Mapping[str, Any]) -> None:
-        """An LLMDeployment was seen, changed or deleted."""
+        """Handle an event of an LLMDeployment."""
         obj = event["object"]
         key = _key(obj)
         prompt = None
@@ -87,19 +87,19 @@ class Wakers:
         before = self._users.see(key, prompt)
         self._mark(key)
         if before != prompt:
-            # Who uses a PromptVersion is told in its status.
+            # The status of a PromptVersion lists its users.
             for name in filter(None, (before, prompt)):
                 self._mark_prompt((key[0], name))
 
     def prompt(self, event: Mapping[str, Any]) -> None:
-        """A PromptVersion was seen, created or deleted: it and whoever refers to it are to be looked at."""
+        """Handle an event of a PromptVersion: mark it and the LLMDeployments that use it."""
         key = _key(event["object"])
         self._mark_prompt(key)
         for name in self._users.of(key):
             self._mark((key[0], name))
 
     def child(self, event: Mapping[str, Any]) -> None:
-        """Something that carries our label was seen, changed or deleted."""
+        """Handle an event of an object with the label `serin.dev/deployment`."""
         meta = event["object"]["metadata"]
         names = [(meta.get("labels") or {}).get(LABEL_DEPLOYMENT)]
         # Whoever changes that label must not keep its real owner from hearing of it.
@@ -113,12 +113,12 @@ class Wakers:
 
 
 def make_registry(wakers: Wakers) -> kopf.OperatorRegistry:
-    """The handlers, in a registry of their own."""
+    """A registry with the handlers of all watches."""
     registry = kopf.OperatorRegistry()
     kopf.on.login(registry=registry)(_login)
 
     def watch(kind: Kind, wake: Callable[[Mapping[str, Any]], None]) -> None:
-        # Coroutines, or kopf would run each event in a thread and the queue is of this loop.
+        # A coroutine, because kopf runs other handlers in threads and the queue belongs to this event loop.
         async def on_event(event: Any, **_: Any) -> None:
             wake(event)
 
@@ -133,7 +133,7 @@ def make_registry(wakers: Wakers) -> kopf.OperatorRegistry:
 
 
 def make_kopf_settings(settings: Settings) -> kopf.OperatorSettings:
-    """How kopf watches: our children only, streams that end and begin again, nothing written."""
+    """kopf's settings: watch only Serin's children, restart streams regularly, write nothing."""
     result = kopf.OperatorSettings()
     result.posting.enabled = False
     result.peering.standalone = True
@@ -142,7 +142,7 @@ def make_kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     for kind in CHILDREN:
         group, _, version = kind.api_version.rpartition("/")
         result.watching.label_selectors[group, version, kind.plural] = LABEL_DEPLOYMENT
-    # A stream that the server ends regularly cannot be dead for long without anybody noticing.
+    # The server ends each stream after this time, so a dead stream is replaced soon.
     result.watching.server_timeout = 300
     # Without it kopf reads all objects of a kind as one answer: 50,000 records are 1 GiB of memory.
     result.watching.chunk_size = CHUNK_SIZE
@@ -150,11 +150,11 @@ def make_kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     result.watching.connect_timeout = 10
     result.networking.request_timeout = 30
     result.networking.connect_timeout = 10
-    # Kinds that are installed later are found by watching CRDs, which rights in single namespaces do not cover.
+    # kopf finds kinds that are installed later by watching CRDs, which namespaced RBAC does not allow.
     result.scanning.disabled = bool(settings.watch_namespaces)
-    # kopf keeps a worker per object for this long after its last event; ours have nothing to wait for.
+    # How long kopf keeps a worker per object after its last event; these handlers need none.
     result.queueing.idle_timeout = 0.5
-    # An event handler of ours ends at once; whatever does not end soon is stuck, and the process has to go.
+    # These handlers finish at once; if a task does not stop in this time, it hangs and the process must end.
     result.process.ultimate_exiting_timeout = 30
     return result
 
@@ -178,7 +178,7 @@ def _key(obj: Mapping[str, Any]) -> Key:
 
 
 def _prompt_of(obj: Mapping[str, Any]) -> str | None:
-    # Old objects may be shaped otherwise than today's schema demands.
+    # An object stored under an older CRD may not match the current schema.
     prompt = (obj.get("spec") or {}).get("prompt")
     name = prompt.get("name") if isinstance(prompt, Mapping) else None
     return name if isinstance(name, str) else None
@@ -188,8 +188,8 @@ async def _login(settings: kopf.OperatorSettings, **kwargs: Any) -> kopf.Connect
     host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     if not host:
         return kopf.login_with_kubeconfig(settings=settings, **kwargs)
-    # Not kopf's own login: it asks for kubernetes.default.svc, which needs a DNS that is up before anything else.
-    # Asked again when the API server no longer takes the token; the kubelet has renewed the file long before.
+    # kopf's own login uses kubernetes.default.svc, which fails while cluster DNS is down.
+    # kopf calls this again when the API server rejects the token; by then the kubelet has renewed the file.
     return kopf.ConnectionInfo(
         server=f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}",
         ca_path=str(_ACCOUNT / "ca.crt"),

@@ -1,9 +1,9 @@
-"""`python -m serin.install_model_server DIR`: put the model server's middleware where an engine's Python finds it.
+"""`python -m serin.install_model_server DIR`: copies Serin's middleware to a directory on the engine's PYTHONPATH.
 
-Run by the init container of an engine's pod, from the operator's image, with DIR an emptyDir that the engine has on its
-PYTHONPATH. Standard library only, any user, a read-only root. Afterwards DIR holds the package `serin_model_server` and
-the metadata by which vLLM finds its plugin. Doing it again changes nothing; a reader never sees half a package.
-Deliberately not here: what the middleware does (model_server/serin_model_server) and the container (serin.manifests).
+Run by the init container of an engine pod, from the operator's image; DIR is an emptyDir. Uses only the standard
+library and works for any user and with a read-only root file system. Afterwards DIR has the package
+`serin_model_server` and the metadata by which vLLM finds its plugin. A second run changes nothing, and other processes
+never see an incomplete package. The middleware is model_server/serin_model_server, the container is in serin.manifests.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from pathlib import Path
 PACKAGE = "serin_model_server"
 ENTRY_POINTS = f"[vllm.stat_logger_plugins]\nserin = {PACKAGE}.stat_logger:StatLogger\n"
 _FOLDER = Path(__file__).parent
-# In the wheel, and in a checkout of the repository.
+# The location in the wheel, and in a checkout of the repository.
 _PLACES = (_FOLDER / "model_server_files" / PACKAGE, _FOLDER.parents[1] / "model_server" / PACKAGE)
 
 
 def install(target: Path) -> list[Path]:
-    """Fill a directory that exists; returns what is new or was replaced in it.
+    """Install into an existing directory; returns the paths that were created or replaced.
 
     Raises:
-        OSError: it cannot be written, or this installation of Serin lacks the files.
+        OSError: the directory cannot be written, or this installation of Serin does not have the files.
     """
     source = next((place for place in _PLACES if place.is_dir()), None)
     if source is None:
-        raise FileNotFoundError(f"{_PLACES[0]} is missing; use the operator's own image")
+        raise FileNotFoundError(f"{_PLACES[0]} does not exist; run it from the operator's image")
     sources = sorted(source.glob("*.py"))
     version = _version()
-    # The metadata last: vLLM looks for the plugin only where it is.
+    # Write the metadata last, because vLLM loads the plugin if the metadata exists.
     wanted = {
         PACKAGE: {path.name: path.read_bytes() for path in sources},
         f"{PACKAGE}-{version}.dist-info": {
@@ -49,7 +49,7 @@ def install(target: Path) -> list[Path]:
 
 
 def _put(target: Path, name: str, files: dict[str, bytes]) -> bool:
-    """Make one directory hold these files and nothing else; False if it does already."""
+    """Replace the content of one directory by these files; False if it has exactly these files already."""
     place = target / name
     if place.is_dir() and {path.name: path.read_bytes() for path in place.iterdir() if path.is_file()} == files:
         return False
@@ -59,7 +59,7 @@ def _put(target: Path, name: str, files: dict[str, bytes]) -> bool:
         fresh.mkdir()
         for file, content in files.items():
             (fresh / file).write_bytes(content)
-            # Whatever the umask: the engine may run as another user.
+            # Independent of the umask, because the engine may run as another user.
             (fresh / file).chmod(0o644)
         fresh.chmod(0o755)
         if place.exists():
@@ -78,7 +78,7 @@ def _version() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit status is 1 when nothing could be installed."""
+    """Run the command line; returns 1 if the installation failed, 2 for wrong arguments."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     if len(words) != 1 or words[0].startswith("-"):
         sys.stderr.write("usage: python -m serin.install_model_server DIR\n")
@@ -87,10 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         made = install(target)
     except OSError as error:
-        sys.stderr.write(f"The model server cannot be installed in {target}: {error}; mount a writable volume there.\n")
+        sys.stderr.write(f"Cannot install Serin's middleware in {target}: {error}; mount a writable volume there.\n")
         return 1
-    told = ", ".join(path.name for path in made) or "nothing was missing"
-    sys.stdout.write(f"model server in {os.fspath(target)}: {told}\n")
+    changes = ", ".join(path.name for path in made) or "no changes"
+    sys.stdout.write(f"Installed Serin's middleware in {os.fspath(target)}: {changes}\n")
     return 0
 
 

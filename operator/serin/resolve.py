@@ -1,7 +1,7 @@
-"""From a spec to the revision that it asks for: an existing record, or a new one fully resolved. Pure.
+"""Resolves a spec to its revision: an existing record, or a new one. Pure.
 
-Called by the reconciler before it decides. A record that exists is used as it is, whatever the operator's defaults have
-become since: that is why an upgrade of the operator restarts no pod.
+Called by the reconciler before it decides. An existing record is used unchanged, even if the operator's defaults have
+changed since, so an upgrade of the operator restarts no pod.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from serin.rollout.revision import engine_revision, revision
 
 @dataclass(frozen=True)
 class Target:
-    """The revision that a spec asks for, or why there is none."""
+    """The revision of a spec, or the reason why there is none."""
 
     record: Record | None
     reason: Reason = Reason.ACCEPTED
@@ -44,21 +44,21 @@ def resolve(
     records: tuple[Record, ...],
     defaults: EngineDefaults,
 ) -> Target:
-    """The spec's revision.
+    """The revision of a spec.
 
     Args:
         owner_name: name of the LLMDeployment.
-        spec: what the user asks for.
-        prompt: the PromptVersion that `spec.prompt` names, as the API server gave it; None if there is none.
-        records: what is recorded already.
-        defaults: the operator's own; they count only for an engine revision that is not recorded yet.
+        spec: the spec of the LLMDeployment.
+        prompt: the PromptVersion that `spec.prompt` names, as stored; None if it does not exist.
+        records: all records of the LLMDeployment.
+        defaults: the operator's defaults, used only for an engine revision without a record.
     """
     try:
         engine = engine_revision(spec)
         if spec.prompt is None:
             return Target(_record(owner_name, spec, engine, prompt=None, records=records, defaults=defaults))
         if prompt is None:
-            return _without_source(spec.prompt.name, engine, records)
+            return _from_recorded_copy(spec.prompt.name, engine, records)
         copied = _copy_of(spec.prompt.name, prompt)
         return Target(_record(owner_name, spec, engine, prompt=copied, records=records, defaults=defaults))
     except SpecError as error:
@@ -73,15 +73,16 @@ def _copy_of(name: str, prompt: Mapping[str, Any]) -> _Prompt:
         raise SpecError(f"PromptVersion {name}: {error}") from error
 
 
-def _without_source(name: str, engine: str, records: tuple[Record, ...]) -> Target:
-    """The PromptVersion is gone: its recorded copy stays in use if there is one for these pods."""
+def _from_recorded_copy(name: str, engine: str, records: tuple[Record, ...]) -> Target:
+    """The revision if the PromptVersion does not exist: one with a recorded copy and these pods, if there is one."""
     copies = [r for r in records if r.resolved.prompt_name == name]
-    # Several copies under one name: the one on trial, else the one promoted last, else the newest.
+    # Of several copies with one name: the one on trial, else the one promoted last, else the newest.
     candidates = [r for r in copies if r.engine_revision == engine]
     same = max(candidates, key=lambda r: (r.trial is not None, r.promotion or 0, r.number), default=None)
     if same:
         message = (
-            f"PromptVersion {name} is gone; revision {same.revision} keeps its recorded copy. Restore or rename it."
+            f"PromptVersion {name} does not exist any more; revision {same.revision} uses its recorded copy. "
+            "Create it again, or change spec.prompt.name."
         )
         return Target(same, Reason.PROMPT_SOURCE_MISSING, message)
     message = f"PromptVersion {name} does not exist in this namespace; create it, or correct spec.prompt.name."

@@ -1,7 +1,7 @@
-"""The work queue: who is to be looked at, when, and never the same one twice at a time.
+"""The work queue: which keys to reconcile and when, with at most one reconcile of a key at a time.
 
-Marked by `serin.handlers` and the collector, run by `serin.__main__`, works through `serin.reconciler`. `Schedule` is
-the pure part, `WorkQueue` the few workers around it. What a reconcile does, and why, is unknown here.
+`serin.handlers` and the collector mark keys, `serin.__main__` runs the queue, and its workers call the reconciler.
+`Schedule` is the pure part, `WorkQueue` the workers around it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from serin.errors import SerinError
 from serin.kube_types import Key
 
 FORGET: Final = timedelta.max
-"""What a reconcile returns for an object that is gone: the key is dropped."""
+"""Returned by a reconcile of a deleted object: the key is dropped."""
 
 FIRST_RETRY = 0.5
 LAST_RETRY = 60.0
@@ -33,28 +33,28 @@ log = structlog.get_logger(__name__)
 class Schedule:
     """Due times of keys, in monotonic seconds that the caller passes in.
 
-    Every key is looked at again within `resync` seconds, each at a moment of its own so that they do not come at once.
+    Every key is due again within `resync` seconds; the times are spread so that the keys are not due at once.
     """
 
     resync: float
     _due: dict[Key, float] = field(default_factory=dict)
     _heap: list[tuple[float, Key]] = field(default_factory=list)
-    """May hold outdated entries: only one that equals the key's due time counts."""
+    """May have outdated entries: an entry counts only if it equals the key's due time."""
     _running: set[Key] = field(default_factory=set)
     _again: set[Key] = field(default_factory=set)
     _failures: dict[Key, int] = field(default_factory=dict)
     _not_before: dict[Key, float] = field(default_factory=dict)
 
     def mark(self, key: Key, now: float) -> None:
-        """The key is to be looked at: now, or right after the run that is going on."""
+        """Make the key due now, or right after its current run."""
         if key in self._running:
             self._again.add(key)
         else:
-            # A key that fails is not run faster than this, however often its own writes wake it.
+            # A failing key waits for its first retry, however often its own writes mark it.
             self._set(key, max(now, self._not_before.get(key, now)))
 
     def take(self, now: float) -> Key | None:
-        """The key that has been due for longest, now running; None if none is due."""
+        """Start the key that has been due for longest and return it; None if no key is due."""
         while self._heap and self._heap[0][0] <= now:
             at, key = heapq.heappop(self._heap)
             if self._due.get(key) == at:
@@ -64,11 +64,11 @@ class Schedule:
         return None
 
     def next_due(self) -> float | None:
-        """When the next key is due; None if there is none. May be too early, never too late."""
+        """Time at which the next key is due, or earlier; None if there is no key."""
         return self._heap[0][0] if self._heap else None
 
     def done(self, key: Key, now: float, after: timedelta | None) -> None:
-        """A run ended well; look again `after` that time, at the latest at the next resync."""
+        """End a successful run; the key is due again `after` that time, at the latest at the next resync."""
         self._failures.pop(key, None)
         self._not_before.pop(key, None)
         if after == FORGET and key not in self._again:
@@ -80,9 +80,9 @@ class Schedule:
         self._end(key, now, wait)
 
     def failed(self, key: Key, now: float) -> float:
-        """A run failed; it is repeated after 0.5 s, 1 s, 2 s, … 60 s. Returns the seconds."""
+        """End a failed run; returns the seconds until the retry: 0.5, 1, 2, … 60."""
         count = self._failures[key] = self._failures.get(key, 0) + 1
-        # The exponent is bounded too: 2.0 ** 1024 would overflow after a long outage.
+        # The exponent is bounded: after a long outage, 2.0 ** 1024 would overflow.
         delay = float(min(LAST_RETRY, FIRST_RETRY * 2 ** min(count - 1, 10)))
         self._not_before[key] = now + FIRST_RETRY
         if key in self._again:
@@ -92,7 +92,7 @@ class Schedule:
         return delay
 
     def drop(self, key: Key) -> None:
-        """Forget the key; a mark brings it back."""
+        """Remove the key until it is marked again."""
         self._due.pop(key, None)
         self._running.discard(key)
         self._again.discard(key)
@@ -116,12 +116,12 @@ class Schedule:
         self._due[key] = at
         heapq.heappush(self._heap, (at, key))
         if len(self._heap) > 64 + 2 * len(self._due):
-            # Mostly outdated entries: start afresh, or marks of one busy key would grow it without bound.
-            self._heap = [(due, one) for one, due in self._due.items()]
+            # Remove outdated entries; otherwise the marks of one busy key would grow the heap without bound.
+            self._heap = [(due, key) for key, due in self._due.items()]
             heapq.heapify(self._heap)
 
     def _resync_after(self, key: Key) -> float:
-        """Between half of the resync interval and all of it, always the same for a key."""
+        """Seconds from 50 % to 100 % of the resync interval, always the same for a key."""
         return self.resync * (0.5 + zlib.crc32("/".join(key).encode()) / 2**33)
 
 
@@ -129,12 +129,12 @@ class WorkQueue:
     """Runs `reconcile` for due keys with a few workers.
 
     Args:
-        reconcile: returns when to look again, None for "when something changes", or FORGET.
-        workers: how many keys run at once.
-        resync: seconds within which every key is looked at, marked or not.
-        limit: seconds that one run may take.
+        reconcile: returns the time until the key is due again, None for "when it is marked", or FORGET.
+        workers: number of keys that run at the same time.
+        resync: every key runs at least once in this many seconds.
+        limit: maximum seconds of one run.
         clock: monotonic seconds.
-        observed: told the outcome (`ok` or `error`) and the seconds of each run.
+        observed: called with the outcome (`ok` or `error`) and the seconds of each run.
     """
 
     def __init__(
@@ -156,19 +156,19 @@ class WorkQueue:
         self._wake = asyncio.Event()
 
     def mark(self, key: Key) -> None:
-        """The key is to be looked at as soon as a worker is free."""
+        """Run the key as soon as a worker is free."""
         self._schedule.mark(key, self._clock())
         self._wake.set()
 
     def drop(self, key: Key) -> None:
-        """Forget the key."""
+        """Remove the key."""
         self._schedule.drop(key)
 
     def __len__(self) -> int:
         return len(self._schedule)
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Run until cancelled."""
         async with asyncio.TaskGroup() as group:
             for number in range(self._workers):
                 group.create_task(self._work(), name=f"worker {number}")
@@ -180,8 +180,8 @@ class WorkQueue:
             try:
                 async with asyncio.timeout(self._limit):
                     after = await self._reconcile(key)
-            except (Exception, asyncio.CancelledError) as error:  # whatever it is, this key waits, the others go on
-                if isinstance(error, asyncio.CancelledError) and _is_ending():
+            except (Exception, asyncio.CancelledError) as error:  # one failing key must not stop the queue
+                if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                     raise
                 delay = self._schedule.failed(key, self._clock())
                 self._report(key, error, delay)
@@ -189,7 +189,7 @@ class WorkQueue:
             else:
                 self._observed("ok", self._clock() - start)
                 self._schedule.done(key, self._clock(), after)
-            # The key is due again, maybe before what the other workers wait for.
+            # The key may be due before the key that the other workers wait for.
             self._wake.set()
 
     async def _next(self) -> Key:
@@ -199,7 +199,7 @@ class WorkQueue:
             if key is not None:
                 return key
             due = self._schedule.next_due()
-            # No await between the look and the clearing, so no mark can be lost.
+            # No await between reading the schedule and clear(), so no mark is lost.
             self._wake.clear()
             try:
                 async with asyncio.timeout(None if due is None else max(0.0, due - now)):
@@ -213,13 +213,13 @@ class WorkQueue:
             "reconcile failed",
             namespace=key[0],
             name=key[1],
-            error=str(error) or f"It took longer than {self._limit:g} s; it is tried again.",
-            again_in=delay,
+            error=str(error) or f"The reconcile took longer than {self._limit:g} s and is retried.",
+            retry_in=delay,
             exc_info=None if expected else error,
         )
 
 
-def _is_ending() -> bool:
-    """Whether this worker is told to end, as opposed to a reconcile in which something was cancelled."""
+def _is_cancelled() -> bool:
+    """Whether this worker itself is cancelled, and not only something in its reconcile."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

@@ -1,1 +1,2 @@
-"""The API server: a port of a few verbs, its adapter, and the leader's election. The only importer of `kubernetes`."""
+"""Access to the API server: a port with a few verbs, its adapter, and leader election. Only this package imports
+`kubernetes`."""

@@ -1,7 +1,7 @@
-"""One connection to the API server: requests with a bound in time, failures as sentences of our own error tree.
+"""A connection to the API server: requests with a time limit, failures as errors of `serin.errors`.
 
-Used by the cluster adapter and the election. Paths are built by the callers, so no discovery is needed: Serin knows
-the few kinds it deals with. Retries are not here: the work queue repeats whole reconciles.
+Used by the cluster adapter and the election. Callers build the paths, so no API discovery is needed. Requests are not
+retried; the work queue retries whole reconciles.
 """
 
 from __future__ import annotations
@@ -32,41 +32,45 @@ _REFUSED_FOR_GOOD = (
 
 
 class ApiServer:
-    """A connection; `await ApiServer.connect()` makes one, `close` ends it."""
+    """A connection; `await ApiServer.connect()` opens it, `close` closes it."""
 
     def __init__(self, client: ApiClient, limit: float) -> None:
         self._client = client
-        # Not awaited, and that is on purpose: awaiting it would run the discovery of every API group.
+        # Not awaited on purpose: awaiting it would discover every API group.
         self._dynamic = DynamicClient(client)  # type: ignore[no-untyped-call]
         self._limit = limit
 
     @classmethod
     async def connect(cls, limit: float) -> ApiServer:
-        """Connect with the pod's ServiceAccount, else with KUBECONFIG; no request takes longer than `limit` seconds.
+        """Connect with the pod's ServiceAccount, or with KUBECONFIG outside a pod.
+
+        Args:
+            limit: time limit of each request, in seconds.
 
         Raises:
-            SettingsError: neither is there.
+            SettingsError: neither is available.
         """
         configuration = Configuration()
         try:
             if os.environ.get("KUBERNETES_SERVICE_HOST"):
                 config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
             else:
-                # Named, because the library's own default is fixed when it is imported.
+                # Set explicitly, because the library computes its default at import.
                 file = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
                 await config.load_kube_config(  # type: ignore[no-untyped-call]
                     config_file=file, client_configuration=configuration
                 )
         except (ConfigException, OSError) as error:
             raise SettingsError(
-                f"No way to the API server was found ({error}); run in a pod with a ServiceAccount, or set KUBECONFIG."
+                f"No credentials for the API server were found ({error}); "
+                "run in a pod with a ServiceAccount, or set KUBECONFIG."
             ) from error
-        # A retry below us would hide a slow API server from the election.
+        # Retries in the library would hide a slow API server from the election.
         configuration.retries = None
         return cls(ApiClient(configuration), limit)
 
     async def close(self) -> None:
-        """Close what is open."""
+        """Close the connection."""
         await self._client.close()  # type: ignore[no-untyped-call]
 
     async def request(
@@ -79,16 +83,16 @@ class ApiServer:
         content_type: str = JSON,
         limit: float | None = None,
     ) -> dict[str, Any]:
-        """The answer's JSON.
+        """Send a request and return the decoded JSON of the answer.
 
         Raises:
-            NotFound, Conflict, Forbidden, Invalid: the server's answer.
-            ClusterError: anything else, no answer in time included.
+            NotFound, Conflict, Forbidden, Invalid: according to the status of the answer.
+            ClusterError: any other failure, including no answer within the time limit.
         """
         what = f"{method} {path}"
         limit = limit or self._limit
         try:
-            # The inner bound covers the socket, the outer one everything else, credential plugins included.
+            # The inner limit covers the socket, the outer one everything else, such as credential plugins.
             async with asyncio.timeout(limit):
                 response = await self._dynamic.request(
                     method,
@@ -103,7 +107,7 @@ class ApiServer:
         except Exception as error:  # whatever the client raises, callers know one tree only
             raise cluster_error(what, error, limit) from error
         if not isinstance(answer, dict):
-            raise ClusterError(f"The API server answered {what} with something that is no object; it is tried again.")
+            raise ClusterError(f"The API server did not answer {what} with a JSON object; Serin retries.")
         return answer
 
 
@@ -131,23 +135,25 @@ def _refusal(what: str, error: ApiException) -> ClusterError:
     detail = _detail(error)
     match error.status:
         case 404:
-            return NotFound(f"{what}: not found ({detail}); look again, or install what is missing.")
+            return NotFound(f"{what}: not found ({detail}); if a kind is missing, install its CRD.")
         case 409 | 412:
-            return Conflict(f"{what}: {detail}; look again and decide anew.")
+            return Conflict(f"{what}: conflict ({detail}); Serin reads the object again and retries.")
         case 401 | 403:
-            return Forbidden(f"{what} is forbidden: {detail}; grant it, or lift the quota or policy that is named.")
+            return Forbidden(
+                f"{what} is forbidden: {detail}; grant the permission, or change the quota or policy in the message."
+            )
         case 400 | 413 | 422:
             pass
         case 500 if any(said in detail for said in _REFUSED_FOR_GOOD):
             pass
         case _:
-            return ClusterError(f"{what} failed with HTTP {error.status}: {detail}; it is tried again.")
-    cure = "make the object smaller" if "too large" in detail.lower() else "change the field that is named"
-    return Invalid(f"{what} was refused: {detail}; {cure}.", detail)
+            return ClusterError(f"{what} failed with HTTP {error.status}: {detail}; Serin retries.")
+    cure = "make the object smaller" if "too large" in detail.lower() else "correct the field in the message"
+    return Invalid(f"{what} was rejected: {detail}; {cure}.", detail)
 
 
 def _detail(error: ApiException) -> str:
-    """The API server's own message, from the Status object in the body."""
+    """The API server's message, from the Status object in the body."""
     body = error.body if isinstance(error.body, str | bytes) else b""
     try:
         message = json.loads(body)["message"]

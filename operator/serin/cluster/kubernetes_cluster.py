@@ -1,7 +1,7 @@
 """`serin.cluster.port.Cluster` on a real API server.
 
-Used by the reconciler through the port. Writes are counted through a hook and refused once this process may no longer
-write (a deposed leader). Nothing is cached here, and nothing is retried.
+Used by the reconciler through the port. A hook counts the writes. Writes fail when this process has lost the Lease.
+Nothing is cached or retried.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from serin.kube_types import Object
 PAGE = 500
 MAX_PAGES = 200
 NOTE_BYTES = 1024
-"""Longest note that events.k8s.io/v1 takes."""
+"""Maximum length of an Event's note in events.k8s.io/v1."""
 
 log = structlog.get_logger(__name__)
 
 
 class KubernetesCluster:
-    """The adapter.
+    """A cluster behind an API server.
 
     Args:
         api: the connection.
-        identity: who reports Events: the name of the pod.
-        may_write: asked before each write; False refuses it.
-        wrote: told kind and verb of each write that was carried out.
+        identity: reporting instance of Events: the name of the pod.
+        may_write: called before each write; the write fails if it returns False.
+        wrote: called with kind and verb after each successful write.
     """
 
     def __init__(
@@ -51,14 +51,15 @@ class KubernetesCluster:
         self._wrote = wrote
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
-        """The object, or None if there is none."""
+        """The object, or None if it does not exist."""
         try:
             return await self._api.request("GET", _path(kind, namespace, name))
         except NotFound:
             return None
 
     async def list(self, kind: Kind, namespace: str, *, labels: Mapping[str, str]) -> list[Object]:
-        """Every object of a namespace with these labels, page by page; a kind that the cluster lacks has none."""
+        """All objects of a namespace with these labels, read page by page; empty if the cluster does not have the
+        kind."""
         query = {"limit": str(PAGE)}
         if labels:
             query["labelSelector"] = ",".join(f"{k}={v}" for k, v in sorted(labels.items()))
@@ -68,11 +69,11 @@ class KubernetesCluster:
                 page = await self._api.request("GET", _path(kind, namespace), query=query)
             except NotFound:
                 return []
-            # The items of a list carry neither; callers want to tell them apart.
+            # The items of a list have no apiVersion and kind; callers need both.
             items, meta = page.get("items"), page.get("metadata")
             if not isinstance(items, list) or not isinstance(meta, dict):
                 raise ClusterError(
-                    f"The API server's list of {kind.plural} in {namespace} holds no items; it is tried again."
+                    f"The API server's list of {kind.plural} in {namespace} has no items; Serin retries."
                 )
             found += [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in items]
             token = meta.get("continue")
@@ -80,24 +81,25 @@ class KubernetesCluster:
                 return found
             query["continue"] = token
         raise ClusterError(
-            f"There are more than {PAGE * MAX_PAGES} objects of kind {kind} in {namespace}; remove those not needed."
+            f"Namespace {namespace} has more than {PAGE * MAX_PAGES} objects of kind {kind}; "
+            "delete those that are not needed."
         )
 
     async def apply(self, kind: Kind, obj: Mapping[str, Any]) -> Object:
-        """Server-side apply, by force."""
+        """Server-side apply with force."""
         return await self._apply(kind, obj, "")
 
     async def apply_status(self, kind: Kind, obj: Mapping[str, Any]) -> Object:
-        """Server-side apply of the status; an object that is gone is a Conflict."""
+        """Server-side apply of the status; raises Conflict if the object does not exist."""
         try:
             return await self._apply(kind, obj, "/status")
         except NotFound as error:
-            raise Conflict(f"{kind} {obj['metadata']['name']} is gone; look again.") from error
+            raise Conflict(f"{kind} {obj['metadata']['name']} was deleted; Serin reads it again.") from error
 
     async def delete(
         self, kind: Kind, namespace: str, name: str, *, uid: str | None = None, version: str | None = None
     ) -> None:
-        """Delete with background propagation; what is gone already is fine."""
+        """Delete with background propagation; an object that does not exist is no error."""
         self._check_leader(f"delete {kind} {name}")
         body: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
         wanted = {"uid": uid, "resourceVersion": version}
@@ -117,12 +119,12 @@ class KubernetesCluster:
         type: Literal["Normal", "Warning"],  # noqa: A002 - the word that events.k8s.io uses
         action: str,
     ) -> None:
-        """Tell people what happened to `about`; a failure is logged, never raised."""
+        """Create an Event about `about`; a failure is logged, never raised."""
         meta = about["metadata"]
         body = {
             "apiVersion": EVENT.api_version,
             "kind": EVENT.kind,
-            # Unique, because an Event that is told twice is two Events; 40 + 1 + 32 fit any name limit.
+            # Unique, because a repeated Event is a new object; 40 + 1 + 32 characters fit the limit of a name.
             "metadata": {"name": f"{meta['name'][:200]}.{uuid.uuid4().hex}", "namespace": meta["namespace"]},
             "eventTime": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
             "reportingController": f"serin.dev/{FIELD_MANAGER}",
@@ -144,15 +146,15 @@ class KubernetesCluster:
             self._check_leader(f"report {reason}")
             await self._api.request("POST", _path(EVENT, meta["namespace"]), body=body)
         except ClusterError as error:
-            log.warning("event not recorded", reason=reason, name=meta["name"], error=str(error))
+            log.warning("event write failed", reason=reason, name=meta["name"], error=str(error))
         else:
             self._wrote(EVENT, "create")
 
     async def _apply(self, kind: Kind, obj: Mapping[str, Any], subresource: str) -> Object:
         name, namespace = obj["metadata"]["name"], obj["metadata"].get("namespace", "")
         self._check_leader(f"write {kind} {name}")
-        # Strict: a field that the cluster's schema does not know is refused instead of silently dropped. A header
-        # filter that was dropped would send the canary's requests to the stable's prompt.
+        # Strict: the API server rejects a field that is not in its schema instead of dropping it. Without the header
+        # filter, the canary's requests would get the prompt of the stable.
         query = {"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"}
         path = _path(kind, namespace, name) + subresource
         result = await self._api.request("PATCH", path, body=obj, query=query, content_type=APPLY)
@@ -161,7 +163,7 @@ class KubernetesCluster:
 
     def _check_leader(self, what: str) -> None:
         if not self._may_write():
-            raise ClusterError(f"Refused to {what}: this process no longer holds the Lease; it ends by itself.")
+            raise ClusterError(f"Cannot {what}: this process has lost the Lease and is about to exit.")
 
 
 def _path(kind: Kind, namespace: str, name: str = "") -> str:

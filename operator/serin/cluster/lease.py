@@ -1,8 +1,8 @@
-"""Leader election on a Lease of coordination.k8s.io: one process writes, the others stand by.
+"""Leader election with a Lease of coordination.k8s.io: one process writes, the others are standbys.
 
-Used by `serin.__main__`. The protocol is that of client-go, so that its tools read our Lease: a standby takes over when
-the record has not changed for the lease's duration by its own clock, hence clocks need not agree. A leader that could
-not renew in time is deposed, whatever it was doing: `leading` turns False by the clock alone, also after a freeze.
+Used by `serin.__main__`. The protocol is that of client-go, so that its tools can read the Lease. A standby takes over
+when the Lease has not changed for its duration by the standby's own clock, so clocks need not agree. A leader that
+cannot renew in time loses the leadership: `leading` becomes False by the clock, even after a freeze of the process.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds. Whoever leads stops before anybody else may start: `renew_deadline` is below `lease_duration`."""
+    """Durations in seconds. A leader stops before another may start: `renew_deadline` is less than `lease_duration`."""
 
     lease_duration: float = 15.0
     renew_deadline: float = 10.0
@@ -33,17 +33,17 @@ class Timing:
 
     @classmethod
     def of(cls, lease_duration: float) -> Timing:
-        """The same proportions for another duration."""
+        """The timing for a lease duration, in the proportions of the defaults."""
         return cls(lease_duration, lease_duration * 2 / 3, lease_duration * 2 / 15)
 
 
 class Election:
-    """One candidate.
+    """The participation of one process in the election.
 
     Args:
         api: the connection.
-        namespace, name: where the Lease is; it is created when absent.
-        identity: unique among the candidates: the name of the pod.
+        namespace, name: of the Lease; it is created if it does not exist.
+        identity: unique name of this process: the name of the pod.
         clock: monotonic seconds.
     """
 
@@ -63,11 +63,11 @@ class Election:
         self._timing = timing
         self._clock = clock
         self._renewed_at: float | None = None
-        """When the request that last made us leader was SENT: the earliest moment others may count from."""
+        """Time at which the last successful renewal was SENT, the earliest from which another process counts."""
         self._observed: dict[str, Any] | None = None
         self._observed_at = 0.0
         self.reached = False
-        """Whether the API server has ever answered."""
+        """Whether the API server has answered at least once."""
 
     @property
     def leading(self) -> bool:
@@ -75,16 +75,16 @@ class Election:
         return self._renewed_at is not None and self._clock() - self._renewed_at < self._timing.renew_deadline
 
     async def acquire(self) -> None:
-        """Wait until this process leads; an API server that is away is waited for."""
+        """Wait until this process leads; failed requests are retried."""
         while not await self._try():  # noqa: ASYNC110 - the Lease is polled; nothing here could set an event
             await asyncio.sleep(self._timing.retry_period)
-        log.info("leading", lease=f"{self._namespace}/{self._name}", identity=self._identity)
+        log.info("leadership acquired", lease=f"{self._namespace}/{self._name}", identity=self._identity)
 
     async def hold(self) -> None:
-        """Renew until leadership is lost, then return; the process must end then."""
+        """Renew until the leadership is lost, then return; the caller must end the process."""
         while True:
             await asyncio.sleep(self._timing.retry_period)
-            # First the clock: after a freeze somebody else may have taken over, and a renewal could even succeed.
+            # Check the clock first: after a freeze another process may lead, and a renewal could still succeed.
             if not self.leading:
                 break
             if not await self._try() and self._observed and self._holder(self._observed) != self._identity:
@@ -93,24 +93,24 @@ class Election:
         log.error("leadership lost", lease=f"{self._namespace}/{self._name}", identity=self._identity)
 
     async def release(self) -> None:
-        """Hand the Lease over at once, if it is ours. Call it only when nothing writes any more."""
+        """Release the Lease if this process holds it. Call it only when nothing writes any more."""
         if self._renewed_at is None:
             return
         self._renewed_at = None
         lease = self._observed
         if lease is None or self._holder(lease) != self._identity:
             return
-        # As client-go does: nobody holds it, and it lasts one second for those who do not look at the holder.
+        # As in client-go: no holder, and a duration of one second for clients that ignore the holder.
         spec = {**lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
         try:
             await self._request("PUT", {**lease, "spec": spec})
         except ClusterError as error:
-            log.warning("lease not released", error=str(error))
+            log.warning("lease release failed", error=str(error))
         else:
             log.info("lease released", identity=self._identity)
 
     async def _try(self) -> bool:
-        """One attempt to become or stay the leader; never raises."""
+        """Try once to become or stay the leader; never raises."""
         sent = self._clock()
         try:
             lease = await self._read()
@@ -122,9 +122,9 @@ class Election:
             else:
                 return False
         except Conflict:
-            return False  # somebody was faster; the next look tells who
+            return False  # another process was faster; the next read shows which
         except ClusterError as error:
-            log.warning("lease not reached", error=str(error))
+            log.warning("lease request failed", error=str(error))
             return False
         self._observe(written)
         self._renewed_at = sent
@@ -146,7 +146,7 @@ class Election:
     def _may_take(self, lease: dict[str, Any]) -> bool:
         holder = self._holder(lease)
         if holder == self._identity:
-            # Ours: to renew, or left over by a process of the same name that is gone (a restarted container).
+            # Held by this process, or by an earlier process of the same name (a restarted container).
             return True
         lasts = lease.get("spec", {}).get("leaseDurationSeconds", self._timing.lease_duration)
         return not holder or self._clock() - self._observed_at >= lasts
@@ -173,7 +173,7 @@ class Election:
 
     async def _request(self, method: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         path = self._collection if method == "POST" else f"{self._collection}/{self._name}"
-        # Two tries fit into the deadline, so that one lost packet does not depose a leader.
+        # Two attempts fit into the deadline, so that one lost packet does not end the leadership.
         return await self._api.request(method, path, body=body, limit=self._timing.renew_deadline / 3)
 
     @staticmethod

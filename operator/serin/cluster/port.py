@@ -1,7 +1,7 @@
-"""What the reconciler may ask of a cluster: a few verbs over plain mappings, and the kinds that Serin deals with.
+"""The interface between reconciler and cluster: a few verbs on plain mappings, and the kinds that Serin uses.
 
-Called by the reconciler, implemented by `serin.cluster.kubernetes_cluster` and, for tests, by an in-memory cluster
-that passes the same contract test. Watches are not here: they belong to `serin.handlers`.
+Called by the reconciler; implemented by `serin.cluster.kubernetes_cluster` and, for tests, by an in-memory cluster that
+passes the same contract tests. Watches are in `serin.handlers`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from serin.kube_types import Object
 
 @dataclass(frozen=True)
 class Kind:
-    """One resource of the API: what its objects say they are, and what its URL calls it."""
+    """A kind of Kubernetes object: apiVersion, plural name in URLs, and kind."""
 
     api_version: str
     plural: str
@@ -57,10 +57,10 @@ KINDS = (
 
 
 def kind_of(obj: Mapping[str, Any]) -> Kind:
-    """The kind that an object says it is.
+    """The kind of an object, by its apiVersion and kind.
 
     Raises:
-        LookupError: Serin does not deal with such objects.
+        LookupError: Serin does not use this kind.
     """
     for kind in KINDS:
         if (obj.get("apiVersion"), obj.get("kind")) == (kind.api_version, kind.kind):
@@ -69,40 +69,40 @@ def kind_of(obj: Mapping[str, Any]) -> Kind:
 
 
 class Cluster(Protocol):
-    """The API server. Every call is bounded in time; every failure is a `ClusterError` of one sentence."""
+    """The API server. Every call has a time limit; every failure is a `ClusterError` with one sentence."""
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
-        """The object, or None if there is none."""
+        """The object, or None if it does not exist."""
 
     async def list(self, kind: Kind, namespace: str, *, labels: Mapping[str, str]) -> list[Object]:
-        """Every object of a namespace that carries these labels, each with its apiVersion and kind."""
+        """All objects of a namespace with these labels, each with apiVersion and kind."""
 
     async def apply(self, kind: Kind, obj: Mapping[str, Any]) -> Object:
-        """Server-side apply as field manager `serin`, by force; creates what is not there.
+        """Server-side apply as field manager `serin`, with force; creates the object if it does not exist.
 
-        A `metadata.resourceVersion` in `obj` makes the write conditional for an object that exists, a `metadata.uid`
-        demands that it exists.
+        With `metadata.resourceVersion` in `obj`, the write of an existing object is conditional; with `metadata.uid`,
+        the object must exist.
 
         Raises:
-            Conflict: the object is not at that resourceVersion any more, or not that object.
+            Conflict: the object has another resourceVersion or uid.
         """
 
     async def apply_status(self, kind: Kind, obj: Mapping[str, Any]) -> Object:
-        """The same for the status subresource: `obj` holds apiVersion, kind, metadata and status.
+        """Server-side apply of the status subresource: `obj` has apiVersion, kind, metadata and status.
 
         Raises:
-            Conflict: the object is gone, or not at the resourceVersion that `obj` names.
+            Conflict: the object does not exist, or has another resourceVersion than `obj`.
         """
 
     async def delete(
         self, kind: Kind, namespace: str, name: str, *, uid: str | None = None, version: str | None = None
     ) -> None:
-        """Delete with background propagation; what is gone already is fine.
+        """Delete with background propagation; an object that does not exist is no error.
 
         `uid` and `version` (a resourceVersion) make it conditional: only the object that was read is deleted.
 
         Raises:
-            Conflict: another object, of another uid, has the name now, or the object has changed since.
+            Conflict: the object with this name has another uid, or another resourceVersion.
         """
 
     async def event(
@@ -113,4 +113,4 @@ class Cluster(Protocol):
         type: Literal["Normal", "Warning"],  # noqa: A002 - the word that events.k8s.io uses
         action: str,
     ) -> None:
-        """Tell people what happened to `about` (the whole object). A failure is logged, never raised."""
+        """Create an Event about `about` (the whole object). A failure is logged, never raised."""

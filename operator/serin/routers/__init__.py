@@ -1,1 +1,1 @@
-"""Pure: a split of traffic as a gateway's manifest, and back. One module per kind of gateway."""
+"""Converts a traffic split to a route and back. Pure; one module per kind of route."""

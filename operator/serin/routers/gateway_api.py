@@ -1,10 +1,10 @@
-"""A split as an HTTPRoute of Gateway API v1.
+"""Converts a split to an HTTPRoute of Gateway API v1 and back.
 
-Serin owns the whole route, because `backendRefs` is an atomic list. Each backend carries filters that name its
-revision: in the request for the engine, in the response so that a client can tell who answered. Requests also carry the
-epoch, the number of the split that sent them: weights and number change in one update, so a request that is answered
-late is still counted with those that arrived under the same weights. Tried with Contour 1.33, which serves both per
-backend; a dropped filter would turn a canary into a test of the stable against itself.
+Serin owns the whole route, because `backendRefs` is an atomic list. Filters of each backend add its revision to the
+request, for the engine, and to the response, for clients. They also add the epoch to the request. Weights and epoch
+change in one update, so a request that ends late is counted with the requests that arrived under the same weights. A
+gateway must support both filters per backend (tested: Contour 1.33): without the request filter, the canary's pods
+would answer as the stable.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SERVED_PATHS = (
     "/v1/audio/translations",
     "/v1/models",
 )
-"""Inference as clients speak it (vLLM 0.32). Not here, hence not public: adapter administration, tokenizer, metrics."""
+"""Inference paths of vLLM 0.32. Other paths are not routed: adapter administration, tokenizer, metrics."""
 
 _GATEWAY = {"group": "gateway.networking.k8s.io", "kind": "Gateway"}
 _SERVED = ("Accepted", "ResolvedRefs")
@@ -45,21 +45,23 @@ _EPOCHS = frozenset(map(str, range(EPOCHS)))
 
 @dataclass(frozen=True)
 class GatewayApiRouter:
-    """`serin.routers.port.Router` for HTTPRoutes."""
+    """Implements `serin.routers.port.Router` with HTTPRoutes."""
 
     name_in_response: bool = True
-    """Whether answers carry the revision; off for gateways that filter responses only per rule."""
+    """Whether responses name the revision; False for gateways without response filters per backend."""
     api_version: str = "gateway.networking.k8s.io/v1"
     kind: str = "HTTPRoute"
 
     def render(self, owner: Owner, spec: Routing, weights: Mapping[str, int], epoch: int) -> dict[str, Any]:
         """See `Router.render`."""
         if sum(weights.values()) != FULL_WEIGHT or min(weights.values()) < 0:
-            raise ValueError(f"Weights {dict(weights)} are no split; they must be 0 or more and sum to {FULL_WEIGHT}.")
+            raise ValueError(
+                f"Weights {dict(weights)} are not a split; each must be at least 0 and their sum {FULL_WEIGHT}."
+            )
         gateway = spec.gateway
         rule: dict[str, Any] = {
             "matches": gateway.matches or [{"path": {"type": "PathPrefix", "value": path}} for path in SERVED_PATHS],
-            # Envoy would cut every stream after 15 seconds, its default.
+            # Envoy's default timeout of 15 seconds would end every long stream.
             "timeouts": {"request": "0s"} | gateway.timeouts,
             "backendRefs": [self._backend(owner, revision, weights[revision], epoch) for revision in sorted(weights)],
         }
@@ -82,12 +84,12 @@ class GatewayApiRouter:
         """See `Router.read`."""
         if obj is None:
             return NO_ROUTE
-        verdicts = [_Verdict.of(obj, ref) for ref in (obj.get("spec") or {}).get("parentRefs") or ()]
+        parents = [_ParentStatus.of(obj, ref) for ref in (obj.get("spec") or {}).get("parentRefs") or ()]
         return RouteView(
             weights=_weights(obj, owner_name),
-            programmed=bool(verdicts) and all(verdict.served for verdict in verdicts),
-            accepted=bool(verdicts) and all(verdict.accepted for verdict in verdicts),
-            refused=next((verdict.refused for verdict in verdicts if verdict.refused), None),
+            programmed=bool(parents) and all(parent.served for parent in parents),
+            accepted=bool(parents) and all(parent.accepted for parent in parents),
+            refused=next((parent.refused for parent in parents if parent.refused), None),
             changed_at=_changed_at(obj),
             epoch=_epoch(obj),
         )
@@ -103,17 +105,20 @@ class GatewayApiRouter:
 
 
 @dataclass(frozen=True)
-class _Verdict:
-    """What one parent says about the route at its current generation."""
+class _ParentStatus:
+    """Status of the route at one parent, for the route's current generation."""
 
     served: bool = False
     accepted: bool = False
-    """At any generation: what was accepted last goes on being served while a change is looked at."""
+    """For any generation: a gateway serves the last accepted generation until it has accepted a newer one."""
     refused: str | None = None
 
     @classmethod
-    def of(cls, obj: Mapping[str, Any], ref: Mapping[str, Any]) -> _Verdict:
-        """Several controllers may answer for one parent; one that serves the route is enough."""
+    def of(cls, obj: Mapping[str, Any], ref: Mapping[str, Any]) -> _ParentStatus:
+        """The status at the parent `ref`.
+
+        Several controllers may report a status for one parent; one that serves the route is enough.
+        """
         metadata = obj.get("metadata") or {}
         generation = metadata.get("generation")
         refused, accepted = None, False
@@ -131,7 +136,7 @@ class _Verdict:
 
 
 def _parent(ref: Mapping[str, Any], metadata: Mapping[str, Any]) -> tuple[Any, ...]:
-    """A parent with its defaults, so that two ways of writing it are equal."""
+    """A parent reference with its defaults, so that equivalent references are equal."""
     full = _GATEWAY | {"namespace": metadata.get("namespace")} | {k: v for k, v in ref.items() if v is not None}
     return tuple(full.get(field) for field in ("group", "kind", "namespace", "name", "sectionName", "port"))
 
@@ -140,15 +145,15 @@ def _refusal(conditions: Iterable[Mapping[str, Any]], ref: Mapping[str, Any]) ->
     for condition in conditions:
         if condition.get("type") in _SERVED and condition.get("status") == "False":
             reason, message = condition.get("reason"), str(condition.get("message", "")).strip().rstrip(".")
-            said = ": ".join(part for part in (reason, message) if part)
-            return f"Gateway {ref.get('name')} refuses the route ({said}); correct spec.routing or the Gateway."
+            explanation = ": ".join(part for part in (reason, message) if part)
+            return f"Gateway {ref.get('name')} rejects the route ({explanation}); correct spec.routing or the Gateway."
     return None
 
 
 def _weights(obj: Mapping[str, Any], owner_name: str) -> dict[str, int]:
-    """Weights by revision in parts of 10,000, also when someone wrote others into the route: the share is the truth.
+    """Weights by revision in parts of 10,000, converted if the weights in the route have another sum.
 
-    What gets any traffic never reads as 0: at 0 a backend may be removed.
+    A backend with any traffic has at least 1, because a backend with 0 may be removed.
     """
     rules: Sequence[Mapping[str, Any]] = (obj.get("spec") or {}).get("rules") or ({},)
     backends: Sequence[Mapping[str, Any]] = rules[0].get("backendRefs") or ()
@@ -163,14 +168,14 @@ def _weights(obj: Mapping[str, Any], owner_name: str) -> dict[str, int]:
 
 
 def _epoch(obj: Mapping[str, Any]) -> int | None:
-    """The number that every backend stamps; None where they differ, one does not, or it is none of ours."""
+    """The epoch that all backends set; None if they differ, one sets none, or the value is not an epoch."""
     rules = (obj.get("spec") or {}).get("rules") or ()
-    stamps = {_stamp(backend) for rule in rules for backend in rule.get("backendRefs") or ()}
-    text = stamps.pop() if len(stamps) == 1 else ""
+    values = {_epoch_header(backend) for rule in rules for backend in rule.get("backendRefs") or ()}
+    text = values.pop() if len(values) == 1 else ""
     return int(text) if text in _EPOCHS else None
 
 
-def _stamp(backend: Mapping[str, Any]) -> str:
+def _epoch_header(backend: Mapping[str, Any]) -> str:
     found = [
         str(header.get("value"))
         for wanted in backend.get("filters") or ()

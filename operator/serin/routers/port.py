@@ -1,7 +1,7 @@
-"""What a router is: two pure functions, and the kind of object that they deal with.
+"""The interface of a router: two pure functions and the kind of the route.
 
-Implemented by `gateway_api`. The reconciler applies what `render` gives and reads the split back through `read`, never
-from memory.
+Implemented by `gateway_api`. The reconciler applies the result of `render`, and gets the current split only from
+`read`.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 
 
 class Router(Protocol):
-    """One way of splitting traffic between revisions."""
+    """Splits traffic between revisions by one kind of route."""
 
     @property
     def api_version(self) -> str:
-        """Of the object that holds the split, which is named like the LLMDeployment."""
+        """apiVersion of the route; its name is that of the LLMDeployment."""
 
     @property
     def kind(self) -> str:
-        """Of the same object."""
+        """Kind of the route."""
 
     def render(self, owner: Owner, spec: Routing, weights: Mapping[str, int], epoch: int) -> dict[str, Any]:
-        """The whole route for these weights by revision, which sum to 10,000; a backend may have weight 0.
+        """The route for these weights by revision, which sum to 10,000; a weight may be 0.
 
-        Requests are stamped with the epoch, 0 to 31, in the same update.
+        The route also adds the epoch, 0 to 31, to every request.
 
         Raises:
-            SpecError: the routing cannot be carried out as written.
-            ValueError: the weights are not a split.
+            SpecError: the routing is not supported.
+            ValueError: the weights are negative or do not sum to 10,000.
         """
 
     def read(self, obj: Mapping[str, Any] | None, owner_name: str) -> RouteView:
-        """What the object says about the split and whether it is served; None is no route."""
+        """The split of a route and whether the gateway serves it; `obj` is None if there is no route."""

@@ -10,7 +10,7 @@ import pytest
 from pydantic import Field
 
 from serin.api.base import ApiModel, list_map
-from serin.api.crd import CUSTOM_RESOURCES, render_crd
+from serin.api.crd import CUSTOM_RESOURCES, CustomResource, render_crd
 from serin.api.duration import Duration
 from serin.api.fields import IntOrString, must_match
 from serin.api.rule import VALIDATIONS, Rule
@@ -145,9 +145,9 @@ def test_everything_is_bounded_and_described(path: str, node: Mapping[str, Any])
         assert rule["message"].endswith("."), rule
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
-def test_status_says_not_observed_until_it_is_written(kind: Kind) -> None:
-    status = render_crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
+@pytest.mark.parametrize("resource", CUSTOM_RESOURCES, ids=lambda resource: resource.kind)
+def test_status_says_not_observed_until_it_is_written(resource: CustomResource) -> None:
+    status = render_crd(resource)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
     assert status["default"] == {"observedGeneration": -1}
     assert kind.status.model_validate(status["default"]).model_dump(exclude_none=True, exclude_defaults=True) == {
         "observed_generation": -1

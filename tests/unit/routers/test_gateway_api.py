@@ -137,12 +137,12 @@ def test_nothing_is_rendered_for_what_the_user_left_out() -> None:
 
 @pytest.mark.parametrize("weights", [{STABLE: 9999}, {STABLE: 10_001}, {STABLE: 10_500, CANARY: -500}])
 def test_what_is_no_split_never_reaches_a_route(weights: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="are no split"):
+    with pytest.raises(ValueError, match="are not a split"):
         rendered(weights)
 
 
 def test_no_revision_at_all_is_no_split() -> None:
-    with pytest.raises(ValueError, match="are no split"):
+    with pytest.raises(ValueError, match="are not a split"):
         ROUTER.render(OWNER, make_spec().routing, {}, 0)
 
 
@@ -269,7 +269,7 @@ def test_a_refusal_is_quoted() -> None:
 
     assert not view.programmed
     assert view.refused == (
-        "Gateway llm refuses the route (NoMatchingParent: No listeners match this parent ref); "
+        "Gateway llm rejects the route (NoMatchingParent: No listeners match this parent ref); "
         "correct spec.routing or the Gateway."
     )
 
