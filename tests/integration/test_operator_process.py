@@ -190,7 +190,7 @@ async def test_it_leads_answers_and_ends_in_order(tier: Handle, api: ApiServer, 
         assert one.end() == 0
         assert await _holder(api, lease) == ""
         assert {"event", "level", "timestamp"} <= one.lines()[-1].keys()
-        assert one.lines()[-1]["because"] == "signal"
+        assert one.lines()[-1]["cause"] == "signal"
 
 
 @pytest.mark.usefixtures("api")

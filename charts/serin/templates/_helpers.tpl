@@ -1,4 +1,4 @@
-{{/* Names and labels. A label that changes with the version is never in a selector. */}}
+{{/* Names and labels. Selectors never contain a label that changes with the version. */}}
 
 {{- define "serin.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
@@ -14,7 +14,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* ClusterRoles have no namespace: two releases of the same name must not share them. */}}
+{{/* Name of ClusterRoles, with the namespace, so that releases of the same name do not share them. */}}
 {{- define "serin.clusterName" -}}
 {{- printf "%s:%s" .Release.Namespace (include "serin.fullname" .) -}}
 {{- end -}}
@@ -49,39 +49,39 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
-{{/* What the operator may do where LLMDeployments are. tests/contract/test_chart.py compares it with the code. */}}
+{{/* RBAC rules for the namespaces of LLMDeployments. tests/contract/test_chart.py compares them with the code. */}}
 {{- define "serin.rules" -}}
-# Read and watched; only their status is written.
+# The operator reads and watches both kinds and writes only their status.
 - apiGroups: [serin.dev]
   resources: [llmdeployments, promptversions]
   verbs: [get, list, watch]
 - apiGroups: [serin.dev]
   resources: [llmdeployments/status, promptversions/status]
   verbs: [patch]
-# Children name their LLMDeployment as the owner that blocks its deletion, which clusters with the admission plugin
-# OwnerReferencesPermissionEnforcement (OpenShift) allow only to whoever may change the owner's finalizers. None is set.
+# Children set blockOwnerDeletion in their owner reference. Clusters with the admission plugin
+# OwnerReferencesPermissionEnforcement (OpenShift) require this permission for it. The operator sets no finalizer.
 - apiGroups: [serin.dev]
   resources: [llmdeployments/finalizers]
   verbs: [update]
-# The children. Server-side apply is a patch, and a create for what does not exist.
+# Children. Server-side apply needs patch, and create for objects that do not exist.
 - apiGroups: [apps]
   resources: [controllerrevisions, deployments]
   verbs: [list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [services]
   verbs: [list, watch, create, patch, delete]
-# The state of the evidence.
+# The trial state.
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get, create, patch]
-# Credentials for a Prometheus that an LLMDeployment names in spec.analysis.prometheus.authSecretRef; no other is read.
+# Only Secrets that an LLMDeployment names in spec.analysis.prometheus.authSecretRef are read.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [list, watch, create, patch, delete]
-# Never deleted: it goes with its LLMDeployment.
+# The operator never deletes the route; garbage collection deletes it with its LLMDeployment.
 - apiGroups: [gateway.networking.k8s.io]
   resources: [httproutes]
   verbs: [get, list, watch, create, patch]

@@ -123,11 +123,11 @@ def cluster_error(what: str, error: Exception, limit: float) -> ClusterError:
         return _refusal(what, error)
     if isinstance(error, TimeoutError):
         return ClusterError(
-            f"The API server did not answer {what} within {limit:g} s; it is tried again, check its health."
+            f"The API server did not answer {what} within {limit:g} s; Serin retries, check the API server."
         )
     return ClusterError(
-        f"The API server could not be asked for {what} ({type(error).__name__}: {error}); "
-        "it is tried again, check the network and the server."
+        f"{what} did not reach the API server ({type(error).__name__}: {error}); "
+        "Serin retries, check the network and the API server."
     )
 
 

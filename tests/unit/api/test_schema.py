@@ -149,7 +149,7 @@ def test_everything_is_bounded_and_described(path: str, node: Mapping[str, Any])
 def test_status_says_not_observed_until_it_is_written(resource: CustomResource) -> None:
     status = render_crd(resource)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
     assert status["default"] == {"observedGeneration": -1}
-    assert kind.status.model_validate(status["default"]).model_dump(exclude_none=True, exclude_defaults=True) == {
+    assert resource.status.model_validate(status["default"]).model_dump(exclude_none=True, exclude_defaults=True) == {
         "observed_generation": -1
     }
     assert status["properties"]["observedGeneration"]["minimum"] == -1
