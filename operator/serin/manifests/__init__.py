@@ -1,1 +1,1 @@
-"""Pure builders: from a spec to a pod template, from a resolved revision to the children that are applied."""
+"""Pure builders: a spec to a pod template, a resolved revision to its children, stored objects to views."""

@@ -1,7 +1,7 @@
-"""The children of a revision, made from what was resolved: Deployment, PodDisruptionBudget, Service.
+"""Renders the children of a resolved revision: Deployment, PodDisruptionBudget and Service.
 
-Called by the reconciler's planner. Deployments and budgets go by engine revision, Services by revision, so that two
-revisions that differ in their prompt share pods. The route is in `serin.routers`.
+Called by the planner. An engine revision has one Deployment and one PodDisruptionBudget, a revision has one Service, so
+that revisions that differ only in their prompt share pods. `serin.routers` renders the route.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from serin.manifests.owner import Owner, common_labels, selector
 from serin.rollout.record import Resolved
 
 _NO_DEADLINE = 2**31 - 1
-"""By this number the Deployment controller judges no progress at all."""
+"""With this value, the Deployment controller never reports a missed progress deadline."""
 
 
 def deployment(owner: Owner, resolved: Resolved, replicas: int) -> dict[str, Any]:
-    """The pods of an engine revision."""
+    """The Deployment of an engine revision."""
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -26,18 +26,18 @@ def deployment(owner: Owner, resolved: Resolved, replicas: int) -> dict[str, Any
             "replicas": replicas,
             "selector": {"matchLabels": selector(owner.name, resolved.engine_revision)},
             "template": dict(resolved.pod_template),
-            # The template of an engine revision never changes, so this serves only people who restart it by hand:
-            # pods go one by one before new ones come, since there may be no spare GPU for one to come first.
+            # The template never changes, so the strategy applies only to restarts by hand. Each pod is deleted before
+            # its replacement is created, because there may be no free GPU for an additional pod.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
             "revisionHistoryLimit": 0,
-            # Serin judges whether a canary gets ready in time; ten minutes, the default, would call loading a failure.
+            # Serin itself enforces the progress deadline; the default of ten minutes may be less than the loading time.
             "progressDeadlineSeconds": _NO_DEADLINE,
         },
     }
 
 
 def pod_disruption_budget(owner: Owner, resolved: Resolved) -> dict[str, Any]:
-    """Node drains take one pod of an engine revision at a time."""
+    """The PodDisruptionBudget of an engine revision: a node drain evicts one pod at a time."""
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
@@ -45,14 +45,14 @@ def pod_disruption_budget(owner: Owner, resolved: Resolved) -> dict[str, Any]:
         "spec": {
             "maxUnavailable": 1,
             "selector": {"matchLabels": selector(owner.name, resolved.engine_revision)},
-            # Pods that serve nobody (still loading, crashing) must not hold up a node drain.
+            # Pods that serve no requests (loading, crashing) must not block a node drain.
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
         },
     }
 
 
 def service(owner: Owner, resolved: Resolved) -> dict[str, Any]:
-    """The backend of a revision: what the route weighs, and its private address inside the cluster."""
+    """The Service of a revision: a backend of the route, and an address inside the cluster."""
     labels = (
         common_labels(owner.name, "backend")
         | {LABEL_ENGINE_REVISION: resolved.engine_revision}

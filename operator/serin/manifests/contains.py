@@ -1,8 +1,8 @@
-"""Whether what is wanted is already there, so that nothing is written that would change nothing.
+"""Compares a stored object with a rendered one, so that Serin writes only what changes something.
 
-Called by the reconciler before every server-side apply. Compares as the API server does: lists with a key by that key,
-other lists as a whole, quantities by what they amount to. Fields that the API server or others added are fine; what we
-once applied and no longer want is not. That is read from `managedFields`, where the API server notes what we own.
+Called before every server-side apply. The comparison follows the API server: lists with keys are compared by key, other
+lists as a whole, quantities by value. Additional fields from the API server or other managers are ignored. Fields that
+Serin has applied before and no longer renders count as a difference; `managedFields` lists them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _QUANTITY_MAPS = frozenset({"limits", "requests", "overhead"})
 _QUANTITY_FIELDS = frozenset({"sizeLimit", "divisor"})
 
 _WHOLLY_OURS: Mapping[str, str] = {"HTTPRoute": "spec"}
-"""Where nobody else may add anything: the lists of a route are atomic, so ownership does not tell inside them."""
+"""Fields that must match completely: the lists of a route are atomic, so `managedFields` does not cover their items."""
 
 _DEFAULTS: Mapping[str, tuple[Any, ...]] = {
     "group": ("", "gateway.networking.k8s.io"),
@@ -32,11 +32,11 @@ _DEFAULTS: Mapping[str, tuple[Any, ...]] = {
     "denominator": (100,),
     "maxAge": (5,),
 }
-"""What the API server adds to a route by itself (CRDs of Gateway API 1.3)."""
+"""Defaults that the API server adds to a route (CRDs of Gateway API 1.3)."""
 
 
 def contains(have: Mapping[str, Any], want: Mapping[str, Any]) -> bool:
-    """Whether applying `want` would leave `have`, an object as the API server gave it, as it is."""
+    """Whether applying `want` would not change `have`, the stored object."""
     whole = _WHOLLY_OURS.get(str(want.get("kind")))
     for field, wanted in want.items():
         if not _covers(have.get(field), wanted, field, whole=field == whole):
@@ -75,7 +75,7 @@ def _covers_list(have: Sequence[Any], want: Sequence[Any], field: str, *, whole:
 
 
 def _is_same(have: Any, want: Any) -> bool:
-    """Equality of JSON, where true is not 1."""
+    """Equality of JSON values; true is not equal to 1."""
     return bool(have == want) and isinstance(have, bool) == isinstance(want, bool)
 
 
@@ -87,7 +87,7 @@ def _is_same_amount(have: Any, want: Any) -> bool:
 
 
 def _is_nothing(value: Any) -> bool:
-    """Values that the API server leaves out when it writes an object down."""
+    """Whether the API server omits the value when it stores an object."""
     return value is None or value is False or value in ("", [], (), {})
 
 
@@ -96,7 +96,7 @@ def _is_default(key: str, value: Any) -> bool:
 
 
 def _owned_fields(have: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The set of fields that we applied, or None where nobody keeps account."""
+    """The fields that Serin has applied, from `managedFields`; None if they are not listed."""
     for entry in (have.get("metadata") or {}).get("managedFields") or ():
         ours = entry.get("manager") == FIELD_MANAGER and entry.get("operation") == "Apply"
         if ours and not entry.get("subresource") and entry.get("fieldsV1") is not None:
@@ -106,7 +106,7 @@ def _owned_fields(have: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _leftover(owned: Mapping[str, Any], want: Any) -> bool:
-    """Whether we own a field that we no longer want. `f:` is a field, `k:` an item by key, `v:` an item by value."""
+    """Whether Serin owns a field that is not in `want`. `f:` is a field, `k:` an item by key, `v:` an item by value."""
     for path, below in owned.items():
         kind, _, name = path.partition(":")
         if kind == "f":
@@ -131,6 +131,6 @@ def _item(want: Any, key: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _same_marks(have: Mapping[str, Any], want: Mapping[str, Any], field: str) -> bool:
-    """Labels or annotations of our own prefix: where no account is kept, one that is not wanted is left over."""
+    """Whether `have` has no unwanted labels or annotations of serin.dev; used if `managedFields` does not list them."""
     there, wanted = ((obj.get("metadata") or {}).get(field) or {} for obj in (have, want))
     return all(name in wanted for name in there if name.split("/", 1)[0] == GROUP)

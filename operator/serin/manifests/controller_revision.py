@@ -1,7 +1,7 @@
-"""A record as a ControllerRevision, there and back.
+"""Converts a record to a ControllerRevision and back.
 
-`data` holds the revision fully resolved and is never changed (the API server refuses it); annotations hold the outcome
-of its trials. Written by the reconciler, read by it at the start of every reconcile.
+`data` holds the resolved revision; the API server rejects changes of it. Annotations hold the outcome of its trials.
+The reconciler reads all records at the start of every reconcile.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MAX_RECORD_LEVELS = 512
 
 
 def render_record(owner: Owner, record: Record) -> dict[str, Any]:
-    """The ControllerRevision that remembers a record; an annotation is absent where there is nothing to tell."""
+    """The ControllerRevision of a record; annotations without a value are omitted."""
     resolved = record.resolved
     labels = (
         common_labels(owner.name, "record")
@@ -53,10 +53,10 @@ def render_record(owner: Owner, record: Record) -> dict[str, Any]:
 
 
 def read_record(obj: Mapping[str, Any]) -> Record:
-    """The inverse of `render_record`.
+    """The record of a ControllerRevision.
 
     Raises:
-        RecordError: it is not of our making, damaged, or written by a newer Serin.
+        RecordError: Serin did not write the object, it is damaged, or a newer Serin wrote it.
     """
     metadata = obj.get("metadata") or {}
     name = metadata.get("name")
@@ -76,13 +76,13 @@ def read_record(obj: Mapping[str, Any]) -> Record:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RecordError(
-            f"ControllerRevision {name} is not a record that Serin wrote ({error!r}); "
-            "restore it from a backup, or delete it to forget the revision."
+            f"ControllerRevision {name} cannot be read as a record of Serin ({error!r}); "
+            "restore it from a backup, or delete it to remove the revision."
         ) from error
     if resolved.hash_schema > HASH_SCHEMA:
         raise RecordError(
             f"ControllerRevision {name} was written by a newer Serin (hash schema {resolved.hash_schema}, "
-            f"this one knows {HASH_SCHEMA}); upgrade the operator."
+            f"this version supports {HASH_SCHEMA}); upgrade the operator."
         )
     return record
 
@@ -140,7 +140,7 @@ def _annotations(record: Record) -> dict[str, str]:
 
 
 def _read_trial(text: str) -> Trial | None:
-    """The running trial; None where it is damaged: the canary then starts again from the first step, still watched."""
+    """The running trial; None if the annotation is damaged: the canary then starts again at the first step."""
     try:
         return Trial.from_json(text)
     except RecordError:
@@ -148,18 +148,20 @@ def _read_trial(text: str) -> Trial | None:
 
 
 def _read_rejection(text: str, metadata: Mapping[str, Any]) -> Rejection:
-    """Why it was rolled back; a damaged annotation still says that it was."""
+    """The rejection; a damaged annotation still counts as one."""
     try:
         facts = load_json(text)
         at = datetime.fromisoformat(facts["at"])
         return Rejection(reason=str(facts["reason"]), message=str(facts["message"]), at=at)
     except (ValueError, KeyError, TypeError):
         at = datetime.fromisoformat(metadata["creationTimestamp"])
-        return Rejection(reason=Reason.ROLLED_BACK, message=f"The reason cannot be read any more: {text[:200]}", at=at)
+        return Rejection(
+            reason=Reason.ROLLED_BACK, message=f"The reason of the rollback is not readable: {text[:200]}", at=at
+        )
 
 
 def _read_handled(text: str | None) -> tuple[str, ...]:
-    """Tokens of commands; damaged, they are forgotten, since nothing else can be known."""
+    """The tokens of handled commands; empty if the annotation is damaged."""
     try:
         tokens = load_json(text) if text else []
     except ValueError:

@@ -1,8 +1,8 @@
-"""The command line of `vllm serve`, as the container's `args`.
+"""Renders the command line of `vllm serve`, as the container's `args`.
 
-The image's entrypoint is `vllm serve`, so vLLM is PID 1 and gets SIGTERM itself: no shell stands between. Every option
-is one word, `--flag=value`, because a value may begin with a dash. That the user names no flag of Serin's is a rule of
-the API. Facts about flags are from vLLM 0.32.
+The image's entrypoint is `vllm serve`, so vLLM is PID 1 and receives SIGTERM directly. Every option is one word,
+`--flag=value`, because a value may begin with a dash. A rule of the API rejects flags that Serin sets itself. Facts
+about flags are from vLLM 0.32.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _ALSO_PARALLEL = ("pipeline-parallel-size", "data-parallel-size")
 
 
 def engine_args(spec: LLMDeploymentSpec, source: ModelSource) -> list[str]:
-    """Arguments in a fixed order: the model, what Serin owns, what the user asks for by name.
+    """The arguments in a fixed order: the model, the flags of Serin, the user's flags by name.
 
     Raises:
-        SpecError: a flag is given twice, or the GPUs cannot be shared out.
+        SpecError: a flag is given twice, or the GPUs cannot be divided evenly.
     """
     flags = _user_flags(spec)
     owned = {"served-model-name": spec.model.name, "port": str(PORT)}
     if source.commit:
         owned["revision"] = source.commit
-    # Its default of 0 aborts what is in flight, and an aborted answer is an HTTP 200.
+    # The default of 0 aborts requests in flight, and an aborted answer has the status 200.
     owned["shutdown-timeout"] = str(drain_seconds(spec))
     if _TENSOR not in flags:
         owned |= _tensor_parallel(flags, gpu_count(spec.engine.resources))
@@ -43,31 +43,33 @@ def engine_args(spec: LLMDeploymentSpec, source: ModelSource) -> list[str]:
 
 
 def drain_seconds(spec: LLMDeploymentSpec) -> int:
-    """How long vLLM may go on answering after SIGTERM."""
+    """Time that vLLM has after SIGTERM to finish answers, in seconds."""
     return int(spec.rollout.drain_timeout.total_seconds())
 
 
 def gpu_count(resources: Resources | None) -> int:
-    """How many GPUs the engine container gets: one unless the user says otherwise."""
+    """Number of GPUs of the engine container. Default: 1."""
     if resources is None:
         return 1
     return int(resources.limits.get(GPU, resources.requests.get(GPU, 0)))
 
 
 def _user_flags(spec: LLMDeploymentSpec) -> dict[str, str]:
-    """Flags with dashes, as vLLM reads them: it takes underscores for dashes up to the first dot."""
+    """The user's flags with dashes: vLLM treats underscores before the first dot as dashes."""
     flags: dict[str, str] = {}
     for written, value in spec.engine.args.items():
         head, dot, path = written.partition(".")
         name = head.replace("_", "-") + dot + path
         if name in flags:
-            raise SpecError(f"spec.engine.args sets {name} twice, with dashes and with underscores; remove one.")
+            raise SpecError(
+                f"spec.engine.args sets {name} twice, with dashes and with underscores; remove one of them."
+            )
         flags[name] = value
     return flags
 
 
 def _tensor_parallel(flags: dict[str, str], gpus: int) -> dict[str, str]:
-    """Every GPU is used; what the user already splits by other means is taken into account."""
+    """The flag that makes vLLM use all GPUs, given the user's pipeline and data parallelism."""
     split = 1
     for name in _ALSO_PARALLEL:
         value = flags.get(name, "1")
@@ -78,8 +80,8 @@ def _tensor_parallel(flags: dict[str, str], gpus: int) -> dict[str, str]:
         return {}
     if gpus % split:
         raise SpecError(
-            f"{gpus} GPUs cannot be shared out evenly over {split} groups; set {_TENSOR} in spec.engine.args, "
-            f"or another number of {GPU}."
+            f"spec.engine.resources has {gpus} GPUs, which cannot be divided evenly into {split} groups; "
+            f"set {_TENSOR} in spec.engine.args, or change the number of {GPU}."
         )
     return {_TENSOR: str(gpus // split)}
 
@@ -87,8 +89,8 @@ def _tensor_parallel(flags: dict[str, str], gpus: int) -> dict[str, str]:
 def _render(name: str, value: str) -> str:
     """One option.
 
-    `true` is a bare flag and `false` its negation, since vLLM's switches take no value. A dotted name sets a field
-    inside a JSON option and always takes one.
+    `true` renders a flag without a value and `false` its negation, because vLLM's switches take no value. A dotted name
+    sets a field of a JSON option and always has a value.
     """
     if "." in name or value not in {"true", "false"}:
         return f"--{name}={value}"

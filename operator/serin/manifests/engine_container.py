@@ -1,6 +1,6 @@
-"""The container that runs vLLM, and the volumes that it needs. Its command line is in `engine_args`.
+"""Renders the container that runs vLLM, and its volumes. `engine_args` renders the command line.
 
-Called by `pod_template` only. Every number that keeps a busy or a loading engine alive is here.
+Called by `pod_template` only. The probes are set so that a busy or loading engine is not restarted.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ CACHE = "/cache"
 SCRATCH = "/tmp"  # noqa: S108 - the container's own emptyDir
 _STARTUP_PERIOD = 5
 _STARTUP_SPARE = 60
-"""Seconds beyond the progress deadline: Serin, which can say why, judges a slow start before the kubelet ends it."""
+"""Seconds beyond the progress deadline, so that Serin reports a slow start before the kubelet restarts the
+container."""
 _STARTUP_MAX = 24 * 3600
 _HUNG_GRACE = 30
-"""Seconds between SIGTERM and SIGKILL for an engine that hangs: there is nothing left to drain."""
+"""Seconds between SIGTERM and SIGKILL for an engine that hangs and therefore needs no drain."""
 
 
 def engine_container(spec: LLMDeploymentSpec, source: ModelSource, defaults: EngineDefaults) -> dict[str, Any]:
     """The container `engine`.
 
     Raises:
-        SpecError: the arguments make no sense.
+        SpecError: the arguments are invalid.
     """
     return {
         "name": CONTAINER,
@@ -41,14 +42,14 @@ def engine_container(spec: LLMDeploymentSpec, source: ModelSource, defaults: Eng
         **_resources(spec),
         "volumeMounts": _mounts(source),
         **_probes(spec),
-        # Deleted for whatever reason (node drain, scale down), it serves on until the gateway has dropped its address.
+        # A deleted pod (node drain, scale-down) keeps serving until the gateway has removed its address.
         "lifecycle": {"preStop": {"sleep": {"seconds": defaults.leave_seconds}}},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
             "readOnlyRootFilesystem": True,
         },
-        # The end of vLLM's log becomes the reason that a crash is reported with.
+        # After a crash, the end of vLLM's log becomes the termination message, which Serin reports.
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
 
@@ -56,7 +57,7 @@ def engine_container(spec: LLMDeploymentSpec, source: ModelSource, defaults: Eng
 def engine_volumes(spec: LLMDeploymentSpec, source: ModelSource, defaults: EngineDefaults) -> list[dict[str, Any]]:
     """The volumes that the container mounts."""
     cache = spec.engine.cache
-    # Processes of one engine share tensors in /dev/shm; the runtime's default of 64 MB is too small for that.
+    # The processes of an engine share tensors in /dev/shm; the container runtime's default of 64 MB is too small.
     shared_memory = f"{max(1, gpu_count(spec.engine.resources)) * defaults.shared_memory_gi}Gi"
     volumes: list[dict[str, Any]] = [
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": shared_memory}},
@@ -64,7 +65,7 @@ def engine_volumes(spec: LLMDeploymentSpec, source: ModelSource, defaults: Engin
         {"name": "cache", **({"persistentVolumeClaim": {"claimName": cache.pvc}} if cache else {"emptyDir": {}})},
     ]
     if source.claim:
-        # Read-only also as a volume, so that the kubelet does not change the owner of every file for fsGroup.
+        # Also read-only as a volume, so that the kubelet does not change the owner of every file to fsGroup.
         claim = {"claimName": source.claim, "readOnly": True}
         volumes.append({"name": "model", "persistentVolumeClaim": claim})
     return volumes
@@ -72,16 +73,16 @@ def engine_volumes(spec: LLMDeploymentSpec, source: ModelSource, defaults: Engin
 
 def _env(spec: LLMDeploymentSpec, source: ModelSource) -> list[dict[str, Any]]:
     env: list[dict[str, Any]] = [
-        # Libraries write their own caches below HOME, and the root file system is read-only.
+        # Libraries write caches below HOME, and the root file system is read-only.
         {"name": "HOME", "value": SCRATCH},
-        # Spares torch the look into /etc/passwd, which fails in images that do not know the user id.
+        # Without USER, torch reads /etc/passwd, which fails in images without an entry for the user id.
         {"name": "USER", "value": "vllm"},
         {"name": "HF_HOME", "value": f"{CACHE}/huggingface"},
-        # vLLM reports its usage to its makers; whether a company's cluster does is for that company to say.
+        # Do not send usage statistics to the vLLM project; users can set this variable in podTemplate.
         {"name": "VLLM_NO_USAGE_STATS", "value": "1"},
     ]
     if source.local:
-        # Weights that are there need no hub; a pod without a way out would wait for its timeouts.
+        # Local weights need no hub; a pod without internet access would wait for its timeouts.
         env.append({"name": "HF_HUB_OFFLINE", "value": "1"})
     if token := spec.engine.hf_token_secret_ref:
         env.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": token.name, "key": token.key}}})
@@ -89,7 +90,7 @@ def _env(spec: LLMDeploymentSpec, source: ModelSource) -> list[dict[str, Any]]:
 
 
 def _resources(spec: LLMDeploymentSpec) -> dict[str, Any]:
-    """One GPU unless the user wrote anything; an explicit `limits: {}` is an engine on the CPU."""
+    """The container's resources. Default: one GPU; `limits: {}` means an engine on the CPU."""
     wanted = spec.engine.resources
     if wanted is None:
         return {"resources": {"limits": {GPU: "1"}}}
@@ -115,7 +116,7 @@ def _probes(spec: LLMDeploymentSpec) -> dict[str, Any]:
     health = {"path": "/health", "port": PORT}
     loading = min(int(spec.rollout.progress_deadline.total_seconds()) + _STARTUP_SPARE, _STARTUP_MAX)
     return {
-        # The port opens only when the weights are loaded.
+        # vLLM opens its port after it has loaded the weights.
         "startupProbe": {
             "httpGet": health,
             "periodSeconds": _STARTUP_PERIOD,
@@ -124,7 +125,7 @@ def _probes(spec: LLMDeploymentSpec) -> dict[str, Any]:
             "terminationGracePeriodSeconds": _HUNG_GRACE,
         },
         "readinessProbe": {"httpGet": health, "periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 3},
-        # Five minutes of silence. A busy engine answers late and must live; a dead one ends its process by itself.
+        # Restart after five minutes without an answer: a busy engine answers late, and a crashed one exits by itself.
         "livenessProbe": {
             "httpGet": health,
             "periodSeconds": 15,

@@ -1,7 +1,7 @@
-"""What the operator, not the user, decides about engine pods.
+"""Operator-wide defaults of engine pods.
 
-Filled by the composition root from the settings. A change here reaches a deployment only with its next engine
-revision, because children are made from what was resolved, never rendered again.
+`serin.__main__` fills them from the settings. A changed default takes effect with the next engine revision of an
+LLMDeployment, because children are rendered from the recorded pod template.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class EngineDefaults:
-    """Operator-wide defaults; durations are whole seconds."""
+    """Operator-wide defaults. Durations are in whole seconds."""
 
     image: str
-    """Engine image of an LLMDeployment that names none."""
+    """vLLM image of an LLMDeployment without `spec.engine.image`."""
     model_server_image: str | None = None
-    """Image that the measuring middleware is copied from; None: engines do not measure."""
+    """Image with Serin's middleware; None: engine pods run without it."""
     model_server_pull_policy: str = "IfNotPresent"
     leave_seconds: int = 5
-    """How long a pod that is deleted goes on serving, so that the gateway drops its address before SIGTERM."""
+    """How long a deleted pod keeps serving before SIGTERM, so that the gateway removes its address first."""
     shutdown_margin: int = 30
-    """What vLLM gets beyond its own drain to end its processes, before SIGKILL."""
+    """Time between the end of vLLM's drain and SIGKILL, for its processes to exit."""
     shared_memory_gi: int = 2
-    """Limit of /dev/shm per GPU, in GiB; only what is used counts as memory."""
+    """Size limit of /dev/shm per GPU, in GiB; only the used part counts as memory."""

@@ -1,7 +1,7 @@
-"""The state of the evidence as a ConfigMap, there and back: one for each LLMDeployment, of its latest trial.
+"""Converts the trial state to a ConfigMap and back; each LLMDeployment has one, for its latest trial.
 
-Written by the reconciler before anything that follows from it, and conditional: a deposed leader writes nothing. What
-it holds is `serin.analysis.trial_state`; nobody else reads it, and without it a trial is begun anew.
+The reconciler writes it before all other objects of a reconcile. The write is conditional, so a former leader cannot
+overwrite it. `serin.analysis.trial_state` defines the content. Without it, the trial starts again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def name_of(owner_name: str) -> str:
 
 
 def render_evidence(owner: Owner, state: TrialState) -> dict[str, Any]:
-    """The ConfigMap that keeps a state."""
+    """The ConfigMap of a trial state."""
     text = json.dumps(trial_state.to_json(state), separators=(",", ":"), allow_nan=False)
     return {
         "apiVersion": "v1",
@@ -37,17 +37,17 @@ def render_evidence(owner: Owner, state: TrialState) -> dict[str, Any]:
 
 
 def relabel_evidence(owner: Owner, obj: Mapping[str, Any]) -> dict[str, Any]:
-    """The ConfigMap as it is, with the labels that it was made with."""
+    """The ConfigMap with its content and the labels that Serin gives it."""
     metadata = owner.metadata(name_of(owner.name), common_labels(owner.name, "evidence"))
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": dict(obj.get("data") or {})}
 
 
 def read_evidence(obj: Mapping[str, Any] | None) -> TrialState | None:
-    """The state that is kept; None where there is none, or it cannot be read: then the trial is begun anew."""
+    """The trial state in a ConfigMap; None if there is none or it cannot be read, and then the trial starts again."""
     text = ((obj or {}).get("data") or {}).get(_KEY)
     try:
         data = load_json(text) if text else None
-        json.dumps(data, allow_nan=False)  # what is no number could never be written again
+        json.dumps(data, allow_nan=False)  # NaN or infinity could not be written again
         return trial_state.from_json(data) if isinstance(data, dict) else None
     except (ValueError, RecordError):
         return None

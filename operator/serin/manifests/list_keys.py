@@ -1,8 +1,7 @@
-"""By which key Kubernetes tells the items of a list apart.
+"""The key fields by which Kubernetes merges lists.
 
-Facts from the `x-kubernetes-list-map-keys` of the built-in types (Kubernetes 1.35). A list that is not here is atomic:
-it is wanted, owned and replaced as a whole. Shared by the overlay, which merges lists, and by `contains`, which
-compares them, so that both mean the same by "the same item".
+From the `x-kubernetes-list-map-keys` of the built-in types (Kubernetes 1.35). A list that is not here is atomic: it is
+owned and replaced as a whole. Shared by `overlay`, which merges lists, and `contains`, which compares them.
 """
 
 from __future__ import annotations
@@ -29,18 +28,19 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
 _CONTAINER_PORT = ("containerPort", "protocol")
 _SERVICE_PORT = ("port", "protocol")
 _KEY_DEFAULTS = {"protocol": "TCP"}
-"""Parts of a key that the API server fills in."""
+"""Defaults of key fields that the API server fills in."""
 
 
 def list_keys(field: str, items: Sequence[Any]) -> tuple[str, ...] | None:
-    """The key fields of a list, or None if it is atomic. `ports` means two things, told apart by its items."""
+    """The key fields of a list, or None if it is atomic. The items of `ports` tell whether it belongs to a
+    container."""
     if field == "ports":
         return _CONTAINER_PORT if any(isinstance(i, Mapping) and "containerPort" in i for i in items) else _SERVICE_PORT
     return _KEYS.get(field)
 
 
 def item_key(item: Any, keys: tuple[str, ...]) -> tuple[Any, ...] | None:
-    """What tells this item apart, or None if it lacks a part of its key."""
+    """The key of an item, or None if a key field is missing."""
     if not isinstance(item, Mapping):
         return None
     key = tuple(item.get(part, _KEY_DEFAULTS.get(part)) for part in keys)

@@ -1,8 +1,8 @@
-"""How the measuring middleware gets into an engine's pod, whatever vLLM image the user chose.
+"""Adds Serin's middleware to an engine pod with any vLLM image.
 
-An init container copies it from the operator's image into a volume that the engine has on its PYTHONPATH, and one
-argument makes vLLM load it. Called by `pod_template` where an image is set; without one, a pod is rendered as if this
-did not exist. Whether a record's pods measure is read from its template: templates are never rendered again.
+An init container copies the middleware from the operator's image to a volume on the engine's PYTHONPATH, and one
+argument makes vLLM load it. Called by `pod_template` if an image is configured. Whether the pods of a record run the
+middleware is read from the recorded template.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ SEARCH_PATH = "PYTHONPATH"
 
 
 def add_model_server(pod: dict[str, Any], image: str, pull_policy: str) -> None:
-    """Let a pod's engine measure; `pod` is a fresh pod spec of ours, before any overlay."""
+    """Add the middleware to a rendered pod spec, before the overlay."""
     (engine,) = (container for container in pod["containers"] if container["name"] == CONTAINER)
     engine["args"].append(MIDDLEWARE_ARG)
-    # A value of the image's own is replaced by this one: whoever has such an image names both in the overlay.
+    # This replaces a PYTHONPATH of the image; users of such an image must set both in podTemplate.
     engine["env"].append({"name": SEARCH_PATH, "value": DIRECTORY})
     engine["volumeMounts"].append({"name": VOLUME, "mountPath": DIRECTORY, "readOnly": True})
     pod["volumes"].append({"name": VOLUME, "emptyDir": {}})
@@ -29,7 +29,7 @@ def add_model_server(pod: dict[str, Any], image: str, pull_policy: str) -> None:
 
 
 def keep_on_search_path(template: dict[str, Any]) -> None:
-    """An overlay's own PYTHONPATH comes after ours: without ours, vLLM would not start. Not where it is a reference."""
+    """Prepend our directory to an overlay's PYTHONPATH value, because vLLM does not start without the middleware."""
     for container in template["spec"]["containers"]:
         if container.get("name") != CONTAINER:
             continue
@@ -40,8 +40,8 @@ def keep_on_search_path(template: dict[str, Any]) -> None:
 
 
 def _init_container(image: str, pull_policy: str) -> dict[str, Any]:
-    # Limits equal to requests, so that a pod which is Guaranteed stays so; an init container's count only where they
-    # exceed those of all other containers together.
+    # Limits equal requests, so that the pod can have the QoS class Guaranteed. The resources of an init container count
+    # only if they exceed the sum of the other containers.
     amounts = {"cpu": "100m", "memory": "64Mi"}
     return {
         "name": INIT_CONTAINER,

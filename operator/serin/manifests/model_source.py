@@ -1,7 +1,7 @@
-"""Where the weights come from: `spec.model.source` turned into what the pod needs.
+"""Parses `spec.model.source`.
 
-`hf://org/model@commit` is downloaded by vLLM, `pvc://claim/path` is a volume, `file:///path` is inside the container.
-The CRD refuses what cannot be read; the errors here are for objects that were stored before its rules.
+vLLM downloads `hf://org/model@commit`; `pvc://claim/path` is a volume, `file:///path` a path in the container. The CRD
+rejects invalid sources; the error here is for objects that were stored under an older CRD.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ _CLAIM = re.compile(r"pvc://(?P<claim>[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)(?P<path>
 _FILE = re.compile(r"file://(?P<path>/.+)")
 
 MODELS = "/models"
-"""Under which claims with weights are mounted."""
+"""Directory below which PersistentVolumeClaims are mounted."""
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """The first argument of `vllm serve`, and what has to be there for it."""
+    """The first argument of `vllm serve`, and the volume that it needs."""
 
     argument: str
     commit: str | None = None
-    """Revision on the hub, or None."""
+    """Commit or tag on the hub, or None."""
     claim: str | None = None
     """PersistentVolumeClaim that holds the weights, or None."""
     local: bool = True
-    """False when vLLM downloads the weights."""
+    """False if vLLM downloads the weights."""
 
     @property
     def mount_path(self) -> str:
-        """Where the claim is mounted."""
+        """Directory at which the claim is mounted."""
         return f"{MODELS}/{self.claim}"
 
 
 def read_source(source: str) -> ModelSource:
-    """Read `spec.model.source`.
+    """Parse `spec.model.source`.
 
     Raises:
-        SpecError: the source is of no known form.
+        SpecError: the source is invalid.
     """
     if hub := _HUB.fullmatch(source):
         return ModelSource(argument=hub["model"], commit=hub["commit"], local=False)
@@ -51,6 +51,6 @@ def read_source(source: str) -> ModelSource:
     if file := _FILE.fullmatch(source):
         return ModelSource(argument=file["path"])
     raise SpecError(
-        f"spec.model.source {source!r} cannot be read; "
+        f"spec.model.source {source!r} is invalid; "
         "write hf://org/model@commit, pvc://claim/path or file:///path/in/the/container."
     )

@@ -1,7 +1,7 @@
-"""Reads Deployments and pods back into the views that a snapshot holds, and tells whose pods an object is about.
+"""Converts Deployments and pods to the views of a snapshot, and derives the engine revision of an object.
 
-Called by the reconciler and the planner; judges nothing. A child is identified by its name and its selector, never by
-its labels, which anybody may change.
+Called by the reconciler and the planner. Name and selector identify a child; labels do not, because anyone may change
+them.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ OUT_OF_MEMORY = "OOMKilled"
 def engines(
     owner_name: str, deployments: Iterable[Mapping[str, Any]], pods: Iterable[Mapping[str, Any]]
 ) -> dict[str, EngineView]:
-    """Views by engine revision; pods without a Deployment (one being deleted) are not of interest.
+    """Views by engine revision.
 
-    Nor is a Deployment that Serin did not make: it is not scaled, and not deleted either.
+    Ignored are pods whose Deployment does not exist or is being deleted, and Deployments that Serin did not create.
     """
     by_revision: dict[str, list[PodView]] = {}
     for pod in pods:
@@ -56,7 +56,7 @@ def engine_of_pod(pod: Mapping[str, Any]) -> str:
 
 
 def read_pod(pod: Mapping[str, Any]) -> PodView:
-    """One pod as its status tells."""
+    """The view of a pod, from its status."""
     ready = _condition(pod, "Ready")
     is_ready = ready.get("status") == "True"
     container = _engine_container(pod)
@@ -73,7 +73,7 @@ def read_pod(pod: Mapping[str, Any]) -> PodView:
 
 
 def _not_ready_since(pod: Mapping[str, Any]) -> datetime:
-    """When it was scheduled, or last stopped being Ready: waiting for a node does not count as loading."""
+    """Time at which the pod was scheduled or last stopped being Ready; waiting for a node does not count as loading."""
     times = [
         pod["metadata"]["creationTimestamp"],
         _condition(pod, "Ready").get("lastTransitionTime"),
@@ -85,14 +85,14 @@ def _not_ready_since(pod: Mapping[str, Any]) -> datetime:
 def _unschedulable(pod: Mapping[str, Any]) -> str | None:
     scheduled = _condition(pod, "PodScheduled")
     if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
-        return str(scheduled.get("message") or "no node takes the pod")
+        return str(scheduled.get("message") or "no node can run the pod")
     return None
 
 
 def _crash(container: Mapping[str, Any]) -> str | None:
-    """Why the container counts as crashed: it ran out of memory once, or ended twice and the kubelet backs off.
+    """Why the container counts as crashed: it ran out of memory once, or exited twice and the kubelet backs off.
 
-    One end alone may be a hiccup of the node; the restart tells.
+    A single exit may be caused by the node, so it does not count.
     """
     state = container.get("state", {})
     ended = [s["terminated"] for s in (state, container.get("lastState", {})) if "terminated" in s]
@@ -101,7 +101,7 @@ def _crash(container: Mapping[str, Any]) -> str | None:
     times = container.get("restartCount", 0) + ("waiting" in state)
     if state.get("waiting", {}).get("reason") == BACKING_OFF and times >= 2:
         code = next((end.get("exitCode") for end in ended), "unknown")
-        return f"the engine ended {times} times, last with exit code {code}; see its logs"
+        return f"the engine exited {times} times, last with exit code {code}; see its logs"
     return None
 
 

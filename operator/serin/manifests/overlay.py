@@ -1,8 +1,8 @@
-"""How `spec.podTemplate` is laid over the pod template that Serin renders.
+"""Merges `spec.podTemplate` into the pod template that Serin renders.
 
-As a strategic merge patch would, without its directives: maps merge, lists with a Kubernetes key merge by that key,
-anything else replaces, null removes. Beyond that, choosing another member of a union (a volume's source, a probe's
-handler, an environment variable's value) replaces the one that was there: both together would be refused.
+Like a strategic merge patch without directives: maps are merged, lists with keys are merged by key, other values are
+replaced, null removes a field. In addition, another member of a union (the source of a volume, the handler of a probe,
+the value of an environment variable) replaces the existing member, because Kubernetes rejects both together.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _UNIONS = (
 
 
 def lay_over(base: Mapping[str, Any], overlay: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """The merged map; `path` names the place in the user's manifest for messages.
+    """The merged map; `path` is the path in the user's manifest, for messages.
 
     Raises:
-        SpecError: an item of a keyed list lacks its key.
+        SpecError: an item of a list with keys has no key.
     """
     merged = {key: value for key, value in base.items() if not _is_displaced(key, overlay)}
     for key, value in overlay.items():
@@ -52,7 +52,7 @@ def _lay_items(
         place = f"{path}[{index}]"
         key = item_key(item, keys)
         if key is None:
-            raise SpecError(f"{place} has no {' and '.join(keys)}, by which it is merged; add it.")
+            raise SpecError(f"{place} has no {' and '.join(keys)}, which is the key for merging; add it.")
         under = merged.get(key, {})
         if field == "volumes" and not item.keys() <= under.keys():
             under = {}
@@ -61,7 +61,7 @@ def _lay_items(
 
 
 def _is_displaced(key: str, overlay: Mapping[str, Any]) -> bool:
-    """Whether the overlay chooses another member of the union that this key belongs to."""
+    """Whether the overlay sets another member of the union that this key belongs to."""
     return any(
         key in union and key not in overlay and any(overlay.get(other) is not None for other in union)
         for union in _UNIONS

@@ -1,7 +1,7 @@
-"""The LLMDeployment as the owner of its children: reference and labels.
+"""Owner reference, labels and selector of the children of an LLMDeployment.
 
-Used by every builder here and by the routers. The reference makes the garbage collector remove what an LLMDeployment
-leaves behind; the labels make its children findable. No selector is made from more than the two labels of `selector`.
+Used by all builders and routers. By the owner reference, the garbage collector deletes the children of a deleted
+LLMDeployment. Selectors use exactly the two labels of `selector`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from serin.api.names import API_VERSION, FIELD_MANAGER, LABEL_DEPLOYMENT, LABEL_
 
 @dataclass(frozen=True)
 class Owner:
-    """An LLMDeployment that exists."""
+    """An existing LLMDeployment."""
 
     namespace: str
     name: str
     uid: str
 
     def reference(self) -> dict[str, Any]:
-        """Entry of `ownerReferences`."""
+        """An entry of `ownerReferences`."""
         return {
             "apiVersion": API_VERSION,
             "kind": "LLMDeployment",
@@ -33,7 +33,7 @@ class Owner:
         }
 
     def metadata(self, name: str, labels: Mapping[str, str]) -> dict[str, Any]:
-        """Metadata of a child."""
+        """The metadata of a child."""
         return {
             "name": name,
             "namespace": self.namespace,
@@ -43,12 +43,13 @@ class Owner:
 
 
 def selector(owner_name: str, engine_revision: str) -> dict[str, str]:
-    """The labels that choose an engine revision's pods. A role that changes (stable, canary) is never among them."""
+    """The labels that select the pods of an engine revision; they do not contain the role (stable, canary), which
+    changes."""
     return {LABEL_DEPLOYMENT: owner_name, LABEL_ENGINE_REVISION: engine_revision}
 
 
 def common_labels(owner_name: str, component: str) -> dict[str, str]:
-    """What every child carries, so that people and watches find it."""
+    """Labels of every child; watches select by the last one."""
     return {
         "app.kubernetes.io/name": "vllm",
         "app.kubernetes.io/instance": owner_name,

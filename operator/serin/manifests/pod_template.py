@@ -1,7 +1,7 @@
-"""The pod template of an engine revision: vLLM as production needs it, with the user's overlay on top.
+"""Renders the pod template of an engine revision, with the user's overlay.
 
-Rendered once, when a revision is first seen, and kept in its record; children are made from the record. So nothing here
-restarts a running pod when it changes. The revision (which a new prompt changes) is not in it: a prompt moves no pod.
+It is rendered once per engine revision and stored in the record; children are rendered from the record. So a change of
+this code restarts no pod. The template does not contain the revision, so a new prompt restarts no pod either.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from serin.manifests.engine_defaults import EngineDefaults
 
 USER = 2000
-"""Exists in upstream vLLM images (with group 0), where an unknown user id makes vLLM crash in getpwuid."""
+"""User id that exists in upstream vLLM images (with group 0); with an unknown user id, vLLM crashes in getpwuid."""
 _PLACE = "spec.podTemplate"
 
 
 def render_pod_template(
     owner_name: str, spec: LLMDeploymentSpec, engine_revision: str, defaults: EngineDefaults
 ) -> dict[str, Any]:
-    """The whole pod template, overlay included.
+    """The pod template, including the overlay.
 
     Raises:
-        SpecError: the model source, the arguments or the overlay cannot be carried out.
+        SpecError: the model source, the arguments or the overlay are invalid.
     """
     template = {
         "metadata": {"labels": common_labels(owner_name, "engine") | selector(owner_name, engine_revision)},
@@ -38,7 +38,7 @@ def render_pod_template(
     }
     if spec.pod_template is None:
         return template
-    # Taken as written: a null in it means something. Labels of Serin's in it are refused by a rule of the API.
+    # Not normalized, because null removes a field. A rule of the API rejects labels of serin.dev.
     written = {"metadata": spec.pod_template.metadata, "spec": spec.pod_template.spec}
     merged = lay_over(template, {part: overlay for part, overlay in written.items() if overlay is not None}, _PLACE)
     if defaults.model_server_image:
@@ -55,13 +55,13 @@ def _pod_spec(spec: LLMDeploymentSpec, defaults: EngineDefaults) -> dict[str, An
             "runAsNonRoot": True,
             "runAsUser": USER,
             "fsGroup": USER,
-            # A cache of terabytes is not walked through on every start.
+            # Do not change the owner of every file of a large cache on every start.
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "terminationGracePeriodSeconds": defaults.leave_seconds + drain_seconds(spec) + defaults.shutdown_margin,
         "automountServiceAccountToken": False,
-        # A Service called `vllm` would set VLLM_PORT to a URL in every pod, which vLLM refuses to start with.
+        # A Service named `vllm` would set VLLM_PORT to a URL, with which vLLM does not start.
         "enableServiceLinks": False,
     }
     if defaults.model_server_image:

@@ -86,7 +86,7 @@ def test_tensor_parallelism_follows_the_gpus_unless_it_is_set(engine: dict[str, 
         ({"args": {"max-model-len": "1", "max_model_len": "2"}}, "sets max-model-len twice"),
         (
             {"resources": {"limits": {"nvidia.com/gpu": 4}}, "args": {"pipeline-parallel-size": "3"}},
-            "4 GPUs cannot be shared out evenly over 3 groups",
+            "spec.engine.resources has 4 GPUs, which cannot be divided evenly into 3 groups",
         ),
         (
             {"resources": {"limits": {"nvidia.com/gpu": 4}}, "args": {"pipeline-parallel-size": "two"}},
