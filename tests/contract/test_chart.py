@@ -151,7 +151,7 @@ def find(documents: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any
     return found
 
 
-def test_the_extraction_sees_what_is_known_to_be_there() -> None:
+def test_extraction_finds_known_calls() -> None:
     code = rights_of_the_code()
 
     assert ("serin.dev", "llmdeployments", "get") in code
@@ -160,7 +160,7 @@ def test_the_extraction_sees_what_is_known_to_be_there() -> None:
     assert ("serin.dev", "llmdeployments/status", "patch") in code
 
 
-def test_the_cluster_role_grants_exactly_what_the_code_does(render: Render) -> None:
+def test_cluster_role_grants_exactly_the_calls_of_the_code(render: Render) -> None:
     role = find(render(), "ClusterRole", "serin-system:serin")
     # kopf notices kinds that are installed later.
     definitions = {("apiextensions.k8s.io", "customresourcedefinitions", verb) for verb in ("list", "watch")}
@@ -168,7 +168,7 @@ def test_the_cluster_role_grants_exactly_what_the_code_does(render: Render) -> N
     assert granted(role) == rights_of_the_code() | definitions
 
 
-def test_the_charts_readme_tells_every_right(render: Render) -> None:
+def test_readme_lists_every_permission(render: Render) -> None:
     documents = render()
     roles = find(documents, "ClusterRole", "serin-system:serin"), find(documents, "Role", "serin-lease")
     told = set()
@@ -180,7 +180,7 @@ def test_the_charts_readme_tells_every_right(render: Render) -> None:
     assert told == {(resource, verb) for role in roles for _, resource, verb in granted(role)}
 
 
-def test_in_single_namespaces_there_is_a_role_in_each_and_no_right_elsewhere(render: Render) -> None:
+def test_watch_namespaces_gives_roles_there_and_nowhere_else(render: Render) -> None:
     documents = render("watchNamespaces={team-a,team-b}", "rbac.aggregate=false")
     roles = [each for each in documents if each["kind"] == "Role" and not each["metadata"]["name"].endswith("-lease")]
     bindings = [each for each in documents if each["kind"] == "RoleBinding"]
@@ -191,7 +191,7 @@ def test_in_single_namespaces_there_is_a_role_in_each_and_no_right_elsewhere(ren
     assert sorted(each["metadata"]["namespace"] for each in bindings) == ["serin-system", "team-a", "team-b"]
 
 
-def test_the_lease_role_grants_exactly_what_the_election_does(render: Render) -> None:
+def test_lease_role_grants_exactly_the_calls_of_the_election(render: Render) -> None:
     methods = {
         argument.value
         for call in calls("_request")
@@ -206,7 +206,7 @@ def test_the_lease_role_grants_exactly_what_the_election_does(render: Render) ->
     assert environment(render())["SERIN_LEASE_NAME"] == "serin"
 
 
-def test_every_binding_names_a_role_and_the_account_of_the_pods(render: Render) -> None:
+def test_every_binding_names_a_role_and_the_service_account(render: Render) -> None:
     documents = render("watchNamespaces={team-a}", "serviceAccount.name=somebody")
     roles = {(each["kind"], each["metadata"]["name"]) for each in documents if each["kind"].endswith("Role")}
     bindings = [each for each in documents if each["kind"].endswith("Binding")]
@@ -219,7 +219,7 @@ def test_every_binding_names_a_role_and_the_account_of_the_pods(render: Render) 
         assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "somebody", "namespace": "serin-system"}]
 
 
-def test_nobody_but_the_operator_gets_to_write_a_status(render: Render) -> None:
+def test_only_the_operator_can_write_status(render: Render) -> None:
     aggregated = [each for each in render() if any("aggregate-to" in label for label in each["metadata"]["labels"])]
 
     assert len(aggregated) == 2
@@ -236,7 +236,7 @@ def environment(documents: list[dict[str, Any]]) -> dict[str, str]:
     return {each["name"]: each.get("value", "") for each in container["env"]}
 
 
-def test_every_setting_of_the_operator_can_be_set_and_the_defaults_agree(render: Render) -> None:
+def test_every_setting_has_a_value_and_equal_defaults(render: Render) -> None:
     given = environment(render())
     from_chart = Settings.from_environment({**given, "SERIN_IDENTITY": "pod", "SERIN_NAMESPACE": "serin-system"})
     # Only tests bind to a single address.
@@ -256,7 +256,7 @@ def test_every_setting_of_the_operator_can_be_set_and_the_defaults_agree(render:
     ],
     ids=["tag", "digest", "off"],
 )
-def test_engines_get_the_middleware_from_the_operators_own_image(
+def test_middleware_image_is_the_operator_image(
     render: Render, settings: tuple[str, ...], image: str, policy: str
 ) -> None:
     given = environment(render(*settings))
@@ -268,7 +268,7 @@ def test_engines_get_the_middleware_from_the_operators_own_image(
 CREDENTIALS = ("SERIN_PROMETHEUS_USERNAME", "SERIN_PROMETHEUS_PASSWORD", "SERIN_PROMETHEUS_BEARER_TOKEN")
 
 
-def test_a_setting_without_a_value_of_its_own_can_be_given(render: Render) -> None:
+def test_extra_env_sets_a_setting_without_value(render: Render) -> None:
     documents = render(
         "extraEnv[0].name=SERIN_BIND_ADDRESS", "extraEnv[0].value=127.0.0.1", "extraEnv[1].name=HTTPS_PROXY"
     )
@@ -276,7 +276,7 @@ def test_a_setting_without_a_value_of_its_own_can_be_given(render: Render) -> No
     assert environment(documents)["SERIN_BIND_ADDRESS"] == "127.0.0.1"
 
 
-def test_credentials_come_from_a_secret_and_never_from_a_value(render: Render) -> None:
+def test_credentials_come_only_from_a_secret(render: Render) -> None:
     documents = render("prometheus.existingSecret=access", "prometheus.caFromSecret=true")
     pod = find(documents, "Deployment", "serin")["spec"]["template"]["spec"]
     (container,) = pod["containers"]
@@ -295,7 +295,7 @@ def test_credentials_come_from_a_secret_and_never_from_a_value(render: Render) -
     assert mount["readOnly"] is True
 
 
-def test_authorities_without_a_secret_are_refused(run_helm: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+def test_ca_without_secret_is_rejected(run_helm: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     done = run_helm(
         "template", "serin", str(CHART), "--kube-version", "1.35.4", "--set", "prometheus.caFromSecret=true"
     )
@@ -304,7 +304,7 @@ def test_authorities_without_a_secret_are_refused(run_helm: Callable[..., subpro
     assert "prometheus.existingSecret" in done.stderr
 
 
-def test_the_ports_of_the_pod_are_those_that_the_operator_opens(render: Render) -> None:
+def test_pod_ports_are_the_ports_of_the_operator(render: Render) -> None:
     documents = render()
     (container,) = find(documents, "Deployment", "serin")["spec"]["template"]["spec"]["containers"]
     given = environment(documents)
@@ -315,7 +315,7 @@ def test_the_ports_of_the_pod_are_those_that_the_operator_opens(render: Render) 
     assert find(documents, "Service", "serin-metrics")["spec"]["ports"][0]["targetPort"] == "metrics"
 
 
-def test_the_pods_satisfy_the_restricted_pod_security_level(render: Render) -> None:
+def test_pods_meet_the_restricted_pod_security_level(render: Render) -> None:
     pod = find(render(), "Deployment", "serin")["spec"]["template"]["spec"]
     (container,) = pod["containers"]
 
@@ -329,7 +329,7 @@ def test_the_pods_satisfy_the_restricted_pod_security_level(render: Render) -> N
     assert not {"hostNetwork", "hostPID", "hostIPC", "volumes"} & pod.keys()
 
 
-def test_two_replicas_are_kept_apart_and_one_stays_up(render: Render) -> None:
+def test_replicas_are_spread_and_one_stays_available(render: Render) -> None:
     documents = render()
     deployment = find(documents, "Deployment", "serin")["spec"]
     selector = deployment["selector"]["matchLabels"]
@@ -340,7 +340,7 @@ def test_two_replicas_are_kept_apart_and_one_stays_up(render: Render) -> None:
     assert selector.items() <= deployment["template"]["metadata"]["labels"].items()
 
 
-def test_everything_that_is_off_by_default_renders_when_it_is_switched_on(render: Render) -> None:
+def test_optional_objects_render_when_enabled(render: Render) -> None:
     kinds = {each["kind"] for each in render()}
     more = {
         each["kind"]
@@ -361,7 +361,7 @@ def test_everything_that_is_off_by_default_renders_when_it_is_switched_on(render
     assert more - kinds == {"ServiceMonitor", "PrometheusRule", "NetworkPolicy"}
 
 
-def test_alerts_name_only_series_that_the_operator_exports(render: Render) -> None:
+def test_alerts_use_only_exported_metrics(render: Render) -> None:
     rule = find(render("metrics.prometheusRule.enabled=true"), "PrometheusRule", "serin")
     expressions = " ".join(each["expr"] for group in rule["spec"]["groups"] for each in group["rules"])
     used = {word for word in _words(expressions) if word.startswith("serin_")}
@@ -399,7 +399,7 @@ def _words(text: str) -> list[str]:
     ],
     ids=lambda text: text.split("=")[0],
 )
-def test_values_that_make_no_sense_are_refused_by_name(
+def test_invalid_values_are_rejected_by_name(
     run_helm: Callable[..., subprocess.CompletedProcess[str]], setting: str, complaint: str
 ) -> None:
     done = run_helm("template", "serin", str(CHART), "--kube-version", "1.35.4", "--set", setting)
@@ -408,7 +408,7 @@ def test_values_that_make_no_sense_are_refused_by_name(
     assert complaint in done.stderr
 
 
-def test_every_value_has_a_schema_and_every_schema_a_default() -> None:
+def test_values_and_schema_have_the_same_keys() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     schema = yaml.safe_load((CHART / "values.schema.json").read_text())
 
@@ -416,15 +416,13 @@ def test_every_value_has_a_schema_and_every_schema_a_default() -> None:
 
 
 @pytest.mark.parametrize("chart", ["serin", "serin-crds"])
-def test_helm_finds_nothing_to_complain_about(
-    run_helm: Callable[..., subprocess.CompletedProcess[str]], chart: str
-) -> None:
+def test_helm_lint_passes(run_helm: Callable[..., subprocess.CompletedProcess[str]], chart: str) -> None:
     done = run_helm("lint", "--strict", str(ROOT / "charts" / chart))
 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_charts_and_package_have_one_version() -> None:
+def test_charts_and_package_have_the_same_version() -> None:
     charts = [yaml.safe_load((ROOT / "charts" / name / "Chart.yaml").read_text()) for name in ("serin", "serin-crds")]
     package = (ROOT / "pyproject.toml").read_text().split('\nversion = "')[1].split('"')[0]
 

@@ -34,11 +34,11 @@ def _merged(have: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-async def test_the_fake_cluster_keeps_the_contract(check: Callable[[Harness, str], Awaitable[None]]) -> None:
+async def test_fake_cluster_meets_the_contract(check: Callable[[Harness, str], Awaitable[None]]) -> None:
     await check(FakeHarness(), "sample")
 
 
-async def test_a_hook_that_raises_stops_the_write_before_it_happens() -> None:
+async def test_raising_hook_prevents_the_write() -> None:
     cluster = FakeCluster(_clock)
 
     def refuse(call: Call) -> None:
@@ -51,7 +51,7 @@ async def test_a_hook_that_raises_stops_the_write_before_it_happens() -> None:
     assert cluster.writes == []
 
 
-async def test_what_belongs_to_an_owner_that_is_gone_is_collected_down_to_the_last() -> None:
+async def test_children_of_a_deleted_owner_are_collected_recursively() -> None:
     cluster = FakeCluster(_clock)
     parent = cluster.put(deployment("parent"))
     child = deployment("child")

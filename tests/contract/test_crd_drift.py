@@ -18,26 +18,26 @@ MANIFESTS = Path("crds")
 TEMPLATES = Path("charts/serin-crds/templates")
 
 
-def test_no_file_differs_from_the_models() -> None:
+def test_generated_files_match_the_models() -> None:
     for path, content in files(MANIFESTS, TEMPLATES).items():
         assert (ROOT / path).read_text() == content, f"{path} is stale; run `make crds`"
 
 
-def test_no_crd_is_left_over() -> None:
+def test_no_crd_file_is_left_over() -> None:
     generated = {path.name for path in files(MANIFESTS, TEMPLATES)}
     for folder in (MANIFESTS, TEMPLATES):
         assert {path.name for path in (ROOT / folder).glob("*.yaml")} == generated
 
 
 @pytest.mark.parametrize("resource", CUSTOM_RESOURCES, ids=lambda resource: resource.kind)
-def test_the_chart_differs_only_by_what_keeps_the_crd(resource: Any) -> None:
+def test_chart_crd_differs_only_by_keep_annotation(resource: Any) -> None:
     crd = render_crd(resource)
     rendered = yaml.safe_load(template(crd).replace('{{ "{{" }}', "{{"))
     assert rendered["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
     assert rendered == crd
 
 
-def test_the_check_notices_a_changed_file(tmp_path: Path) -> None:
+def test_check_detects_a_changed_file(tmp_path: Path) -> None:
     def run(*options: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "serin.api", "crds", "templates", *options]
         return subprocess.run(

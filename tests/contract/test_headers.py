@@ -8,7 +8,7 @@ from serin.rollout.revision import revision
 from serin.routers import gateway_api
 
 
-def test_the_middleware_reads_the_headers_that_the_route_sets() -> None:
+def test_middleware_reads_the_headers_of_the_route() -> None:
     assert identity.REVISION_HEADER.decode() == gateway_api.REVISION_HEADER
     assert identity.EPOCH_HEADER.decode() == gateway_api.EPOCH_HEADER
 
@@ -17,7 +17,7 @@ def test_the_ring_of_epochs_is_as_large_on_both_sides() -> None:
     assert identity.EPOCHS == counts.EPOCHS
 
 
-def test_a_revision_is_read_as_it_is_named() -> None:
+def test_revision_header_is_parsed_by_middleware() -> None:
     named = revision("engine", "prompt")
     stamped = [(identity.REVISION_HEADER, named.encode()), (identity.EPOCH_HEADER, b"31")]
     assert identity.read_stamp(stamped).identity == (named, "31")

@@ -49,12 +49,12 @@ def lines() -> Iterator[tuple[str, str]]:
                 yield f"{path}:{number}", line
 
 
-def test_the_source_root_operator_is_not_a_package_and_holds_no_module() -> None:
+def test_source_root_operator_has_no_module() -> None:
     assert not list((ROOT / "operator").glob("*.py"))
     assert not (ROOT / "tests" / "operator").exists()
 
 
-def test_python_started_in_the_root_still_finds_its_own_operator() -> None:
+def test_python_in_the_root_imports_its_own_operator() -> None:
     done = subprocess.run(
         [sys.executable, "-c", "import operator, collections; print(operator.__file__)"],
         cwd=ROOT,
@@ -68,13 +68,13 @@ def test_python_started_in_the_root_still_finds_its_own_operator() -> None:
     assert not done.stdout.startswith(str(ROOT / "operator"))
 
 
-def test_no_module_of_the_package_has_the_name_of_one_of_the_standard_library() -> None:
+def test_no_module_shadows_the_standard_library() -> None:
     names = {path.stem for path in (ROOT / "operator" / "serin").rglob("*.py")} - {"__init__", "__main__"}
 
     assert not names & sys.stdlib_module_names
 
 
-def test_every_module_says_what_it_is_for() -> None:
+def test_every_module_has_a_docstring() -> None:
     silent = [
         str(path)
         for path in files()
@@ -91,17 +91,17 @@ def test_no_file_names_a_registry_host() -> None:
     assert not [where for where, line in lines() if REGISTRY_HOSTS.search(line)]
 
 
-def test_no_file_names_a_folder_of_one_machine() -> None:
+def test_no_file_names_a_machine_path() -> None:
     assert not [f"{where}: {line.strip()}" for where, line in lines() if MACHINE_PATHS.search(line)]
 
 
-def test_nothing_is_left_to_be_done_in_a_comment() -> None:
+def test_no_comment_has_a_todo() -> None:
     unfinished = re.compile(r"\b(TODO|FIXME|XXX|HACK|NotImplementedError)\b")
 
     assert not [where for where, line in lines() if unfinished.search(line) and not where.startswith("LICENSE")]
 
 
-def test_the_top_level_holds_what_the_architecture_shows() -> None:
+def test_top_level_matches_the_architecture() -> None:
     expected = ["operator", "crds", "charts", "model_server", "tests", "sandbox", "examples", "docs", "bench"]
     named = ["pyproject.toml", "Makefile", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "SECURITY.md"]
 
@@ -115,7 +115,7 @@ def verbs() -> dict[str, str]:
     return dict(found)
 
 
-def test_there_are_at_most_ten_verbs_and_make_alone_lists_them() -> None:
+def test_make_lists_at_most_ten_targets() -> None:
     listed = subprocess.run(["make", "-C", ROOT], check=True, capture_output=True, text=True).stdout
 
     assert 0 < len(verbs()) <= 10
@@ -124,7 +124,7 @@ def test_there_are_at_most_ten_verbs_and_make_alone_lists_them() -> None:
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
-def test_the_commands_that_a_page_quotes_exist(page: str) -> None:
+def test_commands_in_pages_exist(page: str) -> None:
     text = (ROOT / page).read_text()
     # Only what stands in code counts; "make sure" is English.
     in_code = set(re.findall(r"(?:`|^\s*\$? ?)make ([a-z0-9]+)\b", text, re.MULTILINE))
@@ -132,14 +132,14 @@ def test_the_commands_that_a_page_quotes_exist(page: str) -> None:
     assert in_code <= verbs().keys()
 
 
-def test_continuous_integration_runs_check_test_and_e2e_in_this_order() -> None:
+def test_ci_runs_check_test_and_e2e_in_this_order() -> None:
     script = ROOT / ".ci" / "run"
 
     assert os.access(script, os.X_OK)
     assert re.search(r"^for verb in check test e2e;", script.read_text(), re.MULTILINE)
 
 
-def test_secrets_are_looked_for_before_anything_else_is_checked() -> None:
+def test_secret_scan_is_the_first_check() -> None:
     recipe = (ROOT / "Makefile").read_text().split("\ncheck:")[1].split("\n\n")[0]
     steps = [
         "secret_scan",
@@ -160,7 +160,7 @@ def locked(name: str) -> dict[str, Version]:
     return {match[1]: Version(match[2]) for match in re.finditer(r"^([a-z0-9._-]+)==([^ ;\\]+)", text, re.MULTILINE)}
 
 
-def test_the_locks_satisfy_what_the_project_asks_for() -> None:
+def test_lock_files_satisfy_the_requirements() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     asked = {
         "runtime.txt": project["project"]["dependencies"],
@@ -177,7 +177,7 @@ def test_the_locks_satisfy_what_the_project_asks_for() -> None:
     assert not wrong, "run requirements/lock"
 
 
-def test_what_is_tested_is_what_is_shipped() -> None:
+def test_tested_versions_are_the_shipped_versions() -> None:
     assert locked("runtime.txt").items() <= locked("dev.txt").items()
 
 
@@ -190,7 +190,7 @@ def test_every_locked_package_has_hashes(name: str) -> None:
     assert all("--hash=sha256:" in package for package in packages)
 
 
-def test_decisions_are_numbered_without_gaps_and_have_every_part() -> None:
+def test_adrs_are_numbered_without_gaps_and_complete() -> None:
     pages = sorted((ROOT / "docs" / "adr").glob("[0-9]*.md"))
     parts = ("## Context", "## Decision", "## Consequences", "## Rejected")
 

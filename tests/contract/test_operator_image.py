@@ -40,14 +40,14 @@ def manifest(archive: Path) -> dict[str, list[str]]:
     return dict(only)
 
 
-def test_the_tag_names_version_and_content(image: tuple[str, Path]) -> None:
+def test_image_tag_has_version_and_content_hash(image: tuple[str, Path]) -> None:
     tag, archive = image
 
     assert tag.startswith("serin.dev/operator:0.1.0-")
     assert manifest(archive)["RepoTags"] == [tag]
 
 
-def test_it_runs_the_module_as_nobody_in_particular(image: tuple[str, Path]) -> None:
+def test_image_runs_the_module_as_unprivileged_user(image: tuple[str, Path]) -> None:
     config = json.loads((image[1] / str(manifest(image[1])["Config"])).read_text())["config"]
 
     assert config["Entrypoint"] == ["/usr/bin/python3", "-m", "serin"]
@@ -55,7 +55,7 @@ def test_it_runs_the_module_as_nobody_in_particular(image: tuple[str, Path]) -> 
     assert {"PYTHONSAFEPATH=1", "PYTHONDONTWRITEBYTECODE=1"} <= set(config["Env"])
 
 
-def test_its_interpreter_starts_the_operator_from_the_wheel(tree: Path) -> None:
+def test_image_starts_the_operator_from_the_wheel(tree: Path) -> None:
     program = "import serin.__main__ as operator; print(operator.__file__); operator.main(['--version'])"
     done = subprocess.run(
         [tree / "usr" / "bin" / "python3", "-I", "-B", "-c", program],
@@ -69,14 +69,14 @@ def test_its_interpreter_starts_the_operator_from_the_wheel(tree: Path) -> None:
     assert done.stdout.splitlines() == [str(site_packages(tree) / "serin" / "__main__.py"), "serin 0.1.0"]
 
 
-def test_every_module_is_compiled_ahead_of_time_because_the_file_system_is_read_only(tree: Path) -> None:
+def test_image_has_every_module_compiled(tree: Path) -> None:
     modules = [*(site_packages(tree) / "serin").rglob("*.py"), *(site_packages(tree) / "kopf").rglob("*.py")]
 
     assert modules
     assert not [path for path in modules if not list((path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"))]
 
 
-def test_it_brings_the_middleware_to_an_engines_pod(tree: Path, tmp_path: Path) -> None:
+def test_image_installs_the_middleware(tree: Path, tmp_path: Path) -> None:
     program = "import sys; from serin.install_model_server import main; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run(
         [tree / "usr" / "bin" / "python3", "-I", "-B", "-c", program, tmp_path],
@@ -92,7 +92,7 @@ def test_it_brings_the_middleware_to_an_engines_pod(tree: Path, tmp_path: Path) 
     assert (tmp_path / "serin_model_server-0.1.0.dist-info" / "entry_points.txt").is_file()
 
 
-def test_there_is_no_shell_no_package_manager_and_no_development_tool(tree: Path) -> None:
+def test_image_has_no_shell_package_manager_or_development_tool(tree: Path) -> None:
     programs = {path.name for folder in ("usr/bin", "usr/sbin") for path in (tree / folder).glob("*")}
     packages = {path.name for path in site_packages(tree).iterdir()}
 
@@ -100,19 +100,19 @@ def test_there_is_no_shell_no_package_manager_and_no_development_tool(tree: Path
     assert not packages & {"pytest", "mypy", "ruff", "hypothesis", "pip", "bin", "tests"}
 
 
-def test_certificates_and_the_list_of_packages_are_there(tree: Path) -> None:
+def test_image_has_certificates_and_package_list(tree: Path) -> None:
     assert (tree / "etc/ssl/certs/ca-certificates.crt").read_text().count("BEGIN CERTIFICATE") > 50
     assert "Version:" in (tree / "var/lib/dpkg/status.d/libssl3").read_text()
 
 
-def test_a_second_image_is_the_same_to_the_byte(image: tuple[str, Path], tmp_path: Path) -> None:
+def test_image_build_is_reproducible(image: tuple[str, Path], tmp_path: Path) -> None:
     tag = build(tmp_path / "again.tar", cache=from_environment().cache)
 
     assert tag == image[0]
     assert (tmp_path / "again.tar").read_bytes() == (image[1].parent / "operator.tar").read_bytes()
 
 
-def test_only_what_the_wheel_is_made_from_makes_it_anew() -> None:
+def test_image_key_covers_the_wheel_sources() -> None:
     names = {path.relative_to(ROOT).as_posix() for path in sources(ROOT)}
 
     assert {"operator/serin/__main__.py", "pyproject.toml", "requirements/build.txt"} <= names
@@ -120,7 +120,7 @@ def test_only_what_the_wheel_is_made_from_makes_it_anew() -> None:
     assert not [name for name in names if "__pycache__" in name or name.startswith(("tests/", "docs/"))]
 
 
-def test_a_key_depends_on_where_one_part_ends() -> None:
+def test_cache_key_depends_on_part_boundaries() -> None:
     assert key_of(b"ab", b"c") != key_of(b"a", b"bc")
     assert key_of(b"ab", b"c") == key_of(b"ab", b"c")
 

@@ -27,17 +27,17 @@ PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in (RO
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]*)(#[^)\s]+)?\)")
 
 
-def test_no_page_of_the_reference_differs_from_the_code() -> None:
+def test_reference_pages_match_the_code() -> None:
     assert stale(FOLDER) == [], f"run `{COMMAND}`"
 
 
-def test_no_page_of_the_reference_is_left_over() -> None:
+def test_no_reference_page_is_left_over() -> None:
     generated = {path.name for path in FOLDER.glob("*.md") if path.read_text().startswith(HEADER)}
 
     assert generated == pages().keys()
 
 
-def test_the_reference_names_every_kind_reason_phase_and_setting() -> None:
+def test_reference_lists_every_kind_reason_phase_and_setting() -> None:
     made = pages()
 
     assert [resource.kind for resource in CUSTOM_RESOURCES if f"## {resource.kind}\n" not in made["api.md"]] == []
@@ -45,7 +45,7 @@ def test_the_reference_names_every_kind_reason_phase_and_setting() -> None:
     assert [f for f in Settings.model_fields if f"`SERIN_{f.upper()}`" not in made["settings.md"]] == []
 
 
-def test_every_setting_that_the_chart_sets_names_a_value_that_there_is() -> None:
+def test_settings_page_names_existing_chart_values() -> None:
     values = dict(flat(chart_values()))
     named = [value.strip("`") for value in operator_pages.chart_values().values() if value.startswith("`")]
 
@@ -53,7 +53,7 @@ def test_every_setting_that_the_chart_sets_names_a_value_that_there_is() -> None
     assert [name for name in named if name not in values] == []
 
 
-def test_the_check_notices_a_changed_page(tmp_path: Path) -> None:
+def test_check_detects_a_changed_page(tmp_path: Path) -> None:
     def run(*options: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "docs.reference.generate", "--folder", str(tmp_path), *options],
@@ -87,14 +87,14 @@ def flat(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]
             yield f"{path}{name}", value
 
 
-def test_the_charts_readme_lists_every_value_with_its_default() -> None:
+def test_chart_readme_lists_every_value_with_default() -> None:
     rows = re.findall(r"^\| `([A-Za-z.]+)` \| `([^`]*)` \|", (CHART / "README.md").read_text(), re.MULTILINE)
 
     assert {name: yaml.safe_load(default) for name, default in rows} == dict(flat(chart_values()))
     assert len(rows) == len(dict(rows))
 
 
-def test_the_charts_readme_lists_every_alert() -> None:
+def test_chart_readme_lists_every_alert() -> None:
     alerts = re.findall(r"- alert: (\w+)", (CHART / "templates" / "prometheusrule.yaml").read_text())
     listed = re.findall(r"^\| `(Serin\w+)` \|", (CHART / "README.md").read_text(), re.MULTILINE)
 
@@ -102,7 +102,7 @@ def test_the_charts_readme_lists_every_alert() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+def test_every_link_in_a_page_has_a_target(page: Path) -> None:
     broken = [
         target + anchor
         for target, anchor in LINK.findall(page.read_text())
@@ -122,7 +122,7 @@ def _found(path: Path, anchor: str) -> bool:
 @pytest.mark.parametrize(
     "page", ["docs/concepts/rollout.md", "docs/concepts/status.md", "docs/how-to/debug-at-night.md"]
 )
-def test_a_page_names_only_reasons_and_phases_that_there_are(page: str) -> None:
+def test_pages_name_only_existing_reasons_and_phases(page: str) -> None:
     text = (ROOT / page).read_text()
     # What fills a cell of a table and is CamelCase in code is a reason, a phase, a condition or an alert.
     cells = re.findall(r"(?<=\| )((?:`[A-Z][A-Za-z]+`(?:, )?)+)(?= \|)", text)
@@ -133,7 +133,7 @@ def test_a_page_names_only_reasons_and_phases_that_there_are(page: str) -> None:
     assert named <= {*Reason, *Phase, *TYPES, *alerts}
 
 
-def test_the_night_page_knows_every_reason_that_needs_a_person() -> None:
+def test_night_page_lists_every_reason_that_needs_a_person() -> None:
     page = (ROOT / "docs" / "how-to" / "debug-at-night.md").read_text()
     quiet = {
         Reason.INSTALLING,
@@ -154,7 +154,7 @@ def test_the_night_page_knows_every_reason_that_needs_a_person() -> None:
     assert [str(reason) for reason in Reason if reason not in quiet and f"`{reason}`" not in page] == []
 
 
-def test_the_golden_transcript_that_the_rollout_page_quotes_is_a_golden_one() -> None:
+def test_rollout_page_quotes_current_golden_transcripts() -> None:
     page = (ROOT / "docs" / "concepts" / "rollout.md").read_text()
     golden = {
         name: (ROOT / "tests" / "stories" / "golden" / f"{name}.txt").read_text()

@@ -39,13 +39,13 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_clean_repository_passes(repository: Path) -> None:
+def test_clean_repository_passes(repository: Path) -> None:
     done = scan(repository)
 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_secret_that_was_committed_and_removed_again_is_found_in_the_history(repository: Path) -> None:
+def test_removed_secret_is_found_in_the_history(repository: Path) -> None:
     (repository / "settings.py").write_text(f'TOKEN = "{PLANTED}"\n')
     git(repository, "add", ".")
     git(repository, "commit", "--quiet", "-m", "second")
@@ -59,7 +59,7 @@ def test_a_secret_that_was_committed_and_removed_again_is_found_in_the_history(r
     assert PLANTED not in done.stdout + done.stderr
 
 
-def test_a_secret_in_a_file_that_was_never_added_is_found(repository: Path) -> None:
+def test_secret_in_untracked_file_is_found(repository: Path) -> None:
     (repository / "notes.txt").write_text(f"token: {PLANTED}\n")
 
     done = scan(repository)
@@ -68,7 +68,7 @@ def test_a_secret_in_a_file_that_was_never_added_is_found(repository: Path) -> N
     assert "notes.txt" in done.stdout
 
 
-def test_what_git_ignores_is_not_looked_at(repository: Path) -> None:
+def test_ignored_files_are_not_scanned(repository: Path) -> None:
     (repository / ".gitignore").write_text("cache/\n")
     (repository / "cache").mkdir()
     (repository / "cache" / "notes.txt").write_text(f"token: {PLANTED}\n")
@@ -76,7 +76,7 @@ def test_what_git_ignores_is_not_looked_at(repository: Path) -> None:
     assert scan(repository).returncode == 0
 
 
-def test_a_folder_without_git_is_refused_rather_than_called_clean(tmp_path: Path) -> None:
+def test_folder_without_git_is_an_error(tmp_path: Path) -> None:
     done = scan(tmp_path)
 
     assert done.returncode == 2

@@ -34,13 +34,13 @@ def event(name: str, type_: str | None = "MODIFIED", *, spec: Any = None, labels
 
 
 @pytest.mark.parametrize("type_", [None, "ADDED", "MODIFIED", "DELETED"])
-def test_an_llmdeployment_is_woken_by_whatever_happens_to_it(woken: Woken, type_: str | None) -> None:
+def test_llmdeployment_event_marks_it(woken: Woken, type_: str | None) -> None:
     woken.wakers.deployment(event("triage", type_))
     assert woken.deployments == [TRIAGE]
 
 
 @pytest.mark.parametrize("type_", [None, "ADDED", "MODIFIED", "DELETED"])
-def test_a_child_wakes_the_one_that_its_label_names(woken: Woken, type_: str | None) -> None:
+def test_child_event_marks_the_llmdeployment_in_its_label(woken: Woken, type_: str | None) -> None:
     woken.wakers.child(event("triage-e1-xyz", type_, labels={"serin.dev/deployment": "triage"}))
     woken.wakers.child(event("stranger", type_))
     assert woken.deployments == [TRIAGE]
@@ -69,7 +69,7 @@ def test_a_prompt_wakes_who_refers_to_it_and_nobody_else(woken: Woken) -> None:
     assert woken.deployments == []
 
 
-def test_a_reference_that_moves_wakes_both_prompts_once(woken: Woken) -> None:
+def test_changed_prompt_reference_marks_both_prompts_once(woken: Woken) -> None:
     woken.wakers.deployment(event("a", None, spec={"prompt": {"name": "p1"}}))
     woken.prompts.clear()
     woken.wakers.deployment(event("a", spec={"prompt": {"name": "p2"}}))
@@ -78,7 +78,7 @@ def test_a_reference_that_moves_wakes_both_prompts_once(woken: Woken) -> None:
     assert (woken.users.of(("ns", "p1")), woken.users.of(("ns", "p2"))) == ((), ("a",))
 
 
-def test_who_is_deleted_refers_to_nothing(woken: Woken) -> None:
+def test_deleted_llmdeployment_uses_no_prompt(woken: Woken) -> None:
     woken.wakers.deployment(event("a", None, spec={"prompt": {"name": "p1"}}))
     woken.wakers.deployment(event("a", "DELETED", spec={"prompt": {"name": "p1"}}))
     assert woken.users.of(("ns", "p1")) == ()
@@ -86,20 +86,20 @@ def test_who_is_deleted_refers_to_nothing(woken: Woken) -> None:
 
 
 @pytest.mark.parametrize("spec", [{}, {"prompt": None}, {"prompt": "p1"}, {"prompt": {"name": 3}}, {"prompt": {}}])
-def test_a_spec_of_another_shape_disturbs_nobody(woken: Woken, spec: dict[str, Any]) -> None:
+def test_spec_of_unexpected_shape_raises_nothing(woken: Woken, spec: dict[str, Any]) -> None:
     woken.wakers.deployment(event("a", spec=spec))
     assert woken.deployments == [("ns", "a")]
     assert woken.prompts == []
 
 
-def test_kopf_only_watches(woken: Woken) -> None:
+def test_registry_has_only_watch_handlers(woken: Woken) -> None:
     registry = make_registry(woken.wakers)
     assert len(registry._watching.get_all_handlers()) == 2 + len(CHILDREN)
     for writes in (registry._changing, registry._spawning, registry._indexing, registry._webhooks):
         assert not list(writes.get_all_handlers())
 
 
-def test_kopf_watches_our_children_only_and_writes_nothing() -> None:
+def test_kopf_watches_only_labelled_children_and_writes_nothing() -> None:
     settings = make_kopf_settings(Settings(identity="test"))
     assert not settings.posting.enabled
     assert settings.peering.standalone
@@ -121,7 +121,7 @@ def test_kopf_neither_copies_an_object_nor_reads_its_own_annotation(text: str) -
 
 
 @pytest.mark.parametrize(("namespaces", "disabled"), [((), False), (("one",), True)])
-def test_in_single_namespaces_nothing_of_the_whole_cluster_is_asked_for(
+def test_watch_namespaces_disables_cluster_wide_scanning(
     namespaces: tuple[str, ...],
     disabled: bool,  # noqa: FBT001 - a parameter of the table
 ) -> None:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 SOURCES = {path.name for path in (ROOT / "model_server" / "serin_model_server").glob("*.py")}
 
 
-def test_the_directory_holds_the_package_and_the_metadata_of_the_plugin(tmp_path: Path) -> None:
+def test_directory_has_package_and_plugin_metadata(tmp_path: Path) -> None:
     package, metadata = install(tmp_path)
 
     assert {path.name for path in package.iterdir()} == SOURCES
@@ -26,7 +26,7 @@ def test_the_directory_holds_the_package_and_the_metadata_of_the_plugin(tmp_path
     assert {path.name for path in tmp_path.iterdir()} == {package.name, metadata.name}
 
 
-def test_another_user_can_read_it_whatever_the_umask(tmp_path: Path) -> None:
+def test_files_are_readable_for_all_under_any_umask(tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
         made = install(tmp_path)
@@ -38,7 +38,7 @@ def test_another_user_can_read_it_whatever_the_umask(tmp_path: Path) -> None:
     assert {stat.S_IMODE(place.stat().st_mode) for place in made} == {0o755}
 
 
-def test_a_second_time_nothing_changes(tmp_path: Path) -> None:
+def test_second_installation_changes_nothing(tmp_path: Path) -> None:
     install(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
 
@@ -46,7 +46,7 @@ def test_a_second_time_nothing_changes(tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
-def test_what_another_version_left_there_is_replaced(tmp_path: Path) -> None:
+def test_files_of_another_version_are_replaced(tmp_path: Path) -> None:
     package = tmp_path / "serin_model_server"
     package.mkdir()
     (package / "removed.py").touch()
@@ -60,7 +60,7 @@ def test_what_another_version_left_there_is_replaced(tmp_path: Path) -> None:
     assert {path.name for path in package.iterdir()} == SOURCES
 
 
-def test_python_finds_it_on_its_search_path(tmp_path: Path) -> None:
+def test_python_imports_package_from_pythonpath(tmp_path: Path) -> None:
     install(tmp_path)
     # vLLM brings prometheus_client; here it is the operator's.
     program = (
@@ -81,7 +81,7 @@ def test_python_finds_it_on_its_search_path(tmp_path: Path) -> None:
     assert done.stdout.split() == [str(tmp_path / "serin_model_server" / "__init__.py"), "Middleware", "serin"]
 
 
-def test_it_says_what_to_do_where_it_cannot_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unwritable_directory_is_an_error_with_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "absent")]) == 1
     assert capsys.readouterr().err.strip().endswith("mount a writable volume there.")
     assert main([]) == 2

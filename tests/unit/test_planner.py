@@ -78,12 +78,12 @@ def names(objects: tuple[dict[str, Any], ...]) -> list[str]:
     return [f"{obj['kind']}/{obj['metadata']['name'].removeprefix('triage-')}" for obj in objects]
 
 
-def test_a_world_that_is_as_wanted_needs_no_write() -> None:
+def test_matching_world_needs_no_write() -> None:
     assert planned(serving()) == Plan(withdraws=True)
     assert planned(canary_at()) == Plan(withdraws=True)
 
 
-def test_a_first_canary_is_remembered_before_its_pods_are_made() -> None:
+def test_canary_record_is_written_before_its_pods() -> None:
     snapshot = serving(target=make_record(B, recorded=False))
     todo = planned(snapshot)
     assert names(todo.apply) == [
@@ -95,7 +95,7 @@ def test_a_first_canary_is_remembered_before_its_pods_are_made() -> None:
     assert todo.apply[1]["spec"]["replicas"] == 1
 
 
-def test_a_canary_enters_the_route_after_its_service_and_after_its_record() -> None:
+def test_canary_enters_route_after_service_and_record() -> None:
     ready = serving(
         target=make_record(B, recorded=False),
         engines=by_name(make_engine(A, *make_pods(3)), make_engine(B, *make_pods(1))),
@@ -113,13 +113,13 @@ def entering(**changes: Any) -> Snapshot:
     return canary_at(**(base | changes))
 
 
-def test_what_begins_to_be_counted_is_kept_before_anybody_is_given_a_request() -> None:
+def test_first_trial_state_is_written_before_the_route() -> None:
     todo = planned(entering())
     assert names(todo.apply) == ["ConfigMap/serin-evidence", f"ControllerRevision/{B}", "HTTPRoute/triage"]
     assert "resourceVersion" not in todo.apply[0]["metadata"]
 
 
-def test_what_was_counted_is_kept_before_what_follows_from_it() -> None:
+def test_trial_state_is_written_before_its_consequences() -> None:
     grown = {REQUESTS: {(B, 1, "server_error"): 900, (A, 1, "ok"): 900}}
     slices = tuple(
         Interval(NOON + n * timedelta(seconds=15), NOON + (n + 1) * timedelta(seconds=15), grown) for n in range(3)
@@ -133,7 +133,7 @@ def test_what_was_counted_is_kept_before_what_follows_from_it() -> None:
     assert wanted.items() <= todo.apply[0]["metadata"].items(), "a deposed leader would write it"
 
 
-def test_evidence_that_says_nothing_new_is_not_written() -> None:
+def test_trial_state_of_a_short_idle_interval_is_not_written() -> None:
     """Empty time is read again rather than written, until there is enough of it."""
     short, long = (
         canary_at(readings=MetricReadings(intervals=(Interval(NOON, NOON + timedelta(seconds=span)),)))
@@ -143,7 +143,7 @@ def test_evidence_that_says_nothing_new_is_not_written() -> None:
     assert names(planned(long).apply) == ["ConfigMap/serin-evidence"]
 
 
-def test_a_rollback_is_remembered_before_the_route_changes_and_deletes_nothing_yet() -> None:
+def test_rollback_writes_record_before_route_and_deletes_nothing() -> None:
     todo = planned(canary_at(counts=BAD))
     assert names(todo.apply) == ["ConfigMap/serin-evidence", f"ControllerRevision/{B}", "HTTPRoute/triage"]
     assert "serin.dev/rejection" in todo.apply[1]["metadata"]["annotations"]
@@ -152,7 +152,7 @@ def test_a_rollback_is_remembered_before_the_route_changes_and_deletes_nothing_y
     assert todo.delete == ()
 
 
-def test_a_promotion_is_remembered_before_the_route_changes() -> None:
+def test_promotion_writes_record_before_route() -> None:
     engines = by_name(make_engine(A, *make_pods(3)), make_engine(B, *make_pods(3)))
     todo = planned(canary_at(2, trial={"step": 3}, engines=engines))
     assert names(todo.apply) == ["ConfigMap/serin-evidence", f"ControllerRevision/{B}", "HTTPRoute/triage"]
@@ -171,7 +171,7 @@ def gone(**changes: Any) -> Snapshot:
     return serving(**(base | changes))
 
 
-def test_what_is_drained_is_deleted_its_record_is_kept() -> None:
+def test_drained_deployment_is_deleted_but_not_its_record() -> None:
     snapshot = gone()
     have = seen(replace(snapshot, route=make_route({A: 10_000, B: 0})))
     todo = planned(snapshot, replace(have, route=seen(snapshot).route))
@@ -179,7 +179,7 @@ def test_what_is_drained_is_deleted_its_record_is_kept() -> None:
     assert todo.apply == ()
 
 
-def test_a_service_stays_until_the_gateway_has_let_go_of_it() -> None:
+def test_service_is_kept_until_gateway_has_dropped_it() -> None:
     fresh = gone(route=make_route({A: 10_000}, NOON - timedelta(seconds=1)))
     have = replace(seen(replace(fresh, route=make_route({A: 10_000, B: 0}))), route=seen(fresh).route)
     assert planned(fresh, have).delete == ()
@@ -194,7 +194,7 @@ def test_what_drains_is_neither_scaled_nor_touched() -> None:
     assert [n for n in names(todo.delete) if not n.startswith("Service/")] == []
 
 
-def test_somebody_elses_change_is_set_right() -> None:
+def test_foreign_change_is_reverted() -> None:
     have = seen(canary_at())
     have.deployments[0]["spec"]["replicas"] = 9
     have.route["spec"]["rules"][0]["backendRefs"][0]["weight"] = 1  # type: ignore[index]
@@ -202,7 +202,7 @@ def test_somebody_elses_change_is_set_right() -> None:
     assert names(todo.apply) == ["HTTPRoute/triage", f"Deployment/{ENGINE[A]}"]
 
 
-def test_a_route_is_written_only_as_it_was_seen_and_made_without_conditions() -> None:
+def test_route_update_is_conditional_and_creation_is_not() -> None:
     have = seen(canary_at(counts=BAD))
     assert have.route is not None
     route = planned(canary_at(counts=BAD), have).apply[-1]
@@ -212,7 +212,7 @@ def test_a_route_is_written_only_as_it_was_seen_and_made_without_conditions() ->
     assert "resourceVersion" not in missing["metadata"]
 
 
-def test_two_revisions_with_the_same_pods_share_one_deployment_made_from_the_older_record() -> None:
+def test_shared_deployment_is_rendered_from_the_older_record() -> None:
     older = make_record(A, promotion=1, pod_template=TEMPLATE)
     younger = make_record(C, engine_revision=ENGINE[A], recorded=False, pod_template=TEMPLATE | {"new": "default"})
     snapshot = serving(records=(older,), target=younger)
@@ -227,7 +227,7 @@ def test_pruned_records_are_deleted_last() -> None:
     assert names(planned(snapshot).delete) == [f"ControllerRevision/{B}"]
 
 
-def test_without_a_stable_there_is_no_route() -> None:
+def test_no_route_without_stable() -> None:
     snapshot = serving(
         target=make_record(A), records=(make_record(A),), engines={}, route=replace(make_route({}), exists=False)
     )

@@ -39,7 +39,7 @@ def known(**changes: Any) -> Record:
     return replace(record_of(resolved(**changes)), recorded=True)
 
 
-def test_a_new_spec_makes_a_record_that_is_still_to_be_written() -> None:
+def test_new_spec_gives_an_unwritten_record() -> None:
     target = resolved()
     made = record_of(target)
     assert (target.reason, target.message) == (Reason.ACCEPTED, None)
@@ -48,20 +48,20 @@ def test_a_new_spec_makes_a_record_that_is_still_to_be_written() -> None:
     assert made.resolved.pod_template["spec"]["containers"][0]["image"] == "vllm:old"
 
 
-def test_a_known_revision_is_used_as_it_was_recorded_whatever_the_defaults_are_now() -> None:
+def test_recorded_revision_ignores_changed_defaults() -> None:
     old = known()
     assert record_of(resolved(old, defaults=NEW)) is old
     assert record_of(resolved(old, defaults=NEW, replicas=5, paused=True)) is old
 
 
-def test_a_new_engine_revision_gets_the_defaults_of_today() -> None:
+def test_new_engine_revision_uses_current_defaults() -> None:
     made = record_of(resolved(known(), defaults=NEW, engine={"args": {"max-model-len": "64"}}))
     assert (made.number, made.resolved.image) == (2, "vllm:new")
     own = record_of(resolved(known(), defaults=NEW, engine={"image": "mine:1"}))
     assert own.resolved.image == "mine:1"
 
 
-def test_a_new_prompt_on_the_same_pods_takes_their_template_over() -> None:
+def test_new_prompt_on_same_pods_reuses_their_template() -> None:
     old = known()
     made = record_of(resolved(old, defaults=NEW, prompt={"name": "triage-1"}, source=prompt()))
     assert made.revision != old.revision
@@ -69,7 +69,7 @@ def test_a_new_prompt_on_the_same_pods_takes_their_template_over() -> None:
     assert made.resolved.image == "vllm:old"
 
 
-def test_the_prompt_is_copied_and_its_content_is_its_identity() -> None:
+def test_prompt_is_copied_and_identified_by_content() -> None:
     first = record_of(resolved(prompt={"name": "triage-1"}, source=prompt()))
     assert first.resolved.prompt_name == "triage-1"
     assert first.resolved.prompt_content == prompt()["spec"]
@@ -79,13 +79,13 @@ def test_the_prompt_is_copied_and_its_content_is_its_identity() -> None:
     assert other_text.revision != first.revision
 
 
-def test_a_prompt_that_was_never_seen_blocks() -> None:
+def test_unknown_prompt_blocks() -> None:
     target = resolved(known(), prompt={"name": "nowhere"})
     assert (target.record, target.reason) == (None, Reason.PROMPT_NOT_FOUND)
     assert "nowhere" in str(target.message)
 
 
-def test_a_deleted_prompt_lives_on_in_its_latest_copy_for_these_pods() -> None:
+def test_deleted_prompt_resolves_to_its_recorded_copy() -> None:
     first = known(prompt={"name": "p"}, source=prompt("one"))
     second = replace(known(prompt={"name": "p"}, source=prompt("two")), number=2)
     target = resolved(first, second, prompt={"name": "p"})
@@ -110,7 +110,7 @@ def test_a_deleted_prompt_lives_on_in_its_latest_copy_for_these_pods() -> None:
         ),
     ],
 )
-def test_what_cannot_be_resolved_is_a_sentence_not_an_exception(
+def test_unresolvable_spec_gives_a_message_and_no_exception(
     changes: dict[str, Any], source: dict[str, Any] | None, says: str
 ) -> None:
     target = resolved(source=source, **changes)
@@ -118,6 +118,6 @@ def test_what_cannot_be_resolved_is_a_sentence_not_an_exception(
     assert says in str(target.message)
 
 
-def test_numbers_go_on_after_pruning() -> None:
+def test_record_numbers_continue_after_pruning() -> None:
     late = replace(known(), number=41)
     assert record_of(resolved(late, engine={"image": "mine:1"})).number == 42

@@ -55,7 +55,7 @@ def series(telemetry: Telemetry, name: str) -> dict[str, float]:
     return found
 
 
-def test_the_phase_is_one_series_at_a_time() -> None:
+def test_phase_is_one_series_at_a_time() -> None:
     telemetry = Telemetry()
     telemetry.decided(KEY, 1, decision(Phase.RAMPING), (), 1)
     telemetry.decided(KEY, 1, decision(Phase.PROMOTING), (), 1)
@@ -63,7 +63,7 @@ def test_the_phase_is_one_series_at_a_time() -> None:
     assert series(telemetry, "serin_rollout_canary_weight_ratio") == {'{name="triage",namespace="ns"}': 0.05}
 
 
-def test_a_verdict_counts_when_it_changes() -> None:
+def test_verdict_is_counted_when_it_changes() -> None:
     telemetry = Telemetry()
     for verdict in (Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE, Verdict.FAIL, None, Verdict.FAIL):
         telemetry.decided(KEY, 1, decision(verdict=verdict), (), 0)
@@ -82,7 +82,7 @@ def test_a_verdict_counts_when_it_changes() -> None:
         ("MetricsAvailable", "Unknown", "serin_rollout_blind", 0.0),
     ],
 )
-def test_what_alerts_ask_for_is_what_the_conditions_say(
+def test_alert_gauges_follow_the_conditions(
     type_: str, status: Literal["True", "False", "Unknown"], name: str, value: float
 ) -> None:
     telemetry = Telemetry()
@@ -93,7 +93,7 @@ def test_what_alerts_ask_for_is_what_the_conditions_say(
     assert series(telemetry, name) == {'{name="triage",namespace="ns"}': value}
 
 
-def test_nothing_is_left_of_what_is_gone() -> None:
+def test_series_of_deleted_llmdeployment_are_removed() -> None:
     telemetry = Telemetry()
     telemetry.decided(KEY, 1, decision(), (), 1)
     telemetry.decided(("ns", "other"), 1, decision(), (), 1)
@@ -104,7 +104,7 @@ def test_nothing_is_left_of_what_is_gone() -> None:
     assert 'name="other"' in exposition
 
 
-def test_writes_reads_and_leadership_are_told() -> None:
+def test_writes_reads_and_leadership_are_recorded() -> None:
     telemetry = Telemetry()
     telemetry.wrote(DEPLOYMENT, "apply")
     telemetry.timed("error", 0.2)
@@ -117,7 +117,7 @@ def test_writes_reads_and_leadership_are_told() -> None:
     assert series(telemetry, "serin_workqueue_keys") == {"": 1.0}
 
 
-def test_a_reconcile_that_wrote_is_one_line_of_json_and_one_that_did_not_is_none(logged: io.StringIO) -> None:
+def test_reconcile_logs_one_json_line_only_if_it_wrote(logged: io.StringIO) -> None:
     telemetry = Telemetry()
     telemetry.decided(KEY, 3, decision(), (), 2)
     telemetry.decided(KEY, 3, decision(), (), 0)
@@ -136,7 +136,7 @@ def test_a_reconcile_that_wrote_is_one_line_of_json_and_one_that_did_not_is_none
     assert datetime.fromisoformat(str(line["timestamp"])).tzinfo == UTC
 
 
-def test_other_loggers_speak_json_too_with_their_tracebacks(logged: io.StringIO) -> None:
+def test_other_loggers_write_json_with_tracebacks(logged: io.StringIO) -> None:
     try:
         _ = 1 // 0
     except ZeroDivisionError:

@@ -23,14 +23,14 @@ def schedule() -> Schedule:
     return Schedule(RESYNC)
 
 
-def test_a_mark_is_due_at_once_and_two_marks_are_one_run(schedule: Schedule) -> None:
+def test_marked_key_is_due_at_once_and_runs_once_for_two_marks(schedule: Schedule) -> None:
     schedule.mark(A, 5.0)
     schedule.mark(A, 5.0)
     assert schedule.take(5.0) == A
     assert schedule.take(5.0) is None
 
 
-def test_a_key_that_runs_is_not_taken_again_until_it_is_done(schedule: Schedule) -> None:
+def test_running_key_is_not_taken_again(schedule: Schedule) -> None:
     schedule.mark(A, 0.0)
     schedule.take(0.0)
     schedule.mark(A, 1.0)
@@ -39,13 +39,13 @@ def test_a_key_that_runs_is_not_taken_again_until_it_is_done(schedule: Schedule)
     assert schedule.take(2.0) == A
 
 
-def test_the_key_that_has_waited_longest_comes_first(schedule: Schedule) -> None:
+def test_key_due_longest_comes_first(schedule: Schedule) -> None:
     schedule.mark(B, 1.0)
     schedule.mark(A, 2.0)
     assert [schedule.take(3.0), schedule.take(3.0)] == [B, A]
 
 
-def test_a_due_time_is_kept_and_a_mark_comes_before_it(schedule: Schedule) -> None:
+def test_key_runs_at_its_due_time_or_earlier_when_marked(schedule: Schedule) -> None:
     schedule.mark(A, 0.0)
     schedule.take(0.0)
     schedule.done(A, 0.0, timedelta(seconds=30))
@@ -58,7 +58,7 @@ def test_a_due_time_is_kept_and_a_mark_comes_before_it(schedule: Schedule) -> No
     assert schedule.take(40.0) == A
 
 
-def test_a_due_time_in_the_past_is_now(schedule: Schedule) -> None:
+def test_due_time_in_the_past_is_due_now(schedule: Schedule) -> None:
     schedule.mark(A, 0.0)
     schedule.take(0.0)
     schedule.done(A, 1.0, timedelta(seconds=-5))
@@ -66,7 +66,7 @@ def test_a_due_time_in_the_past_is_now(schedule: Schedule) -> None:
 
 
 @given(st.tuples(st.text(min_size=1, max_size=63), st.text(min_size=1, max_size=40)))
-def test_a_settled_key_is_looked_at_within_the_resync_and_not_before_half_of_it(key: Key) -> None:
+def test_idle_key_runs_between_half_and_full_resync(key: Key) -> None:
     schedule = Schedule(RESYNC)
     schedule.mark(key, 0.0)
     schedule.take(0.0)
@@ -89,14 +89,14 @@ def test_resyncs_are_spread(schedule: Schedule) -> None:
     assert max(per_second.values()) < 20
 
 
-def test_a_due_time_beyond_the_resync_does_not_delay_it(schedule: Schedule) -> None:
+def test_due_time_beyond_resync_does_not_delay_resync(schedule: Schedule) -> None:
     schedule.mark(A, 0.0)
     schedule.take(0.0)
     schedule.done(A, 0.0, timedelta(days=1))
     assert schedule.take(RESYNC) == A
 
 
-def test_failures_wait_twice_as_long_each_time_up_to_a_minute(schedule: Schedule) -> None:
+def test_retry_delay_doubles_up_to_a_minute(schedule: Schedule) -> None:
     now, waits = 0.0, []
     schedule.mark(A, now)
     for _ in range(10):
@@ -108,7 +108,7 @@ def test_failures_wait_twice_as_long_each_time_up_to_a_minute(schedule: Schedule
     assert (waits[0], waits[-1]) == (FIRST_RETRY, LAST_RETRY)
 
 
-def test_a_success_forgives_all_failures(schedule: Schedule) -> None:
+def test_success_resets_the_retry_delay(schedule: Schedule) -> None:
     for now in (0.0, 10.0, 20.0):
         schedule.mark(A, now)
         schedule.take(now)
@@ -119,14 +119,14 @@ def test_a_success_forgives_all_failures(schedule: Schedule) -> None:
     assert schedule.failed(A, 30.0) == FIRST_RETRY
 
 
-def test_thousands_of_failures_are_counted_without_overflow(schedule: Schedule) -> None:
+def test_thousands_of_failures_do_not_overflow(schedule: Schedule) -> None:
     schedule.mark(A, 0.0)
     for number in range(3000):
         schedule.take(number * LAST_RETRY)
         assert schedule.failed(A, number * LAST_RETRY) <= LAST_RETRY
 
 
-def test_a_key_that_wakes_itself_while_failing_runs_at_most_twice_a_second(schedule: Schedule) -> None:
+def test_failing_key_that_marks_itself_runs_at_most_twice_a_second(schedule: Schedule) -> None:
     schedule.mark(A, 0.0)
     runs = 0
     for step in range(1000):
@@ -139,7 +139,7 @@ def test_a_key_that_wakes_itself_while_failing_runs_at_most_twice_a_second(sched
     assert runs == 20
 
 
-def test_what_is_gone_is_forgotten_unless_it_came_back_meanwhile(schedule: Schedule) -> None:
+def test_deleted_key_is_dropped_unless_marked_during_its_run(schedule: Schedule) -> None:
     schedule.mark(A, 0.0)
     schedule.take(0.0)
     schedule.done(A, 0.0, FORGET)
@@ -152,7 +152,7 @@ def test_what_is_gone_is_forgotten_unless_it_came_back_meanwhile(schedule: Sched
     assert schedule.take(0.0) == A
 
 
-def test_marks_without_end_do_not_fill_the_memory(schedule: Schedule) -> None:
+def test_repeated_marks_do_not_grow_the_heap(schedule: Schedule) -> None:
     for number in range(10_000):
         schedule.mark(A, -float(number))
     assert len(schedule._heap) < 100
@@ -205,7 +205,7 @@ async def running(
         await asyncio.wait([task], timeout=10)
 
 
-async def test_two_keys_run_at_once_and_one_key_never_does() -> None:
+async def test_keys_run_in_parallel_but_each_key_only_once() -> None:
     worked = Worked()
     worked.go[A] = asyncio.Event()
     async with running(worked) as queue:
@@ -218,7 +218,7 @@ async def test_two_keys_run_at_once_and_one_key_never_does() -> None:
         await worked.until(A, A, B)
 
 
-async def test_a_due_time_runs_by_itself() -> None:
+async def test_key_runs_at_its_due_time_without_a_mark() -> None:
     worked = Worked()
     answers = iter([timedelta(milliseconds=20), None])
     worked.answer = lambda _key: next(answers)
@@ -232,7 +232,7 @@ async def test_a_due_time_runs_by_itself() -> None:
     [ClusterError("Away; try again."), ZeroDivisionError(), asyncio.CancelledError()],
     ids=lambda e: type(e).__name__,
 )
-async def test_whatever_a_reconcile_raises_it_is_run_again_and_the_others_go_on(error: BaseException) -> None:
+async def test_any_exception_is_retried_and_other_keys_go_on(error: BaseException) -> None:
     worked = Worked()
 
     def answer(key: Key) -> timedelta | None:
@@ -247,7 +247,7 @@ async def test_whatever_a_reconcile_raises_it_is_run_again_and_the_others_go_on(
         await worked.until(A, A, B)
 
 
-async def test_a_run_that_hangs_is_ended_and_run_again() -> None:
+async def test_hanging_run_is_cancelled_and_retried() -> None:
     worked = Worked()
     worked.go[A] = asyncio.Event()
     async with running(worked, limit=0.05) as queue:
@@ -257,7 +257,7 @@ async def test_a_run_that_hangs_is_ended_and_run_again() -> None:
         await worked_again
 
 
-async def test_what_is_forgotten_is_no_longer_counted() -> None:
+async def test_dropped_key_is_not_counted() -> None:
     worked = Worked()
     worked.answer = lambda _key: FORGET
     done = asyncio.Event()

@@ -63,7 +63,7 @@ SOURCES = (
     ),
     Rule(
         "spec.model.source",
-        "Name a commit or tag after '@'; a branch moves, and no canary would notice.",
+        "Name a commit or tag after '@'; the weights of a branch can change without a canary.",
         ("hf://org/model@mainline", "pvc://weights/a@main"),
         ("hf://org/model@main", "hf://org/model@master", "hf://org/model@HEAD"),
     ),

@@ -31,7 +31,7 @@ def _hash(**changes: Any) -> str:
     return content_hash(PromptVersionSpec.model_validate({**BASE, **changes}))
 
 
-def test_the_hash_is_the_documented_one() -> None:
+def test_hash_equals_documented_value() -> None:
     hashed = {name: BASE[name] for name in ("messages", "variables", "parameters", "outputSchema", "model")}
     # For names in ASCII and whole numbers this is what RFC 8785 says.
     canonical = json.dumps(hashed, sort_keys=True, separators=(",", ":"))
@@ -53,7 +53,7 @@ def test_the_hash_is_the_documented_one() -> None:
     ],
     ids=str,
 )
-def test_what_changes_no_answer_changes_no_hash(changes: dict[str, Any]) -> None:
+def test_hash_ignores_fields_that_do_not_change_answers(changes: dict[str, Any]) -> None:
     assert _hash(**changes) == _hash()
 
 
@@ -73,17 +73,17 @@ def test_what_changes_no_answer_changes_no_hash(changes: dict[str, Any]) -> None
     ],
     ids=str,
 )
-def test_what_may_change_an_answer_changes_the_hash(changes: dict[str, Any]) -> None:
+def test_hash_changes_with_every_field_that_can_change_answers(changes: dict[str, Any]) -> None:
     assert _hash(**changes) != _hash()
 
 
-def test_what_the_api_server_fills_in_changes_no_hash() -> None:
+def test_hash_ignores_defaults_from_the_api_server() -> None:
     bare = {"variables": [{"name": "team"}]}
     filled = {"variables": [{"name": "team", "required": False}]}
     assert _hash(**bare) == _hash(**filled)
 
 
-def test_empty_parameters_are_none() -> None:
+def test_hash_of_empty_parameters_equals_hash_without_parameters() -> None:
     assert _hash(parameters={}) == _hash(parameters=None) == _hash(parameters={"stop": []})
 
 
@@ -120,7 +120,7 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.text(max_size=5), JSON, max_size=4))
-def test_the_order_of_keys_changes_no_hash(schema: dict[str, Any]) -> None:
+def test_hash_ignores_order_of_keys(schema: dict[str, Any]) -> None:
     def backwards(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: backwards(value[key]) for key in reversed(value)}
@@ -130,7 +130,7 @@ def test_the_order_of_keys_changes_no_hash(schema: dict[str, Any]) -> None:
 
 
 @given(st.text(min_size=1, max_size=20), st.text(min_size=1, max_size=20))
-def test_texts_that_differ_hash_differently(one: str, other: str) -> None:
+def test_different_texts_have_different_hashes(one: str, other: str) -> None:
     def hashed(text: str) -> str:
         return _hash(messages=[{"role": "user", "content": text}], variables=[])
 

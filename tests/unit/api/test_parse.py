@@ -18,7 +18,7 @@ from tests.fakes.nested import nested
 from tests.integration.manifests import LLMDEPLOYMENT, PROMPTVERSION, changed
 
 
-def test_the_smallest_manifest_has_every_default() -> None:
+def test_smallest_manifest_gets_all_defaults() -> None:
     spec = parse_llmdeployment(LLMDEPLOYMENT)
     assert spec.replicas == 1
     assert spec.rollout.ramp == Ramp()  # no steps written: pinned as the default ones when a canary starts
@@ -72,7 +72,7 @@ def test_the_smallest_manifest_has_every_default() -> None:
         ("metadata.name", "x" * 41, "metadata.name: Choose a name of lower case letters"),
     ],
 )
-def test_an_error_says_where_and_what_to_do(path: str, value: Any, sentence: str) -> None:
+def test_error_names_the_field_and_what_to_do(path: str, value: Any, sentence: str) -> None:
     with pytest.raises(SpecError) as refusal:
         parse_llmdeployment(changed(LLMDEPLOYMENT, path, value))
     assert str(refusal.value).startswith(sentence)
@@ -121,18 +121,18 @@ def test_an_object_without_a_spec_is_told_what_is_missing() -> None:
 
 
 @given(st.integers(min_value=1, max_value=9999))
-def test_every_weight_of_two_decimals_is_accepted(hundredths: int) -> None:
+def test_weight_with_two_decimals_is_accepted(hundredths: int) -> None:
     weight = float(f"{hundredths // 100}.{hundredths % 100:02}")
     assert RampStep(weight=weight).weight == weight
 
 
 @given(st.floats(min_value=0, max_value=100).filter(lambda weight: float(f"{weight:.2f}") != weight))
-def test_no_other_weight_is_accepted(weight: float) -> None:
+def test_weight_with_more_than_two_decimals_is_rejected(weight: float) -> None:
     with pytest.raises(ValueError, match="at most two decimals"):
         RampStep(weight=weight)
 
 
-def test_writing_a_spec_and_reading_it_back_changes_nothing() -> None:
+def test_spec_survives_dump_and_parse() -> None:
     manifest = changed(
         LLMDEPLOYMENT, "spec.rollout.ramp.steps", [{"weight": 2.5, "hold": "90m"}, {"pause": {"for": "1h"}}]
     )
@@ -143,7 +143,7 @@ def test_writing_a_spec_and_reading_it_back_changes_nothing() -> None:
 
 
 @given(st.text(alphabet="ab_:{}[]()\"=~!,\\/ \t\r\n'@#.059-", max_size=24))
-def test_the_api_takes_exactly_the_selectors_that_prometheus_can_be_asked_with(selector: str) -> None:
+def test_api_accepts_exactly_the_selectors_that_queries_accept(selector: str) -> None:
     """What the API takes and the collector refuses would leave a canary without evidence and without an end."""
     metric = {"name": "own", "ratio": {"bad": selector, "total": "my_total"}}
     try:

@@ -40,7 +40,7 @@ def test_declared_variables_and_plain_braces_are_accepted(content: str, variable
     ("content", "variables", "named"),
     [("{{ team }}", (), "team"), ("{{tema}} {{ team }}", ("team",), "tema"), ("{{ b }}{{ a }}", (), "a, b")],
 )
-def test_a_placeholder_without_its_variable_is_named(content: str, variables: tuple[str, ...], named: str) -> None:
+def test_undeclared_placeholder_is_named_in_the_error(content: str, variables: tuple[str, ...], named: str) -> None:
     with pytest.raises(SpecError) as refusal:
         parse_promptversion(_prompt(content, *variables))
     assert str(refusal.value) == f"spec: Declare {named} in variables, or correct the placeholder."

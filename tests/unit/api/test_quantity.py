@@ -19,15 +19,15 @@ from serin.api.quantity import amount
         ("5n", "5e-9"), ("7u", "7e-6"), ("1Ei", "1152921504606846976"),
     ],
 )  # fmt: skip
-def test_a_quantity_is_a_number(text: str | int, number: str) -> None:
+def test_quantity_has_its_numeric_value(text: str | int, number: str) -> None:
     assert amount(text) == Decimal(number)
 
 
 @pytest.mark.parametrize("text", ["", "m", "1 Gi", "1K", "1gi", "1kib", "one", ".", "1e", "1.5.5", "1Gi\n", "1mm"])
-def test_anything_else_is_none(text: str) -> None:
+def test_invalid_quantity_has_no_value(text: str) -> None:
     assert amount(text) is None
 
 
 @given(st.integers(min_value=0, max_value=10**12))
-def test_a_thousand_parts_of_a_thousandth_are_one(number: int) -> None:
+def test_thousand_milli_units_equal_one_unit(number: int) -> None:
     assert amount(f"{number}000m") == amount(number) == amount(f"{number}")

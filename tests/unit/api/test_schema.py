@@ -47,7 +47,7 @@ SCHEMA = structural_schema(Outer)
 FIELDS = SCHEMA["properties"]
 
 
-def test_a_model_is_an_object_with_its_docstring_and_its_rules() -> None:
+def test_model_schema_has_docstring_and_rules() -> None:
     assert SCHEMA["type"] == "object"
     assert SCHEMA["description"] == "An outer model."
     assert SCHEMA["required"] == ["text"]
@@ -102,16 +102,16 @@ def test_a_model_is_an_object_with_its_docstring_and_its_rules() -> None:
         ("labels", {"type": "object", "additionalProperties": {"type": "string"}}),
     ],
 )
-def test_a_field_becomes_what_kubernetes_understands(field: str, schema: Mapping[str, Any]) -> None:
+def test_field_schema_is_structural(field: str, schema: Mapping[str, Any]) -> None:
     assert FIELDS[field] == schema
 
 
-def test_a_list_with_keys_keeps_them() -> None:
+def test_keyed_list_schema_has_its_keys() -> None:
     assert FIELDS["pairs"]["x-kubernetes-list-type"] == "map"
     assert FIELDS["pairs"]["x-kubernetes-list-map-keys"] == ["count"]
 
 
-def test_a_default_duration_is_written_as_users_write_it() -> None:
+def test_default_duration_has_the_form_of_the_api() -> None:
     assert FIELDS["hold"]["default"] == "1h30m"
 
 
@@ -132,7 +132,7 @@ def _every_node() -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 @pytest.mark.parametrize(("path", "node"), list(_every_node()), ids=[path for path, _ in _every_node()])
-def test_everything_is_bounded_and_described(path: str, node: Mapping[str, Any]) -> None:
+def test_every_field_has_a_limit_and_a_description(path: str, node: Mapping[str, Any]) -> None:
     kind = node.get("type")
     limit = {"array": "maxItems", "string": "maxLength"}.get(str(kind))
     if "additionalProperties" in node:

@@ -33,7 +33,7 @@ from serin.errors import ClusterError, Conflict, Forbidden, Invalid, NotFound
         (504, ClusterError),
     ],
 )
-def test_each_status_is_one_error(status: int, kind: type[ClusterError]) -> None:
+def test_each_http_status_maps_to_one_error(status: int, kind: type[ClusterError]) -> None:
     error = _refusal("PATCH /apis/x", ApiException(status=status, body=json.dumps({"message": "because of that."})))
     assert type(error) is kind
     assert "PATCH /apis/x" in str(error)
@@ -41,7 +41,7 @@ def test_each_status_is_one_error(status: int, kind: type[ClusterError]) -> None
     assert str(error).endswith(".")
 
 
-def test_a_field_unknown_to_server_side_apply_is_the_users_error() -> None:
+def test_unknown_field_in_server_side_apply_is_invalid() -> None:
     message = "failed to create typed patch object: .spec.foo: field not declared in schema"
     error = _refusal("PATCH /apis/x", ApiException(status=500, body=json.dumps({"message": message})))
     assert isinstance(error, Invalid)
@@ -49,7 +49,7 @@ def test_a_field_unknown_to_server_side_apply_is_the_users_error() -> None:
 
 
 @pytest.mark.parametrize("body", [None, "", "<html>", "[]", "{}"], ids=["none", "empty", "html", "list", "object"])
-def test_a_body_that_is_no_status_falls_back_to_the_reason(body: str | None) -> None:
+def test_body_without_status_object_gives_the_http_reason(body: str | None) -> None:
     error = _refusal("GET /x", ApiException(status=502, reason="Bad Gateway", body=body))
     assert "HTTP 502: Bad Gateway" in str(error)
 

@@ -72,7 +72,7 @@ async def test_leadership_ends_by_the_clock_alone(server: Server, clock: Clock) 
     assert not one.leading
 
 
-async def test_leadership_counts_from_when_the_request_was_sent(server: Server, clock: Clock) -> None:
+async def test_leadership_counts_from_the_time_the_request_was_sent(server: Server, clock: Clock) -> None:
     def slow(method: str) -> None:
         if method == "PUT":
             clock.now += 8
@@ -85,7 +85,7 @@ async def test_leadership_counts_from_when_the_request_was_sent(server: Server, 
     assert not one.leading
 
 
-async def test_who_holds_renews_for_as_long_as_it_is_let(server: Server, clock: Clock) -> None:
+async def test_holder_renews_while_requests_succeed(server: Server, clock: Clock) -> None:
     renewals = 0
 
     def count(method: str) -> None:
@@ -104,7 +104,7 @@ async def test_who_holds_renews_for_as_long_as_it_is_let(server: Server, clock: 
     assert not one.leading
 
 
-async def test_a_renewal_that_fails_once_does_not_depose(server: Server, clock: Clock) -> None:
+async def test_one_failed_renewal_keeps_leadership(server: Server, clock: Clock) -> None:
     one = candidate(server, clock, "one")
     await one._try()
     server.before = away
@@ -113,7 +113,7 @@ async def test_a_renewal_that_fails_once_does_not_depose(server: Server, clock: 
     assert one.leading
 
 
-async def test_another_takes_over_only_after_the_whole_duration_without_a_change(server: Server, clock: Clock) -> None:
+async def test_takeover_needs_the_whole_duration_without_a_change(server: Server, clock: Clock) -> None:
     one, two = candidate(server, clock, "one"), candidate(server, clock, "two")
     await one._try()
     assert not await two._try()
@@ -127,7 +127,7 @@ async def test_another_takes_over_only_after_the_whole_duration_without_a_change
     assert server.lease["spec"]["leaseTransitions"] == 1
 
 
-async def test_a_renewal_starts_the_waiting_anew(server: Server, clock: Clock) -> None:
+async def test_renewal_restarts_the_wait_of_a_standby(server: Server, clock: Clock) -> None:
     one, two = candidate(server, clock, "one"), candidate(server, clock, "two")
     await one._try()
     await two._try()
@@ -137,7 +137,7 @@ async def test_a_renewal_starts_the_waiting_anew(server: Server, clock: Clock) -
     assert not await two._try()
 
 
-async def test_of_two_that_see_it_expire_one_wins(server: Server, clock: Clock) -> None:
+async def test_one_of_two_standbys_wins_an_expired_lease(server: Server, clock: Clock) -> None:
     one, two, three = (candidate(server, clock, name) for name in ("one", "two", "three"))
     await one._try()
     await two._try()
@@ -154,7 +154,7 @@ async def test_of_two_that_see_it_expire_one_wins(server: Server, clock: Clock) 
     assert not three.leading
 
 
-async def test_release_frees_it_for_the_next_look(server: Server, clock: Clock) -> None:
+async def test_released_lease_is_taken_at_the_next_attempt(server: Server, clock: Clock) -> None:
     one, two = candidate(server, clock, "one"), candidate(server, clock, "two")
     await one._try()
     await two._try()
@@ -163,7 +163,7 @@ async def test_release_frees_it_for_the_next_look(server: Server, clock: Clock) 
     assert await two._try()
 
 
-async def test_release_leaves_what_is_not_ours_alone(server: Server, clock: Clock) -> None:
+async def test_release_does_not_change_a_lease_of_another_holder(server: Server, clock: Clock) -> None:
     one, two = candidate(server, clock, "one"), candidate(server, clock, "two")
     await one._try()
     await two._try()
@@ -174,7 +174,7 @@ async def test_release_leaves_what_is_not_ours_alone(server: Server, clock: Cloc
     assert server.lease["spec"]["holderIdentity"] == "two"
 
 
-async def test_release_without_an_answer_is_no_error(server: Server, clock: Clock) -> None:
+async def test_release_without_answer_raises_nothing(server: Server, clock: Clock) -> None:
     one = candidate(server, clock, "one")
     await one._try()
     server.before = away
@@ -182,7 +182,7 @@ async def test_release_without_an_answer_is_no_error(server: Server, clock: Cloc
     assert not one.leading
 
 
-async def test_readiness_means_that_the_api_server_has_answered(server: Server, clock: Clock) -> None:
+async def test_reached_is_true_after_the_first_answer(server: Server, clock: Clock) -> None:
     one, two = candidate(server, clock, "one"), candidate(server, clock, "two")
     server.before = away
     await two._try()

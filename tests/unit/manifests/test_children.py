@@ -62,18 +62,18 @@ def smallest_children() -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("name", "children"), [("rich", rich_children()), ("smallest", smallest_children())], ids=["rich", "smallest"]
 )
-def test_children_are_as_in_the_golden_file(name: str, children: list[dict[str, Any]]) -> None:
+def test_children_equal_golden_file(name: str, children: list[dict[str, Any]]) -> None:
     """After an intended change, write what pytest shows as `children` into the file and read the difference."""
     assert children == list(yaml.safe_load_all((GOLDEN / f"{name}.yaml").read_text()))
 
 
-def test_the_template_of_the_record_is_used_verbatim() -> None:
+def test_deployment_uses_the_recorded_template_unchanged() -> None:
     template = {"metadata": {"labels": {"old": "style"}}, "spec": {"containers": []}}
 
     assert deployment(OWNER, make_resolved(pod_template=template), 2)["spec"]["template"] == template
 
 
-def test_every_selector_finds_the_pods_of_the_engine_revision_and_names_no_role() -> None:
+def test_selectors_match_engine_revision_pods_without_role() -> None:
     resolved = make_resolved()
     wanted = {"serin.dev/deployment": "triage", "serin.dev/engine-revision": ENGINE_REVISION}
     selectors = [
@@ -86,7 +86,7 @@ def test_every_selector_finds_the_pods_of_the_engine_revision_and_names_no_role(
     assert wanted.items() <= resolved.pod_template["metadata"]["labels"].items()
 
 
-def test_two_revisions_of_one_engine_share_pods_and_have_a_service_each() -> None:
+def test_revisions_of_one_engine_share_pods_but_not_services() -> None:
     one, other = make_resolved(), make_resolved(revision="1111111111")
 
     assert deployment(OWNER, one, 1) == deployment(OWNER, other, 1)
@@ -96,7 +96,7 @@ def test_two_revisions_of_one_engine_share_pods_and_have_a_service_each() -> Non
 
 
 @pytest.mark.parametrize("child", rich_children(), ids=lambda child: str(child["kind"]))
-def test_every_child_belongs_to_the_llmdeployment_and_is_found_by_the_watches(child: dict[str, Any]) -> None:
+def test_every_child_has_owner_reference_and_watch_label(child: dict[str, Any]) -> None:
     metadata = child["metadata"]
 
     assert metadata["namespace"] == "default"
@@ -114,7 +114,7 @@ def test_every_child_belongs_to_the_llmdeployment_and_is_found_by_the_watches(ch
     ]
 
 
-def test_names_of_children_leave_room_for_the_longest_name() -> None:
+def test_child_names_fit_limits_for_the_longest_name() -> None:
     resolved = make_resolved()
     long = type(OWNER)(namespace="default", name="x" * 40, uid=OWNER.uid)
 

@@ -64,18 +64,18 @@ def served(kind: str) -> Object:
 
 
 @given(kinds)
-def test_a_child_contains_itself(kind: str) -> None:
+def test_child_contains_itself(kind: str) -> None:
     assert contains(CHILDREN[kind], CHILDREN[kind])
     assert contains(json.loads(json.dumps(CHILDREN[kind])), CHILDREN[kind])
 
 
 @given(kinds)
-def test_a_child_is_contained_in_what_the_api_server_makes_of_it(kind: str) -> None:
+def test_child_is_contained_in_its_stored_form(kind: str) -> None:
     assert contains(served(kind), CHILDREN[kind])
 
 
 @given(st.data())
-def test_any_changed_leaf_is_found(data: st.DataObject) -> None:
+def test_any_changed_leaf_is_a_difference(data: st.DataObject) -> None:
     kind = data.draw(kinds)
     path = data.draw(st.sampled_from(list(leaves(CHILDREN[kind]))))
     other = data.draw(st.sampled_from(["other", 17, 10_001, True, False, None, "", 2.5]))
@@ -92,7 +92,7 @@ def assume_other(value: Any, other: Any) -> Any:
 
 
 @given(st.data())
-def test_any_leaf_that_is_missing_is_found(data: st.DataObject) -> None:
+def test_any_missing_leaf_is_a_difference(data: st.DataObject) -> None:
     kind = data.draw(kinds)
     obj = CHILDREN[kind]
     path = data.draw(st.sampled_from([path for path in leaves(obj) if isinstance(path[-1], str)]))
@@ -116,7 +116,7 @@ values = st.recursive(
 
 
 @given(st.dictionaries(st.text(max_size=8), values, max_size=4))
-def test_anything_contains_itself(obj: Object) -> None:
+def test_any_object_contains_itself(obj: Object) -> None:
     assert contains(obj, copy.deepcopy(obj))
 
 
@@ -136,7 +136,7 @@ def test_anything_contains_itself(obj: Object) -> None:
         (None, "1", False),
     ],
 )
-def test_quantities_are_equal_by_what_they_amount_to(have: Any, want: Any, equal: bool) -> None:  # noqa: FBT001
+def test_quantities_are_compared_by_value(have: Any, want: Any, equal: bool) -> None:  # noqa: FBT001
     def deployment(cpu: Any) -> Object:
         return {"spec": {"containers": [{"name": "engine", "resources": {"limits": {"cpu": cpu}}}]}}
 
@@ -144,7 +144,7 @@ def test_quantities_are_equal_by_what_they_amount_to(have: Any, want: Any, equal
     assert contains({"emptyDir": {"sizeLimit": have}}, {"emptyDir": {"sizeLimit": want}}) is equal
 
 
-def test_what_only_looks_like_a_quantity_is_text() -> None:
+def test_text_outside_resources_is_not_a_quantity() -> None:
     def pod(value: str) -> Object:
         return {"env": [{"name": "WORKERS", "value": value}], "args": [value]}
 
@@ -158,7 +158,7 @@ def test_keyed_lists_are_compared_by_key_in_any_order() -> None:
     assert not contains(have, {"env": [{"name": "D", "value": "1"}]})
 
 
-def test_the_protocol_of_a_port_is_tcp_unless_it_says_otherwise() -> None:
+def test_port_without_protocol_is_tcp() -> None:
     have = {"ports": [{"containerPort": 80, "protocol": "TCP"}, {"containerPort": 80, "protocol": "UDP"}]}
 
     assert contains(have, {"ports": [{"containerPort": 80}]})
@@ -192,18 +192,18 @@ def without(obj: Object, *path: str | int) -> Object:
         ("spec", "rules", 0, "matches", 3),
     ],
 )
-def test_nothing_is_left_over_in_a_route(path: tuple[str | int, ...]) -> None:
+def test_leftover_in_a_route_is_a_difference(path: tuple[str | int, ...]) -> None:
     assert not contains(served("HTTPRoute"), without(CHILDREN["HTTPRoute"], *path))
 
 
-def test_what_others_add_to_a_route_is_found() -> None:
+def test_foreign_addition_to_a_route_is_a_difference() -> None:
     mirrored = served("HTTPRoute")
     mirrored["spec"]["rules"][0]["filters"] = [{"type": "RequestMirror"}]
 
     assert not contains(mirrored, CHILDREN["HTTPRoute"])
 
 
-def test_defaults_of_a_route_are_no_difference() -> None:
+def test_route_defaults_are_no_difference() -> None:
     have = served("HTTPRoute")
     bare = copy.deepcopy(CHILDREN["HTTPRoute"])
     for backend in bare["spec"]["rules"][0]["backendRefs"]:
@@ -214,20 +214,20 @@ def test_defaults_of_a_route_are_no_difference() -> None:
     assert contains(have, bare)
 
 
-def test_a_value_other_than_the_default_is_left_over() -> None:
+def test_route_value_other_than_default_is_a_difference() -> None:
     assert not contains(
         served("HTTPRoute"), without(CHILDREN["HTTPRoute"], "spec", "rules", 0, "backendRefs", 1, "weight")
     )
 
 
-def test_an_annotation_of_ours_that_is_no_longer_wanted_is_found() -> None:
+def test_unwanted_serin_annotation_is_a_difference() -> None:
     want = without(CHILDREN["ControllerRevision"], "metadata", "annotations", "serin.dev/trial")
 
     assert not contains(served("ControllerRevision"), want)
     assert not contains(served("ControllerRevision"), without(want, "metadata", "annotations"))
 
 
-def test_marks_of_others_are_no_difference() -> None:
+def test_foreign_labels_and_annotations_are_no_difference() -> None:
     have = served("ControllerRevision")
     have["metadata"]["annotations"]["kubectl.kubernetes.io/x"] = "y"
     have["metadata"]["labels"]["team"] = "support"
@@ -257,18 +257,18 @@ def managed(fields: Object, **entry: str) -> Object:
     ],
     ids=["wanted", "field", "label", "annotation", "item", "wanted-item", "container", "value"],
 )
-def test_a_field_that_we_applied_and_no_longer_want_is_found(fields: Object, same: bool) -> None:  # noqa: FBT001
+def test_applied_field_no_longer_wanted_is_a_difference(fields: Object, same: bool) -> None:  # noqa: FBT001
     assert contains(managed(fields), CHILDREN["Deployment"]) is same
 
 
 @pytest.mark.parametrize(
     "entry", [{"manager": "kubectl"}, {"operation": "Update"}, {"subresource": "status"}], ids=lambda e: next(iter(e))
 )
-def test_what_others_own_is_theirs(entry: dict[str, str]) -> None:
+def test_fields_of_other_managers_are_no_difference(entry: dict[str, str]) -> None:
     assert contains(managed({"f:spec": {"f:paused": {}}}, **entry), CHILDREN["Deployment"])
 
 
-def test_where_ownership_is_known_a_foreign_mark_with_our_prefix_is_not_ours_to_remove() -> None:
+def test_foreign_serin_label_is_kept_if_ownership_is_known() -> None:
     """Applying would not remove it, so it must not be seen as a difference for ever."""
     have = managed({"f:spec": {"f:replicas": {}}})
     have["metadata"]["annotations"]["serin.dev/note"] = "written by hand"
@@ -276,7 +276,7 @@ def test_where_ownership_is_known_a_foreign_mark_with_our_prefix_is_not_ours_to_
     assert contains(have, CHILDREN["Deployment"])
 
 
-def test_a_condition_on_the_version_is_part_of_what_is_wanted() -> None:
+def test_resource_version_is_part_of_the_comparison() -> None:
     want = copy.deepcopy(CHILDREN["HTTPRoute"])
     want["metadata"]["resourceVersion"] = "7"
     assert contains(served("HTTPRoute"), want)

@@ -25,11 +25,11 @@ def through_json(obj: dict[str, Any]) -> dict[str, Any]:
     return read
 
 
-def test_a_record_with_everything_comes_back() -> None:
+def test_full_record_survives_render_and_read() -> None:
     assert read_record(through_json(render_record(OWNER, make_record()))) == make_record()
 
 
-def test_a_fresh_record_has_no_annotations() -> None:
+def test_new_record_has_no_annotations() -> None:
     record = Record(resolved=make_resolved(), number=1)
     obj = render_record(OWNER, record)
 
@@ -37,13 +37,13 @@ def test_a_fresh_record_has_no_annotations() -> None:
     assert read_record(through_json(obj)) == record
 
 
-def test_what_is_read_counts_as_recorded() -> None:
+def test_read_record_is_marked_as_recorded() -> None:
     obj = render_record(OWNER, replace(make_record(), recorded=False))
 
     assert read_record(obj).recorded
 
 
-def test_the_object_goes_by_revision_and_number() -> None:
+def test_controller_revision_has_revision_name_and_number() -> None:
     obj = render_record(OWNER, make_record())
 
     assert obj["metadata"]["name"] == "triage-abcdef0123"
@@ -52,7 +52,7 @@ def test_the_object_goes_by_revision_and_number() -> None:
     assert obj["metadata"]["labels"]["serin.dev/engine-revision"] == "0123456789"
 
 
-def test_the_outcome_never_touches_the_data() -> None:
+def test_outcome_changes_annotations_but_not_data() -> None:
     """The API server refuses any change of `data`."""
     record = make_record()
     bare = Record(resolved=record.resolved, number=record.number)
@@ -91,7 +91,7 @@ trials = st.builds(
     trial=st.none() | trials,
     handled=st.lists(text, max_size=3).map(tuple),
 )
-def test_any_record_comes_back(
+def test_any_record_survives_render_and_read(
     number: int,
     promotion: int | None,
     rejection: Rejection | None,
@@ -103,7 +103,7 @@ def test_any_record_comes_back(
     assert read_record(through_json(render_record(OWNER, record))) == record
 
 
-def test_a_record_of_a_newer_serin_is_refused() -> None:
+def test_record_of_a_newer_serin_is_an_error() -> None:
     obj = render_record(OWNER, make_record())
     obj["data"]["hashSchema"] = 99
 
@@ -129,7 +129,7 @@ def test_a_record_of_a_newer_serin_is_refused() -> None:
         lambda obj: obj["metadata"]["annotations"].update({"serin.dev/promotion": "first"}),
     ],
 )
-def test_a_damaged_record_is_an_error_that_names_it(damage: Any) -> None:
+def test_damaged_record_is_an_error_with_its_name(damage: Any) -> None:
     obj = copy.deepcopy(render_record(OWNER, make_record()))
     damage(obj)
 

@@ -17,7 +17,7 @@ def args_of(**changes: Any) -> list[str]:
     return engine_args(spec, read_source(spec.model.source))
 
 
-def test_the_model_comes_first_then_what_serin_owns_then_the_users_flags_by_name() -> None:
+def test_args_are_model_then_serin_flags_then_user_flags_by_name() -> None:
     assert args_of(engine={"args": {"max-model-len": "8192", "dtype": "auto"}}) == [
         "org/model",
         "--served-model-name=triage",
@@ -29,7 +29,7 @@ def test_the_model_comes_first_then_what_serin_owns_then_the_users_flags_by_name
     ]
 
 
-def test_vllm_drains_as_long_as_the_drain_timeout() -> None:
+def test_shutdown_timeout_equals_drain_timeout() -> None:
     assert "--shutdown-timeout=90" in args_of(rollout={"drainTimeout": "1m30s"})
 
 
@@ -48,7 +48,7 @@ def test_vllm_drains_as_long_as_the_drain_timeout() -> None:
     ],
     ids=["bare", "negated", "underscores", "dash-value", "empty", "dotted-list", "dotted-true", "dotted-false", "json"],
 )
-def test_a_flag_is_one_word(flags: dict[str, str], rendered: list[str]) -> None:
+def test_flag_and_value_are_one_word(flags: dict[str, str], rendered: list[str]) -> None:
     assert args_of(engine={"args": flags})[5:] == rendered
 
 
@@ -74,7 +74,7 @@ def test_a_flag_is_one_word(flags: dict[str, str], rendered: list[str]) -> None:
     ],
     ids=["default", "one", "four", "text", "requested", "empty", "cpu", "set", "pipeline", "pipeline-and-data"],
 )
-def test_tensor_parallelism_follows_the_gpus_unless_it_is_set(engine: dict[str, Any], expected: str | None) -> None:
+def test_tensor_parallel_size_defaults_to_number_of_gpus(engine: dict[str, Any], expected: str | None) -> None:
     found = [arg.split("=")[1] for arg in args_of(engine=engine) if arg.startswith("--tensor-parallel-size")]
 
     assert found == ([] if expected is None else [expected])
@@ -95,7 +95,7 @@ def test_tensor_parallelism_follows_the_gpus_unless_it_is_set(engine: dict[str, 
     ],
     ids=["twice", "uneven", "not-a-number"],
 )
-def test_what_vllm_would_not_start_with_is_refused(engine: dict[str, Any], sentence: str) -> None:
+def test_args_that_vllm_rejects_are_an_error(engine: dict[str, Any], sentence: str) -> None:
     with pytest.raises(SpecError, match=sentence):
         args_of(engine=engine)
 
@@ -112,7 +112,7 @@ def test_what_vllm_would_not_start_with_is_refused(engine: dict[str, Any], sente
         ("file:///opt/model", "/opt/model", None),
     ],
 )
-def test_a_source_becomes_the_first_argument(source: str, argument: str, claim: str | None) -> None:
+def test_source_becomes_the_first_argument(source: str, argument: str, claim: str | None) -> None:
     read = read_source(source)
 
     assert (read.argument, read.claim) == (argument, claim)
@@ -122,6 +122,6 @@ def test_a_source_becomes_the_first_argument(source: str, argument: str, claim: 
     "source",
     ["oci://image", "org/model", "hf://a/b/c@main", "hf://-x/y@main", "pvc:///path", "file://", "s3://bucket/x", ""],
 )
-def test_a_source_of_no_known_form_is_refused(source: str) -> None:
+def test_invalid_source_is_an_error(source: str) -> None:
     with pytest.raises(SpecError, match="write hf://org/model@commit"):
         read_source(source)

@@ -30,7 +30,7 @@ def test_what_is_kept_comes_back(state: TrialState) -> None:
     assert read_evidence(render_evidence(OWNER, state)) == state
 
 
-def test_it_belongs_to_the_llmdeployment_and_has_a_name_that_no_revision_takes() -> None:
+def test_configmap_has_owner_and_a_name_unlike_any_revision() -> None:
     metadata = WRITTEN["metadata"]
     assert (WRITTEN["apiVersion"], WRITTEN["kind"]) == ("v1", "ConfigMap")
     assert metadata["name"] == name_of("triage") == "triage-serin-evidence"
@@ -39,7 +39,7 @@ def test_it_belongs_to_the_llmdeployment_and_has_a_name_that_no_revision_takes()
     assert len(name_of("x" * 40)) <= 63
 
 
-def test_the_same_state_is_the_same_text() -> None:
+def test_equal_states_render_equal_text() -> None:
     """Or every look would write it."""
     assert render_evidence(OWNER, make_evidence(GOOD)) == WRITTEN
     read = read_evidence(WRITTEN)
@@ -65,13 +65,13 @@ def test_the_same_state_is_the_same_text() -> None:
         pytest.param({"data": {"state.json": with_unseen("1e999")}}, id="beyond all numbers"),
     ],
 )
-def test_what_cannot_be_read_is_as_if_it_were_not_there(obj: Mapping[str, Any] | None) -> None:
+def test_unreadable_state_is_none(obj: Mapping[str, Any] | None) -> None:
     assert read_evidence(obj) is None
 
 
 @pytest.mark.parametrize("key", sorted(json.loads(WRITTEN["data"]["state.json"])))
 @pytest.mark.parametrize("value", [None, "x", -1, [], {}], ids=["null", "text", "negative", "list", "object"])
-def test_one_damaged_entry_never_raises(key: str, value: Any) -> None:
+def test_damaged_entry_raises_nothing(key: str, value: Any) -> None:
     """It is either harmless or the trial is begun anew; it must not stop every reconcile."""
     data = json.loads(WRITTEN["data"]["state.json"]) | {key: value}
     read_evidence({"data": {"state.json": json.dumps(data)}})

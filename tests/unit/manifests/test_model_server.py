@@ -27,7 +27,7 @@ def search_path(template: dict[str, Any]) -> Any:
     return next(entry for entry in engine_of(template)["env"] if entry["name"] == "PYTHONPATH")
 
 
-def test_without_an_image_a_pod_is_as_it_was() -> None:
+def test_pod_without_image_has_no_middleware() -> None:
     template = make_template()
 
     assert "initContainers" not in template["spec"]
@@ -36,7 +36,7 @@ def test_without_an_image_a_pod_is_as_it_was() -> None:
     assert VOLUME not in {volume["name"] for volume in template["spec"]["volumes"]}
 
 
-def test_only_what_measuring_needs_is_added() -> None:
+def test_middleware_adds_only_its_own_fields() -> None:
     plain, template = make_template(), measuring()
     engine = engine_of(template)
     del template["spec"]["initContainers"]
@@ -51,7 +51,7 @@ def test_only_what_measuring_needs_is_added() -> None:
     assert template == plain
 
 
-def test_an_init_container_copies_the_middleware_and_the_engine_can_only_read_it() -> None:
+def test_init_container_installs_middleware_read_only_for_engine() -> None:
     template = measuring()
     (init,) = template["spec"]["initContainers"]
 
@@ -64,7 +64,7 @@ def test_an_init_container_copies_the_middleware_and_the_engine_can_only_read_it
     assert search_path(template)["value"] == DIRECTORY
 
 
-def test_the_init_container_is_as_hardened_as_the_engine_and_keeps_a_guaranteed_pod_guaranteed() -> None:
+def test_init_container_is_hardened_and_keeps_guaranteed_qos() -> None:
     template = measuring()
     (init,) = template["spec"]["initContainers"]
 
@@ -81,19 +81,19 @@ def test_the_init_container_is_as_hardened_as_the_engine_and_keeps_a_guaranteed_
     ],
     ids=["another", "empty", "both"],
 )
-def test_a_search_path_of_the_users_does_not_hide_the_middleware(written: str, value: str) -> None:
+def test_user_pythonpath_does_not_hide_middleware(written: str, value: str) -> None:
     template = overlaid(env=[{"name": "PYTHONPATH", "value": written}])
 
     assert search_path(template) == {"name": "PYTHONPATH", "value": value}
 
 
-def test_a_search_path_by_reference_stays_as_it_is_written() -> None:
+def test_pythonpath_by_reference_is_unchanged() -> None:
     reference = {"configMapKeyRef": {"name": "paths", "key": "python"}}
 
     assert search_path(overlaid(env=[{"name": "PYTHONPATH", "valueFrom": reference}]))["valueFrom"] == reference
 
 
-def test_the_users_own_init_containers_come_after_ours() -> None:
+def test_user_init_containers_follow_the_middleware() -> None:
     template = measuring(podTemplate={"spec": {"initContainers": [{"name": "weights", "image": "x:1"}]}})
 
     assert [container["name"] for container in template["spec"]["initContainers"]] == [INIT_CONTAINER, "weights"]

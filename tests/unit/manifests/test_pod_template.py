@@ -26,7 +26,7 @@ def overlaid(**pod: Any) -> dict[str, Any]:
     return make_template(make_spec(podTemplate={"spec": pod}))
 
 
-def test_pods_know_their_engine_revision_and_no_revision() -> None:
+def test_pod_labels_have_engine_revision_but_no_revision() -> None:
     labels = make_template()["metadata"]["labels"]
 
     assert labels["serin.dev/deployment"] == "triage"
@@ -34,11 +34,11 @@ def test_pods_know_their_engine_revision_and_no_revision() -> None:
     assert LABEL_REVISION not in labels
 
 
-def test_vllm_is_process_1_because_nothing_replaces_the_images_entrypoint() -> None:
+def test_container_keeps_the_image_entrypoint() -> None:
     assert "command" not in engine_of(make_template())
 
 
-def test_the_pod_is_hardened() -> None:
+def test_pod_is_hardened() -> None:
     pod = make_template()["spec"]
 
     assert pod["securityContext"]["runAsNonRoot"] is True
@@ -53,7 +53,7 @@ def test_the_pod_is_hardened() -> None:
     }
 
 
-def test_every_directory_that_vllm_writes_to_is_a_volume() -> None:
+def test_every_writable_directory_is_a_volume() -> None:
     template = make_template()
     writable = {mount["mountPath"] for mount in engine_of(template)["volumeMounts"]}
 
@@ -63,7 +63,7 @@ def test_every_directory_that_vllm_writes_to_is_a_volume() -> None:
 
 
 @pytest.mark.parametrize(("gpus", "limit"), [(0, "2Gi"), (1, "2Gi"), (8, "16Gi")])
-def test_shared_memory_grows_with_the_gpus(gpus: int, limit: str) -> None:
+def test_shared_memory_grows_with_gpus(gpus: int, limit: str) -> None:
     template = make_template(make_spec(engine={"resources": {"limits": {"nvidia.com/gpu": gpus}}}))
 
     assert volumes_of(template)["shm"]["emptyDir"] == {"medium": "Memory", "sizeLimit": limit}
@@ -79,51 +79,51 @@ def test_shared_memory_grows_with_the_gpus(gpus: int, limit: str) -> None:
     ],
     ids=["absent-is-one-gpu", "empty-is-cpu", "empty-limits-are-cpu", "only-requests"],
 )
-def test_resources_default_to_one_gpu_only_when_nothing_is_written(engine: dict[str, Any], resources: Any) -> None:
+def test_resources_default_to_one_gpu_only_if_absent(engine: dict[str, Any], resources: Any) -> None:
     assert engine_of(make_template(make_spec(engine=engine))).get("resources") == resources
 
 
 @pytest.mark.parametrize(("deadline", "seconds"), [("10m", 660), ("30m", 1860), ("7s", 70), ("200h", 24 * 3600)])
-def test_the_startup_probe_outlasts_the_progress_deadline_within_a_day(deadline: str, seconds: int) -> None:
+def test_startup_probe_exceeds_progress_deadline_up_to_a_day(deadline: str, seconds: int) -> None:
     probe = engine_of(make_template(make_spec(rollout={"progressDeadline": deadline})))["startupProbe"]
 
     assert probe["periodSeconds"] * probe["failureThreshold"] == seconds
 
 
-def test_a_pod_that_ends_leaves_the_gateway_then_drains_then_has_time_to_stop() -> None:
+def test_grace_period_covers_gateway_removal_drain_and_exit() -> None:
     template = make_template(make_spec(rollout={"drainTimeout": "10m"}))
     leave = engine_of(template)["lifecycle"]["preStop"]["sleep"]["seconds"]
 
     assert template["spec"]["terminationGracePeriodSeconds"] > leave + 600
 
 
-def test_a_hung_engine_is_not_given_the_time_to_drain() -> None:
+def test_hung_engine_has_a_short_grace_period() -> None:
     container = engine_of(make_template())
 
     assert container["livenessProbe"]["terminationGracePeriodSeconds"] == 30
     assert container["startupProbe"]["terminationGracePeriodSeconds"] == 30
 
 
-def test_a_busy_engine_has_minutes_before_it_counts_as_hung() -> None:
+def test_liveness_probe_tolerates_minutes_of_silence() -> None:
     probe = engine_of(make_template())["livenessProbe"]
 
     assert probe["periodSeconds"] * probe["failureThreshold"] >= 300
 
 
-def test_the_hub_token_comes_from_the_secret() -> None:
+def test_hub_token_comes_from_the_secret() -> None:
     template = make_template(make_spec(engine={"hfTokenSecretRef": {"name": "hub"}}))
 
     assert env_of(template)["HF_TOKEN"] == {"secretKeyRef": {"name": "hub", "key": "token"}}
 
 
-def test_downloaded_weights_stay_on_the_claim() -> None:
+def test_cache_claim_is_mounted_for_downloads() -> None:
     template = make_template(make_spec(engine={"cache": {"pvc": "weights"}}))
 
     assert volumes_of(template)["cache"]["persistentVolumeClaim"] == {"claimName": "weights"}
     assert "HF_HUB_OFFLINE" not in env_of(template)
 
 
-def test_weights_on_a_claim_are_mounted_read_only_and_need_no_hub() -> None:
+def test_weights_on_a_claim_are_read_only_and_offline() -> None:
     template = make_template(make_spec(model={"source": "pvc://weights/llama"}))
 
     assert volumes_of(template)["model"]["persistentVolumeClaim"] == {"claimName": "weights", "readOnly": True}
@@ -132,12 +132,12 @@ def test_weights_on_a_claim_are_mounted_read_only_and_need_no_hub() -> None:
     assert env_of(template)["HF_HUB_OFFLINE"] == "1"
 
 
-def test_the_users_image_wins_over_the_default() -> None:
+def test_user_image_takes_precedence_over_default() -> None:
     assert engine_of(make_template(make_spec(engine={"image": "mine:1"})))["image"] == "mine:1"
     assert engine_of(make_template())["image"] == "vllm/vllm-openai:v0.32.0"
 
 
-def test_rendering_twice_gives_equal_templates_that_share_nothing() -> None:
+def test_rendered_templates_are_equal_and_share_no_objects() -> None:
     spec = make_spec(podTemplate={"spec": {"nodeSelector": {"gpu": "h100"}}})
     first, second = make_template(spec), make_template(spec)
     assert first == second
@@ -149,7 +149,7 @@ def test_rendering_twice_gives_equal_templates_that_share_nothing() -> None:
 # The overlay.
 
 
-def test_a_container_called_engine_merges_and_any_other_is_a_sidecar() -> None:
+def test_container_engine_is_merged_and_others_are_added() -> None:
     template = overlaid(containers=[{"name": "engine", "tty": True}, {"name": "logs", "image": "logs:1"}])
 
     assert [container["name"] for container in template["spec"]["containers"]] == ["engine", "logs"]
@@ -157,7 +157,7 @@ def test_a_container_called_engine_merges_and_any_other_is_a_sidecar() -> None:
     assert engine_of(template)["args"][0] == "org/model"
 
 
-def test_env_mounts_and_ports_merge_by_their_keys() -> None:
+def test_env_mounts_and_ports_merge_by_key() -> None:
     template = overlaid(
         containers=[
             {
@@ -181,7 +181,7 @@ def test_env_mounts_and_ports_merge_by_their_keys() -> None:
     ]
 
 
-def test_a_list_without_a_key_replaces() -> None:
+def test_list_without_key_is_replaced() -> None:
     template = overlaid(
         containers=[{"name": "engine", "securityContext": {"capabilities": {"drop": ["NET_RAW"]}}}],
     )
@@ -191,7 +191,7 @@ def test_a_list_without_a_key_replaces() -> None:
     assert security["readOnlyRootFilesystem"] is True
 
 
-def test_null_removes() -> None:
+def test_null_removes_a_field() -> None:
     template = overlaid(securityContext={"fsGroup": None}, containers=[{"name": "engine", "livenessProbe": None}])
 
     assert "fsGroup" not in template["spec"]["securityContext"]
@@ -199,7 +199,7 @@ def test_null_removes() -> None:
     assert "livenessProbe" not in engine_of(template)
 
 
-def test_another_source_replaces_that_of_a_volume_and_the_same_source_merges() -> None:
+def test_other_volume_source_replaces_and_same_source_merges() -> None:
     volumes = volumes_of(
         overlaid(
             volumes=[
@@ -213,7 +213,7 @@ def test_another_source_replaces_that_of_a_volume_and_the_same_source_merges() -
     assert volumes["shm"] == {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "64Gi"}}
 
 
-def test_another_handler_replaces_that_of_a_probe_or_hook() -> None:
+def test_other_handler_of_probe_or_hook_replaces() -> None:
     template = overlaid(
         containers=[
             {
@@ -230,7 +230,7 @@ def test_another_handler_replaces_that_of_a_probe_or_hook() -> None:
     assert engine_of(template)["lifecycle"]["preStop"] == {"exec": {"command": ["sleep", "9"]}}
 
 
-def test_a_plain_value_replaces_a_secret_one() -> None:
+def test_plain_env_value_replaces_reference() -> None:
     spec = make_spec(
         engine={"hfTokenSecretRef": {"name": "hub"}},
         podTemplate={"spec": {"containers": [{"name": "engine", "env": [{"name": "HF_TOKEN", "value": "x"}]}]}},
@@ -260,6 +260,6 @@ def test_labels_and_annotations_are_added() -> None:
     ],
     ids=["container", "mount"],
 )
-def test_an_overlay_that_would_break_the_pod_is_refused(overlay: dict[str, Any], sentence: str) -> None:
+def test_overlay_item_without_key_is_an_error(overlay: dict[str, Any], sentence: str) -> None:
     with pytest.raises(SpecError, match=sentence):
         make_template(make_spec(podTemplate=overlay))

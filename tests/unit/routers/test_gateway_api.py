@@ -47,7 +47,7 @@ def answered(*parents: tuple[dict[str, Any], list[dict[str, Any]]], refs: Any = 
 # Rendering.
 
 
-def test_each_revision_is_a_backend_with_its_weight() -> None:
+def test_route_has_a_weighted_backend_per_revision() -> None:
     backends = rule_of(rendered())["backendRefs"]
 
     assert [(b["name"], b["port"], b["weight"]) for b in backends] == [
@@ -56,13 +56,13 @@ def test_each_revision_is_a_backend_with_its_weight() -> None:
     ]
 
 
-def test_a_backend_at_weight_0_is_there() -> None:
+def test_backend_with_weight_0_is_rendered() -> None:
     backends = rule_of(rendered({STABLE: 10_000, CANARY: 0}))["backendRefs"]
 
     assert [b["weight"] for b in backends] == [10_000, 0]
 
 
-def test_each_backend_names_its_revision_to_the_engine_and_to_the_client() -> None:
+def test_backend_adds_its_revision_to_request_and_response() -> None:
     name, epoch = {"name": "x-serin-revision", "value": CANARY}, {"name": "x-serin-epoch", "value": "7"}
 
     assert rule_of(rendered())["backendRefs"][1]["filters"] == [
@@ -71,21 +71,21 @@ def test_each_backend_names_its_revision_to_the_engine_and_to_the_client() -> No
     ]
 
 
-def test_every_backend_stamps_the_same_epoch_and_no_client_sees_it() -> None:
+def test_all_backends_add_the_epoch_to_requests_only() -> None:
     for backend in rule_of(rendered({STABLE: 5_000, CANARY: 5_000, "1111111111": 0}))["backendRefs"]:
         request, response = backend["filters"]
         assert {"name": "x-serin-epoch", "value": "7"} in request["requestHeaderModifier"]["set"]
         assert "x-serin-epoch" not in str(response)
 
 
-def test_a_gateway_that_filters_no_answers_gets_the_request_filter_only() -> None:
+def test_gateway_without_response_filters_gets_the_request_filter() -> None:
     spec = make_spec()
     route = GatewayApiRouter(name_in_response=False).render(OWNER, spec.routing, {STABLE: 10_000}, 0)
 
     assert [f["type"] for f in rule_of(route)["backendRefs"][0]["filters"]] == ["RequestHeaderModifier"]
 
 
-def test_only_inference_is_public_unless_the_user_says_otherwise() -> None:
+def test_default_matches_are_inference_paths_only() -> None:
     matches = rule_of(rendered())["matches"]
 
     assert [match["path"]["value"] for match in matches] == list(SERVED_PATHS)
@@ -93,11 +93,11 @@ def test_only_inference_is_public_unless_the_user_says_otherwise() -> None:
 
 
 @pytest.mark.parametrize("private", ["/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/metrics", "/health", "/v1"])
-def test_administration_is_under_no_served_path(private: str) -> None:
+def test_administration_paths_are_not_routed(private: str) -> None:
     assert not any(f"{private}/".startswith(f"{path}/") for path in SERVED_PATHS)
 
 
-def test_matches_and_filters_of_the_user_pass_through() -> None:
+def test_user_matches_and_filters_are_passed_through() -> None:
     matches = [{"path": {"type": "PathPrefix", "value": "/"}, "headers": [{"name": "x-team", "value": "a"}]}]
     filters = [{"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": ["x-debug"]}}]
     rule = rule_of(rendered(matches=matches, filters=filters))
@@ -115,11 +115,11 @@ def test_matches_and_filters_of_the_user_pass_through() -> None:
         ({"request": "5m"}, {"request": "5m"}),
     ],
 )
-def test_no_stream_is_cut_unless_the_user_says_when(timeouts: dict[str, str], expected: dict[str, str]) -> None:
+def test_default_request_timeout_is_off(timeouts: dict[str, str], expected: dict[str, str]) -> None:
     assert rule_of(rendered(timeouts=timeouts))["timeouts"] == expected
 
 
-def test_hostnames_and_parents_are_the_users() -> None:
+def test_hostnames_and_parents_come_from_the_spec() -> None:
     parent = {"name": "llm", "namespace": "gateway", "sectionName": "http", "port": 8080}
     route = rendered(parentRefs=[parent], hostnames=["a.example.com"])
 
@@ -128,7 +128,7 @@ def test_hostnames_and_parents_are_the_users() -> None:
     assert route["metadata"]["name"] == "triage"
 
 
-def test_nothing_is_rendered_for_what_the_user_left_out() -> None:
+def test_absent_optional_fields_are_not_rendered() -> None:
     route = rendered()
 
     assert "hostnames" not in route["spec"]
@@ -136,12 +136,12 @@ def test_nothing_is_rendered_for_what_the_user_left_out() -> None:
 
 
 @pytest.mark.parametrize("weights", [{STABLE: 9999}, {STABLE: 10_001}, {STABLE: 10_500, CANARY: -500}])
-def test_what_is_no_split_never_reaches_a_route(weights: dict[str, int]) -> None:
+def test_invalid_weights_are_an_error(weights: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="are not a split"):
         rendered(weights)
 
 
-def test_no_revision_at_all_is_no_split() -> None:
+def test_empty_weights_are_an_error() -> None:
     with pytest.raises(ValueError, match="are not a split"):
         ROUTER.render(OWNER, make_spec().routing, {}, 0)
 
@@ -150,14 +150,14 @@ def test_no_revision_at_all_is_no_split() -> None:
 
 
 @given(st.integers(0, 10_000))
-def test_the_split_is_read_back_as_it_was_rendered(canary: int) -> None:
+def test_rendered_split_is_read_back(canary: int) -> None:
     weights = {STABLE: 10_000 - canary, CANARY: canary}
 
     assert ROUTER.read(rendered(weights), "triage").weights == weights
 
 
 @pytest.mark.parametrize("epoch", [0, 9, 10, 31])
-def test_the_epoch_is_read_back_as_it_was_rendered(epoch: int) -> None:
+def test_rendered_epoch_is_read_back(epoch: int) -> None:
     assert ROUTER.read(ROUTER.render(OWNER, make_spec().routing, {STABLE: 10_000}, epoch), "triage").epoch == epoch
 
 
@@ -177,7 +177,7 @@ def test_the_epoch_is_read_back_as_it_was_rendered(epoch: int) -> None:
     ],
     ids=["alike", "mixed", "missing", "none", "off the ring", "negative", "padded", "text", "empty", "superscript"],
 )
-def test_an_epoch_that_somebody_edited_is_no_epoch(stamps: list[str | None], epoch: int | None) -> None:
+def test_edited_epoch_is_not_an_epoch(stamps: list[str | None], epoch: int | None) -> None:
     route = rendered()
     for backend, stamp in zip(rule_of(route)["backendRefs"], stamps, strict=True):
         headers = backend["filters"][0]["requestHeaderModifier"]["set"]
@@ -185,12 +185,12 @@ def test_an_epoch_that_somebody_edited_is_no_epoch(stamps: list[str | None], epo
     assert ROUTER.read(route, "triage").epoch == epoch
 
 
-def test_a_route_without_filters_has_no_epoch() -> None:
+def test_route_without_filters_has_no_epoch() -> None:
     assert ROUTER.read({"metadata": {}, "spec": {}}, "triage").epoch is None
     assert ROUTER.read(None, "triage").epoch is None
 
 
-def test_no_object_is_no_route() -> None:
+def test_missing_object_is_no_route() -> None:
     assert ROUTER.read(None, "triage") == NO_ROUTE
 
 
@@ -206,9 +206,7 @@ def test_no_object_is_no_route() -> None:
     ],
     ids=["ones", "default-weight", "foreign-backend", "a-trace", "zeros", "none"],
 )
-def test_weights_that_someone_else_wrote_are_read_as_the_shares_they_are(
-    written: dict[str, int | None], read: dict[str, int]
-) -> None:
+def test_foreign_weights_are_read_as_shares(written: dict[str, int | None], read: dict[str, int]) -> None:
     backends = [{"name": name} | ({} if weight is None else {"weight": weight}) for name, weight in written.items()]
     route = rendered()
     rule_of(route)["backendRefs"] = backends
@@ -216,7 +214,7 @@ def test_weights_that_someone_else_wrote_are_read_as_the_shares_they_are(
     assert ROUTER.read(route, "triage").weights == read
 
 
-def test_a_route_without_rules_has_no_weights() -> None:
+def test_route_without_rules_has_no_weights() -> None:
     assert ROUTER.read({"metadata": {}, "spec": {}}, "triage").weights == {}
 
 
@@ -249,18 +247,18 @@ def test_a_route_without_rules_has_no_weights() -> None:
         "two-controllers",
     ],
 )
-def test_programmed_is_accepted_and_resolved_at_this_generation(parents: Any, programmed: bool) -> None:  # noqa: FBT001
+def test_programmed_requires_accepted_and_resolved_at_this_generation(parents: Any, programmed: bool) -> None:  # noqa: FBT001
     assert ROUTER.read(answered(*parents), "triage").programmed is programmed
 
 
-def test_every_parent_must_serve_the_route() -> None:
+def test_programmed_requires_every_parent() -> None:
     refs = [{"name": "llm"}, {"name": "llm", "sectionName": "https"}]
 
     assert not ROUTER.read(answered(({"name": "llm"}, FINE), refs=refs), "triage").programmed
     assert ROUTER.read(answered(*((ref, FINE) for ref in refs), refs=refs), "triage").programmed
 
 
-def test_a_refusal_is_quoted() -> None:
+def test_rejection_by_gateway_is_quoted() -> None:
     said = [
         condition("Accepted", "False", reason="NoMatchingParent", message="No listeners match this parent ref."),
         condition("ResolvedRefs"),
@@ -284,11 +282,11 @@ def test_a_refusal_is_quoted() -> None:
     ],
     ids=["last-generation", "pending", "another-condition", "fine"],
 )
-def test_what_is_no_refusal_now_is_not_quoted(said: list[dict[str, Any]]) -> None:
+def test_outdated_rejection_is_not_quoted(said: list[dict[str, Any]]) -> None:
     assert ROUTER.read(answered(({"name": "llm"}, said)), "triage").refused is None
 
 
-def test_it_was_changed_when_we_last_applied_it() -> None:
+def test_change_time_is_that_of_the_last_apply_by_serin() -> None:
     route = rendered()
     route["metadata"]["managedFields"] = [
         {"manager": "serin", "operation": "Apply", "time": "2026-05-04T12:00:05Z"},
@@ -302,5 +300,5 @@ def test_it_was_changed_when_we_last_applied_it() -> None:
     assert ROUTER.read(route, "triage").changed_at == datetime(2026, 5, 4, 12, 0, 5, tzinfo=UTC)
 
 
-def test_a_route_that_we_never_applied_has_no_time() -> None:
+def test_route_never_applied_by_serin_has_no_change_time() -> None:
     assert ROUTER.read(rendered(), "triage").changed_at is None
