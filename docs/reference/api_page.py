@@ -130,8 +130,8 @@ def _limits(node: Mapping[str, Any]) -> str:
 
 def _names() -> Iterator[tuple[str, str]]:
     """Labels and annotations of serin.dev, with their meanings."""
-    said = docstrings(inspect.getsource(names))
+    meanings = docstrings(inspect.getsource(names))
     for name, value in vars(names).items():
         if name.startswith(("LABEL_", "ANNOTATION_")):
-            meaning = said[name] if name in said else MEANINGS[name]
+            meaning = meanings[name] if name in meanings else MEANINGS[name]
             yield value, meaning.replace("``", "`")

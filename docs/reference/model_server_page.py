@@ -1,7 +1,7 @@
-"""`model-server-metrics.md`: the series that the middleware adds to a pod of vLLM.
+"""Generates `model-server-metrics.md`: the metrics that the middleware adds to an engine pod.
 
-Called by `docs.reference.generate`. Names, labels and buckets are read from the middleware itself. Deliberately not
-here: what is measured and why (docs/concepts/measuring.md), and vLLM's own series.
+Called by `docs.reference.generate`. Names, labels and buckets come from the middleware. docs/concepts/measuring.md
+explains what is measured and why.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from model_server.serin_model_server import metrics, outcome
 from model_server.serin_model_server.identity import EPOCHS, NONE
 from model_server.serin_model_server.timings import Times
 
-# What each outcome is, in the words of the page.
+# The meaning of each outcome.
 OUTCOMES = {
-    outcome.OK: "status 2xx, to its end",
-    outcome.SERVER_ERROR: "5xx, or no answer at all",
-    outcome.REJECTED: "400, 413, 422",
-    outcome.STREAM_ERROR: "status 200 with an error event or `finish_reason` `error` inside, or broken off",
-    outcome.ABORTED: "status 200 with `finish_reason` `abort`, which the client did not cause",
-    outcome.TIMED_OUT: f"given up by client or gateway after {outcome.UNANSWERED:g} seconds without a byte of answer",
-    outcome.EXCLUDED: "any other status (401, 403, 404, 408, 429, 499), and clients that went away otherwise",
+    outcome.OK: "status 2xx, answer complete",
+    outcome.SERVER_ERROR: "status 5xx, or no answer",
+    outcome.REJECTED: "status 400, 413 or 422",
+    outcome.STREAM_ERROR: "status 200, but the answer has an error event or `finish_reason` `error`, or is incomplete",
+    outcome.ABORTED: "status 200 with `finish_reason` `abort`, not caused by the client",
+    outcome.TIMED_OUT: f"closed by client or gateway after {outcome.UNANSWERED:g} seconds or more without an answer",
+    outcome.EXCLUDED: "any other status (401, 403, 404, 408, 429, 499), or closed by the client in any other case",
 }
 
 
 def model_server_page() -> list[str]:
-    """The series of the middleware.
+    """The page of the middleware's metrics.
 
     Raises:
-        LookupError: an outcome has no meaning on this page.
+        LookupError: an outcome has no entry in OUTCOMES.
     """
     if OUTCOMES.keys() != set(outcome.OUTCOMES):
-        raise LookupError("An outcome has no meaning; give it one in docs/reference/model_server_page.py.")
+        raise LookupError("An outcome has no entry in OUTCOMES; add it in docs/reference/model_server_page.py.")
     registry = CollectorRegistry()
     families = metrics.Metrics(registry)
     families.pair(NONE).observe(Times(ttft=0, e2e=0, queue=0, per_token=0))
@@ -40,7 +40,7 @@ def model_server_page() -> list[str]:
     for family in registry.collect():
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}
         name = f"{family.name}_total" if family.type == "counter" else family.name
-        # prometheus_client's own companion of each counter and histogram.
+        # prometheus_client adds a `_created` series to each counter and histogram.
         if not name.endswith("_created"):
             shown = ", ".join(f"`{label}`" for label in sorted(labels))
             rows.append((f"`{name}`", family.type, shown, family.documentation))
@@ -56,9 +56,9 @@ def model_server_page() -> list[str]:
     return [
         "# Metrics of the model server",
         "",
-        "On vLLM's own `/metrics` page, in pods that have the middleware. What they mean and what is left out:",
+        "vLLM serves these metrics under `/metrics` in pods with the middleware. What is counted and what is excluded:",
         "[what is measured](../concepts/measuring.md). A histogram has `_bucket`, `_count` and `_sum`; every counter",
-        "and histogram has a `_created`.",
+        "and histogram also has `_created`.",
         "",
         *table(("metric", "type", "labels", "meaning"), rows),
         "",
@@ -66,15 +66,15 @@ def model_server_page() -> list[str]:
             ("label", "values"),
             [
                 ("`revision`", "the revision that the route chose (10 hex digits), or `none`"),
-                ("`epoch`", f"`0` to `{EPOCHS - 1}`, the weight that was in force, or `none`"),
+                ("`epoch`", f"the epoch in which the request arrived, `0` to `{EPOCHS - 1}`, or `none`"),
                 ("`outcome`", ", ".join(f"`{name}`" for name in outcome.OUTCOMES)),
             ],
         ),
         "",
-        *table(("outcome", "what it is"), [(f"`{name}`", said) for name, said in OUTCOMES.items()]),
+        *table(("outcome", "meaning"), [(f"`{name}`", meaning) for name, meaning in OUTCOMES.items()]),
         "",
-        f"At most {metrics.MAX_PAIRS} pairs of revision and epoch: beyond that the one that was idle longest goes from",
-        "all families. Buckets are vLLM's for the same quantity:",
+        f"A pod exports at most {metrics.MAX_PAIRS} pairs of revision and epoch; a new pair replaces the one that has",
+        "been idle longest. The buckets are those of vLLM for the same quantity:",
         "",
         *table(("histogram", "boundaries in seconds"), buckets),
     ]

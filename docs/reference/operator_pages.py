@@ -39,9 +39,9 @@ FROM_THE_RELEASE = {
 
 def reasons_page() -> list[str]:
     """The page of phases and reasons."""
-    said = docstrings(inspect.getsource(phases))
+    meanings = docstrings(inspect.getsource(phases))
     rows = [
-        (f"`{phase}`", said[phase.name], ", ".join(f"`{p}`" for p in Phase if p in TRANSITIONS[phase] - {phase}))
+        (f"`{phase}`", meanings[phase.name], ", ".join(f"`{p}`" for p in Phase if p in TRANSITIONS[phase] - {phase}))
         for phase in Phase
     ]
     return [
@@ -61,15 +61,17 @@ def reasons_page() -> list[str]:
 
 
 def metrics_page() -> list[str]:
-    """The operator's own metrics.
+    """The page of the operator's own metrics.
 
     Raises:
-        LookupError: a metric was not fed below, so its labels are not known.
+        LookupError: a metric has no sample, so its labels are unknown.
     """
     rows = []
     for family in _fed_telemetry().registry.collect():
         if not family.samples:
-            raise LookupError(f"{family.name} has no sample; feed it in docs/reference/operator_pages.py.")
+            raise LookupError(
+                f"{family.name} has no sample; add a call in _fed_telemetry of docs/reference/operator_pages.py."
+            )
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}
         name = f"{family.name}_total" if family.type == "counter" else family.name
         rows.append(
@@ -102,7 +104,7 @@ def _fed_telemetry() -> Telemetry:
 
 
 def settings_page() -> list[str]:
-    """The operator's environment variables, and which value of the chart sets each.
+    """The page of the operator's environment variables, with the chart value that sets each.
 
     Raises:
         LookupError: a setting has no docstring.

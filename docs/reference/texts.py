@@ -1,7 +1,4 @@
-"""What the reference pages are written with: tables, code, and the docstrings that stand under assignments.
-
-Called by the page modules beside it. Deliberately not here: anything that knows what a page is about.
-"""
+"""Helpers of the reference pages: Markdown tables, code, and docstrings of assignments. Called by the page modules."""
 
 from __future__ import annotations
 
@@ -18,14 +15,14 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def code(value: object) -> str:
-    """A value as code, as it would stand in YAML; nothing for nothing."""
+    """A value as Markdown code, in the form of YAML; empty for an empty value."""
     if value is None or value in ("", {}, []):
         return ""
     return f"`{value if isinstance(value, str) else json.dumps(value)}`"
 
 
 def docstrings(source: str) -> dict[str, str]:
-    """The strings that stand under the assignments of a source text, by the name that is assigned to."""
+    """The docstrings below the assignments in a source text, by the assigned name."""
     found = {}
     for scope in ast.walk(ast.parse(source)):
         body = scope.body if isinstance(scope, ast.Module | ast.ClassDef) else []

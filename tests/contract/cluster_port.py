@@ -1,4 +1,4 @@
-"""What every implementation of `serin.cluster.port.Cluster` does, as checks that both the fake and the real one run.
+"""Contract of `serin.cluster.port.Cluster`, run against the fake and the real implementation.
 
 Each check takes a `Harness` and a name of its own, so that checks do not disturb each other on a shared API server.
 """
@@ -17,7 +17,7 @@ NAMESPACE = "default"
 
 
 class Harness(Protocol):
-    """A cluster under test, and the hand of somebody else."""
+    """A cluster under test, and writes of another field manager."""
 
     cluster: Cluster
 
@@ -100,7 +100,7 @@ async def a_write_bound_to_a_uid_does_not_bring_back_what_was_deleted(h: Harness
     with pytest.raises(Conflict):
         await h.cluster.apply(DEPLOYMENT, stale)
     assert await h.cluster.get(DEPLOYMENT, NAMESPACE, name) is None
-    # The version alone does not say that the object has to exist: server-side apply creates it.
+    # With a resourceVersion alone, server-side apply creates an object that does not exist.
     del stale["metadata"]["uid"]
     stale["metadata"]["resourceVersion"] = created["metadata"]["resourceVersion"]
     assert (await h.cluster.apply(DEPLOYMENT, stale))["metadata"]["uid"] != created["metadata"]["uid"]

@@ -1,4 +1,4 @@
-"""The chart grants what the code does and nothing else, sets every setting, and refuses values that make no sense.
+"""The chart grants exactly the permissions that the code uses, sets every setting and rejects invalid values.
 
 What the code does is read from the code: the calls to the cluster port, the kinds that it renders, what it watches.
 Whether the real API server agrees is shown end to end, by an audit log without a single denial.
@@ -30,7 +30,7 @@ CHART = ROOT / "charts" / "serin"
 PACKAGE = ROOT / "operator" / "serin"
 SHELL = ("reconciler.py", "prompt_reconciler.py", "cluster/lease.py", "planner.py")
 LEASE_VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
-# What the planner deletes, by the name of the field of `Children`.
+# Kinds that the planner deletes, by field of `Children`.
 CHILDREN = {
     "deployments": port.DEPLOYMENT,
     "budgets": port.POD_DISRUPTION_BUDGET,
@@ -80,7 +80,7 @@ def calls(method: str) -> Iterator[ast.Call]:
 
 
 def kinds_given_to(method: str) -> set[Kind]:
-    """Kinds that are named as the first argument of a call of the cluster port."""
+    """Kinds that are the first argument of a call of the cluster port."""
     first = {call.args[0].id for call in calls(method) if call.args and isinstance(call.args[0], ast.Name)}
     return {kind for name in first if isinstance(kind := getattr(port, name, None), Kind)}
 
@@ -103,7 +103,7 @@ def kinds_rendered() -> set[Kind]:
 
 
 def kinds_deleted() -> set[Kind]:
-    """Kinds that the planner's `_surplus` goes through."""
+    """Kinds that the planner's `_surplus` iterates over."""
     tree = ast.parse((PACKAGE / "planner.py").read_text())
     (surplus,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "_surplus")
     return {
@@ -120,7 +120,7 @@ def rights(kinds: set[Kind] | tuple[Kind, ...], *verbs: str, subresource: str = 
 
 
 def rights_of_the_code() -> set[Right]:
-    """What the operator does where LLMDeployments are."""
+    """Calls of the operator in the namespaces of LLMDeployments."""
     watched = {port.LLMDEPLOYMENT, port.PROMPTVERSION, *handlers.CHILDREN}
     return (
         rights(watched, "list", "watch")
@@ -162,7 +162,7 @@ def test_extraction_finds_known_calls() -> None:
 
 def test_cluster_role_grants_exactly_the_calls_of_the_code(render: Render) -> None:
     role = find(render(), "ClusterRole", "serin-system:serin")
-    # kopf notices kinds that are installed later.
+    # kopf finds kinds that are installed later.
     definitions = {("apiextensions.k8s.io", "customresourcedefinitions", verb) for verb in ("list", "watch")}
 
     assert granted(role) == rights_of_the_code() | definitions
@@ -239,11 +239,11 @@ def environment(documents: list[dict[str, Any]]) -> dict[str, str]:
 def test_every_setting_has_a_value_and_equal_defaults(render: Render) -> None:
     given = environment(render())
     from_chart = Settings.from_environment({**given, "SERIN_IDENTITY": "pod", "SERIN_NAMESPACE": "serin-system"})
-    # Only tests bind to a single address.
+    # The chart never sets the address.
     expected = {f"SERIN_{name.upper()}" for name in Settings.model_fields} - {"SERIN_BIND_ADDRESS"}
 
     assert given.keys() == expected
-    # Not a default: the operator does not know the name of its own image, the chart does.
+    # Has no default in the operator, which does not know its own image.
     assert from_chart == Settings(identity="pod", model_server_image="serin.dev/operator:0.1.0")
 
 

@@ -1,4 +1,4 @@
-"""The in-memory cluster of the stories keeps the contract that a real API server keeps, too."""
+"""The in-memory cluster of the stories meets the same contract as a real API server."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""The CRDs in the repository and in the chart are what the API models say."""
+"""The CRDs in the repository and in the chart match the API models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two programs that share nothing but names: the route stamps requests, the middleware reads the stamp."""
+"""Route and middleware agree on header names and values, which both define."""
 
 from __future__ import annotations
 

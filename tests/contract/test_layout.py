@@ -1,4 +1,4 @@
-"""The house keeps its shape: the trap under `operator/`, locks that fit, verbs that exist, nothing of one machine.
+"""Layout of the repository: no module under `operator/`, matching lock files, existing make targets, no machine paths.
 
 Reads files only. Layers between modules are the import contracts' business (`lint-imports`, in pyproject.toml).
 """
@@ -18,13 +18,13 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
-# Hosts that packages, modules and images are fetched from. Which of them is used is a matter of the machine.
+# Hosts of packages, modules and images; the configuration of the machine selects them.
 REGISTRY_HOSTS = re.compile(
     r"\b(pypi\.org|pythonhosted\.org|proxy\.golang\.org|sum\.golang\.org|registry\.npmjs\.org|static\.crates\.io"
     r"|index\.crates\.io|repo1\.maven\.org|deb\.debian\.org|docker\.io|ghcr\.io|quay\.io|gcr\.io|registry\.k8s\.io)\b"
 )
-# Folders that only some machine has; /opt and /usr inside an image are another matter.
-# Homes of invented people stand in tables of tests.
+# Folders of a particular machine; /opt and /usr exist in images.
+# Tests use invented home directories.
 MACHINE_PATHS = re.compile(r"(?<![\w$}~/.-])/((root|Users|work|mnt|workspace)/|home/(?!ana\b))[\w.-]+")
 TEXT = {".py", ".toml", ".md", ".yaml", ".yml", ".json", ".txt", ".in", ".sh", ".tpl", ".cfg", ".go", ".mod", ""}
 THIS = Path(__file__).relative_to(ROOT)
@@ -42,7 +42,7 @@ def files() -> list[Path]:
 
 
 def lines() -> Iterator[tuple[str, str]]:
-    """Every line of text with where it is."""
+    """Every line of text with its path and number."""
     for path in files():
         if path.suffix in TEXT and path != THIS:
             for number, line in enumerate((ROOT / path).read_text(errors="replace").splitlines(), start=1):
@@ -80,7 +80,7 @@ def test_every_module_has_a_docstring() -> None:
         for path in files()
         if path.suffix == ".py"
         and (ROOT / path).read_text().strip()
-        and "tests" not in path.parts  # a test's name says what it is for
+        and "tests" not in path.parts  # the names of tests are descriptions
         and not re.match(r'(#!.*\n)?\s*r?"""', (ROOT / path).read_text())
     ]
 
@@ -110,7 +110,7 @@ def test_top_level_matches_the_architecture() -> None:
 
 
 def verbs() -> dict[str, str]:
-    """The documented verbs of the Makefile."""
+    """The documented targets of the Makefile."""
     found = re.findall(r"^([a-z0-9]+):[^\n]*## (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     return dict(found)
 
@@ -126,7 +126,7 @@ def test_make_lists_at_most_ten_targets() -> None:
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
 def test_commands_in_pages_exist(page: str) -> None:
     text = (ROOT / page).read_text()
-    # Only what stands in code counts; "make sure" is English.
+    # Only code counts; "make sure" is prose.
     in_code = set(re.findall(r"(?:`|^\s*\$? ?)make ([a-z0-9]+)\b", text, re.MULTILINE))
 
     assert in_code <= verbs().keys()

@@ -1,4 +1,4 @@
-"""The operator's image holds what runs and nothing else, and the same inputs give the same image."""
+"""The operator's image contains only what the operator needs, and its build is reproducible."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     folder = tmp_path_factory.mktemp("image")
     tag = build(folder / "operator.tar", cache=from_environment().cache)
     (folder / "archive").mkdir()
-    # Not by tarfile: it needs a filter, which came to Python after Debian 12.
+    # Not with tarfile, whose filters are missing in the Python of Debian 12.
     subprocess.run(["tar", "-xf", folder / "operator.tar", "-C", folder / "archive"], check=True)
     return tag, folder / "archive"
 
@@ -30,7 +30,7 @@ def tree(image: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> P
     """The root file system of a container."""
     target = tmp_path_factory.mktemp("tree")
     for name in manifest(image[1])["Layers"]:
-        # Not by tarfile: absolute links inside an image are as they should be.
+        # Not with tarfile, which rejects the absolute links of an image.
         subprocess.run(["tar", "-xf", image[1] / name, "-C", target], check=True)
     return target
 

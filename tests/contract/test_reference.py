@@ -1,4 +1,4 @@
-"""The reference pages say what the code says, and the chart's README lists the values and alerts that there are."""
+"""The reference pages match the code, and the chart's README lists all values and alerts."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ def test_check_detects_a_changed_page(tmp_path: Path) -> None:
 
     missing = run("--check")
     assert (missing.returncode, run().returncode, run("--check").returncode) == (1, 0, 0)
-    assert missing.stderr == f"Stale: {', '.join(pages())}; run `{COMMAND}` and commit the result.\n"
+    assert missing.stderr == f"Out of date: {', '.join(pages())}; run `{COMMAND}` and commit the result.\n"
     changed = tmp_path / "reasons.md"
     changed.write_text(changed.read_text().replace("`Aborted`", "`Cancelled`"))
     wrong = run("--check")
-    assert (wrong.returncode, wrong.stderr.partition(";")[0]) == (1, "Stale: reasons.md")
+    assert (wrong.returncode, wrong.stderr.partition(";")[0]) == (1, "Out of date: reasons.md")
 
 
 def chart_values() -> dict[str, Any]:
@@ -79,7 +79,7 @@ def chart_values() -> dict[str, Any]:
 
 
 def flat(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value by its dotted path; what is a whole for Kubernetes (resources and the like) stays one."""
+    """Every value by its dotted path; `resources` is one value."""
     for name, value in values.items():
         if isinstance(value, Mapping) and value and name != "resources":
             yield from flat(value, f"{path}{name}.")
@@ -124,7 +124,7 @@ def _found(path: Path, anchor: str) -> bool:
 )
 def test_pages_name_only_existing_reasons_and_phases(page: str) -> None:
     text = (ROOT / page).read_text()
-    # What fills a cell of a table and is CamelCase in code is a reason, a phase, a condition or an alert.
+    # A CamelCase code word that fills a table cell is a reason, a phase, a condition or an alert.
     cells = re.findall(r"(?<=\| )((?:`[A-Z][A-Za-z]+`(?:, )?)+)(?= \|)", text)
     named = {word for cell in cells for word in re.findall(r"`([A-Za-z]+)`", cell)}
     alerts = set(re.findall(r"- alert: (\w+)", (CHART / "templates" / "prometheusrule.yaml").read_text()))

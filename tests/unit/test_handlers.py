@@ -1,4 +1,4 @@
-"""Who is woken by what the watches tell."""
+"""Which keys are marked by which watch event."""
 
 from typing import Any
 

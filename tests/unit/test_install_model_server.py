@@ -1,4 +1,4 @@
-"""The middleware is copied whole, once, and so that any user can read it."""
+"""Installation of the middleware: complete, idempotent, readable for every user."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_files_of_another_version_are_replaced(tmp_path: Path) -> None:
 
 def test_python_imports_package_from_pythonpath(tmp_path: Path) -> None:
     install(tmp_path)
-    # vLLM brings prometheus_client; here it is the operator's.
+    # In an engine pod, prometheus_client comes with vLLM; here it is the operator's.
     program = (
         "import serin_model_server as package; from importlib.metadata import entry_points; "
         "print(package.__file__, package.Middleware.__name__, *entry_points(group='vllm.stat_logger_plugins').names)"

@@ -1,4 +1,4 @@
-"""What is written, in which order, and what is not."""
+"""The planned writes and their order."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ TEMPLATE = {"metadata": {"labels": {}}, "spec": {"containers": [{"name": "engine
 
 
 def seen(snapshot: Snapshot) -> Children:
-    """The children of a snapshot as an API server would show them."""
+    """The children of a snapshot as the API server returns them."""
     number = 0
 
     def stored(obj: dict[str, Any]) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def test_canary_enters_route_after_service_and_record() -> None:
 
 
 def entering(**changes: Any) -> Snapshot:
-    """The canary's backend is there at 0 and served: its first weight is due."""
+    """A canary whose backend is programmed with weight 0, so that its first weight is due."""
     trial = {"traffic_since": None, "clock_started_at": None, "exposed_since": None}
     base: dict[str, Any] = {"trial": trial, "saved_state": None, "route": make_route({A: 10_000, B: 0})}
     return canary_at(**(base | changes))
@@ -134,7 +134,7 @@ def test_trial_state_is_written_before_its_consequences() -> None:
 
 
 def test_trial_state_of_a_short_idle_interval_is_not_written() -> None:
-    """Empty time is read again rather than written, until there is enough of it."""
+    """A short interval without requests is read again later instead of being written."""
     short, long = (
         canary_at(readings=MetricReadings(intervals=(Interval(NOON, NOON + timedelta(seconds=span)),)))
         for span in (15, 31)
@@ -160,7 +160,7 @@ def test_promotion_writes_record_before_route() -> None:
 
 
 def gone(**changes: Any) -> Snapshot:
-    """A rejected canary that is out of the route and idle."""
+    """A rejected canary that has left the route and is idle."""
     rejected = make_record(B, rejection=REJECTION)
     base: dict[str, Any] = {
         "target": rejected,

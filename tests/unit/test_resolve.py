@@ -1,4 +1,4 @@
-"""From a spec to a recorded revision, or to a sentence."""
+"""Resolution of a spec to a record or to a message."""
 
 from __future__ import annotations
 

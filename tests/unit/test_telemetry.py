@@ -1,4 +1,4 @@
-"""Series and log lines: one log event per reconcile, and nothing left of what is gone."""
+"""Metrics and logs: one log event per reconcile, and no series of deleted LLMDeployments."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""The queue: when a key is due, that it never runs twice at once, that a failing key waits without holding others."""
+"""The work queue: due times, at most one run per key, retries that do not delay other keys."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

@@ -1,4 +1,4 @@
-"""The content hash: over what changes an answer, and over nothing else."""
+"""The content hash covers exactly the fields that can change an answer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _hash(**changes: Any) -> str:
 
 def test_hash_equals_documented_value() -> None:
     hashed = {name: BASE[name] for name in ("messages", "variables", "parameters", "outputSchema", "model")}
-    # For names in ASCII and whole numbers this is what RFC 8785 says.
+    # For ASCII names and whole numbers, this is the canonical form of RFC 8785.
     canonical = json.dumps(hashed, sort_keys=True, separators=(",", ":"))
     assert _hash() == hashlib.sha256(canonical.encode()).hexdigest()[:12]
     assert re.fullmatch("[0-9a-f]{12}", _hash())

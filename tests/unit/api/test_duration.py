@@ -1,4 +1,4 @@
-"""Durations: what is read, what is refused, and that writing and reading are inverse."""
+"""Durations: valid and invalid texts, and that format and parse are inverse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parsing: the sentence that a user gets, and what the models make of a manifest."""
+"""Parsing: the models of a manifest, and the error for an invalid one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.integration.manifests import LLMDEPLOYMENT, PROMPTVERSION, changed
 def test_smallest_manifest_gets_all_defaults() -> None:
     spec = parse_llmdeployment(LLMDEPLOYMENT)
     assert spec.replicas == 1
-    assert spec.rollout.ramp == Ramp()  # no steps written: pinned as the default ones when a canary starts
+    assert spec.rollout.ramp == Ramp()  # no steps in the spec; a trial starts with the default steps
     assert [(step.weight, step.hold) for step in DEFAULT_STEPS] == [(w, timedelta(minutes=10)) for w in (5, 25, 50)]
     assert (spec.rollout.minimum_bake, spec.rollout.deadline) == (timedelta(minutes=10), timedelta(hours=24))
     assert (spec.rollout.on_inconclusive, spec.rollout.holdback) == ("Pause", None)
@@ -144,7 +144,7 @@ def test_spec_survives_dump_and_parse() -> None:
 
 @given(st.text(alphabet="ab_:{}[]()\"=~!,\\/ \t\r\n'@#.059-", max_size=24))
 def test_api_accepts_exactly_the_selectors_that_queries_accept(selector: str) -> None:
-    """What the API takes and the collector refuses would leave a canary without evidence and without an end."""
+    """A selector that the API accepts and the queries reject would leave a trial without metrics for ever."""
     metric = {"name": "own", "ratio": {"bad": selector, "total": "my_total"}}
     try:
         parse_llmdeployment(changed(LLMDEPLOYMENT, "spec.analysis", {"metrics": [metric]}))

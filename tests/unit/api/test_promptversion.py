@@ -1,4 +1,4 @@
-"""What only the parser checks of a prompt: that its placeholders are declared."""
+"""The check of prompts that only the parser does: all placeholders are declared."""
 
 from __future__ import annotations
 

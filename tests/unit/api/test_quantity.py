@@ -1,4 +1,4 @@
-"""Quantities as the API server reads them."""
+"""Quantities have the value that the API server gives them."""
 
 from __future__ import annotations
 

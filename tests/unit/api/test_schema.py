@@ -1,4 +1,4 @@
-"""From pydantic to a structural schema, construct by construct."""
+"""Conversion of pydantic models to structural schemas."""
 
 from __future__ import annotations
 

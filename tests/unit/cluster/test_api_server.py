@@ -1,4 +1,4 @@
-"""An API server's refusals become our errors, with its own words in a sentence that ends with what to do."""
+"""Error answers of the API server become Serin's errors, with the server's message and what to do."""
 
 import asyncio
 import json

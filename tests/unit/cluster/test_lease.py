@@ -1,4 +1,4 @@
-"""Leadership by the clock: what `leading` says while no request is answered, and what a candidate may take."""
+"""Leader election: `leading` without answers of the API server, and when a standby may take the Lease."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +13,7 @@ TIMING = Timing(lease_duration=15, renew_deadline=10, retry_period=2)
 
 
 class Server:
-    """One Lease, kept as an API server would."""
+    """An API server with one Lease."""
 
     def __init__(self) -> None:
         self.lease: dict[str, Any] | None = None
@@ -145,7 +145,7 @@ async def test_one_of_two_standbys_wins_an_expired_lease(server: Server, clock: 
     clock.now += 15
 
     def overtaken(method: str) -> None:
-        # Between the look and the write of `three`, `two` has taken it.
+        # Between the read and the write of `three`, `two` has taken the Lease.
         if method == "PUT" and server.lease and server.lease["spec"]["holderIdentity"] == "one":
             server.version += 1
 

@@ -1,4 +1,4 @@
-"""Specs and records that the tests of manifests, routers and the real API server are about."""
+"""Sample specs and records for the tests of manifests, routers and the real API server."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SMALLEST: dict[str, Any] = {
 
 
 def make_spec(**changes: Any) -> LLMDeploymentSpec:
-    """The smallest spec with these fields, written as in YAML, merged into it."""
+    """The smallest spec, merged with these fields, named as in YAML."""
     return LLMDeploymentSpec.model_validate(_merged(_SMALLEST, changes))
 
 
@@ -60,7 +60,7 @@ def make_resolved(spec: LLMDeploymentSpec | None = None, **changes: Any) -> Reso
 
 
 def make_record(spec: LLMDeploymentSpec | None = None) -> Record:
-    """A record with everything that a record can have."""
+    """A record with all optional fields."""
     content = {"messages": [{"role": "system", "content": "Triage."}], "parameters": {"temperature": 0.5}}
     return Record(
         resolved=make_resolved(spec, prompt_name="triage-1.4.0", prompt_hash="3f9c00aa11bb", prompt_content=content),

@@ -1,4 +1,4 @@
-"""The children of a revision."""
+"""Rendered children of a revision."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def rich_children() -> list[dict[str, Any]]:
-    """Everything that exists for one revision of a deployment which uses most fields."""
+    """All children of one revision of an LLMDeployment that uses most fields."""
     spec = make_spec(
         model={"source": f"hf://org/model-70b@{COMMIT}"},
         engine={
@@ -48,7 +48,7 @@ def rich_children() -> list[dict[str, Any]]:
 
 
 def smallest_children() -> list[dict[str, Any]]:
-    """The same for the smallest manifest on the CPU."""
+    """All children of the smallest LLMDeployment, on the CPU."""
     spec = make_spec(model={"source": "file:///opt/model"}, engine={"resources": {}})
     resolved = make_resolved(spec, model_source=spec.model.source)
     return [
@@ -63,7 +63,7 @@ def smallest_children() -> list[dict[str, Any]]:
     ("name", "children"), [("rich", rich_children()), ("smallest", smallest_children())], ids=["rich", "smallest"]
 )
 def test_children_equal_golden_file(name: str, children: list[dict[str, Any]]) -> None:
-    """After an intended change, write what pytest shows as `children` into the file and read the difference."""
+    """After an intended change, copy `children` from pytest's output to the golden file and review the difference."""
     assert children == list(yaml.safe_load_all((GOLDEN / f"{name}.yaml").read_text()))
 
 

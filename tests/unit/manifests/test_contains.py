@@ -1,4 +1,4 @@
-"""Whether what is wanted is already there."""
+"""Comparison of a stored object with a rendered one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ kinds = st.sampled_from(sorted(CHILDREN))
 
 
 def leaves(value: Any, path: Path = ()) -> Iterator[Path]:
-    """The way to everything that is neither a map nor a list."""
+    """The path of every value that is neither a map nor a list."""
     if isinstance(value, dict):
         for key, below in value.items():
             yield from leaves(below, (*path, key))
@@ -34,7 +34,7 @@ def leaves(value: Any, path: Path = ()) -> Iterator[Path]:
 
 
 def changed(obj: Object, path: Path, change: Callable[[Any], Any]) -> Object:
-    """A copy with another leaf."""
+    """A copy with another value at the path."""
     copied = copy.deepcopy(obj)
     below: Any = copied
     for step in path[:-1]:
@@ -44,7 +44,7 @@ def changed(obj: Object, path: Path, change: Callable[[Any], Any]) -> Object:
 
 
 def served(kind: str) -> Object:
-    """A child as the API server would return it: with what it adds to an object of this kind."""
+    """A child as the API server returns it, with the fields that it adds to this kind."""
     obj = copy.deepcopy(CHILDREN[kind])
     obj["metadata"] |= {"uid": "1", "resourceVersion": "7", "creationTimestamp": "2026-05-04T12:00:00Z"}
     obj["status"] = {"observedGeneration": 1}
@@ -85,7 +85,7 @@ def test_any_changed_leaf_is_a_difference(data: st.DataObject) -> None:
 
 
 def assume_other(value: Any, other: Any) -> Any:
-    """Another value, where "left out" and false are one to the API server."""
+    """Another value; for the API server, absent and false are equal."""
     assume(value != other or isinstance(value, bool) != isinstance(other, bool))
     assume(value not in (False, "") or other is not None)
     return other
@@ -101,7 +101,7 @@ def test_any_missing_leaf_is_a_difference(data: st.DataObject) -> None:
     wanted: Any = obj
     for step in path[:-1]:
         parent, wanted = parent[step], wanted[step]
-    # False and "" are left out by the API server itself.
+    # The API server omits false and "" itself.
     assume(wanted[path[-1]] not in (False, ""))
     del parent[path[-1]]
 
@@ -170,7 +170,7 @@ def test_other_lists_are_compared_as_a_whole(have: Any) -> None:
     assert not contains({"args": have}, {"args": ["a", "b"]})
 
 
-# What we once wanted and no longer do.
+# Fields that Serin has applied before and no longer renders.
 
 
 def without(obj: Object, *path: str | int) -> Object:
@@ -236,7 +236,7 @@ def test_foreign_labels_and_annotations_are_no_difference() -> None:
 
 
 def managed(fields: Object, **entry: str) -> Object:
-    """A Deployment of which the API server notes that `fields` were applied by us."""
+    """A Deployment whose managedFields say that Serin has applied `fields`."""
     obj = served("Deployment")
     note = {"manager": "serin", "operation": "Apply", "fieldsType": "FieldsV1", "fieldsV1": fields}
     obj["metadata"]["managedFields"] = [note | entry]
@@ -269,7 +269,7 @@ def test_fields_of_other_managers_are_no_difference(entry: dict[str, str]) -> No
 
 
 def test_foreign_serin_label_is_kept_if_ownership_is_known() -> None:
-    """Applying would not remove it, so it must not be seen as a difference for ever."""
+    """Applying would not remove it, so it must not count as a difference, or every reconcile would write."""
     have = managed({"f:spec": {"f:replicas": {}}})
     have["metadata"]["annotations"]["serin.dev/note"] = "written by hand"
 

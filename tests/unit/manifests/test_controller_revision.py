@@ -1,4 +1,4 @@
-"""A record written as a ControllerRevision is read back as it was."""
+"""Conversion of a record to a ControllerRevision and back."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_controller_revision_has_revision_name_and_number() -> None:
 
 
 def test_outcome_changes_annotations_but_not_data() -> None:
-    """The API server refuses any change of `data`."""
+    """The API server rejects any change of `data`."""
     record = make_record()
     bare = Record(resolved=record.resolved, number=record.number)
 

@@ -1,4 +1,4 @@
-"""The ConfigMap that keeps the evidence: there and back, and what happens to one that is damaged or not ours."""
+"""Conversion of the trial state to a ConfigMap and back, also of damaged and foreign ConfigMaps."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_configmap_has_owner_and_a_name_unlike_any_revision() -> None:
 
 
 def test_equal_states_render_equal_text() -> None:
-    """Or every look would write it."""
+    """Otherwise every reconcile would write it."""
     assert render_evidence(OWNER, make_evidence(GOOD)) == WRITTEN
     read = read_evidence(WRITTEN)
     assert read is not None
@@ -72,6 +72,6 @@ def test_unreadable_state_is_none(obj: Mapping[str, Any] | None) -> None:
 @pytest.mark.parametrize("key", sorted(json.loads(WRITTEN["data"]["state.json"])))
 @pytest.mark.parametrize("value", [None, "x", -1, [], {}], ids=["null", "text", "negative", "list", "object"])
 def test_damaged_entry_raises_nothing(key: str, value: Any) -> None:
-    """It is either harmless or the trial is begun anew; it must not stop every reconcile."""
+    """A damaged entry is ignored or the trial starts again; it must not make every reconcile fail."""
     data = json.loads(WRITTEN["data"]["state.json"]) | {key: value}
     read_evidence({"data": {"state.json": json.dumps(data)}})

@@ -1,4 +1,4 @@
-"""How the measuring middleware gets into a pod, and that nothing of it is there without an image."""
+"""The middleware in a rendered pod, and its absence without an image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pod that runs vLLM, and the overlay on it."""
+"""The rendered pod template of vLLM, and the user's overlay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A split as an HTTPRoute, and back."""
+"""Conversion of a split to an HTTPRoute and back."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FINE = [condition("Accepted"), condition("ResolvedRefs")]
 
 
 def answered(*parents: tuple[dict[str, Any], list[dict[str, Any]]], refs: Any = None) -> dict[str, Any]:
-    """A route at generation 4 with what its parents say."""
+    """A route at generation 4 with the given status of its parents."""
     route = rendered(parentRefs=refs or [{"name": "llm"}])
     route["metadata"]["generation"] = 4
     route["status"] = {"parents": [{"parentRef": ref, "conditions": said} for ref, said in parents]}
@@ -146,7 +146,7 @@ def test_empty_weights_are_an_error() -> None:
         ROUTER.render(OWNER, make_spec().routing, {}, 0)
 
 
-# Reading back.
+# Reading.
 
 
 @given(st.integers(0, 10_000))
