@@ -259,15 +259,17 @@ class Analysis(ApiModel):
     """Prometheus server to query. Default: the operator's setting SERIN_PROMETHEUS_URL."""
     false_rollback_rate: Annotated[float, Field(gt=0, le=0.2)] = 0.01
     """Highest probability of rolling back a canary that is no worse than the stable, over the whole trial and all
-    metrics together."""
+    metrics together. A change takes effect with the next trial."""
     blind_timeout: PositiveDuration = timedelta(minutes=10)
     """How long metrics may be unavailable before the weight of the canary is set to 0; it gets its weight back when
     they are available again."""
     settle_time: Duration | None = None
     """How long a weight must be held before its counts can support a promotion, because slow failures arrive late.
-    Default: the time in which 999 of 1000 answers of the stable are finished, but at least 30s."""
+    Default: the time in which 999 of 1000 answers of the stable are finished, but at least 30s. A change takes effect
+    with the next trial."""
     metrics: Metrics | None = None
-    """Metrics to compare. Default: `errors` (ErrorRate, Required) and `ttft` (TimeToFirstToken, Advisory)."""
+    """Metrics to compare. Default: `errors` (ErrorRate, Required) and `ttft` (TimeToFirstToken, Advisory). A change
+    takes effect with the next trial."""
 
     @property
     def compared(self) -> tuple[Metric, ...]:

@@ -155,6 +155,6 @@ class Rollout(ApiModel):
     trial."""
     progress_deadline: PositiveDuration = timedelta(minutes=30)
     """Maximum time for a pod of the canary to become Ready, including the time to load weights; then the canary is
-    rolled back."""
+    rolled back. A canary that waits for a node is not rolled back."""
     drain_timeout: Duration = timedelta(minutes=10)
     """Maximum time for answers in flight after their pods have left the route."""
