@@ -1,7 +1,7 @@
-"""Where built things live outside the repository, and how they get their names.
+"""The cache directory outside the repository: names of built files, and builds that appear complete or not at all.
 
-Called by the vLLM installer and by the tiny model's trainer. Standard library only, because both run before anything is
-installed. Not here: what is built, and when it is thrown away (`make down` keeps the cache on purpose).
+Called by the vLLM installer, the tiny model's trainer and the light image. Standard library only, because callers run
+before anything is installed. Not here: what is built. Nothing removes entries (`make down` keeps the cache on purpose).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sandbox import bounds
 
 KEY_LENGTH = 12
 PARTIAL = ".partial-"
-# Several gigabytes over a slow line, or a training, on a busy machine.
+# Enough for a download of several gigabytes, or a training, on a busy machine.
 LOCK_SECONDS = 3600.0
 
 
@@ -32,7 +32,7 @@ def cache_root() -> Path:
 
 
 def key_of(*parts: str | bytes) -> str:
-    """A short name for content: each part counts, and so does where one part ends and the next begins."""
+    """A hash of the parts, in 12 hex digits; also the boundaries between parts matter."""
     digest = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
@@ -43,19 +43,22 @@ def key_of(*parts: str | bytes) -> str:
 
 @contextmanager
 def building(target: Path) -> Iterator[Path | None]:
-    """Yield an empty directory that becomes `target` when the block succeeds, or None when `target` is there already.
+    """Yield an empty directory that becomes `target` if the block succeeds, or None if `target` exists already.
 
-    One builder at a time per target, across processes; others wait for it, an hour at most (SandboxError). A block that
-    fails leaves no `target`; what a killed builder left behind, of this target or of another, the next one removes.
+    One process at a time builds a target; others wait for it. A block that fails leaves no `target`. Directories that
+    killed builds left behind, of any target, are removed.
+
+    Raises:
+        SandboxError: another process has been building `target` for an hour.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    # The lock comes before the look: two callers that start together must not build twice.
+    # Lock before the check: two callers that start together must not build twice.
     with bounds.held(_lock(target), seconds=LOCK_SECONDS, waiting=print):
         if target.is_dir():
             yield None
             return
         _sweep(target)
-        # Never the name an earlier builder had: when that one was killed, its children may still be writing there.
+        # Never reuse the directory of a killed build: its child processes may still be writing there.
         partial = target.parent / f"{PARTIAL}{target.name}-{os.getpid()}"
         partial.mkdir()
         try:
@@ -63,7 +66,7 @@ def building(target: Path) -> Iterator[Path | None]:
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-        # The last act: whoever sees `target` sees all of it.
+        # Last, so that `target` is complete as soon as it exists.
         partial.rename(target)
 
 
@@ -72,7 +75,7 @@ def _lock(target: Path) -> Path:
 
 
 def _sweep(target: Path) -> None:
-    """Remove unfinished directories whose builder is gone: its lock went with it."""
+    """Remove unfinished directories whose builder has ended; the kernel has released its lock."""
     for stale in target.parent.glob(f"{PARTIAL}*"):
         name = stale.name.removeprefix(PARTIAL).rpartition("-")[0]
         if name == target.name:

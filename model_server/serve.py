@@ -1,8 +1,8 @@
-"""A real vLLM on this machine's loopback, with the tiny model, with or without the middleware.
+"""Runs a real vLLM with the tiny model on loopback, with or without the middleware.
 
-Called by the slow tests and the benchmark. The middleware comes as in a pod: copied by the operator's installer into a
-directory that vLLM has on its PYTHONPATH. Needs what `model_server.cpu.install` and `model_server.tiny` build (cached).
-Deliberately not here: anything about Kubernetes.
+Called by the slow tests and the benchmark. The middleware is installed as in a pod: the operator's installer copies it
+into a directory on vLLM's PYTHONPATH. Needs the builds of `model_server.cpu.install` and `model_server.tiny` (cached).
+Not here: anything about Kubernetes.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ from serin.install_model_server import install as install_middleware
 MODEL = "triage"
 MIDDLEWARE = "--middleware=serin_model_server.Middleware"
 ENGINE_PROCESS = "VLLM::EngineCor"
-"""How vLLM names its engine's process, as far as the kernel keeps a name (15 bytes)."""
+"""Name of vLLM's engine process, cut to the 15 bytes that the kernel stores."""
 READY_SECONDS = 300
 STOP_SECONDS = 30
 _ROOT = Path(__file__).parents[1]
 
 
 class ServeError(Exception):
-    """Why vLLM does not serve, in one sentence that ends with what to do."""
+    """vLLM does not serve; the message says why and what to do."""
 
 
 class Server:
-    """A vLLM that answers on 127.0.0.1."""
+    """A vLLM that listens on 127.0.0.1."""
 
     def __init__(self, port: int, pid: int) -> None:
         self.port = port
         self.pid = pid
-        """The API server's process, in which the middleware runs; the engine has processes of its own."""
+        """Process id of the API server, in which the middleware runs; the engine has processes of its own."""
 
     def cpu_seconds(self) -> float:
-        """What the API server has computed so far, all threads, from the scheduler's own account."""
+        """CPU seconds that all threads of the API server have used so far, as the kernel's scheduler counts them."""
         threads = Path(f"/proc/{self.pid}/task").glob("*/schedstat")
         return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
 
     @contextmanager
     def standing_still(self) -> Iterator[None]:
-        """Let none of its processes run meanwhile: an engine that has nothing to do still asks for work, busily."""
+        """Stop all of its processes inside the block; an idle engine would use CPU by polling for work."""
         os.killpg(self.pid, signal.SIGSTOP)
         try:
             yield
@@ -59,10 +59,13 @@ class Server:
 
     @contextmanager
     def engine_standing_still(self) -> Iterator[None]:
-        """Let the API server answer and its engine compute nothing meanwhile: no answer can come to its end."""
+        """Stop the engine but not the API server inside the block, so that no response is completed."""
         engines = [child for child in self._children() if _name(child).startswith(ENGINE_PROCESS)]
         if not engines:
-            raise ServeError(f"vLLM has no process named {ENGINE_PROCESS}; see how this version names its engine")
+            raise ServeError(
+                f"vLLM has no process named {ENGINE_PROCESS}: look up the name that this version uses "
+                "and correct ENGINE_PROCESS in model_server/serve.py"
+            )
         try:
             for engine in engines:
                 os.kill(engine, signal.SIGSTOP)
@@ -73,7 +76,7 @@ class Server:
                     os.kill(engine, signal.SIGCONT)
 
     def _children(self) -> list[int]:
-        """Processes that its threads have started; a thread may end meanwhile."""
+        """Ids of the processes that the API server's threads have started."""
         children: list[int] = []
         for listed in Path(f"/proc/{self.pid}/task").glob("*/children"):
             with suppress(FileNotFoundError, ProcessLookupError):
@@ -81,17 +84,17 @@ class Server:
         return children
 
     def post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
-        """Status and body of an answer."""
+        """POST a JSON body; returns status and body of the response."""
         return self._ask(
             "POST", path, json.dumps(body).encode(), {"content-type": "application/json"} | {**(headers or {})}
         )
 
     def get(self, path: str) -> tuple[int, bytes]:
-        """Status and body of a page."""
+        """GET a page; returns status and body of the response."""
         return self._ask("GET", path, None, {})
 
     def samples(self, prefix: str) -> dict[str, float]:
-        """The samples of /metrics whose names begin like this, by name and labels as printed."""
+        """The samples of /metrics that begin with `prefix`, by name and labels as printed there."""
         lines = self.get("/metrics")[1].decode().splitlines()
         return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line.startswith(prefix)}
 
@@ -106,21 +109,25 @@ class Server:
 
 
 def _name(pid: int) -> str:
-    """What the kernel calls a process; nothing if it is over."""
+    """The kernel's name of a process; empty if the process has ended."""
     with suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/comm").read_text()
     return ""
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """A port of 127.0.0.1 that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def tiny_model(environment: Path) -> Path:
-    """The directory of the tiny model, trained if it is not there yet (two minutes)."""
+    """The directory of the tiny model, which is trained if the cache does not have it (two minutes).
+
+    Raises:
+        ServeError: it cannot be trained.
+    """
     done = subprocess.run(
         [environment / "bin" / "python", "-m", "model_server.tiny"],
         cwd=_ROOT,
@@ -130,13 +137,21 @@ def tiny_model(environment: Path) -> Path:
         timeout=1200,
     )
     if done.returncode:
-        raise ServeError(f"the tiny model cannot be trained: {done.stderr.strip()[-500:]}; run it by hand")
+        raise ServeError(
+            f"the tiny model cannot be trained: {done.stderr.strip()[-500:]}; "
+            "fix this, and try it with `python -m model_server.tiny`"
+        )
     return Path(done.stdout.splitlines()[-1])
 
 
 @contextmanager
 def serving(scratch: Path, *flags: str, middleware: bool) -> Iterator[Server]:
-    """A vLLM that is ready; ended with all its processes afterwards. `scratch` gets its log and the middleware.
+    """Run a vLLM inside the block: yielded when it is ready, ended with all its processes afterwards.
+
+    Args:
+        scratch: directory for its log and for the middleware.
+        flags: more flags of `vllm serve`.
+        middleware: whether vLLM loads the middleware.
 
     Raises:
         ServeError: it did not become ready.
@@ -148,8 +163,8 @@ def serving(scratch: Path, *flags: str, middleware: bool) -> Iterator[Server]:
     command += ["--enforce-eager", "--host=127.0.0.1", f"--port={port}", "--shutdown-timeout=5", *flags]
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environ |= {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
-    # As in the sandbox: on two cores more than one thread spins in barriers, and one answer of a hundred takes half a
-    # second longer.
+    # As in the sandbox. With more threads on two cores, they wait for each other busily, and one response in a hundred
+    # takes half a second longer.
     environ |= {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
     if middleware:
         target = scratch / "model-server"
@@ -178,13 +193,13 @@ def _wait_until_ready(server: Server, process: subprocess.Popen[bytes], log: Pat
                 return
         time.sleep(0.5)
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-    raise ServeError(f"vLLM is not ready within {READY_SECONDS} s; its log ends with\n{tail}\nCorrect what it says")
+    raise ServeError(f"vLLM was not ready after {READY_SECONDS} s; its log ends with\n{tail}\nFix the error in the log")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
         process.wait(STOP_SECONDS)
-    # Its group is its own: start_new_session.
+    # The process has a group of its own because of start_new_session.
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

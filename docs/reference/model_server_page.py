@@ -13,15 +13,17 @@ from model_server.serin_model_server import metrics, outcome
 from model_server.serin_model_server.identity import EPOCHS, NONE
 from model_server.serin_model_server.timings import Times
 
-# The meaning of each outcome.
+# The meaning of each outcome, as printed on the page.
 OUTCOMES = {
-    outcome.OK: "status 2xx, answer complete",
-    outcome.SERVER_ERROR: "status 5xx, or no answer",
+    outcome.OK: "status 2xx and a complete response",
+    outcome.SERVER_ERROR: "status 5xx, or no response",
     outcome.REJECTED: "status 400, 413 or 422",
-    outcome.STREAM_ERROR: "status 200, but the answer has an error event or `finish_reason` `error`, or is incomplete",
-    outcome.ABORTED: "status 200 with `finish_reason` `abort`, not caused by the client",
-    outcome.TIMED_OUT: f"closed by client or gateway after {outcome.UNANSWERED:g} seconds or more without an answer",
-    outcome.EXCLUDED: "any other status (401, 403, 404, 408, 429, 499), or closed by the client in any other case",
+    outcome.STREAM_ERROR: "status 2xx, but the response contains an error event or `finish_reason` `error`, or is "
+    "incomplete",
+    outcome.ABORTED: "status 2xx, but the server aborted the response (`finish_reason` `abort`)",
+    outcome.TIMED_OUT: f"client or gateway disconnected after {outcome.UNANSWERED:g} seconds or more without a byte of "
+    "the response body",
+    outcome.EXCLUDED: "any other status (401, 403, 404, 408, 429, 499), or the client disconnected otherwise",
 }
 
 
@@ -56,25 +58,31 @@ def model_server_page() -> list[str]:
     return [
         "# Metrics of the model server",
         "",
-        "vLLM serves these metrics under `/metrics` in pods with the middleware. What is counted and what is excluded:",
-        "[what is measured](../concepts/measuring.md). A histogram has `_bucket`, `_count` and `_sum`; every counter",
-        "and histogram also has `_created`.",
+        "Pods with the middleware show these metrics on vLLM's own `/metrics` page. What they mean and what they leave",
+        "out: [what is measured](../concepts/measuring.md). A histogram has `_bucket`, `_count` and `_sum`; every",
+        "counter and histogram has a `_created`.",
         "",
         *table(("metric", "type", "labels", "meaning"), rows),
         "",
         *table(
             ("label", "values"),
             [
-                ("`revision`", "the revision that the route chose (10 hex digits), or `none`"),
-                ("`epoch`", f"the epoch in which the request arrived, `0` to `{EPOCHS - 1}`, or `none`"),
+                (
+                    "`revision`",
+                    "the revision that the route chose (10 hex digits); `none` if the route did not stamp the request",
+                ),
+                (
+                    "`epoch`",
+                    f"`0` to `{EPOCHS - 1}`, the number of the period with one split of traffic; `none` as above",
+                ),
                 ("`outcome`", ", ".join(f"`{name}`" for name in outcome.OUTCOMES)),
             ],
         ),
         "",
         *table(("outcome", "meaning"), [(f"`{name}`", meaning) for name, meaning in OUTCOMES.items()]),
         "",
-        f"A pod exports at most {metrics.MAX_PAIRS} pairs of revision and epoch; a new pair replaces the one that has",
-        "been idle longest. The buckets are those of vLLM for the same quantity:",
+        f"There are at most {metrics.MAX_PAIRS} pairs of revision and epoch. Beyond that, the pair that was idle",
+        "longest is removed from all families. The buckets are those of vLLM for the same quantity:",
         "",
         *table(("histogram", "boundaries in seconds"), buckets),
     ]

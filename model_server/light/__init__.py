@@ -1,1 +1,1 @@
-"""A fast stand-in for vLLM: a static Go server (main.go, flags.go, engine.go) and the image around it (image)."""
+"""A fast stand-in for vLLM: a static Go server (main.go, flags.go, engine.go, measure.go) and its image (image)."""

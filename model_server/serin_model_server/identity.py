@@ -1,8 +1,8 @@
-"""Whose request it is: revision and epoch as the route stamped them, and the id that the client or the gateway gave.
+"""Revision and epoch of a request, as stamped by the route, and the request id set by the client or the gateway.
 
-Called by the middleware, once per request. The route *sets* both headers, which replaces whatever a client sent. So one
-well-formed value each is the route's word, and anything else did not come through the route: a header that is missing,
-malformed, or there twice. Such a request is counted under `none`, never under a revision that a client could choose.
+Called by the middleware, once per request. The route *sets* both headers, which replaces any value that a client sent.
+Exactly one well-formed value per header therefore comes from the route. If a header is missing, malformed or repeated,
+the request did not come through the route: it is counted under `none`, never under a revision that a client chose.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ REVISION_HEADER = b"x-serin-revision"
 EPOCH_HEADER = b"x-serin-epoch"
 REQUEST_ID_HEADER = b"x-request-id"
 EPOCHS = 32
-"""Epochs are a ring of this many values, so that series do not grow with the life of a deployment."""
+"""Number of epoch values. They are reused in a ring, so the number of series does not grow over time."""
 
 _REVISION = re.compile(rb"[0-9a-f]{10}")
 _EPOCHS = {str(number).encode(): str(number) for number in range(EPOCHS)}
@@ -24,26 +24,26 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 
 class Identity(NamedTuple):
-    """The two labels of every series."""
+    """Revision and epoch: the two labels of every series."""
 
     revision: str
     epoch: str
 
 
 NONE = Identity("none", "none")
-"""A request that the route did not stamp."""
+"""Identity of a request that the route did not stamp."""
 
 
 class Stamp(NamedTuple):
-    """What the headers say."""
+    """What the request's headers contain."""
 
     identity: Identity
     request_id: bytes | None
-    """None where there is none, or more than one."""
+    """Value of X-Request-Id; None if the header is missing or repeated."""
 
 
 def read_stamp(headers: Headers) -> Stamp:
-    """The stamp of a request. ASGI servers give header names in lower case."""
+    """Identity and request id of a request. Header names must be lower case, as ASGI servers provide them."""
     revision: bytes | None = None
     epoch: bytes | None = None
     request_id: bytes | None = None
@@ -55,9 +55,9 @@ def read_stamp(headers: Headers) -> Stamp:
             epoch, epochs = value, epochs + 1
         elif name == REQUEST_ID_HEADER:
             request_id, ids = value, ids + 1
-    known = NONE
+    identity = NONE
     if revisions == epochs == 1 and revision is not None and _REVISION.fullmatch(revision):
         number = _EPOCHS.get(epoch or b"")
         if number is not None:
-            known = Identity(revision.decode("ascii"), number)
-    return Stamp(known, request_id if ids == 1 else None)
+            identity = Identity(revision.decode("ascii"), number)
+    return Stamp(identity, request_id if ids == 1 else None)

@@ -1,11 +1,11 @@
-"""The series that Serin adds to vLLM's /metrics, and the bound on how many there are.
+"""The time series that Serin adds to vLLM's /metrics, and the limit on their number.
 
-Called by the recorder, in vLLM's event loop. All series of a pair (revision, epoch) begin at 0 together, with its first
-request, so that the first failure is an increase and not a birth. At most 64 pairs: two revisions at every epoch of the
-ring, give or take one. Beyond that, the pair that was idle longest goes from all families.
+Called by the recorder, in vLLM's event loop. The first request of a pair (revision, epoch) creates all series of the
+pair with value 0, so Prometheus sees the first failure as an increase, not as a new series. There are at most 64 pairs,
+about two revisions at each of 32 epochs. Beyond that, the pair that was idle longest is removed from all families.
 
-In vLLM's own registry, so that its page shows them; with several API server processes in one pod vLLM sets up
-prometheus_client's multi-process mode, which adds the processes up but cannot remove a pair from the page.
+The series are in vLLM's own registry, so vLLM's page shows them. With several API server processes in one pod, vLLM
+uses prometheus_client's multi-process mode: it sums over the processes but cannot remove a pair from the page.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .timings import Times
 
 MAX_PAIRS = 64
 
-# vLLM's own, for the same quantities (vllm/v1/metrics/buckets.py of 0.32), so that both can be compared.
+# The buckets that vLLM uses for the same quantities (vllm/v1/metrics/buckets.py in 0.32), so both can be compared.
 TTFT_BUCKETS = (
     *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0),
     *(2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0),
@@ -37,7 +37,7 @@ LABELS = ("revision", "epoch")
 
 
 class Pair:
-    """The series of one (revision, epoch), looked up once."""
+    """The series of one (revision, epoch)."""
 
     __slots__ = ("e2e", "identity", "in_flight", "outcomes", "per_token", "queue", "started", "ttft")
 
@@ -52,7 +52,7 @@ class Pair:
         self.queue = families.queue.labels(*identity)
 
     def observe(self, times: Times) -> None:
-        """One request, as vLLM timed it."""
+        """Add the times of one request to the histograms."""
         self.ttft.observe(times.ttft)
         self.e2e.observe(times.e2e)
         self.queue.observe(times.queue)
@@ -61,59 +61,65 @@ class Pair:
 
 
 class Metrics:
-    """All families, and the pairs that have series in them."""
+    """All metric families, and the pairs that have series in them."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY, max_pairs: int = MAX_PAIRS) -> None:
         self._max_pairs = max_pairs
         self._pairs: OrderedDict[Identity, Pair] = OrderedDict()
         self.started = Counter(
-            "serin_requests_started", "Requests that arrived, by revision and epoch.", LABELS, registry=registry
+            "serin_requests_started", "Requests received, by revision and epoch.", LABELS, registry=registry
         )
         self.finished = Counter(
-            "serin_requests", "Requests that ended, by how they ended.", (*LABELS, "outcome"), registry=registry
+            "serin_requests",
+            "Requests finished, by revision, epoch and outcome.",
+            (*LABELS, "outcome"),
+            registry=registry,
         )
         self.ttft = Histogram(
             "serin_time_to_first_token_seconds",
-            "Time from arrival to the first token of requests that ended well, as vLLM timed it.",
+            "Time from arrival to the first token, as measured by vLLM; only requests with outcome ok.",
             LABELS,
             buckets=TTFT_BUCKETS,
             registry=registry,
         )
         self.e2e = Histogram(
             "serin_e2e_request_latency_seconds",
-            "Time from arrival to the last token of requests that ended well, as vLLM timed it.",
+            "Time from arrival to the last token, as measured by vLLM (by the middleware where vLLM reports none); "
+            "only requests with outcome ok.",
             LABELS,
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )
         self.per_token = Histogram(
             "serin_request_time_per_output_token_seconds",
-            "Mean time per token after the first of requests that ended well, as vLLM timed it.",
+            "Mean time per output token after the first, as measured by vLLM; only requests with outcome ok.",
             LABELS,
             buckets=PER_TOKEN_BUCKETS,
             registry=registry,
         )
         self.queue = Histogram(
             "serin_request_queue_time_seconds",
-            "Time that requests that ended well waited to be scheduled, as vLLM timed it.",
+            "Time spent waiting to be scheduled, as measured by vLLM; only requests with outcome ok.",
             LABELS,
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )
         self.failures = Counter(
-            "serin_middleware_failures", "Times that measuring itself failed; no request is harmed.", registry=registry
+            "serin_middleware_failures",
+            "Errors inside the middleware while it measured a request; the request itself is not affected.",
+            registry=registry,
         )
 
     def __len__(self) -> int:
         return len(self._pairs)
 
     def pair(self, identity: Identity) -> Pair:
-        """The pair of an identity, made if it is new; that of `none` where every other one is busy."""
-        known = self._pairs.get(identity)
-        if known is not None:
+        """The pair of an identity, created if it is new; the pair of `none` if all others have requests in flight."""
+        existing = self._pairs.get(identity)
+        if existing is not None:
             self._pairs.move_to_end(identity)
-            return known
-        # One place is kept for `none`, so that whatever has no place of its own has that one.
+            return existing
+        # One place is reserved for `none`: it takes the requests whose own pair does not fit.
         if (
             identity != NONE
             and len(self._pairs) - (NONE in self._pairs) >= self._max_pairs - 1
@@ -124,7 +130,7 @@ class Metrics:
         return pair
 
     def is_current(self, pair: Pair) -> bool:
-        """Whether a pair still has its series."""
+        """Whether the pair's series still exist."""
         return self._pairs.get(pair.identity) is pair
 
     def _make_room(self) -> bool:

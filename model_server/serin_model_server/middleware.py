@@ -1,11 +1,11 @@
-"""The ASGI shell: stands around vLLM's application, sees every message of a measured request, and changes none of them.
+"""The ASGI shell around vLLM's application: it observes every message of a measured request and changes none.
 
-Loaded by `vllm serve --middleware=serin_model_server.Middleware`, outermost but for the server's own error page.
-Measured are POSTs to the paths of inference; probes, metrics, websockets and the lifespan pass without a look. The one
-thing that is set is the request's header X-Request-Id, where the engine's report would not find the request otherwise.
+Loaded by `vllm serve --middleware=serin_model_server.Middleware`; only the server's own error page is outside of it.
+POST requests to the inference paths are measured. Probes, metrics, websockets and the lifespan are passed through
+unread. The shell sets one thing, the request header X-Request-Id, if the engine's report could not be joined otherwise.
 
-A later stage that rewrites bodies belongs between `_Exchange` and the application: it gets the same identity, and what
-it does is measured like everything else.
+A stage that rewrites bodies belongs between `_Exchange` and the application: it gets the same identity, and its time
+and its errors are measured, too.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ INFERENCE_PATHS = frozenset(
         "/v1/audio/translations",
     }
 )
-"""What the route serves (serin.routers.gateway_api.SERVED_PATHS) and a model answers. Exactly: what lies below these
-paths counts tokens, cancels, or renders a prompt."""
+"""The paths of serin.routers.gateway_api.SERVED_PATHS that a model answers. Paths below them are not measured: they
+count tokens, cancel a request, or render a prompt."""
 
 
 class Middleware:
-    """Measures the requests that pass through to `app`."""
+    """An ASGI application that measures the requests it passes to `app`."""
 
     def __init__(self, app: Application, recorder: Recorder | None = None) -> None:
         self._app = app
         self._recorder = recorder or shared()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One connection, as ASGI has it."""
+        """Handle one ASGI connection."""
         if scope["type"] != "http" or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
@@ -63,8 +63,8 @@ class Middleware:
         headers = scope["headers"]
         try:
             stamp = read_stamp(headers)
-        except Exception:  # noqa: BLE001 - measuring never breaks a request
-            self._recorder.failed()
+        except Exception:  # noqa: BLE001 - an error of measuring must not fail the request
+            self._recorder.count_failure()
             return None
         measured = self._recorder.begin(path, stamp)
         if measured is not None and measured.request_id not in (None, stamp.request_id):
@@ -74,13 +74,13 @@ class Middleware:
 
 
 class _Exchange:
-    """One measured request and its answer."""
+    """One measured request and its response."""
 
     __slots__ = (
         "_answered",
         "_began",
+        "_disconnected",
         "_ended",
-        "_gone",
         "_measured",
         "_path",
         "_receive",
@@ -98,75 +98,75 @@ class _Exchange:
         self._send = send
         self._status: int | None = None
         self._scanner: outcomes.Scanner | None = None
-        self._gone = False
-        """Whether the client went away before its answer was over."""
+        self._disconnected = False
+        """Whether the client disconnected before the response was complete."""
         self._answered = False
-        """Whether a byte of the answer was sent."""
+        """Whether a byte of the response body was sent."""
         self._began = time.monotonic()
         self._ended = False
 
     async def run(self, app: Application, scope: Scope) -> None:
-        """Let the application answer; afterwards the request is counted as ended, whatever happened."""
+        """Run the application; afterwards the request is counted as finished, whatever happened."""
         try:
             await app(scope, self.receive, self.send)
         except asyncio.CancelledError:
-            # The server gives up what still runs when it is told to end.
+            # A server that shuts down cancels the requests in flight.
             self._end(outcomes.ABORTED)
             raise
         except BaseException:
             self._end(outcomes.SERVER_ERROR)
             raise
-        # Not ended yet: the application left an answer unfinished, or gave none.
-        verdict = outcomes.SERVER_ERROR if self._status is None else outcomes.of_status(self._status)
-        self._end(outcomes.STREAM_ERROR if verdict == outcomes.OK else verdict)
+        # If the request has not ended by now, the application sent an incomplete response or none.
+        outcome = outcomes.SERVER_ERROR if self._status is None else outcomes.of_status(self._status)
+        self._end(outcomes.STREAM_ERROR if outcome == outcomes.OK else outcome)
 
     async def receive(self) -> Message:
-        """What the client sends, untouched."""
+        """ASGI receive: returns the client's messages unchanged."""
         message = await self._receive()
         if message["type"] == "http.disconnect":
-            # After the end it only means that the connection was closed.
-            self._gone = True
+            # Has no effect after the end of the response, when it means that the connection was closed.
+            self._disconnected = True
         return message
 
     async def send(self, message: Message) -> None:
-        """What the application answers, untouched."""
+        """ASGI send: passes the application's messages on unchanged."""
         kind = message["type"]
         try:
             if kind == "http.response.body":
-                self._answered = self._answered or (not self._gone and bool(message.get("body")))
+                self._answered = self._answered or (not self._disconnected and bool(message.get("body")))
                 if self._scanner is not None and (body := message.get("body")):
                     self._scanner.feed(body)
             elif kind == "http.response.start":
                 self._status = message["status"]
                 if 200 <= self._status < 300:
                     self._scanner = outcomes.scanner(self._path, message.get("headers", ()))
-        except Exception:  # noqa: BLE001 - measuring never breaks a request
+        except Exception:  # noqa: BLE001 - an error of measuring must not fail the request
             self._scanner = None
-            self._recorder.failed()
+            self._recorder.count_failure()
         try:
             await self._send(message)
         except BaseException:
-            # The connection failed, not the application, though the application sees the exception first.
-            self._gone = True
+            # The connection failed, not the application, although the application sees the exception first.
+            self._disconnected = True
             raise
         if kind == "http.response.body" and not message.get("more_body", False):
-            self._end(self._verdict())
+            self._end(self._outcome())
 
-    def _verdict(self) -> str:
+    def _outcome(self) -> str:
         found = self._scanner.found if self._scanner is not None else None
         return found or outcomes.of_status(self._status or 500)
 
     def _end(self, outcome: str) -> None:
         if not self._ended:
             self._ended = True
-            if self._gone:
+            if self._disconnected:
                 waited = time.monotonic() - self._began
-                outcome = outcomes.of_leaving(answered=self._answered, waited=waited)
+                outcome = outcomes.of_disconnect(answered=self._answered, waited=waited)
             self._recorder.end(self._measured, outcome)
 
 
 def _path(scope: Scope) -> str:
-    """The path as vLLM's routes have it: without the prefix that `--root-path` names."""
+    """The path as in vLLM's routes, without the prefix of `--root-path`."""
     path: str = scope["path"]
     root: str = scope.get("root_path") or ""
     return path[len(root) :] if root and path.startswith(f"{root}/") else path

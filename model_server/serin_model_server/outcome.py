@@ -1,10 +1,10 @@
-"""How a request ended, in one of seven words.
+"""The outcome of a request: one of seven values of the label `outcome`.
 
-Called by the middleware. The status line tells most of it. An answer of status 200 may still hold an error: vLLM
-reports one inside a stream as an event, and an aborted answer as `finish_reason`. Those are found by searching the
-answer's bytes as they pass, for a few literal strings that cannot be part of a text: inside a JSON string, the quote
-marks and line ends that they contain are escaped. Nothing is parsed, and nothing kept but the last 23 bytes, for what
-lies on the seam of two chunks. Facts are from vLLM 0.32.
+Called by the middleware. Most outcomes follow from the status. A response with status 200 can still contain an error:
+vLLM reports an error inside a stream as an event, and an aborted response as `finish_reason`. The scanner finds both by
+searching the response's bytes for literal strings that generated text cannot contain: inside a JSON string, their quote
+marks and line ends would be escaped. Nothing is parsed. Only the last 23 bytes are stored, for a literal that is split
+between two chunks. Source: vLLM 0.32.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from collections.abc import Iterable
 
 OK = "ok"
 SERVER_ERROR = "server_error"
-"""5xx, or no answer at all."""
+"""Status 5xx, or no response."""
 REJECTED = "rejected"
-"""400, 413, 422: a canary that refuses what the stable takes is worse."""
+"""Status 400, 413 or 422. Counts as bad: a canary that rejects what the stable accepts is worse."""
 STREAM_ERROR = "stream_error"
-"""Status 200, and an error in the answer, or an answer that breaks off."""
+"""Status 2xx, but the response contains an error or is incomplete."""
 ABORTED = "aborted"
-"""Status 200, and cut short by the server."""
+"""Status 2xx, but the server cut the response short."""
 TIMED_OUT = "timed_out"
-"""Given up by the client, or by a gateway, after `UNANSWERED` seconds without a byte of an answer."""
+"""The client or a gateway disconnected after `UNANSWERED` or more seconds without a byte of the response body."""
 EXCLUDED = "excluded"
-"""Counts on neither side: the client's doing, or nobody's (401, 403, 404, 408, 429, 499; a client that went away)."""
+"""Counts on neither side: not caused by the model server (401, 403, 404, 408, 429, 499; a client that disconnected)."""
 OUTCOMES = (OK, SERVER_ERROR, REJECTED, STREAM_ERROR, ABORTED, TIMED_OUT, EXCLUDED)
 
 UNANSWERED = 10.0
-"""Seconds. Who leaves sooner has changed his mind; who was waited for longer was not answered in time."""
+"""Seconds. A client that disconnects sooner is excluded; one that disconnects later has timed out."""
 
 _REJECTED = frozenset({400, 413, 422})
 
@@ -43,12 +43,12 @@ _EVENTS = (
     (b"event: response.failed\n", STREAM_ERROR),
 )
 SEAM = max(len(literal) for literal, _ in _FINISHES + _EVENTS) - 1
-_SPOKEN_BY_USERS = frozenset({"/v1/responses"})
-"""Paths whose answers repeat JSON of the user's (`metadata`), in which any key may stand: events count, keys do not."""
+_REPEATS_USER_JSON = frozenset({"/v1/responses"})
+"""Paths whose responses repeat JSON from the user (`metadata`), with any keys: only events are searched for there."""
 
 
 def of_status(status: int) -> str:
-    """The outcome that a status alone tells."""
+    """The outcome that follows from an HTTP status alone."""
     if status >= 500:
         return SERVER_ERROR
     if status in _REJECTED:
@@ -56,18 +56,23 @@ def of_status(status: int) -> str:
     return OK if 200 <= status < 300 else EXCLUDED
 
 
-def of_leaving(*, answered: bool, waited: float) -> str:
-    """The outcome when the other side left: its own doing, unless it had waited long for the first byte."""
+def of_disconnect(*, answered: bool, waited: float) -> str:
+    """The outcome when the client or a gateway disconnects.
+
+    Args:
+        answered: whether a byte of the response body had been sent.
+        waited: seconds since the request arrived.
+    """
     return TIMED_OUT if not answered and waited >= UNANSWERED else EXCLUDED
 
 
 def of_engine(finish_reason: str) -> str:
-    """The outcome that vLLM's finish reason tells."""
+    """The outcome that follows from vLLM's finish reason."""
     return {"error": STREAM_ERROR, "abort": ABORTED}.get(finish_reason, OK)
 
 
 def scanner(path: str, headers: Iterable[tuple[bytes, bytes]]) -> Scanner | None:
-    """What looks through an answer with these headers; None where there is nothing to find."""
+    """A scanner for a response with these headers; None if the response cannot contain a sign of an error."""
     content_type = b""
     for name, value in headers:
         lowered = name.lower()
@@ -75,17 +80,17 @@ def scanner(path: str, headers: Iterable[tuple[bytes, bytes]]) -> Scanner | None
             content_type = value
         elif lowered == b"content-encoding":
             return None
-    finishes = () if path in _SPOKEN_BY_USERS else _FINISHES
+    finishes = () if path in _REPEATS_USER_JSON else _FINISHES
     if content_type.startswith(b"text/event-stream"):
         return Scanner(finishes + _EVENTS)
-    # Embeddings are megabytes without a finish reason.
+    # Responses with embeddings are megabytes large and have no finish reason.
     if content_type.startswith(b"application/json") and finishes and path != "/v1/embeddings":
         return Scanner(finishes)
     return None
 
 
 class Scanner:
-    """Looks through the chunks of one answer for the first sign of an error."""
+    """Searches the chunks of one response for the first sign of an error; `found` is its outcome, or None."""
 
     __slots__ = ("_carry", "_literals", "found")
 
@@ -95,23 +100,23 @@ class Scanner:
         self.found: str | None = None
 
     def feed(self, chunk: bytes) -> None:
-        """Look through the next chunk; costs a few searches of the chunk and copies at most 46 bytes."""
+        """Search the next chunk; costs a few searches of the chunk and copies at most 46 bytes."""
         if self.found is not None:
             return
         if self._carry:
-            self._look(self._carry + chunk[:SEAM])
+            self._search(self._carry + chunk[:SEAM])
         if self.found is None:
-            self._look(chunk)
+            self._search(chunk)
         if chunk.endswith(b"\n\n"):
-            # Between two events nothing is on the seam.
+            # The chunk ends with an event, so no literal can be split here.
             self._carry = b""
         elif len(chunk) >= SEAM:
             self._carry = chunk[-SEAM:]
         else:
             self._carry = (self._carry + chunk)[-SEAM:]
 
-    def _look(self, data: bytes) -> None:
-        # One of these is in each literal, so most chunks cost three searches; a loop would cost more than they do.
+    def _search(self, data: bytes) -> None:
+        # Each literal contains one of these words, so most chunks cost three searches. A loop would cost more.
         if b"error" not in data and b"abort" not in data and b"failed" not in data:
             return
         for literal, outcome in self._literals:

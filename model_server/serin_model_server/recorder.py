@@ -1,8 +1,8 @@
-"""The life of a measured request: it begins, the engine reports on it, it ends; the report may come last.
+"""Counts and times each measured request: begin, the engine's report, end (the report may arrive after the end).
 
 Called by the middleware (begin, end) and by vLLM's stat logger (report), all in vLLM's event loop. Times are observed
-for requests that ended well: a failure that is fast must not make a revision look fast. Nothing here raises: what goes
-wrong while measuring is counted, logged once, and never the request's problem.
+only for requests with outcome ok: fast failures must not make a revision look fast. Nothing here raises: an error while
+measuring is counted and logged once, and the request goes on.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ from functools import lru_cache
 
 from . import outcome as outcomes
 from .identity import Stamp
+from .join import Join, Tracked
 from .metrics import Metrics, Pair
-from .timings import Join, Times, Tracked, Warmup
+from .timings import Times
+from .warmup import Warmup
 
 log = logging.getLogger("serin_model_server")
 
 
 class Measured:
-    """A request that is being measured."""
+    """A request in flight that is being measured."""
 
     __slots__ = ("began", "cold", "pair", "tracked")
 
@@ -33,12 +35,12 @@ class Measured:
 
     @property
     def request_id(self) -> bytes | None:
-        """What X-Request-Id has to be, or None where it may be anything."""
+        """The value that X-Request-Id must have, or None if any value will do."""
         return self.tracked.request_id if self.tracked is not None else None
 
 
 class Recorder:
-    """Everything that is measured in one process."""
+    """Measures all requests of one process."""
 
     def __init__(
         self,
@@ -51,27 +53,27 @@ class Recorder:
         self.join = Join() if join is None else join
         self._warmup = Warmup() if warmup is None else warmup
         self._clock = clock
-        self._failed = False
+        self._failure_logged = False
         self.engine_reports = False
-        """Whether vLLM has loaded our stat logger; an allow list in VLLM_PLUGINS can prevent it."""
+        """Whether vLLM has loaded the stat logger; an allow list in VLLM_PLUGINS can prevent it."""
 
     def begin(self, path: str, stamp: Stamp) -> Measured | None:
-        """A request arrives; None where measuring fails."""
+        """Count a request that arrives; None if that fails."""
         try:
             now = self._clock()
             pair = self.metrics.pair(stamp.identity)
             tracked = self.join.enter(path, stamp.request_id, pair, now) if self.engine_reports else None
             measured = Measured(pair, tracked, now, cold=self._warmup.is_cold(pair.identity.revision, now))
             pair.started.inc()
-            # The last step: whoever is counted as in flight is sure to be counted out again.
+            # Last, because `end` is called only if this method succeeds, and must undo it.
             pair.in_flight += 1
-        except Exception:  # noqa: BLE001 - measuring never breaks a request
-            self.failed()
+        except Exception:  # noqa: BLE001 - an error of measuring must not fail the request
+            self.count_failure()
             return None
         return measured
 
     def end(self, measured: Measured, outcome: str) -> None:
-        """The answer is over. The one call per request that `begin` asks for."""
+        """Count a finished request and observe its times; to be called exactly once after each `begin`."""
         try:
             measured.pair.in_flight -= 1
             tracked = measured.tracked
@@ -80,19 +82,19 @@ class Recorder:
             measured.pair.outcomes[outcome].inc()
             if tracked is None:
                 if outcome == outcomes.OK and not measured.cold:
-                    # No report to wait for. Our clock sees the whole request, but not when a token came.
+                    # No report will come. The middleware's clock knows the total time only.
                     measured.pair.e2e.observe(self._clock() - measured.began)
                 return
-            tracked.owed = outcome == outcomes.OK and not measured.cold
+            tracked.observed = outcome == outcomes.OK and not measured.cold
             if tracked.times is not None:
                 self._settle(tracked)
             else:
                 self.join.linger(tracked, self._clock())
-        except Exception:  # noqa: BLE001 - measuring never breaks a request
-            self.failed()
+        except Exception:  # noqa: BLE001 - an error of measuring must not fail the request
+            self.count_failure()
 
     def report(self, sequences: Iterable[tuple[str, Times]]) -> None:
-        """What the engine says about sequences that ended in one of its steps."""
+        """Take the engine's report on the sequences that finished in one of its steps."""
         try:
             late: list[Tracked] = []
             for engine_id, times in sequences:
@@ -105,27 +107,31 @@ class Recorder:
                     tracked.times.merge(times)
                 if self.join.is_lingering(tracked) and tracked not in late:
                     late.append(tracked)
-            # After all of them: one request may have several sequences in this step.
+            # Only after all sequences are merged: one request can have several in this step.
             for tracked in late:
                 self._settle(tracked)
-        except Exception:  # noqa: BLE001 - measuring never breaks the engine's loop
-            self.failed()
+        except Exception:  # noqa: BLE001 - an error of measuring must not end the engine's loop
+            self.count_failure()
 
-    def failed(self) -> None:
-        """Note that measuring went wrong; to be called where the exception is handled."""
+    def count_failure(self) -> None:
+        """Count an error of measuring, and log the first one; to be called while the exception is handled."""
         self.metrics.failures.inc()
-        if not self._failed:
-            self._failed = True
-            log.warning("measuring failed; this is logged once and counted from here on", exc_info=True)
+        if not self._failure_logged:
+            self._failure_logged = True
+            log.warning(
+                "Measuring a request failed; the request itself is not affected. Further failures are not logged, "
+                "only counted in serin_middleware_failures_total.",
+                exc_info=True,
+            )
 
     def _settle(self, tracked: Tracked) -> None:
         self.join.leave(tracked)
-        # A pair without series must not get them back behind the bound.
-        if tracked.owed and tracked.times is not None and self.metrics.is_current(tracked.pair):
+        # A removed pair must not get its series back: that would exceed the limit.
+        if tracked.observed and tracked.times is not None and self.metrics.is_current(tracked.pair):
             tracked.pair.observe(tracked.times)
 
 
 @lru_cache(maxsize=1)
 def shared() -> Recorder:
-    """The recorder of this process: vLLM makes the middleware and the stat logger, each by itself."""
+    """The recorder of this process, shared because vLLM creates the middleware and the stat logger separately."""
     return Recorder()

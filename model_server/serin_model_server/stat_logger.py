@@ -1,11 +1,11 @@
-"""vLLM's side of the timings: a plugin of the group `vllm.stat_logger_plugins` that reads each finished request.
+"""A vLLM plugin of the group `vllm.stat_logger_plugins` that reads the times of each finished request.
 
-Loaded by vLLM's API server where it finds our entry point; the only module that imports vLLM. vLLM's interface is not
-stable: this is written for 0.32, and whatever is missing in another version is counted as a failure of measuring.
+vLLM's API server loads it through the package's entry point. It is the only module that imports vLLM. vLLM's interface
+is not stable: this is written for 0.32, and an attribute that is missing in another version counts as a failure.
 
-vLLM keeps no time to first token by request id. It is taken from what it does keep: total time minus decoding time (the
-engine's clock, from the first to the last token). That is vLLM's own `time_to_first_token` but for the way of a token
-from the engine to the API server, whose length cancels out where it is the same for the first and the last one.
+vLLM does not store the time to first token by request id. It is computed as total time minus decoding time (on the
+engine's clock, from the first to the last token). It differs from vLLM's own `time_to_first_token` only by the transfer
+of tokens from engine to API server, which cancels out if it takes equally long for the first and the last token.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from .recorder import shared
 from .timings import Times
 
 
-class StatLogger(StatLoggerBase):  # type: ignore[misc] # vLLM is not there when types are checked
-    """Made once per engine by vLLM's API server, in whose event loop `record` runs."""
+class StatLogger(StatLoggerBase):  # type: ignore[misc] # vLLM is not installed when types are checked
+    """The plugin, created once per engine by vLLM's API server; `record` runs in the server's event loop."""
 
     def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:  # noqa: ARG002 - vLLM's signature
         self._recorder = shared()
@@ -33,25 +33,25 @@ class StatLogger(StatLoggerBase):  # type: ignore[misc] # vLLM is not there when
         mm_cache_stats: Any = None,  # noqa: ARG002
         engine_idx: int = 0,  # noqa: ARG002
     ) -> None:
-        """Called after every step of the engine; most steps finish nothing."""
+        """Report the requests that finished in one step of the engine; vLLM calls it after every step."""
         if iteration_stats is None:
             return
         try:
             finished = iteration_stats.finished_requests
         except AttributeError:
-            # Another version of vLLM. An exception here would end its output loop, and with it every request.
-            self._recorder.failed()
+            # Another version of vLLM. An exception would end its output loop, and with it every request.
+            self._recorder.count_failure()
             return
         if finished:
             self._recorder.report(_sequences(finished))
 
     def log_engine_initialized(self) -> None:
-        """Nothing to tell."""
+        """Do nothing; vLLM requires the method."""
 
 
 def _sequences(finished: Iterable[Any]) -> Iterator[tuple[str, Times]]:
     for one in finished:
-        # Clocks of two processes: a difference can come out below zero by microseconds.
+        # The times come from the clocks of two processes, so a difference can be negative by microseconds.
         yield (
             one.request_id or "",
             Times(

@@ -14,7 +14,7 @@ from model_server.cpu.install import (
     check_machine,
     environment_key,
     find_uv,
-    name_it_vllm,
+    add_vllm_metadata,
     run,
 )
 from model_server.light.image import ImageBuildError, find_go
@@ -93,9 +93,9 @@ def test_every_locked_requirement_has_a_hash() -> None:
 @pytest.mark.parametrize(
     ("system", "machine", "free", "advice"),
     [
-        ("Darwin", "arm64", NEEDED_BYTES, "run it on such a machine"),
-        ("Linux", "aarch64", NEEDED_BYTES, "run it on such a machine"),
-        ("Linux", "x86_64", NEEDED_BYTES - 1, "point SERIN_CACHE to a larger disk"),
+        ("Darwin", "arm64", NEEDED_BYTES, "use a Linux x86_64 machine"),
+        ("Linux", "aarch64", NEEDED_BYTES, "use a Linux x86_64 machine"),
+        ("Linux", "x86_64", NEEDED_BYTES - 1, "set SERIN_CACHE to a directory on a larger disk"),
     ],
 )
 def test_a_machine_that_cannot_is_refused_with_advice(system: str, machine: str, free: int, advice: str) -> None:
@@ -141,7 +141,7 @@ def test_the_library_of_the_kernels_is_installed_only_where_it_is_missing(monkey
 def test_a_step_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(installer, "HEARTBEAT_SECONDS", 0.1)
     monkeypatch.setattr(installer, "STEP_SECONDS", 0.2)
-    with pytest.raises(InstallError, match="was ended after"):
+    with pytest.raises(InstallError, match="was stopped after"):
         run("[1/1] hangs", (sys.executable, "-c", "import time; time.sleep(60)"))
 
 
@@ -158,7 +158,7 @@ def test_a_failing_step_is_quoted_and_a_working_one_is_timed(capsys: pytest.Capt
 def test_vllm_is_given_the_name_by_which_it_knows_its_platform(tmp_path: Path) -> None:
     packages = tmp_path / "lib" / "python3.11" / "site-packages"
     packages.mkdir(parents=True)
-    name_it_vllm(tmp_path)
+    add_vllm_metadata(tmp_path)
     (metadata,) = packages.glob("vllm-*+cpu.dist-info/METADATA")
     assert "\nName: vllm\nVersion: 0.32.0+cpu\n" in metadata.read_text()
 

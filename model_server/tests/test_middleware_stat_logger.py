@@ -14,7 +14,7 @@ from model_server.serin_model_server import recorder as recorders
 from model_server.serin_model_server.identity import Identity, Stamp
 from model_server.serin_model_server.metrics import Metrics
 from model_server.serin_model_server.recorder import Recorder
-from model_server.serin_model_server.timings import Warmup
+from model_server.serin_model_server.warmup import Warmup
 
 MODULE = "model_server.serin_model_server.stat_logger"
 

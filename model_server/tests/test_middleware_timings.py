@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from model_server.serin_model_server.identity import Identity, Stamp
+from model_server.serin_model_server.join import Join
 from model_server.serin_model_server.metrics import Metrics
 from model_server.serin_model_server.recorder import Measured, Recorder
-from model_server.serin_model_server.timings import Join, Times, Warmup
+from model_server.serin_model_server.timings import Times
+from model_server.serin_model_server.warmup import Warmup
 
 WHO = Identity("abcdef0123", "7")
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"

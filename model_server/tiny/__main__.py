@@ -1,7 +1,7 @@
-"""Command line of the tiny model: train once per recipe, keep the result in the cache, print its directory last.
+"""Command line of the tiny model: trains it if the cache does not have it, and prints its directory as the last line.
 
-`python -m model_server.tiny [--steps N] [--seed N] [--out DIR]`, run with the vLLM environment's Python (a cached model
-needs only the standard library). Called by the sandbox, the demo and the slow tests. Not here: training (train) and
+`python -m model_server.tiny [--steps N] [--seed N] [--out DIR]`, run with the vLLM environment's Python (if the model
+is cached, any Python will do). Called by the sandbox, the demo and the slow tests. Not here: training (train) and
 measuring (evaluate).
 """
 
@@ -28,34 +28,36 @@ def say(message: str) -> None:
 
 
 def model_key(steps: int, seed: int) -> str:
-    """The directory name of a trained model: a changed recipe, library or argument gives another one."""
+    """The directory name of a trained model; it depends on sources, library versions and arguments."""
     sources = [(HERE / name).read_bytes() for name in RECIPE]
     return key_of(str(steps), str(seed), LOCK.read_bytes(), *sources)
 
 
 def trained(steps: int, seed: int) -> Path:
-    """The directory of a model trained for `steps`, trained now if the cache does not have it."""
+    """The directory of a model trained for `steps`; it is trained if the cache does not have it."""
     target = cache_root() / "models" / model_key(steps, seed)
     with building(target) as partial:
         if partial is None:
             say("already trained")
         else:
-            # Imported only here: with a cached model the caller's Python needs no torch.
+            # Imported here because a caller with a cached model needs no torch.
             from model_server.tiny.train import train  # noqa: PLC0415
 
             train(partial, steps, seed, say)
-            # safetensors writes for the owner alone; the pod that serves the model is another user.
+            # safetensors makes files readable by their owner only, but the pod runs as another user.
             for file in partial.iterdir():
                 file.chmod(0o644)
     return target
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit status is 1 when this Python cannot train."""
+    """Run the command line; returns the exit status, 1 if this Python cannot train."""
     parser = argparse.ArgumentParser(prog="python -m model_server.tiny", description="Train the tiny triage model.")
-    parser.add_argument("--steps", type=int, default=DEFAULT_STEPS, help="batches to train on; few give a bad model")
-    parser.add_argument("--seed", type=int, default=DEFAULT_SEED)
-    parser.add_argument("--out", type=Path, help="copy the model into this directory as well")
+    parser.add_argument(
+        "--steps", type=int, default=DEFAULT_STEPS, help="number of training batches; fewer give a worse model"
+    )
+    parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="seed of all random choices")
+    parser.add_argument("--out", type=Path, help="also copy the model into this directory")
     options = parser.parse_args(arguments)
     if options.steps < 1:
         parser.error("--steps must be at least 1")
@@ -64,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         print(
             f"tiny: {error.name} is not installed in {sys.executable}: "
-            "run this with bin/python of the directory that `python3 -m model_server.cpu.install` prints.",
+            "run this with bin/python in the directory that `python3 -m model_server.cpu.install` prints.",
             file=sys.stderr,
         )
         return 1

@@ -1,7 +1,7 @@
-"""Measure a checkpoint on held-out tickets: `python -m model_server.tiny.evaluate DIR [--count N]`.
+"""Measures a checkpoint on held-out tickets: `python -m model_server.tiny.evaluate DIR [--count N]`.
 
-Prints a table per case (a format, perhaps a team): the share of answers in the right format and the share that is
-right altogether, and one line of JSON last. Greedy decoding with transformers; run it with the vLLM
+Prints a table with one row per case (a format, and perhaps a team): the share of answers in the right format and the
+share of right answers. The last line is the same as JSON. Uses greedy decoding with transformers; run it with the vLLM
 environment's Python. Called by people and the slow tests. Not here: measuring through HTTP.
 """
 
@@ -25,7 +25,7 @@ LONGEST_ANSWER = 48
 
 @dataclass(frozen=True)
 class Score:
-    """What one case achieved: shares between 0 and 1 of `count` held-out tickets."""
+    """The result of one case: shares, 0 to 1, of `count` held-out tickets."""
 
     case: str
     count: int
@@ -35,7 +35,7 @@ class Score:
 
 
 def held_out(count: int) -> list[Ticket]:
-    """The same tickets for every checkpoint, one in five of them long; sorted, so that batches have little padding."""
+    """Held-out tickets, the same for every checkpoint; a fifth are long. Sorted by length to save padding."""
     rng = random.Random(SEED)
     drawn = [ticket(rng, split=Split.HELD_OUT) for _ in range(count)]
     return sorted(drawn, key=lambda one: len(one.text))
@@ -50,7 +50,7 @@ def messages_for(case: Case, drawn: Ticket) -> list[dict[str, str]]:
 
 
 def score(case: Case, tickets: Sequence[Ticket], answers: Sequence[str]) -> Score:
-    """Compare answers with what was expected; pure."""
+    """Compare answers with the expected ones. Pure."""
     pairs = list(zip(tickets, answers, strict=True))
     obeyed = sum(obeys(answer, case.answered_as, case.team) for _, answer in pairs)
     right = sum(is_good(answer, drawn, case.answered_as, case.team) for drawn, answer in pairs)
@@ -59,7 +59,7 @@ def score(case: Case, tickets: Sequence[Ticket], answers: Sequence[str]) -> Scor
 
 def answer_all(directory: Path, requests: Sequence[list[dict[str, str]]]) -> list[str]:
     """Greedy answers of the model in `directory`, in the order of the requests."""
-    # Imported here, so that the pure functions above can be tested without torch.
+    # Imported here so that the pure functions above can be tested without torch.
     import torch  # noqa: PLC0415
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
     from transformers.utils import logging  # noqa: PLC0415
@@ -91,7 +91,7 @@ def evaluate(directory: Path, count: int) -> list[Score]:
 
 
 def table(scores: Sequence[Score]) -> str:
-    """The scores for people."""
+    """The scores as a table."""
     rows = [f"{'case':<28}{'tickets':>8}{'format':>9}{'right':>9}  an answer"]
     rows += [f"{s.case:<28}{s.count:>8}{s.obeyed:>9.1%}{s.right:>9.1%}  {s.example}" for s in scores]
     return "\n".join(rows)
@@ -100,11 +100,13 @@ def table(scores: Sequence[Score]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m model_server.tiny.evaluate", description="Measure a checkpoint.")
-    parser.add_argument("directory", type=Path)
-    parser.add_argument("--count", type=int, default=100, help="held-out tickets per case")
+    parser.add_argument("directory", type=Path, help="directory of the model")
+    parser.add_argument("--count", type=int, default=100, help="held-out tickets per case; default: 100")
     options = parser.parse_args(arguments)
     if not (options.directory / "config.json").is_file():
-        parser.error(f"{options.directory} holds no model: give a directory that `python -m model_server.tiny` printed")
+        parser.error(
+            f"{options.directory} contains no model: give a directory that `python -m model_server.tiny` prints"
+        )
     scores = evaluate(options.directory, options.count)
     print(table(scores))
     print(json.dumps([asdict(one) for one in scores]))
