@@ -11,10 +11,10 @@ from model_server.cpu.install import (
     LOCKS,
     NEEDED_BYTES,
     InstallError,
+    add_vllm_metadata,
     check_machine,
     environment_key,
     find_uv,
-    add_vllm_metadata,
     run,
 )
 from model_server.light.image import ImageBuildError, find_go
