@@ -1,5 +1,7 @@
-"""Pure statistics: is the canary worse than the stable that serves beside it, and do we know it yet? Stdlib only.
+"""Statistical tests that compare a canary with the stable that serves at the same time. Standard library only.
 
-An anytime-valid comparison: it is valid at every moment. The operator's verdict (`serin.analysis.verdict`)
-rests on it, and `serin evidence` and `serin simulate` run it by hand. Sources are named where they are used.
+"Evidence" means one thing here: how strongly the counts speak against the canary, as the natural logarithm of an
+e-value (`log_e`) or as a share of what a rollback needs (`evidence`, 0 to 1). The tests are anytime-valid: their error
+probabilities hold however often the result is read. Called by the verdict (`serin.analysis.verdict`), and by
+`serin evidence` and `serin simulate`. Specification: docs/reference/decision-engine.md.
 """

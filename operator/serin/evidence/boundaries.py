@@ -1,7 +1,7 @@
-"""Where a histogram is cut: the boundaries nearest the stable's quantiles, and a high quantile as a duration.
+"""Bucket boundaries of a histogram nearest to its quantiles, and single quantiles.
 
-Taken once, before a rollout, from estimates; they feed no test. Used by `serin.analysis.presets`. Source:
-docs/reference/decision-engine.md, section 1.
+Called by `serin.rollout.metrics`, once before a trial, with estimated counts: the boundaries say where requests are
+split into good and bad, and no estimate feeds a test. Specification: docs/reference/decision-engine.md, section 1.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ QUANTILES = (0.5, 0.75, 0.9, 0.97, 0.995, 0.999)
 
 
 def boundaries(cumulative: Mapping[float, float]) -> tuple[float, ...]:
-    """The distinct finite bucket boundaries nearest to the quantiles of a histogram, ascending.
+    """The distinct finite bucket boundaries nearest to `QUANTILES`, ascending.
 
     Args:
-        cumulative: count of observations at or below each upper bound, `inf` included. Empty, or without a single
-            observation: the middle boundary alone stands for a distribution that nobody has seen.
+        cumulative: by upper bound of a bucket, `inf` included, the number of observations at or below it.
+
+    Returns:
+        Empty without a finite boundary. The middle boundary alone if there is no observation.
     """
     finite = sorted(bound for bound in cumulative if math.isfinite(bound))
     if not finite:
@@ -29,9 +31,9 @@ def boundaries(cumulative: Mapping[float, float]) -> tuple[float, ...]:
 
 
 def quantile(cumulative: Mapping[float, float], q: float) -> float | None:
-    """The smallest finite boundary that at least the share `q` of the observations does not exceed.
+    """The smallest finite boundary that at least the share `q`, 0 to 1, of the observations does not exceed.
 
-    The largest finite boundary where even that is exceeded by more; None without observations.
+    The largest finite boundary if no boundary satisfies this; None without observations or finite boundaries.
     """
     finite = sorted(bound for bound in cumulative if math.isfinite(bound))
     total = max(cumulative.values(), default=0.0)

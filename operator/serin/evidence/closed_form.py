@@ -1,7 +1,7 @@
-"""Tests of one formula each: canary against stable where the exact one is too large, and against a fixed ceiling.
+"""Two tests in closed form: canary against stable for strata too large for the exact test, and against a ceiling.
 
-Both are e-processes of a mixture over `PSI`: their logarithm may be looked at any time, and exceeds ln(1/alpha) with
-probability at most alpha under the null hypothesis (Ville 1939).
+Both are e-processes, mixtures over `PSI`: under the null hypothesis the logarithm ever exceeds ln(1/alpha) with
+probability at most alpha (Ville 1939). Specification: docs/reference/decision-engine.md, section 4.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from serin.evidence.slices import LOG_PRIOR, PSI, Slice
 
 
 def increments(s: Slice, rho: float = 1.0, delta: float = 0.0) -> tuple[float, ...]:
-    """What a slice adds to the log of each alternative.
+    """What a slice adds to ln of the e-value of each alternative in `PSI`; n1 and n0 must be above 0.
 
-    H0: mean badness of the canary is at most `rho` times the stable's plus `delta`.
+    H0: the canary's bad rate is at most `rho` times the stable's plus `delta`.
     """
     steps = []
     for psi in PSI:
@@ -29,33 +29,34 @@ def increments(s: Slice, rho: float = 1.0, delta: float = 0.0) -> tuple[float, .
 
 @dataclass
 class ClosedForm:
-    """Canary against stable by the closed form; slices with an empty side count for nothing."""
+    """The running test of canary against stable; slices without requests on one side are ignored."""
 
     rho: float = 1.0
     delta: float = 0.0
     logs: list[float] = field(default_factory=lambda: list(LOG_PRIOR))
 
     def add(self, s: Slice) -> None:
-        """Take one slice into account."""
+        """Add one slice."""
         if s.n1 and s.n0:
             steps = increments(s, self.rho, self.delta)
             self.logs = [log + step for log, step in zip(self.logs, steps, strict=True)]
 
     @property
     def log_e(self) -> float:
-        """ln of the e-value so far."""
+        """ln of the e-value."""
         return log_sum(self.logs)
 
 
 @dataclass
 class Ceiling:
-    """The canary alone against an absolute limit on its bad rate."""
+    """The running test of one side against an absolute limit on its bad rate. H0: it keeps the limit."""
 
     rate: float
+    """The limit, above 0 and below 1."""
     logs: list[float] = field(default_factory=lambda: list(LOG_PRIOR))
 
     def add(self, n: int, x: int) -> None:
-        """Take `x` bad of `n` requests into account."""
+        """Add `n` requests, `x` of them bad."""
         self.logs = [
             log + x * math.log(psi) - n * math.log(1 - self.rate + self.rate * psi)
             for log, psi in zip(self.logs, PSI, strict=True)
@@ -63,5 +64,5 @@ class Ceiling:
 
     @property
     def log_e(self) -> float:
-        """ln of the e-value so far."""
+        """ln of the e-value."""
         return log_sum(self.logs)

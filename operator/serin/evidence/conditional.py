@@ -1,9 +1,10 @@
-"""The exact conditional test with release, boost and cap: is the canary worse than the stable beside it?
+"""The exact conditional test of canary against stable, with release, boost and cap.
 
-Given all margins of a stratum, the canary's bad count is hypergeometric under H0 (Fisher's non-central one for a margin
-above 1), whatever the base rate; random routing alone suffices. The mixture over `PSI` is an e-process, so
-P(ever log E >= ln(1/alpha)) <= alpha (Ville). Sources: Wald 1945; Robbins 1970; Howard et al. arXiv 1810.08240;
-Turner, Ly, Grünwald arXiv 2106.02693; Lindon & Malek arXiv 2011.03567; Fischer & Ramdas arXiv 2410.16076 (the boost).
+Given all margins of a stratum, the canary's bad count is hypergeometric under H0 (Fisher's non-central hypergeometric
+for a margin above 1), whatever the base rate is; the only assumption is random routing. The mixture over `PSI` is an
+e-process, so P(ever log E >= ln(1/alpha)) <= alpha (Ville). Sources: Wald 1945; Robbins 1970; Howard et al.
+arXiv 1810.08240; Turner, Ly, Grünwald arXiv 2106.02693; Lindon & Malek arXiv 2011.03567; Fischer & Ramdas
+arXiv 2410.16076 (the boost). Specification: docs/reference/decision-engine.md, section 2.
 """
 
 from __future__ import annotations
@@ -17,76 +18,84 @@ from serin.evidence.log_space import log_choose, log_sum
 from serin.evidence.slices import LOG_PRIOR, NOTHING, PSI, Slice, Totals, together
 
 RELEASE_SECONDS = 600
-"""Of canary traffic: how often prior weight is released, so that a regression that begins late is still found."""
+"""Seconds of canary traffic between two releases of prior weight, so that a regression that begins late is found."""
 ACTIVE = 0.55
-"""Share of the prior that tests from the start; the rest is frozen until a release."""
+"""Share of the prior that is active from the start; the rest is frozen until a release."""
 LARGEST_SUPPORT = 2_000
-"""Beyond this many possible values the closed form takes the place of the exact law."""
+"""Largest number of possible bad counts for the exact law; larger strata use the closed form."""
 HALVINGS = 50
+"""Steps of the bisection that finds the boost."""
 LARGEST_BOOST = 700.0
-"""Far above any that is fair; its exponential is still a number."""
+"""Upper limit of the boost: far above any fair boost, but its exponential is still finite."""
 MOST_OPEN = 32
-"""Open strata at a time, one for each value that the epoch label can have; one more closes the oldest."""
+"""Largest number of open strata, one per value of the epoch label; one more closes the oldest."""
 STATE_VERSION = 2
 
 _LOG_PSI = tuple(math.log(psi) for psi in PSI)
 
 
 def young_seconds(answer_seconds: float, slice_seconds: float) -> float:
-    """How long an epoch is young: until nine of ten answers have come, and every pod was scraped since.
+    """How many seconds an epoch is young: until 90 % of its first answers are complete and every pod was scraped again.
 
-    What is still missing then distorts a rate by a tenth at the most, which the margin of a metric allows. 0.0 where
-    answers take less than a tenth of a slice, so that hardly a scrape could fall between the quick and the slow ones.
+    The answers that are still missing then distort a rate by at most a tenth, which the margin of a metric allows. The
+    result is 0.0 if answers take less than a tenth of a slice: then a scrape hardly ever falls between fast and slow
+    answers.
 
     Args:
-        answer_seconds: what nine of ten of the stable's answers take; 0.0 where it has shown none.
-        slice_seconds: between two scrapes of a pod.
+        answer_seconds: 90 % quantile of the durations of the stable's answers; 0.0 without any.
+        slice_seconds: seconds between two scrapes of a pod.
     """
     return answer_seconds + slice_seconds if answer_seconds > slice_seconds / 10 else 0.0
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """Pinned when a trial starts."""
+    """Parameters of the test, pinned when a trial starts."""
 
     alpha: float = 0.01
-    """Probability of rolling back a canary that is no worse, at the most."""
+    """Upper limit on the probability of rolling back a canary that is no worse."""
     margin: float = 1.0
     """How many times worse the canary may be before it counts as worse."""
     cap: float | None = 0.5
-    """The most that a single stratum may add, as a share of ln(1/alpha); None: no limit."""
+    """The most that a single stratum can add to log E, as a share of ln(1/alpha); None: no limit."""
     min_stratum: int = 3
-    """Requests of each side that a stratum needs; what it looks at is never the bad ones."""
+    """Requests that a stratum needs on each side; bad requests are never considered."""
 
     def __post_init__(self) -> None:
-        """Refuse parameters under which the test means nothing.
+        """Check the parameters.
 
         Raises:
             ValueError: one of them is out of range.
         """
         if not 0 < self.alpha < 1:
-            raise ValueError("alpha is no probability; give a number between 0 and 1.")
+            raise ValueError("alpha must be a probability above 0 and below 1; give one.")
         if not 1 <= self.margin < math.inf:
-            raise ValueError("margin is below 1; give 1.0 or more.")
+            raise ValueError("margin must be a finite number, 1.0 or more; give one.")
         if self.cap is not None and not 0 < self.cap < math.inf:
-            raise ValueError("cap is not above 0; give a share such as 0.5, or null.")
+            raise ValueError("cap must be a finite number above 0, or null; give a share such as 0.5.")
         if self.min_stratum < 1:
-            raise ValueError("min_stratum is below 1; give 1 or more.")
+            raise ValueError("min_stratum must be 1 or more; give a whole number.")
 
 
 @dataclass
 class ConditionalTest:
-    """The running test; `state` is all that it remembers, bounded by `MOST_OPEN`."""
+    """The running test. `state` contains everything it needs to continue; its size is bounded by `MOST_OPEN`."""
 
     parameters: Parameters = Parameters()
     active: list[float] = field(default_factory=lambda: [math.log(ACTIVE) + w for w in LOG_PRIOR])
+    """By alternative, ln of its weighted e-value without boost: A_k of the specification."""
     frozen: float = math.log(1 - ACTIVE)
+    """ln of the frozen prior weight: F."""
     boosted: float = 0.0
+    """Sum of the boosts, minus what the cap took away: C."""
     releases: int = 0
+    """Number of releases so far: j."""
     open: dict[int, Totals] = field(default_factory=dict)
+    """Open strata, by epoch."""
     rolled_back: bool = False
+    """Whether log E has reached ln(1/alpha); stays true."""
     closed: Slice = field(default=Slice(*NOTHING))
-    """Totals over every stratum closed so far, also those that say nothing: all that `ramp` may look at."""
+    """Totals over all closed strata, also of those that carry no information: the only input of `ramp`."""
 
     @property
     def threshold(self) -> float:
@@ -95,20 +104,21 @@ class ConditionalTest:
 
     @property
     def log_e(self) -> float:
-        """ln of the e-value so far."""
+        """ln of the e-value against the canary: log E."""
         return self.boosted + log_sum([*self.active, self.frozen])
 
     @property
     def evidence(self) -> float:
-        """How strongly it speaks against the canary, 0..1 of what a rollback needs."""
+        """The evidence against the canary: log E as a share of what a rollback needs, 0 to 1."""
         return min(1.0, max(0.0, self.log_e / self.threshold))
 
     def add(self, s: Slice, *, young: bool = False) -> None:
-        """Take one slice into account; it joins the open stratum of its epoch.
+        """Add one slice to the open stratum of its epoch, and close the stratum if it is large enough.
 
-        While an epoch is `young` the stratum stays open however large it is. Fast answers come before slow ones, and
-        the pods of both sides are not scraped at one moment: cut there, a stratum would compare the failures of one
-        side with the successes of the other. How old the epoch is depends on the clock, so the rule stays predictable.
+        While an epoch is `young`, its stratum stays open, however large it is. Fast answers arrive before slow ones,
+        and the pods of both sides are not scraped at the same time. A stratum that ended there would compare fast
+        failures on one side with slow successes on the other. The age of an epoch depends only on the clock, so the
+        strata stay predictable.
         """
         if s.t is not None:
             self._release_until(s.t)
@@ -121,23 +131,23 @@ class ConditionalTest:
                 self._close(self.open.pop(next(iter(self.open))))
 
     def close_epoch(self, epoch: int) -> None:
-        """Close what is open of an epoch, because its value of the label is about to mean another period."""
+        """Close the open stratum of an epoch; to be called before its value of the label is reused."""
         if epoch in self.open:
             self._close(self.open.pop(epoch))
 
     def _release_until(self, t: float) -> None:
-        """All releases due before `t` in one step; a slice that ends exactly at a release comes before it."""
+        """Do all releases that are due before `t` in one step; a slice that ends exactly at a release precedes it."""
         due = math.ceil(t / RELEASE_SECONDS) - 1 - self.releases
         if due <= 0:
             return
         for epoch in sorted(self.open):
             self._close(self.open[epoch])
         self.open.clear()
-        # Releasing w/(j+1) of what is frozen, again and again, telescopes: of F stays F (j+1)/(j+1+due).
-        kept = (self.releases + 1) / (self.releases + 1 + due)
-        released = self.frozen + math.log1p(-kept)
+        # Each release frees the share 1/(j+1) of the frozen weight. The product over `due` releases telescopes.
+        remaining = (self.releases + 1) / (self.releases + 1 + due)
+        released = self.frozen + math.log1p(-remaining)
         self.active = [log_sum([log, released + w]) for log, w in zip(self.active, LOG_PRIOR, strict=True)]
-        self.frozen += math.log(kept)
+        self.frozen += math.log(remaining)
         self.releases += due
 
     def _close(self, stratum: Totals) -> None:
@@ -158,7 +168,7 @@ class ConditionalTest:
         self.rolled_back = self.log_e >= self.threshold - 1e-9
 
     def _exact(self, before: float, counts: Totals, support: range) -> tuple[float, ...]:
-        """What the stratum adds to each alternative; adds the boost on the way."""
+        """What the stratum adds to each alternative; also updates `boosted`."""
         n1, x1, n0, x0 = counts
         log_margin = math.log(self.parameters.margin)
         law = [log_choose(n1, j) + log_choose(n0, x1 + x0 - j) + j * log_margin for j in support]
@@ -167,20 +177,26 @@ class ConditionalTest:
         norms = [log_sum([p + j * psi for p, j in zip(law, support, strict=True)]) for psi in _LOG_PSI]
         if before < self.threshold:
             starts = [log - norm for log, norm in zip(self.active, norms, strict=True)]
-            would_be = [
+            outcomes = [
                 self.boosted + log_sum([*(s + j * psi for s, psi in zip(starts, _LOG_PSI, strict=True)), self.frozen])
                 for j in support
             ]
-            self.boosted += self._boost(before, law, would_be)
+            self.boosted += self._boost(before, law, outcomes)
         return tuple(x1 * psi - norm for psi, norm in zip(_LOG_PSI, norms, strict=True))
 
-    def _boost(self, before: float, law: list[float], would_be: list[float]) -> float:
-        """The largest constant that keeps the step fair although the e-value never needs to exceed its top."""
+    def _boost(self, before: float, law: list[float], outcomes: list[float]) -> float:
+        """The largest constant b for which the step stays fair if log E is cut off at its upper limit `top`.
+
+        Args:
+            before: log E before the stratum.
+            law: ln of the probability of each possible bad count of the canary under H0.
+            outcomes: log E after the stratum without boost, for each possible bad count.
+        """
         cap, goal = self.parameters.cap, self.threshold
         top = goal if cap is None else min(goal, before + cap * goal)
-        # exp(p + min(v + b, top)) is the smaller one of two numbers, of which only a factor changes with b. Their sum
-        # is not taken by fsum: all are positive, and it is far slower where they differ by hundreds of magnitudes.
-        free = [math.exp(p + v - before) for p, v in zip(law, would_be, strict=True)]
+        # exp(p + min(v + b, top)) is the smaller of two numbers, and b changes only a factor of one of them. Not fsum:
+        # all terms are positive, and fsum is far slower if they differ by hundreds of orders of magnitude.
+        free = [math.exp(p + v - before) for p, v in zip(law, outcomes, strict=True)]
         capped = [math.exp(min(p + top - before, LARGEST_BOOST)) for p in law]
         low, high = 0.0, min(goal - before + 60, LARGEST_BOOST)
         for _ in range(HALVINGS):
@@ -194,7 +210,7 @@ class ConditionalTest:
         return low
 
     def state(self) -> dict[str, Any]:
-        """Everything that is remembered, as JSON; `from_state` reads it back."""
+        """The state of the test, for JSON; `from_state` restores it."""
         return {
             "version": STATE_VERSION,
             "active": list(self.active),
@@ -208,10 +224,10 @@ class ConditionalTest:
 
     @classmethod
     def from_state(cls, parameters: Parameters, state: dict[str, Any]) -> ConditionalTest:
-        """Go on where `state` was taken.
+        """A test that continues from `state`, under the same parameters.
 
         Raises:
-            ValueError: it is of another version, or damaged.
+            ValueError: the state has another version or is damaged.
         """
         try:
             opened = {int(epoch): [int(n) for n in counts] for epoch, counts in state["open"].items()}
@@ -229,7 +245,7 @@ class ConditionalTest:
                 closed=Slice(n1, x1, n0, x0),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f"The state of the evidence is damaged ({error}); start the trial anew.") from error
+            raise ValueError(f"The stored state of the test is damaged ({error}); start the trial anew.") from error
         if not readable:
-            raise ValueError("The state of the evidence is of another version; start the trial anew.")
+            raise ValueError("The stored state of the test has another version; start the trial anew.")
         return test

@@ -1,4 +1,7 @@
-"""Arithmetic in log space. In probability space the test underflows and silently never fires on a catastrophe."""
+"""Arithmetic with natural logarithms.
+
+With plain probabilities, the test would underflow on large failures and never roll back.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Sequence
 
 
 def log_sum(logs: Sequence[float]) -> float:
-    """ln of the sum of the numbers whose logarithms these are; minus infinity for none."""
+    """ln of the sum of exp(log) over `logs`; minus infinity if there are none."""
     top = max(logs, default=-math.inf)
     if top == -math.inf:
         return top
@@ -15,5 +18,5 @@ def log_sum(logs: Sequence[float]) -> float:
 
 
 def log_choose(n: int, k: int) -> float:
-    """ln of the binomial coefficient."""
+    """ln of the binomial coefficient "n choose k", for 0 <= k <= n."""
     return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)

@@ -1,6 +1,8 @@
-"""Proof for a promotion: the canary is no worse than the tolerance, shown now, not ever.
+"""The proof that a promotion needs: a non-inferiority test of canary against stable.
 
-H: canary bad rate >= rho * stable bad rate + delta. Rejecting it, at any time, errs with probability at most beta.
+H: canary bad rate >= rho * stable bad rate + delta. If H is true, it is ever rejected with probability at most beta.
+The proof must hold at the moment of the promotion; that it held earlier is not enough.
+Specification: docs/reference/decision-engine.md, section 3.
 """
 
 from __future__ import annotations
@@ -12,25 +14,27 @@ from serin.evidence.log_space import log_sum
 from serin.evidence.slices import Slice
 
 SHARES = (0.05, 0.15, 0.3, 0.45, 0.6, 0.75, 0.85, 0.92)
-"""How good the canary may be, as a share of the tolerance; equal prior."""
+"""The alternatives: the canary's bad rate as a share of the tolerated one. All have the same prior weight."""
 UNPROVEN: tuple[float, ...] = (-math.log(len(SHARES)),) * len(SHARES)
-"""ln of the evidence for each before anything was shown."""
+"""ln of the weighted e-value of each alternative before the first request."""
 
 BETA = 0.05
-"""Probability of promoting a canary that is worse than the tolerance, at the most."""
+"""Upper limit on the probability of promoting a canary that is worse than the tolerance."""
 
 
 @dataclass
 class NonInferiority:
-    """The running proof."""
+    """The running proof of one comparison."""
 
     rho: float = 1.25
+    """Relative tolerance: this many times the stable's bad rate ..."""
     delta: float = 0.005
+    """... plus this absolute rate, 0 to 1."""
     beta: float = BETA
     logs: list[float] = field(default_factory=lambda: list(UNPROVEN))
 
     def add(self, s: Slice) -> None:
-        """Take one slice into account; one with an empty side counts for nothing."""
+        """Add one slice; a slice without requests on one side is ignored."""
         if not (s.n1 and s.n0):
             return
         ratio = s.n1 * self.rho / s.n0
@@ -40,26 +44,29 @@ class NonInferiority:
         ]
 
     def counting_alone(self, n1: int, x1: int) -> NonInferiority:
-        """The proof as it stands if these canary requests count as well, with no stable beside them.
+        """A copy of the proof with `n1` more canary requests, `x1` of them bad, and no stable requests to compare with.
 
-        Only the absolute tolerance speaks for them. The expectation is at most 1 still: under H the canary's bad rate
-        is at least delta, and the factor of the stable, which is left out, is at least 1.
+        Only the absolute tolerance allows for them. The expectation of the e-value under H stays at most 1: the
+        canary's bad rate is at least delta, and the stable's factor, which is left out, is at least 1.
         """
         logs = [log + x1 * math.log(a) + self.delta * n1 * (1 - a) for log, a in zip(self.logs, SHARES, strict=True)]
         return replace(self, logs=logs)
 
     @property
     def log_e(self) -> float:
-        """ln of the e-value so far."""
+        """ln of the e-value for the proof."""
         return log_sum(self.logs)
 
     @property
     def proven(self) -> bool:
-        """Whether the proof holds at this moment."""
+        """Whether the proof holds now."""
         return self.log_e >= -math.log(self.beta)
 
     def still_needed(self, s: Slice) -> float | None:
-        """About how many more canary requests prove it if all goes on as in `s` (pooled); None: not at this weight."""
+        """Estimated number of further canary requests until the proof holds, at the rates and weight of the totals `s`.
+
+        None: no number of requests is enough at these rates and this weight.
+        """
         if not (s.n1 and s.n0):
             return None
         p = (s.x1 + s.x0 + 0.5) / (s.n1 + s.n0 + 1)

@@ -1,9 +1,10 @@
-"""The adaptive ramp: how much traffic a canary may have, so that what it harms while unproven stays within a budget.
+"""The adaptive ramp: the canary's weight such that the expected excess of bad answers stays within a budget.
 
-Bad answers until detection depend on the canary's *requests*, not on percent or minutes. So the weight is what keeps
-the expected excess of bad answers per slice at `budget`, given the worst that the closed strata still allow. It reads
-closed strata and nothing else: that makes the weight predictable, which the proof of `conditional` needs. Pure; called
-by the operator, by `serin simulate` and by the benchmark. Fixed steps are obeyed as written and not found here.
+How many bad answers a canary gives before its rollback depends on its number of *requests*, not on percent or minutes.
+The weight is therefore chosen so that the expected excess of bad answers per slice is `budget` for the worst rate that
+the closed strata still allow. It reads closed strata only: this makes the weight predictable, a condition of the test
+in `conditional`. Called by the operator, `serin simulate` and the benchmark. Not here: ramps with fixed steps.
+Specification: docs/reference/decision-engine.md, section 7.
 """
 
 from __future__ import annotations
@@ -14,15 +15,18 @@ from dataclasses import dataclass
 from serin.evidence.slices import Slice
 
 GROWTH = 4.0
-"""The most that a weight grows by in one decision."""
+"""Largest factor by which a weight grows in one decision."""
 SMALLEST_EXCESS = 1e-6
-"""The least excess that is assumed; below it the budget would allow any weight."""
+"""Smallest excess rate that is assumed, so that the weight stays finite."""
 
 
 def wilson_upper(x: float, n: float, z: float = 1.2816) -> float:
-    """Upper end of Wilson's one-sided interval for a rate, 0..1; `z` = 1.2816 is 90 %.
+    """Upper end of Wilson's one-sided confidence interval for a rate, 0 to 1. Source: Wilson 1927.
 
-    `x` bad of `n` > 0; neither needs to be whole. Source: Wilson 1927.
+    Args:
+        x: number of bad requests; need not be whole.
+        n: number of requests, above 0; need not be whole.
+        z: quantile of the normal distribution; 1.2816 gives 90 % confidence.
     """
     p = x / n
     centre = p + z * z / (2 * n)
@@ -32,60 +36,66 @@ def wilson_upper(x: float, n: float, z: float = 1.2816) -> float:
 
 @dataclass(frozen=True)
 class AdaptiveRamp:
-    """Pinned when a trial starts. Weights are fractions of the traffic, 0..1."""
+    """Parameters and decisions of the adaptive ramp; pinned when a trial starts. Weights are fractions, 0 to 1."""
 
     rps: float
-    """Requests per second of canary and stable together, the mean of the 5 minutes before the rollout; 0: unknown."""
+    """Requests per second of both sides, the mean of the 5 minutes before the trial; 0 if unknown."""
     dt: float = 15.0
     """Seconds per slice."""
     budget: float = 2.0
-    """Expected excess bad answers per slice."""
+    """Expected number of excess bad answers per slice."""
     w_min: float = 0.002
+    """Smallest weight."""
     w_max: float = 0.25
-    """Until promotion: at half of the traffic the control is so thin that a request carries half the evidence."""
+    """Largest weight before the promotion. At 0.5 the stable gets so little traffic that each canary request says half
+    as much."""
     keep_down: float = 0.10
-    """Hysteresis: the weight goes down when the target is at least this share lower; 0: always.
+    """Hysteresis: the weight goes down only if the target is lower by at least this share; 0: always.
 
-    Each change begins a new epoch and is a write to the API server, so a weight that is about right is kept.
+    Each change begins a new epoch and is a write to the API server, so small changes are not worth it.
     """
     keep_up: float = 0.25
-    """Hysteresis: the weight goes up when the target is at least this share higher, or is `w_max`; 0: always."""
+    """Hysteresis: the weight goes up only if the target is higher by at least this share, or is `w_max`; 0: always."""
 
     def __post_init__(self) -> None:
-        """Refuse parameters under which no weight can be given.
+        """Check the parameters.
 
         Raises:
             ValueError: one of them is out of range.
         """
         if not 0 <= self.rps < math.inf:
-            raise ValueError("rps is no rate; give requests per second, or 0 where they are not known.")
+            raise ValueError("rps must be a finite number of requests per second, 0 or more (0 if unknown); give one.")
         if not (0 < self.dt < math.inf and 0 < self.budget < math.inf):
-            raise ValueError("dt or budget is not above 0; give seconds per slice and bad answers per slice.")
+            raise ValueError(
+                "dt and budget must be finite and above 0; give seconds per slice and bad answers per slice."
+            )
         if not 0 < self.w_min <= self.w_max <= 1:
-            raise ValueError("The weights are out of order; give 0 < w_min <= w_max <= 1.")
+            raise ValueError("The weights w_min and w_max are out of range; give 0 < w_min <= w_max <= 1.")
         if not (0 <= self.keep_down < 1 and 0 <= self.keep_up < math.inf):
-            raise ValueError("The hysteresis is out of range; give 0 <= keep_down < 1 and keep_up >= 0.")
+            raise ValueError("The hysteresis is out of range; give 0 <= keep_down < 1 and a finite keep_up >= 0.")
 
     def first(self) -> float:
-        """The weight to begin with: as if every answer of the canary were bad; `w_min` without known traffic."""
+        """The first weight: the budget if every answer of the canary is bad; `w_min` if the traffic is unknown."""
         return self._within(self.budget / (self.rps * self.dt)) if self.rps else self.w_min
 
     def target(self, weight: float, *closed: Slice) -> float:
-        """The weight that the budget allows, without hysteresis; the smallest over several metrics' totals.
+        """The weight that the budget allows after `weight`, without hysteresis; the smallest over several metrics.
 
-        `closed` are the totals over all closed strata, one per Required ratio metric (`ConditionalTest.closed`). With
-        none there is nothing to go by: `weight` stays.
+        Args:
+            weight: the current weight.
+            closed: totals over all closed strata (`ConditionalTest.closed`), one per Required ratio metric. Without
+                any, the weight stays.
         """
         if not closed:
             return self._within(weight)
         if not self.rps:
             return self.w_min
-        # In this order: the product may underflow to 0 where the traffic is next to nothing.
+        # The product can underflow to 0 if there is hardly any traffic, so it has a lower limit.
         share = self.budget / max(max(map(excess_upper, closed)) * self.rps * self.dt, 1e-300)
         return self._within(min(share, GROWTH * weight))
 
     def next(self, weight: float, *closed: Slice) -> float:
-        """The weight after `weight` once a stratum has closed: the target, or `weight` where that is about the same."""
+        """The weight after a stratum has closed: the target, or `weight` if the target is nearly the same."""
         target = self.target(weight, *closed)
         lower = target <= weight * (1 - self.keep_down)
         higher = target > weight and (target >= weight * (1 + self.keep_up) or target == self.w_max)
@@ -96,6 +106,6 @@ class AdaptiveRamp:
 
 
 def excess_upper(closed: Slice) -> float:
-    """How much higher the canary's bad rate may be than the stable's, at the most that these totals allow; > 0."""
+    """Upper bound, above 0, on how much higher the canary's bad rate is than the stable's, given these totals."""
     canary = wilson_upper(closed.x1 + 0.5, closed.n1 + 1)
     return max(SMALLEST_EXCESS, canary - (closed.x0 + 0.5) / (closed.n0 + 1))

@@ -1,7 +1,7 @@
-"""Does the canary get the share of requests that its weight promises? A beta-binomial e-process of one epoch.
+"""Tests whether the canary's share of the requests of one epoch differs from its weight: a beta-binomial e-process.
 
-Warns of requests that are lost on the way to one side, and of a gateway that does not keep the weight; it decides
-nothing. Pure; read by `serin.reporting.caveats`. Source: docs/reference/decision-engine.md, section 6.
+Detects requests that are lost on the way to one side, and a gateway that does not apply the weight. It causes a warning
+only (`serin.rollout.caveats`), no decision. Specification: docs/reference/decision-engine.md, section 6.
 """
 
 from __future__ import annotations
@@ -10,19 +10,18 @@ import math
 
 
 def log_e(canary: int, stable: int, weight: float, tolerance: float) -> float:
-    """ln of the evidence that the canary's share of the requests is not about its weight.
+    """ln of the e-value against the hypothesis that the canary's share of the requests is about its weight.
 
-    H0: each request reaches the canary with one probability, whose odds are those of `weight` or differ from them by
-    `tolerance` at most. Numerator: a Beta prior with its mean at the weight, as wide as the smaller share. Denominator:
-    the likeliest point of H0, which no other point of it can exceed, so the quotient is an e-process for all of H0
-    (Wasserman, Ramdas & Balakrishnan, arXiv 1912.11436) and exceeds 1/alpha with probability alpha at most, whenever
-    one looks.
+    H0: every request reaches the canary with the same probability, and its odds are within `tolerance` of the odds of
+    `weight`. The numerator is a Beta prior with mean `weight`, as wide as the smaller share. The denominator is the
+    maximum of the likelihood over H0. The quotient is therefore an e-process for all of H0 (Wasserman, Ramdas &
+    Balakrishnan, arXiv 1912.11436): under H0 it ever exceeds 1/alpha with probability at most alpha.
 
     Args:
-        canary: requests that reached it since the epoch began.
-        stable: requests that reached the stable.
-        weight: of the canary, above 0 and below 1.
-        tolerance: 0.1 lets the odds be 1.1 times higher or lower.
+        canary: requests that reached the canary since the epoch began.
+        stable: requests that reached the stable since the epoch began.
+        weight: the canary's weight as a fraction, above 0 and below 1.
+        tolerance: relative tolerance of the odds; 0.1 allows odds 1.1 times higher or lower.
     """
     odds = weight / (1 - weight)
     a, b = (1.0, 1 / odds) if odds <= 1 else (odds, 1.0)

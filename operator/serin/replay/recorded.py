@@ -1,8 +1,8 @@
-"""Replays slices as JSON lines: `serin evidence`. Pure: lines in, lines out, so that anyone can check the arithmetic.
+"""Runs the tests on slices given as JSON lines: `serin evidence`. Pure; anyone can check the arithmetic with it.
 
-A line `{"reset": {"alpha": …, "margin": …, "cap": …, "min_stratum": …}}` starts a new rollout, every key optional. Any
-other line is a slice, `{"n1": …, "x1": …, "n0": …, "x0": …, "t": …, "epoch": …}`, `t` and `epoch` optional. Each slice
-is answered by one line; bad input is answered by `{"error": …}` and changes nothing.
+A line `{"reset": {"alpha": …, "margin": …, "cap": …, "min_stratum": …}}` starts a new trial; every key is optional. Any
+other line is a slice, `{"n1": …, "x1": …, "n0": …, "x0": …, "t": …, "epoch": …}`; `t` and `epoch` are optional. Each
+slice gives one line of output. Invalid input gives `{"error": …}` and is otherwise ignored.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _PARAMETERS = {field.name for field in fields(Parameters)}
 
 
 @dataclass
-class Rollout:
-    """One rollout under replay."""
+class ReplayedTrial:
+    """The test and the proof of one replayed trial."""
 
     test: ConditionalTest = field(default_factory=ConditionalTest)
     proof: NonInferiority = field(default_factory=NonInferiority)
 
     def answer(self, s: Slice) -> dict[str, Any]:
-        """Take one slice into account; what is known afterwards."""
+        """Add one slice; returns the output line."""
         self.test.add(s)
         self.proof.add(s)
         return {
@@ -41,8 +41,8 @@ class Rollout:
 
 
 def replay(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """The answers to the lines, in order; blank lines are passed over."""
-    rollout = Rollout()
+    """The output for each line, in order; blank lines give none."""
+    trial = ReplayedTrial()
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -52,49 +52,53 @@ def replay(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
             yield {"error": f"Line {number}: {error}"}
             continue
         if isinstance(read, Parameters):
-            rollout = Rollout(ConditionalTest(read))
+            trial = ReplayedTrial(ConditionalTest(read))
         else:
-            yield rollout.answer(read)
+            yield trial.answer(read)
 
 
 def _read(line: str) -> Parameters | Slice:
     try:
         data = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise ValueError("This is not JSON; give one object on one line.") from error
+        raise ValueError("This is not JSON; give one JSON object per line.") from error
     if not isinstance(data, dict):
-        raise ValueError("This is not an object; give a slice or a reset.")  # noqa: TRY004 - all bad input is a ValueError
+        raise ValueError("This is not a JSON object; give a slice or a reset.")  # noqa: TRY004 - all bad input is a ValueError
     return _parameters(data) if "reset" in data else _slice(data)
 
 
 def _parameters(data: dict[str, Any]) -> Parameters:
     given = data["reset"]
     if not isinstance(given, dict) or len(data) > 1 or not given.keys() <= _PARAMETERS:
-        raise ValueError(f"A reset is one object with keys of {', '.join(sorted(_PARAMETERS))}; correct it.")
+        raise ValueError(
+            f"A reset must be an object with some of the keys {', '.join(sorted(_PARAMETERS))}; correct its keys."
+        )
     for name, value in given.items():
         if not (_is_number(value) or (name == "cap" and value is None)):
-            raise ValueError(f"{name} is not a number; give one.")
+            raise ValueError(f"{name} must be a number; give one.")
     if not isinstance(given.get("min_stratum", 1), int):
-        raise ValueError("min_stratum is not a whole number; give one.")  # noqa: TRY004 - as above
+        raise ValueError("min_stratum must be a whole number; give one.")  # noqa: TRY004 - as above
     return Parameters(**given)
 
 
 def _slice(data: dict[str, Any]) -> Slice:
     unknown = data.keys() - {*_COUNTS, "t", "epoch"}
     if unknown or not data.keys() >= set(_COUNTS):
-        raise ValueError(f"A slice has {', '.join(_COUNTS)} and may have t and epoch; correct its keys.")
+        raise ValueError(
+            f"A slice must have the keys {', '.join(_COUNTS)}, and can have t and epoch; correct its keys."
+        )
     for name in (*_COUNTS, "epoch"):
         if not (_is_number(data.get(name, 0)) and isinstance(data.get(name, 0), int)):
-            raise ValueError(f"{name} is not a whole number; give one.")
+            raise ValueError(f"{name} must be a whole number; give one.")
         if abs(data.get(name, 0)) > LARGEST:
-            raise ValueError(f"{name} is beyond {LARGEST}; split the slice.")
+            raise ValueError(f"{name} is outside the range 0 to {LARGEST}; split the slice.")
     if not (data.get("t") is None or _is_number(data["t"])):
-        raise ValueError("t is not a number; give seconds since the canary's first traffic.")
+        raise ValueError("t must be a number; give seconds since the canary's first traffic.")
     return Slice(**data)
 
 
 LARGEST = 10**12
-"""No interval has more requests; floating point still counts them one by one."""
+"""Largest count that is accepted; floating point represents every whole number up to it exactly."""
 
 
 def _is_number(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""Metrics of each kind, and what they come to when they are fed. Called by the tests of metrics and of ceilings."""
+"""Parameters of one metric of each kind, and metrics fed with counts. Called by the tests of metrics and ceilings."""
 
 from __future__ import annotations
 

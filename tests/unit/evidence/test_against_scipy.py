@@ -1,4 +1,4 @@
-"""The law of a stratum under H0, and its normalisers, against SciPy's Fisher's non-central hypergeometric."""
+"""The distribution of a stratum under H0, compared with SciPy's Fisher's non-central hypergeometric distribution."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STRATA = pytest.mark.parametrize(
 
 @MARGINS
 @STRATA
-def test_each_alternative_gains_what_the_law_of_scipy_says(n1: int, n0: int, bad: int, margin: float) -> None:
+def test_gain_of_each_alternative_matches_scipy(n1: int, n0: int, bad: int, margin: float) -> None:
     """An alternative k gains x1 ln psi_k - Z_k, with Z_k = ln E[psi_k ** x1] under H0."""
     law = nchypergeom_fisher(n1 + n0, n1, bad, margin)
     support = range(max(0, bad - n0), min(n1, bad) + 1)
@@ -34,8 +34,8 @@ def test_each_alternative_gains_what_the_law_of_scipy_says(n1: int, n0: int, bad
 
 @MARGINS
 @STRATA
-def test_a_step_is_fair_under_the_law_of_scipy(n1: int, n0: int, bad: int, margin: float) -> None:
-    """Once it is cut off where the cap cuts it, one step's e-value has mean 1."""
+def test_step_is_fair_under_scipys_distribution(n1: int, n0: int, bad: int, margin: float) -> None:
+    """The e-value of one step, cut off at the cap, has mean 1."""
     parameters = Parameters(margin=margin)
     law = nchypergeom_fisher(n1 + n0, n1, bad, margin)
     top, mean = -math.log(parameters.alpha) / 2, 0.0

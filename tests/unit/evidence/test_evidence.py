@@ -1,7 +1,4 @@
-"""The statistics against known vectors, by enumeration, and at their extremes.
-
-The vectors belong to docs/reference/decision-engine.md, section 10.
-"""
+"""The tests: against the specification's vectors, by enumeration, and with extreme input."""
 
 from __future__ import annotations
 
@@ -35,7 +32,7 @@ def parameters_of(vector: dict[str, Any]) -> Parameters:
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda v: v["name"])
-def test_every_figure_is_as_specified(vector: dict[str, Any]) -> None:
+def test_values_match_specification_vectors(vector: dict[str, Any]) -> None:
     test, proof = ConditionalTest(parameters_of(vector)), NonInferiority()
     simple, ceiling = ClosedForm(), Ceiling(0.05)
     for number, values in enumerate(vector["slices"]):
@@ -53,7 +50,7 @@ def test_every_figure_is_as_specified(vector: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda v: v["name"])
-def test_a_restart_after_any_slice_changes_nothing(vector: dict[str, Any]) -> None:
+def test_state_restored_after_each_slice_gives_same_values(vector: dict[str, Any]) -> None:
     test = ConditionalTest(parameters_of(vector))
     for number, values in enumerate(vector["slices"]):
         test.add(Slice(*values))
@@ -65,8 +62,8 @@ def test_a_restart_after_any_slice_changes_nothing(vector: dict[str, Any]) -> No
 @pytest.mark.parametrize("cap", [None, 0.5])
 @pytest.mark.parametrize("margin", [1.0, 1.25])
 @pytest.mark.parametrize(("n1", "n0", "bad"), [(10, 40, 7), (30, 30, 30), (50, 50, 3), (5, 95, 40)])
-def test_one_step_is_fair_by_enumeration(n1: int, n0: int, bad: int, margin: float, cap: float | None) -> None:
-    """E under H0 of what the e-value can be used for is 1: never more, and with the boost no less."""
+def test_step_is_fair_by_enumeration(n1: int, n0: int, bad: int, margin: float, cap: float | None) -> None:
+    """Under H0 the e-value, cut off at its upper limit, has mean 1: never more, and with the boost no less."""
     parameters = Parameters(margin=margin, cap=cap)
     top = -math.log(parameters.alpha) * (1 if cap is None else cap)
     support = range(max(0, bad - n0), min(n1, bad) + 1)
@@ -81,7 +78,7 @@ def test_one_step_is_fair_by_enumeration(n1: int, n0: int, bad: int, margin: flo
 
 @settings(max_examples=200)
 @given(st.lists(st.tuples(counts, st.floats(0, 5_000), st.integers(0, 40)), max_size=30))
-def test_it_stays_finite_bounded_and_monotone_in_its_verdict(
+def test_log_e_stays_finite_and_rollback_stays_true(
     slices: list[tuple[tuple[int, int, int, int], float, int]],
 ) -> None:
     test, rolled_back = ConditionalTest(), False
@@ -94,7 +91,7 @@ def test_it_stays_finite_bounded_and_monotone_in_its_verdict(
         rolled_back = test.rolled_back
 
 
-def test_a_catastrophe_at_a_high_rate_is_found_at_once() -> None:
+def test_total_failure_at_high_rate_rolls_back_after_two_slices() -> None:
     """In probability space 600 of 600 underflows, and the test silently never fires."""
     test = ConditionalTest()
     for second in (15, 30):
@@ -103,7 +100,7 @@ def test_a_catastrophe_at_a_high_rate_is_found_at_once() -> None:
     assert test.rolled_back
 
 
-def test_many_releases_at_once_equal_one_after_the_other() -> None:
+def test_many_releases_at_once_equal_single_releases() -> None:
     at_once, step_by_step = ConditionalTest(), ConditionalTest()
     day = 24 * 3600
     at_once.add(Slice(0, 0, 0, 0, day))
@@ -115,7 +112,7 @@ def test_many_releases_at_once_equal_one_after_the_other() -> None:
 
 
 @pytest.mark.parametrize("state", [{}, {"version": 1}, [], None, {"version": 2, "open": {"a": []}}])
-def test_a_state_that_cannot_be_read_is_an_error(state: Any) -> None:
+def test_unreadable_state_raises_error(state: Any) -> None:
     with pytest.raises(ValueError, match="start the trial anew"):
         ConditionalTest.from_state(Parameters(), state)
     other = ConditionalTest().state() | {"version": 1}
@@ -123,13 +120,13 @@ def test_a_state_that_cannot_be_read_is_an_error(state: Any) -> None:
         ConditionalTest.from_state(Parameters(), other)
 
 
-def test_every_closed_stratum_is_counted_also_one_that_says_nothing() -> None:
+def test_closed_totals_include_strata_without_information() -> None:
     test = ConditionalTest()
-    test.add(Slice(2, 1, 50, 0, 15, 0))  # too few of the canary: open
+    test.add(Slice(2, 1, 50, 0, 15, 0))  # too few canary requests: stays open
     assert test.closed == Slice(0, 0, 0, 0)
     test.add(Slice(2, 0, 50, 1, 30, 0))
     assert test.closed == Slice(4, 1, 100, 1)
-    test.add(Slice(5, 0, 50, 0, 45, 0))  # nothing bad: says nothing
+    test.add(Slice(5, 0, 50, 0, 45, 0))  # no bad request: no information
     test.add(Slice(1, 1, 0, 0, 60, 1))  # stays open until the release closes it
     assert test.closed == Slice(9, 1, 150, 1)
     test.add(Slice(0, 0, 0, 0, 615, 2))
@@ -139,7 +136,7 @@ def test_every_closed_stratum_is_counted_also_one_that_says_nothing() -> None:
 
 @pytest.mark.parametrize("requests", [1, 3, 50])
 @pytest.mark.parametrize("rate", [0.005, 0.02, 0.5, 1.0])
-def test_canary_requests_with_no_stable_beside_them_are_no_bet_for_a_worse_canary(requests: int, rate: float) -> None:
+def test_counting_alone_keeps_expectation_at_most_one(requests: int, rate: float) -> None:
     """By enumeration at bad rates of the canary that H allows where the stable has none: E[e] <= 1."""
     expected = 0.0
     for bad in range(requests + 1):
@@ -148,7 +145,7 @@ def test_canary_requests_with_no_stable_beside_them_are_no_bet_for_a_worse_canar
     assert expected <= 1 + 1e-9
 
 
-def test_what_is_still_needed_is_about_what_it_then_takes() -> None:
+def test_still_needed_is_within_factor_two() -> None:
     proof, seen = NonInferiority(), Slice(100, 1, 300, 3)
     proof.add(seen)
     needed = proof.still_needed(seen)
@@ -162,7 +159,7 @@ def test_what_is_still_needed_is_about_what_it_then_takes() -> None:
     assert NonInferiority().still_needed(Slice(0, 0, 300, 3)) is None
 
 
-def test_replay_answers_each_slice_and_starts_anew_on_reset() -> None:
+def test_replay_gives_line_per_slice_and_restarts_on_reset() -> None:
     lines = []
     for vector in VECTORS:
         lines.append(json.dumps({"reset": {k: vector[k] for k in ("alpha", "margin", "cap", "min_stratum")}}))
@@ -199,14 +196,14 @@ def test_replay_answers_each_slice_and_starts_anew_on_reset() -> None:
         '{"reset": {"beta": 1}}',
     ],
 )
-def test_a_bad_line_is_answered_and_changes_nothing(line: str) -> None:
+def test_invalid_line_gives_error_and_is_ignored(line: str) -> None:
     good = json.dumps({"n1": 10, "x1": 1, "n0": 90, "x0": 9})
     [first, bad, second] = replay([good, line, good])
     assert bad["error"].startswith("Line 2: ")
     assert [first, second] == list(replay([good, good]))
 
 
-def test_the_command_prints_a_line_per_slice_and_fails_at_the_end_if_one_was_bad(
+def test_command_prints_line_per_slice_and_fails_on_invalid_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = json.dumps({"n1": 10, "x1": 1, "n0": 90, "x0": 9})

@@ -1,4 +1,4 @@
-"""One metric: its leaves, what they may spend, what fires, what is proven, and that it survives being written."""
+"""The tests of one metric: leaves, their shares of alpha, rollback, proof, and stored state."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from serin.evidence.non_inferiority import NonInferiority
 from serin.evidence.slices import Slice, Totals
 from tests.unit.evidence.metric_cases import FOUR, LIMIT, ONE, fed
 
-# What each leaf may spend ------------------------------------------------------------------------------------------
+# Shares of alpha -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("parameters", "leaves"), [(ONE, 1), (FOUR, 4), (LIMIT, 1)], ids=["ratio", "four cuts", "limit"]
 )
-def test_the_leaves_share_alpha_equally(parameters: MetricParameters, leaves: int) -> None:
+def test_leaves_share_alpha_equally(parameters: MetricParameters, leaves: int) -> None:
     metric = MetricEvidence(parameters)
     assert len(metric.leaves) == leaves == len(metric.totals)
     assert all(leaf.threshold == pytest.approx(math.log(leaves / 0.01)) for leaf in metric.leaves)
 
 
-def test_a_comparison_tests_with_the_margin_and_proves_with_the_tolerance() -> None:
+def test_comparison_uses_margin_for_test_and_tolerance_for_proof() -> None:
     parameters = MetricParameters(alpha=0.02, margin=1.1, ratio=1.5, absolute=0.01)
     (leaf,) = MetricEvidence(parameters).comparisons
     assert (leaf.test.parameters.alpha, leaf.test.parameters.margin) == (0.02, 1.1)
     assert (leaf.proof.rho, leaf.proof.delta) == (1.5, 0.01)
 
 
-# Verdict -----------------------------------------------------------------------------------------------------------
+# Verdict -------------------------------------------------------------------------------------------------------------
 
 
-def test_one_leaf_that_fires_is_enough_and_is_named() -> None:
+def test_one_leaf_rolls_back_the_metric_and_is_strongest() -> None:
     slow: list[Totals] = [(100, 50, 100, 50), (100, 90, 100, 10), (100, 5, 100, 5), (100, 0, 100, 0)]
     metric = fed(FOUR, *([slow] * 4))
     assert (metric.rolled_back, metric.strongest, metric.proven) == (True, 1, False)
     assert metric.evidence == pytest.approx(1.0)
 
 
-def test_a_metric_that_fired_stays_so_whatever_follows() -> None:
+def test_rolled_back_metric_stays_rolled_back() -> None:
     metric = fed(ONE, *[[(100, 60, 100, 1)]] * 4)
     assert metric.rolled_back
     for number in range(50):
@@ -53,12 +53,12 @@ def test_a_metric_that_fired_stays_so_whatever_follows() -> None:
         assert metric.rolled_back
 
 
-def test_the_strongest_is_the_first_of_equals() -> None:
+def test_strongest_is_first_of_equal_leaves() -> None:
     assert MetricEvidence(FOUR).strongest == 0
 
 
 @pytest.mark.parametrize(("requests", "proven"), [(300, False), (9_000, True)], ids=["a few requests", "thousands"])
-def test_a_proof_needs_every_leaf(requests: int, *, proven: bool) -> None:
+def test_metric_is_proven_only_if_every_leaf_is(requests: int, *, proven: bool) -> None:
     part = requests // 10
     even: list[Totals] = [(part, part // 2, part, part // 2)] * 4
     metric = fed(FOUR, *([even] * 10))
@@ -70,54 +70,56 @@ def test_a_proof_needs_every_leaf(requests: int, *, proven: bool) -> None:
     assert 0 <= leaf < 4
 
 
-def test_the_leaf_that_needs_most_is_named() -> None:
-    """The rarer what is bad, the sooner it is excluded by the absolute tolerance; half of all takes longest."""
+def test_still_needed_returns_leaf_that_needs_most() -> None:
+    """A leaf without canary requests can never be proven, so it needs the most."""
     leaf, missing = fed(FOUR, *[[(30, 1, 30, 1), (30, 0, 30, 0), (30, 0, 30, 0), (0, 0, 30, 0)]] * 3).still_needed()
     assert (leaf, missing) == (3, None)
 
 
-def test_what_has_not_settled_speaks_against_the_canary_and_never_for_it() -> None:
+def test_unsettled_slices_can_roll_back_but_not_prove() -> None:
     good, bad = [[(1_000, 0, 1_000, 10)]] * 9, [[(1_000, 500, 1_000, 10)]] * 9
     assert not fed(ONE, *good, settled=False).proven
     assert fed(ONE, *good).proven
     assert fed(ONE, *bad, settled=False).rolled_back
 
 
-def test_silence_is_no_exposure() -> None:
+def test_metric_without_requests_is_not_exposed() -> None:
     assert not MetricEvidence(ONE).exposed
     assert not fed(ONE, [(0, 0, 0, 0)]).exposed
     assert fed(ONE, [(0, 0, 1, 0)]).exposed
     assert fed(ONE, [(1, 0, 0, 0)]).exposed
 
 
-def test_totals_add_up_over_all_epochs_and_leaves() -> None:
+def test_totals_are_sums_over_epochs_by_leaf() -> None:
     metric = MetricEvidence(FOUR)
     for epoch in range(3):
         metric.add([(10, leaf, 20, leaf) for leaf in range(4)], t=15.0, epoch=epoch, settled=False)
     assert metric.totals == [(30, 3 * leaf, 60, 3 * leaf) for leaf in range(4)]
 
 
-def test_closing_an_epoch_closes_it_in_every_leaf() -> None:
+def test_close_epoch_closes_it_in_every_leaf() -> None:
     metric = fed(FOUR, [(2, 1, 2, 0)] * 4)
     assert all(0 in leaf.test.open for leaf in metric.comparisons)
     metric.close_epoch(0)
-    assert not any(leaf.test.open or leaf.waiting for leaf in metric.comparisons)
+    assert not any(leaf.test.open or leaf.pools for leaf in metric.comparisons)
     assert all(leaf.test.closed.n1 == 2 for leaf in metric.comparisons)
 
 
 FAILURES: list[tuple[MetricParameters, list[Totals]]] = [
-    (ONE, [(60, 60, 0, 0)]),  # time-outs, of which the stable has none: nobody is beside them
-    (ONE, [(60, 60, 2, 0)]),  # hardly anybody
-    (ONE, [(0, 60, 0, 0)]),  # told later than their requests
+    (ONE, [(60, 60, 0, 0)]),  # time-outs; the stable has no requests left in the epoch
+    (ONE, [(60, 60, 2, 0)]),  # the stable has few requests left
+    (ONE, [(0, 60, 0, 0)]),  # bad requests counted later than their requests
     (LIMIT, [(0, 200, 0, 0)]),
     (FOUR, [(60, 0, 0, 0), (60, 0, 0, 0), (60, 60, 0, 0), (60, 0, 0, 0)]),  # at one boundary
 ]
 
 
 @pytest.mark.parametrize(
-    ("parameters", "late"), FAILURES, ids=["time-outs", "few beside", "owed", "owed to a limit", "at a boundary"]
+    ("parameters", "late"),
+    FAILURES,
+    ids=["time-outs", "few stable requests", "carried over", "carried over, ceiling", "at a boundary"],
 )
-def test_failures_that_come_when_the_stable_has_nothing_left_to_answer_stand_against_the_proof(
+def test_late_canary_failures_without_stable_requests_end_proof(
     parameters: MetricParameters, late: list[Totals]
 ) -> None:
     metric = fed(parameters, *[[(600, 0, 1_000, 10)] * parameters.leaves] * 4)
@@ -126,9 +128,9 @@ def test_failures_that_come_when_the_stable_has_nothing_left_to_answer_stand_aga
     assert not metric.proven
     leaf, needed = metric.still_needed()
     assert needed is None or needed > 0
-    shown = metric.shown(leaf)
-    assert shown[1] >= 60, "whoever reads the sentence sees them"
-    assert not metric.rolled_back, "there is nothing to compare them with"
+    counts = metric.shown(leaf)
+    assert counts[1] >= 60, "the counts in messages contain them"
+    assert not metric.rolled_back, "there are no stable requests to compare with"
 
     again = MetricEvidence(parameters)
     again.restore(json.loads(json.dumps(metric.state())))
@@ -138,7 +140,7 @@ def test_failures_that_come_when_the_stable_has_nothing_left_to_answer_stand_aga
 
 
 @pytest.mark.parametrize(
-    "apart",
+    "parts",
     [
         [(100, 1, 0, 0), (0, 0, 300, 9)],
         [(0, 0, 300, 9), (100, 1, 0, 0)],
@@ -147,31 +149,31 @@ def test_failures_that_come_when_the_stable_has_nothing_left_to_answer_stand_aga
     ],
     ids=["canary first", "stable first", "the canary's rest", "mostly the stable's rest"],
 )
-def test_pods_that_are_scraped_one_after_the_other_prove_as_much_as_together(apart: list[Totals]) -> None:
-    """At the end of an epoch: what comes first is not charged for what comes an interval later."""
+def test_sides_scraped_one_interval_apart_give_same_proof(parts: list[Totals]) -> None:
+    """At the end of an epoch, one side's counts can come an interval later than the other's."""
     metric, expected = MetricEvidence(ONE), NonInferiority()
-    for number, counts in enumerate(apart, start=1):
+    for number, counts in enumerate(parts, start=1):
         metric.add([counts], t=15.0 * number, epoch=0, settled=True)
         metric.nothing_ended({0})
     metric.nothing_ended({1})
     n1, x1, n0, x0 = metric.totals[0]
     expected.add(Slice(n1, x1, n0, x0))
     (leaf,) = metric.comparisons
-    assert (leaf.proof.logs, leaf.waiting) == (pytest.approx(expected.logs), {})
+    assert (leaf.proof.logs, leaf.pools) == (pytest.approx(expected.logs), {})
 
 
-def test_a_label_that_is_used_again_closes_a_thin_pool_with_both_halves() -> None:
+def test_close_epoch_adds_small_pool_with_both_sides() -> None:
     metric = fed(ONE, [(2, 1, 60, 30)])
     metric.close_epoch(0)
     (leaf,) = metric.comparisons
     both = NonInferiority()
     both.add(Slice(2, 1, 60, 30))
-    assert (leaf.proof.logs, leaf.waiting) == (pytest.approx(both.logs), {})
+    assert (leaf.proof.logs, leaf.pools) == (pytest.approx(both.logs), {})
 
 
 @pytest.mark.parametrize("canary_first", [True, False])
-def test_who_is_as_bad_as_the_tolerance_is_seldom_proven_whichever_side_is_scraped_first(*, canary_first: bool) -> None:
-    """Looked at after every interval, each of which shows one side; an epoch lasts four of them."""
+def test_canary_at_tolerance_is_proven_at_most_at_rate_beta(*, canary_first: bool) -> None:
+    """The proof is read after every interval. Each interval has counts of one side; an epoch lasts four intervals."""
     numbers, proven, runs = random.Random(7), 0, 400
     for _ in range(runs):
         metric = MetricEvidence(ONE)
@@ -198,13 +200,13 @@ def test_who_is_as_bad_as_the_tolerance_is_seldom_proven_whichever_side_is_scrap
     [([(1, 0, 1, 0)] * 3, "shorter|longer"), ([(-1, 0, 1, 0)] * 4, "negative")],
     ids=["too few leaves", "negative"],
 )
-def test_counts_that_cannot_be_are_refused(counts: list[Totals], wrong: str) -> None:
+def test_impossible_counts_raise_error(counts: list[Totals], wrong: str) -> None:
     with pytest.raises(ValueError, match=wrong):
         MetricEvidence(FOUR).add(counts, t=15.0, epoch=0, settled=True)
 
 
-def test_a_canary_that_is_no_worse_is_hardly_ever_rolled_back_whatever_the_base_rate_does() -> None:
-    """Four boundaries that hang together, a base rate that drifts from 1 to 20 %, a look at every slice."""
+def test_equal_canary_rolls_back_at_most_at_rate_alpha_under_drift() -> None:
+    """Four dependent boundaries, a base rate that drifts from 1 to 20 %, and a read after every slice."""
     numbers, alpha, fired = random.Random(7), 0.1, 0
     for _ in range(120):
         metric = MetricEvidence(
@@ -222,7 +224,7 @@ def test_a_canary_that_is_no_worse_is_hardly_ever_rolled_back_whatever_the_base_
     assert fired <= 120 * alpha + 3 * math.sqrt(120 * alpha * (1 - alpha))
 
 
-# Kept --------------------------------------------------------------------------------------------------------------
+# Stored state --------------------------------------------------------------------------------------------------------
 
 leaf_counts = st.tuples(st.integers(0, 50), st.integers(0, 50), st.floats(0, 1), st.floats(0, 1)).map(
     lambda c: (c[0], round(c[0] * c[2]), c[1], round(c[1] * c[3]))
@@ -234,19 +236,19 @@ leaf_counts = st.tuples(st.integers(0, 50), st.integers(0, 50), st.floats(0, 1),
     st.sampled_from([ONE, FOUR, LIMIT]),
     st.lists(st.tuples(st.lists(leaf_counts, min_size=4, max_size=4), st.integers(0, 3), st.booleans()), max_size=8),
 )
-def test_written_and_read_back_after_any_slice_it_goes_on_as_if_nothing_had_happened(
+def test_metric_restored_after_each_slice_equals_original(
     parameters: MetricParameters, slices: list[tuple[list[Totals], int, bool]]
 ) -> None:
-    calm, restarted = MetricEvidence(parameters), MetricEvidence(parameters)
+    original, restarted = MetricEvidence(parameters), MetricEvidence(parameters)
     for number, (counts, epoch, settled) in enumerate(slices):
-        told: dict[str, Any] = {"t": 15.0 * number, "epoch": epoch, "settled": settled}
-        calm.add(counts[: parameters.leaves], **told)
-        kept = json.loads(json.dumps(restarted.state(), allow_nan=False))
+        facts: dict[str, Any] = {"t": 15.0 * number, "epoch": epoch, "settled": settled}
+        original.add(counts[: parameters.leaves], **facts)
+        stored = json.loads(json.dumps(restarted.state(), allow_nan=False))
         restarted = MetricEvidence(parameters)
-        restarted.restore(kept)
-        restarted.add(counts[: parameters.leaves], **told)
-    assert restarted == calm
-    assert restarted.state() == calm.state()
+        restarted.restore(stored)
+        restarted.add(counts[: parameters.leaves], **facts)
+    assert restarted == original
+    assert restarted.state() == original.state()
 
 
 GOOD_STATE = fed(FOUR, [(10, 1, 10, 1)] * 4).state()
@@ -288,21 +290,21 @@ LIMIT_STATE = fed(LIMIT, [(10, 1, 10, 1)]).state()
         "another number of alternatives below",
     ],
 )
-def test_a_damaged_state_is_an_error(parameters: MetricParameters, state: Any) -> None:
+def test_damaged_state_raises_error(parameters: MetricParameters, state: Any) -> None:
     with pytest.raises(ValueError, match="start the trial anew"):
         MetricEvidence(parameters).restore(state)
 
 
-def test_a_comparison_shows_what_its_test_shows() -> None:
+def test_comparison_exposes_values_of_its_test() -> None:
     (leaf,) = fed(ONE, *[[(100, 60, 100, 1)]] * 4).comparisons
     assert isinstance(leaf, Comparison)
     assert (leaf.log_e, leaf.threshold, leaf.rolled_back) == (leaf.test.log_e, leaf.test.threshold, True)
 
 
-def test_bad_ones_that_are_found_later_than_their_requests_are_counted_with_the_next() -> None:
+def test_late_bad_requests_are_counted_with_next_requests() -> None:
     metric = fed(ONE, [(1, 0, 100, 0)], [(0, 1, 100, 0)], [(1, 1, 100, 0)])
     assert metric.totals == [(2, 1, 300, 0)]
-    assert metric.owed == {0: (1, 0)}
+    assert metric.carried_over == {0: (1, 0)}
     again = MetricEvidence(ONE)
     again.restore(json.loads(json.dumps(metric.state())))
     again.add([(2, 0, 0, 0)], t=60.0, epoch=0, settled=True)

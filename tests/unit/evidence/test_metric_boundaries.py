@@ -1,4 +1,4 @@
-"""Where a histogram is cut, and a high quantile as a duration."""
+"""Boundaries nearest to the quantiles of a histogram, and single quantiles."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ INF = math.inf
         ),
         pytest.param({0.1: 99, 0.2: 100, INF: 100}, (0.1, 0.2), id="distinct"),
         pytest.param({1.0: 0, 2.0: 0, INF: 100}, (1.0,), id="all above the last: the lowest of equals"),
-        pytest.param({5.0: 100, 1.0: 50, INF: 100}, (1.0, 5.0), id="ascending, however they are told"),
+        pytest.param({5.0: 100, 1.0: 50, INF: 100}, (1.0, 5.0), id="ascending, in any order of input"),
     ],
 )
-def test_boundaries_lie_nearest_to_the_quantiles(cumulative: dict[float, float], expected: tuple[float, ...]) -> None:
+def test_boundaries_are_nearest_to_quantiles(cumulative: dict[float, float], expected: tuple[float, ...]) -> None:
     assert boundaries(cumulative) == expected
 
 
@@ -42,7 +42,7 @@ histograms = st.lists(st.tuples(st.floats(0.001, 1e4), st.integers(0, 100)), min
 
 
 @given(histograms)
-def test_there_are_few_and_each_is_a_bound(cumulative: dict[float, float]) -> None:
+def test_boundaries_are_few_distinct_bounds(cumulative: dict[float, float]) -> None:
     found = boundaries(cumulative)
     assert 1 <= len(found) <= len(QUANTILES)
     assert list(found) == sorted(set(found))
@@ -60,14 +60,14 @@ def test_there_are_few_and_each_is_a_bound(cumulative: dict[float, float]) -> No
         pytest.param({1.0: 10, 2.0: 20, INF: 100}, 0.99, 2.0, id="beyond the last bound"),
     ],
 )
-def test_a_quantile_is_a_bound_that_is_not_exceeded(
+def test_quantile_is_smallest_bound_not_exceeded(
     cumulative: dict[float, float], q: float, expected: float | None
 ) -> None:
     assert quantile(cumulative, q) == expected
 
 
 @given(histograms, st.floats(0, 1), st.floats(0, 1))
-def test_a_higher_quantile_is_never_lower(cumulative: dict[float, float], p: float, q: float) -> None:
+def test_quantile_is_monotone(cumulative: dict[float, float], p: float, q: float) -> None:
     low, high = quantile(cumulative, min(p, q)), quantile(cumulative, max(p, q))
     assert (low is None) == (high is None)
     assert low is None or high is None or low <= high

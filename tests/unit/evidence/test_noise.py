@@ -1,4 +1,4 @@
-"""Noise on the stable alone: pods that are alike are left in peace, whoever stands out is noticed."""
+"""Noise on the stable alone: equal pods are not noisy, different ones are."""
 
 from __future__ import annotations
 
@@ -20,44 +20,42 @@ ABOVE = (0.5, 0.25, 0.1, 0.03)
 SLICE = 15.0
 
 Rate = Callable[[np.random.Generator, str, int], float]
-"""Factor on the share of bad ones, by process and slice."""
+"""Factor on the bad rate, by process and slice."""
 
 
 def alike(_random: np.random.Generator, _process: str, _slice: int) -> float:
     return 1.0
 
 
-def played(  # noqa: PLR0917 - a scenario is told in one line
+def played(  # noqa: PLR0917 - a scenario fits on one line
     seed: int, parameters: MetricParameters, rps: float, processes: int, slices: int, factor: Rate = alike
 ) -> Noise:
     random, noise = np.random.default_rng(seed), Noise(parameters)
     names = [f"10.0.0.{number}:8000" for number in range(processes)]
     shares = ABOVE if parameters.boundaries else (0.01,)
     for number in range(slices):
-        drift = 1 + 0.5 * np.sin(number / 20)  # the base rate of all of them
-        shown = {}
+        drift = 1 + 0.5 * np.sin(number / 20)  # the base rate, common to all processes
+        counts = {}
         for name in names:
             n, times = int(random.poisson(rps * SLICE / processes)), factor(random, name, number) * drift
             above, left, before = [], n, 1.0
-            for share in shares:  # those above a boundary are among those above the one below it
+            for share in shares:  # a request above a boundary is above the lower ones, too
                 left = int(random.binomial(left, min(1.0, share * times) / before)) if before else 0
                 before = min(1.0, share * times)
                 above.append((n, left))
-            shown[name] = above
-        noise.add(shown, SLICE)
+            counts[name] = above
+        noise.add(counts, SLICE)
     return noise
 
 
 @pytest.mark.parametrize("parameters", [ERRORS, LATENCY], ids=["errors", "latency"])
 @pytest.mark.parametrize(("rps", "processes", "slices"), [(200, 2, 160), (20, 3, 160), (200, 10, 80), (2, 2, 480)])
-def test_pods_that_are_alike_are_hardly_ever_called_noisy(
-    parameters: MetricParameters, rps: float, processes: int, slices: int
-) -> None:
+def test_equal_pods_are_rarely_noisy(parameters: MetricParameters, rps: float, processes: int, slices: int) -> None:
     runs = 100
     assert sum(played(seed, parameters, rps, processes, slices).noisy for seed in range(runs)) <= 5
 
 
-def test_one_pod_that_is_worse_than_the_others_is_noticed() -> None:
+def test_one_worse_pod_is_noisy() -> None:
     def one_is_slow(_random: np.random.Generator, process: str, _slice: int) -> float:
         return 1.8 if process.startswith("10.0.0.1:") else 0.9
 
@@ -65,7 +63,7 @@ def test_one_pod_that_is_worse_than_the_others_is_noticed() -> None:
     assert all(noise.noisy and noise.halves_differ for noise in found)
 
 
-def test_bad_requests_that_gather_in_one_pod_after_the_other_are_noticed() -> None:
+def test_bursts_in_changing_pods_are_noisy() -> None:
     def hiccups(random: np.random.Generator, _process: str, _slice: int) -> float:
         return 20.0 if random.random() < 0.04 else 0.2
 
@@ -73,20 +71,20 @@ def test_bad_requests_that_gather_in_one_pod_after_the_other_are_noticed() -> No
     assert all(noise.dispersion is not None and noise.dispersion > 1.3 for noise in found)
 
 
-def test_one_pod_shows_nothing_and_what_it_showed_alone_is_not_compared_with_a_second_one() -> None:
+def test_single_pod_is_not_noisy_nor_compared_with_later_pod() -> None:
     noise = Noise(ERRORS)
     for _ in range(100):
         noise.add({"a": [(500, 50)]}, SLICE)
     assert not noise.noisy
-    for _ in range(100):  # errors are over when the second pod comes
+    for _ in range(100):  # the errors end when the second pod starts
         noise.add({"a": [(250, 0)], "b": [(250, 0)]}, SLICE)
     assert not noise.noisy
 
 
-def test_the_dispersion_is_pearsons_statistic_by_its_degrees_of_freedom() -> None:
+def test_dispersion_is_pearson_statistic_per_degree_of_freedom() -> None:
     dispersion = Dispersion()
     dispersion.add({"a": (60, 3), "b": (50, 4)}, 200.0)
-    assert dispersion.freedom == 0  # too few bad ones
+    assert dispersion.freedom == 0  # too few bad requests
     dispersion.add({"a": (40, 7), "b": (50, 16), "c": (200, 30)}, 1.0)
     rate, spread = 60 / 400, 0.0
     for n, x in ((100, 10), (100, 20), (200, 30)):
@@ -95,7 +93,7 @@ def test_the_dispersion_is_pearsons_statistic_by_its_degrees_of_freedom() -> Non
     assert dispersion.open == {}
 
 
-def test_a_difference_that_a_canary_may_have_as_well_is_no_noise_however_sure() -> None:
+def test_significant_difference_within_margin_is_not_noisy() -> None:
     def slightly(_random: np.random.Generator, process: str, _slice: int) -> float:
         return 1.05 if process.startswith("10.0.0.1:") else 0.95
 
@@ -103,35 +101,35 @@ def test_a_difference_that_a_canary_may_have_as_well_is_no_noise_however_sure() 
 
 
 @pytest.mark.parametrize("bad", [20, 51, 149])
-def test_one_burst_in_one_pod_is_no_noise(bad: int) -> None:
+def test_one_burst_in_one_pod_is_not_noisy(bad: int) -> None:
     noise = Noise(ERRORS)
     for number in range(60):
         noise.add({"a": [(150, bad if number == 5 else number % 2)], "b": [(150, (number + 1) % 2)]}, SLICE)
         assert not noise.noisy
 
 
-def test_bursts_of_all_pods_that_end_in_different_scrapes_are_no_noise() -> None:
-    """Two pods alike, scraped five seconds apart; for two seconds a minute twenty requests fail."""
+def test_common_bursts_in_different_scrapes_are_not_noisy() -> None:
+    """Two equal pods, scraped five seconds apart; twenty requests fail within two seconds of every minute."""
     random, noise = np.random.default_rng(3), Noise(ERRORS)
     bursts = np.arange(0, 7200, 60) + random.uniform(0, 58, 120)
-    shown = {}
+    counts = {}
     for name, offset in (("a", 0.0), ("b", 5.0)):
         scrapes = np.arange(offset, 7200 + offset, SLICE)
         failed = np.sort(np.concatenate([burst + random.uniform(0, 2, random.binomial(20, 0.5)) for burst in bursts]))
-        shown[name] = np.diff(np.searchsorted(failed, scrapes))
-    for one, other in zip(shown["a"], shown["b"], strict=True):
+        counts[name] = np.diff(np.searchsorted(failed, scrapes))
+    for one, other in zip(counts["a"], counts["b"], strict=True):
         noise.add({"a": [(150 + int(one), int(one))], "b": [(150 + int(other), int(other))]}, SLICE)
     assert not noise.noisy
 
 
-def test_a_pod_that_is_replaced_leaves_both_halves_with_one() -> None:
+def test_replaced_pod_leaves_both_halves_with_one() -> None:
     noise = Noise(ERRORS)
     noise.add({"a": [(5, 0)], "b": [(5, 0)]}, SLICE)
     noise.add({"a": [(5, 0)], "c": [(5, 0)]}, SLICE)
     assert noise.halves["a"] != noise.halves["c"]
 
 
-def test_more_pods_than_are_told_apart_are_judged_by_the_first_ones() -> None:
+def test_more_pods_than_limit_uses_first_ones() -> None:
     noise, pods = Noise(ERRORS), [f"pod{number:03}" for number in range(MOST_PROCESSES + 20)]
     for _ in range(40):
         noise.add({pod: [(100, 30 if pod == "pod000" else 2)] for pod in pods}, SLICE)
@@ -139,15 +137,15 @@ def test_more_pods_than_are_told_apart_are_judged_by_the_first_ones() -> None:
     assert noise.dispersion is not None
 
 
-def test_more_pods_than_are_told_apart_may_miss_scrapes() -> None:
+def test_more_pods_than_limit_may_miss_scrapes() -> None:
     random, noise, pods = np.random.default_rng(5), Noise(ERRORS), [f"pod{number:03}" for number in range(80)]
     for _ in range(160):
-        shown = {pod: int(random.binomial(100, 0.09 if pod == "pod007" else 0.02)) for pod in pods}
-        noise.add({pod: [(100, x)] for pod, x in shown.items() if random.random() > 0.02}, SLICE)
+        counts = {pod: int(random.binomial(100, 0.09 if pod == "pod007" else 0.02)) for pod in pods}
+        noise.add({pod: [(100, x)] for pod, x in counts.items() if random.random() > 0.02}, SLICE)
     assert noise.leaves[0].dispersion.freedom > 500
 
 
-def test_a_pod_that_is_nearly_idle_changes_nothing() -> None:
+def test_nearly_idle_pod_changes_nothing() -> None:
     def slightly(_random: np.random.Generator, process: str, _slice: int) -> float:
         return 1.05 if process.startswith("10.0.0.1:") else 0.95
 
@@ -156,23 +154,23 @@ def test_a_pod_that_is_nearly_idle_changes_nothing() -> None:
         noise.add({"idle": [(2, 2)] * 4}, SLICE)
         random = np.random.default_rng(seed)
         for _ in range(160):
-            shown = {}
+            counts = {}
             for name, factor in (("10.0.0.0:8000", 0.95), ("10.0.0.1:8000", 1.05)):
-                shown[name] = [(3000, int(random.binomial(3000, share * factor))) for share in ABOVE]
-            noise.add(shown, SLICE)
+                counts[name] = [(3000, int(random.binomial(3000, share * factor))) for share in ABOVE]
+            noise.add(counts, SLICE)
         return noise.noisy
 
     assert not any(noisy(seed) for seed in range(5))
 
 
-def test_it_goes_on_from_json_and_is_bounded() -> None:
+def test_noise_restored_from_json_is_equal_and_bounded() -> None:
     noise = played(1, LATENCY, 20, 3, 40)
-    kept = json.loads(json.dumps(noise.state()))
-    again = Noise.from_state(LATENCY, kept)
+    stored = json.loads(json.dumps(noise.state()))
+    again = Noise.from_state(LATENCY, stored)
     assert again == noise
     many = {f"pod{number}": [(5, 1)] * 4 for number in range(3 * MOST_PROCESSES)}
     noise.add(many, SLICE)
     assert len(noise.halves) == MOST_PROCESSES
     assert len(noise.leaves[0].dispersion.open) <= MOST_PROCESSES
     with pytest.raises(ValueError, match="start the trial anew"):
-        Noise.from_state(LATENCY, kept | {"leaves": [{}]})
+        Noise.from_state(LATENCY, stored | {"leaves": [{}]})

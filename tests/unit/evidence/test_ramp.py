@@ -1,4 +1,4 @@
-"""The adaptive ramp: the budget, its bounds, and that it changes the weight no more often than it has to."""
+"""The adaptive ramp: budget, bounds and hysteresis."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ rates = st.one_of(st.just(0.0), st.floats(1e-9, 1e6))
 
 
 @pytest.mark.parametrize(("x", "n"), [(0, 1), (0, 50), (3, 40), (40, 40), (500, 100_000)], ids=str)
-def test_the_upper_bound_is_wilsons(x: int, n: int) -> None:
+def test_upper_bound_matches_scipys_wilson(x: int, n: int) -> None:
     expected = binomtest(x, n, alternative="less").proportion_ci(confidence_level=0.9, method="wilson").high
     assert wilson_upper(x, n) == pytest.approx(expected, abs=1e-4)
 
@@ -28,34 +28,34 @@ def test_the_upper_bound_is_wilsons(x: int, n: int) -> None:
 @pytest.mark.parametrize(
     ("rps", "weight"),
     [(200, 0.002), (20, 2 / 300), (2, 2 / 30), (0.5, 0.25), (0, 0.002), (1e9, 0.002)],
-    ids=["200 rps", "20 rps", "2 rps", "half a request per second", "no known traffic", "more than there is"],
+    ids=["200 rps", "20 rps", "2 rps", "0.5 rps", "unknown traffic", "1e9 rps"],
 )
-def test_the_first_weight_expects_every_answer_to_be_bad(rps: float, weight: float) -> None:
+def test_first_weight_assumes_every_answer_is_bad(rps: float, weight: float) -> None:
     assert AdaptiveRamp(rps).first() == pytest.approx(weight)
 
 
-def test_a_target_is_the_budget_over_the_excess_that_is_still_possible() -> None:
+def test_target_is_budget_over_possible_excess() -> None:
     seen, ramp = Slice(300, 3, 5_000, 50), AdaptiveRamp(200)
     assert ramp.target(0.02, seen) == pytest.approx(2 / (excess_upper(seen) * 200 * 15))
 
 
-def test_a_good_canary_grows_at_most_fourfold_and_up_to_the_maximum() -> None:
+def test_weight_of_good_canary_grows_fourfold_up_to_maximum() -> None:
     ramp, weights = AdaptiveRamp(200), [0.002]
     for _ in range(6):
         weights.append(ramp.next(weights[-1], Slice(10**9, 0, 10**9, 0)))
     assert weights == pytest.approx([0.002, 0.008, 0.032, 0.128, 0.25, 0.25, 0.25])
 
 
-def test_a_bad_canary_is_taken_back_at_once() -> None:
+def test_weight_of_bad_canary_falls_to_minimum_at_once() -> None:
     assert AdaptiveRamp(200).next(0.25, Slice(750, 600, 2250, 22)) == 0.002
 
 
-def test_the_most_worrying_of_several_metrics_decides() -> None:
+def test_worst_of_several_metrics_decides_weight() -> None:
     ramp, good, bad = AdaptiveRamp(200), Slice(1_000, 10, 10_000, 100), Slice(1_000, 50, 10_000, 100)
     assert ramp.next(0.1, good, bad) == ramp.next(0.1, bad, good) == ramp.next(0.1, bad) < ramp.next(0.1, good)
 
 
-def test_without_a_metric_the_weight_stays() -> None:
+def test_weight_without_metrics_stays() -> None:
     assert AdaptiveRamp(200).next(0.1) == 0.1
 
 
@@ -64,25 +64,25 @@ def test_without_a_metric_the_weight_stays() -> None:
     [(0.100, False), (0.105, False), (0.112, True), (0.090, False), (0.079, True)],
     ids=["the same", "little lower", "much lower", "little higher", "much higher"],
 )
-def test_a_weight_that_is_about_right_is_kept(weight: float, *, follows: bool) -> None:
+def test_weight_near_target_stays(weight: float, *, follows: bool) -> None:
     seen = Slice(10_000, 100, 100_000, 1_000)
     ramp = AdaptiveRamp(rps=2 / (0.1 * 15 * excess_upper(seen)))  # where 10 % is right
     assert ramp.target(weight, seen) == pytest.approx(0.1)
     assert (ramp.next(weight, seen) != weight) == follows
 
 
-def test_the_maximum_is_reached_although_it_is_near() -> None:
+def test_maximum_is_reached_despite_hysteresis() -> None:
     assert AdaptiveRamp(200).next(0.24, Slice(10**9, 0, 10**9, 0)) == 0.25
 
 
-def test_without_hysteresis_every_target_is_followed() -> None:
+def test_weight_without_hysteresis_follows_every_target() -> None:
     ramp, seen = AdaptiveRamp(200, keep_down=0, keep_up=0), Slice(1_000, 10, 10_000, 100)
     assert ramp.next(0.05, seen) == ramp.target(0.05, seen)
 
 
 @settings(max_examples=300)
 @given(rates, st.floats(0, 1), st.lists(totals, max_size=3))
-def test_whatever_is_counted_a_weight_stays_within_its_bounds(rps: float, weight: float, closed: list[Slice]) -> None:
+def test_weight_stays_within_bounds_for_any_counts(rps: float, weight: float, closed: list[Slice]) -> None:
     ramp = AdaptiveRamp(rps)
     for chosen in (ramp.first(), ramp.target(weight, *closed), ramp.next(weight, *closed)):
         assert math.isfinite(chosen)
@@ -91,7 +91,7 @@ def test_whatever_is_counted_a_weight_stays_within_its_bounds(rps: float, weight
 
 @settings(max_examples=200)
 @given(totals, st.integers(1, 1000))
-def test_more_bad_answers_never_raise_the_target(closed: Slice, more: int) -> None:
+def test_more_bad_answers_never_raise_target(closed: Slice, more: int) -> None:
     worse = Slice(closed.n1, min(closed.n1, closed.x1 + more), closed.n0, closed.x0)
     ramp = AdaptiveRamp(20)
     assert ramp.target(0.1, worse) <= ramp.target(0.1, closed)
@@ -112,6 +112,6 @@ def test_more_bad_answers_never_raise_the_target(closed: Slice, more: int) -> No
     ],
     ids=str,
 )
-def test_parameters_that_give_no_weight_are_refused(wrong: dict[str, Any]) -> None:
+def test_invalid_ramp_parameters_raise_error(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="; give "):
         AdaptiveRamp(**wrong)

@@ -1,4 +1,4 @@
-"""The share of requests against the weight: fair when it is kept, sure when it is not, finite always."""
+"""The test of the canary's share of requests: error rate, power, and finite values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SURE = math.log(1000)
 
 @pytest.mark.parametrize("weight", WEIGHTS)
 @pytest.mark.parametrize("at", ["the weight", "the edge"])
-def test_a_share_that_is_kept_is_hardly_ever_doubted_however_often_one_looks(weight: float, at: str) -> None:
+def test_correct_share_is_doubted_at_most_at_rate_alpha(weight: float, at: str) -> None:
     random, runs, looks, most = np.random.default_rng(7), 300, 120, 0
     odds = weight / (1 - weight) * (1.1 if at == "the edge" else 1.0)
     for _ in range(runs):
@@ -31,9 +31,7 @@ def test_a_share_that_is_kept_is_hardly_ever_doubted_however_often_one_looks(wei
 
 @pytest.mark.parametrize("weight", WEIGHTS)
 @pytest.mark.parametrize("times", [0.0, 0.5, 2.0], ids=str)
-def test_a_share_that_is_not_kept_is_found_within_some_hundred_requests_of_the_smaller_side(
-    weight: float, times: float
-) -> None:
+def test_wrong_share_is_found_within_400_requests(weight: float, times: float) -> None:
     smaller = min(weight, 1 - weight)
     requests = round(400 / smaller)
     odds = weight / (1 - weight) * times
@@ -47,13 +45,11 @@ def test_a_share_that_is_not_kept_is_found_within_some_hundred_requests_of_the_s
     st.integers(1, 9_999).map(lambda parts: parts / 10_000),
     st.floats(0.01, 3),
 )
-def test_it_is_finite_and_a_wider_tolerance_never_doubts_more(
-    canary: int, stable: int, weight: float, tolerance: float
-) -> None:
+def test_log_e_is_finite_and_falls_with_tolerance(canary: int, stable: int, weight: float, tolerance: float) -> None:
     narrow, wide = (log_e(canary, stable, weight, tolerance * factor) for factor in (1, 2))
     assert math.isfinite(narrow)
     assert wide <= narrow + 1e-6 * max(1.0, abs(narrow))
 
 
-def test_both_directions_count_alike() -> None:
+def test_log_e_is_symmetric_in_the_sides() -> None:
     assert log_e(30, 970, 0.05, 0.1) == pytest.approx(log_e(970, 30, 0.95, 0.1))

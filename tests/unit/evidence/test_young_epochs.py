@@ -1,4 +1,4 @@
-"""Strata are not cut while slow answers of an epoch may still be missing on the side that was scraped first."""
+"""Strata of a young epoch stay open: slow answers may be missing on the side that was scraped first."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from serin.evidence.conditional import ConditionalTest, Parameters
 from serin.evidence.slices import Slice
 
 SCRAPE, DURATION = 15.0, 30.0
-"""Seconds; a good answer takes so long, a bad one no time."""
+"""Seconds between scrapes, and seconds that a good answer takes; a bad answer takes no time."""
 RATE, BAD = 4.0, 0.05
-"""Requests per second of the canary, and the share that is bad on either side."""
+"""Requests per second of the canary, and the bad rate of both sides."""
 TIMES_MORE = 20
-"""Requests of the stable for each one of the canary."""
+"""Requests of the stable per request of the canary."""
 LASTS = 90.0
-"""Seconds of an epoch."""
+"""Duration of an epoch in seconds."""
 
 
 Counter = Callable[[float], tuple[int, int]]
-"""Requests that a pod's page shows at a moment, and the bad ones of them."""
+"""By time in seconds, the requests that Prometheus knows of a pod, and the bad requests among them."""
 
 
 def pod(random: np.random.Generator, rate: float, offset: float) -> Counter:
-    """A pod whose requests arrive from 0 s on, as Prometheus knows it: by its last scrape."""
+    """Counts of a pod whose requests arrive from 0 s on, as of its last scrape."""
     number = random.poisson(rate * LASTS)
     bad = random.random(number) < BAD
     ends = random.random(number) * LASTS + np.where(bad, 0.0, DURATION)
@@ -41,7 +41,7 @@ def pod(random: np.random.Generator, rate: float, offset: float) -> Counter:
 
 
 def rolled_back(seed: int, young_for: float) -> bool:
-    """Whether an identical canary is, whose pod is scraped long before the stable's in each slice."""
+    """Whether an identical canary is rolled back if its pod is scraped 13 s before the stable's in each slice."""
     random, test = np.random.default_rng(seed), ConditionalTest(Parameters(alpha=0.01, margin=1.1))
     for epoch in range(12):
         canary, stable = pod(random, RATE, 1.0), pod(random, RATE * TIMES_MORE, 14.0)
@@ -52,13 +52,13 @@ def rolled_back(seed: int, young_for: float) -> bool:
     return test.rolled_back
 
 
-def test_an_identical_canary_that_is_scraped_first_is_taken_for_worse_only_if_young_epochs_are_cut() -> None:
+def test_identical_canary_rolls_back_only_if_young_strata_close() -> None:
     cut, pooled = (sum(rolled_back(seed, young_for) for seed in range(20)) for young_for in (0.0, DURATION + SCRAPE))
     assert cut >= 4
     assert pooled == 0
 
 
-def test_a_stratum_that_was_held_open_is_tested_whole_with_the_first_slice_that_is_not_young() -> None:
+def test_young_stratum_is_tested_whole_once_it_is_old() -> None:
     young, whole = ConditionalTest(), ConditionalTest()
     young.add(Slice(10, 4, 50, 1, epoch=3), young=True)
     assert young.closed.n1 == 0
@@ -67,7 +67,7 @@ def test_a_stratum_that_was_held_open_is_tested_whole_with_the_first_slice_that_
     assert (young.log_e, young.closed, young.open) == (whole.log_e, whole.closed, {})
 
 
-def test_an_epoch_is_young_until_nine_of_ten_answers_have_come_and_all_pods_were_scraped() -> None:
+def test_epoch_is_young_until_slow_answers_are_scraped() -> None:
     durations, noon = Tally("d_bucket", by="le"), datetime(2026, 3, 1, 12, tzinfo=UTC)
     shown = Baseline(noon, 10.0, {durations: {"1.0": 50.0, "5.0": 90.0, "20.0": 99.0, "+Inf": 100.0}})
     assert presets.young_seconds(shown, durations, 15.0) == 5.0 + 15.0
