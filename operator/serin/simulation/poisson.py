@@ -1,4 +1,4 @@
-"""Poisson numbers, which the standard library does not have. Called by `runs`."""
+"""Random numbers of a Poisson distribution, which the standard library does not have. Called by `runs`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import math
 from random import Random
 
 SMALL = 10.0
-"""Below this mean counting is the faster way, and the other one is not exact."""
+"""Means below this use counting, which is faster there; PTRS is not exact there."""
 
 
 def poisson(random: Random, mean: float) -> int:
-    """How many events of a Poisson process happen where `mean` >= 0 are expected.
+    """A random number of the Poisson distribution with mean `mean` >= 0. Exact.
 
-    Exact. Source for large means: Hörmann 1993, "The transformed rejection method for generating Poisson random
-    variables", algorithm PTRS.
+    Source for large means: Hörmann 1993, "The transformed rejection method for generating Poisson random variables",
+    algorithm PTRS.
     """
     if mean < SMALL:
         return _counted(random, mean)

@@ -1,9 +1,9 @@
-"""Simulated rollouts: traffic in, verdicts out. Called by `command`.
+"""Simulated trials and their summary. Called by `command`.
 
-Arrivals are a Poisson process that the weight splits at random, and each answer is bad with its side's probability. So
-the four counts of a slice are independent Poisson numbers. Answers are counted at once, and a weight takes effect at
-once; of slow answers only one thing is played, that strata of a young epoch stay open for them. The rest of it, latency
-and drift are in `bench/decision`. Run number i of a seed is the same on any machine.
+Requests arrive as a Poisson process that the weight splits at random, and each answer is bad with the probability of
+its side. The four counts of a slice are therefore independent Poisson numbers. Answers are complete at once, and a new
+weight applies at once. Slow answers are simulated in one way only: strata of a young epoch stay open. Latency, drift
+and other effects of slow answers are in `bench/decision`. Run number i of a seed is the same on every machine.
 """
 
 from __future__ import annotations
@@ -22,52 +22,53 @@ from serin.evidence.slices import Slice
 from serin.simulation.poisson import poisson
 
 FIXED_STEPS = (0.05, 0.25, 0.5)
-"""Weights of the fixed ramp, as fractions; the last one is held until the end."""
+"""Weights of the fixed ramp, as fractions; the last one stays until the end of the trial."""
 STEP_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """What is simulated. Rates are fractions of the answers, 0..1."""
+    """Parameters of the simulation. Rates are fractions of the answers, 0 to 1."""
 
     rps: float = 20.0
     """Requests per second of canary and stable together."""
     base_rate: float = 0.01
-    """Of the stable's answers, this share is bad."""
+    """Bad rate of the stable."""
     ratio: float = 2.0
-    """How many times worse the canary is; 1: no worse."""
+    """Bad rate of the canary divided by that of the stable."""
     ramp: str = "adaptive"
-    """`adaptive`, or `fixed`: the steps above."""
+    """`adaptive`, or `fixed` (FIXED_STEPS)."""
     minutes: float = 40.0
+    """Duration of the trial if it is not rolled back."""
     alpha: float = 0.01
     margin: float = 1.0
     slice_seconds: float = 15.0
     answer_seconds: float = 0.0
-    """What nine of ten of the stable's answers take: how long strata stay open after a change of weight."""
+    """90 % quantile of the duration of answers, which decides how long strata stay open after a change of weight."""
 
     @property
     def canary_rate(self) -> float:
-        """Of the canary's answers, this share is bad."""
+        """Bad rate of the canary."""
         return self.base_rate * self.ratio
 
 
 @dataclass(frozen=True)
 class Run:
-    """How one rollout went."""
+    """The result of one simulated trial."""
 
     seconds: float | None
-    """From the canary's first traffic to the rollback; None: it was not rolled back."""
+    """From the canary's first traffic to the rollback; None if there was none."""
     canary_requests: int
     excess_bad: float
-    """Expected bad answers beyond what the stable would have given to the same requests, until the rollback.
+    """Expected number of bad answers until the rollback, beyond those of the stable for the same requests.
 
-    Expected given the requests, not counted: the mean over runs is the same (optional stopping), its error is smaller.
-    A run without rollback is charged the whole ramp. Negative for a canary that is better.
+    It is the expectation given the requests, not a count: the mean over runs is the same (optional stopping), but has a
+    smaller error. Without a rollback it covers the whole trial. It is negative if the canary is better.
     """
 
 
 def run_one(scenario: Scenario, random: Random) -> Run:
-    """One rollout from the first request to the rollback, or to the end of the ramp."""
+    """Simulate one trial, from the canary's first request to the rollback or to the end."""
     s, test = scenario, ConditionalTest(Parameters(alpha=scenario.alpha, margin=scenario.margin))
     ramp = AdaptiveRamp(s.rps, s.slice_seconds)
     weight = ramp.first() if s.ramp == "adaptive" else FIXED_STEPS[0]
@@ -95,7 +96,7 @@ def run_one(scenario: Scenario, random: Random) -> Run:
 
 
 def run_all(scenario: Scenario, runs: int, seed: int, jobs: int | None = None) -> list[Run]:
-    """`runs` rollouts in order, on `jobs` processes (None: all cores); the result does not depend on how many."""
+    """Simulate `runs` trials on `jobs` processes (None: one per core); the result does not depend on `jobs`."""
     jobs = min(jobs or os.cpu_count() or 1, runs)
     numbered = partial(_numbered, scenario, seed)
     if jobs <= 1:
@@ -109,15 +110,15 @@ def _numbered(scenario: Scenario, seed: int, number: int) -> Run:
 
 
 def wald_bound(base_rate: float, canary_rate: float, alpha: float, margin: float = 1.0) -> float | None:
-    """Excess bad answers that any test with this alpha and power 1 needs on average; None if it is not worse.
+    """Wald's lower bound on the mean excess bad answers of any test with this alpha and power 1.
 
-    (p1 - p0) ln(1/alpha) / KL(p1, margin p0). Source: Wald 1945.
+    (p1 - p0) ln(1/alpha) / KL(p1, margin p0); None if the canary is within the margin. Source: Wald 1945.
     """
     allowed = margin * base_rate
     if canary_rate <= allowed:
         return None
     if not allowed:
-        return 0.0  # the first bad answer is a proof
+        return 0.0  # the first bad answer decides
     information = canary_rate * math.log(canary_rate / allowed)
     if canary_rate < 1:
         information += (1 - canary_rate) * math.log((1 - canary_rate) / (1 - allowed))
@@ -126,7 +127,7 @@ def wald_bound(base_rate: float, canary_rate: float, alpha: float, margin: float
 
 @dataclass(frozen=True)
 class Summary:
-    """What the runs say together; `_se` are standard errors."""
+    """Statistics over all runs; `_se` means standard error."""
 
     runs: int
     p_rollback: float
@@ -134,14 +135,15 @@ class Summary:
     mean_excess_bad: float
     mean_excess_bad_se: float
     median_delay_s: float | None
-    """From the canary's first traffic to the rollback, over the runs that were rolled back."""
+    """From the canary's first traffic to the rollback, over the trials that were rolled back; None without any."""
     mean_canary_requests: float
     wald_bound: float | None
+    """See `wald_bound`."""
     ratio_to_bound: float | None
 
 
 def summarise(scenario: Scenario, runs: list[Run]) -> Summary:
-    """The figures of at least one run."""
+    """Statistics over the runs, of which there must be at least one."""
     delays = [run.seconds for run in runs if run.seconds is not None]
     share, excess = len(delays) / len(runs), [run.excess_bad for run in runs]
     mean, spread = statistics.fmean(excess), statistics.stdev(excess) if len(runs) > 1 else 0.0

@@ -1,4 +1,4 @@
-"""`serin simulate`: its random numbers, its arithmetic, its promises for a seed, and what it prints."""
+"""`serin simulate`: random numbers, arithmetic, reproducibility for a seed, and output."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def simulate(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, 
 
 
 @pytest.mark.parametrize("mean", [0, 0.3, 9.9, 10.1, 60, 2_900], ids=lambda mean: f"mean {mean}")
-def test_poisson_numbers_follow_their_law(mean: float) -> None:
+def test_poisson_numbers_follow_their_distribution(mean: float) -> None:
     random, draws = Random("poisson"), 20_000
     numbers = [poisson(random, mean) for _ in range(draws)]
     assert statistics.fmean(numbers) == pytest.approx(mean, abs=5 * math.sqrt(mean / draws) + 1e-12)
@@ -40,33 +40,33 @@ def test_poisson_numbers_follow_their_law(mean: float) -> None:
     bins = [-1, *edges, math.inf]
     seen = [sum(low < n <= high for n in numbers) for low, high in pairwise(bins)]
     expected = [draws * float(law.cdf(high, mean) - law.cdf(low, mean)) for low, high in pairwise(bins)]
-    kept = [i for i, value in enumerate(expected) if value > 5]
-    scale = sum(seen[i] for i in kept) / sum(expected[i] for i in kept)
-    assert chisquare([seen[i] for i in kept], [expected[i] * scale for i in kept]).pvalue > 1e-4
+    large = [i for i, value in enumerate(expected) if value > 5]
+    scale = sum(seen[i] for i in large) / sum(expected[i] for i in large)
+    assert chisquare([seen[i] for i in large], [expected[i] * scale for i in large]).pvalue > 1e-4
 
 
 @pytest.mark.parametrize(("ratio", "bound"), [(1.5, 21.0), (2, 11.8), (5, 4.5), (20, 2.0)], ids=lambda v: f"{v}")
-def test_the_lower_bound_is_as_specified(ratio: float, bound: float) -> None:
+def test_wald_bound_matches_specification(ratio: float, bound: float) -> None:
     assert wald_bound(0.01, 0.01 * ratio, 0.01) == pytest.approx(bound, abs=0.05)
 
 
-def test_there_is_no_bound_for_a_canary_that_is_no_worse() -> None:
+def test_wald_bound_is_none_for_canary_within_margin() -> None:
     assert wald_bound(0.01, 0.01, 0.01) is None
     assert wald_bound(0.01, 0.012, 0.01, margin=1.25) is None
     assert wald_bound(0.01, 1.0, 0.01) == pytest.approx(0.99)
     assert wald_bound(0.0, 0.5, 0.01) == 0.0
 
 
-def test_slow_answers_keep_the_strata_of_a_young_epoch_open() -> None:
+def test_slow_answers_keep_strata_of_young_epoch_open() -> None:
     at_once, after = (
         [run_one(Scenario(200, ratio=90, ramp="fixed", answer_seconds=s), Random(n)).seconds for n in range(20)]
         for s in (0.0, 30.0)
     )
-    assert set(at_once) == {30.0}  # no single stratum decides alone
-    assert min(seconds or 0.0 for seconds in after) == 75.0  # 30 and a slice to wait for, then two strata
+    assert set(at_once) == {30.0}  # two strata: no single stratum is enough for a rollback
+    assert min(seconds or 0.0 for seconds in after) == 75.0  # young for 30 s and one slice, then two strata
 
 
-def test_a_run_is_the_operators_own_test_on_the_slices_it_drew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_uses_the_operators_test_on_its_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     fed = []
     add = ConditionalTest.add
     monkeypatch.setattr(ConditionalTest, "add", lambda test, s, **more: (fed.append(s), add(test, s, **more))[1])
@@ -78,7 +78,7 @@ def test_a_run_is_the_operators_own_test_on_the_slices_it_drew(monkeypatch: pyte
     assert [add(test, s) or test.rolled_back for s in fed] == [False] * (len(fed) - 1) + [True]
 
 
-def test_a_fixed_ramp_holds_each_step_for_ten_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fixed_ramp_holds_each_step_for_ten_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
     shares: dict[int, list[int]] = {}
 
     def count(_test: ConditionalTest, s: Any, **_: bool) -> None:
@@ -91,7 +91,7 @@ def test_a_fixed_ramp_holds_each_step_for_ten_minutes(monkeypatch: pytest.Monkey
     assert [n1 / n for _, n1, n in shares.values()] == pytest.approx([0.05, 0.25, 0.5], abs=0.01)
 
 
-def test_the_result_depends_on_the_seed_and_not_on_the_processes() -> None:
+def test_result_depends_on_seed_not_on_processes() -> None:
     scenario = Scenario(ratio=5, minutes=20)
     alone, together = run_all(scenario, 8, seed=3, jobs=1), run_all(scenario, 8, seed=3, jobs=2)
     assert alone == together
@@ -99,13 +99,13 @@ def test_the_result_depends_on_the_seed_and_not_on_the_processes() -> None:
     assert run_all(scenario, 4, seed=3, jobs=1) == alone[:4]
 
 
-def test_a_bad_canary_is_found_and_a_good_one_stays() -> None:
+def test_bad_canary_is_rolled_back_and_good_one_stays() -> None:
     bad, good = Scenario(ratio=20), Scenario(ratio=1, minutes=10)
     assert summarise(bad, run_all(bad, 20, 0, jobs=1)).p_rollback == 1
     assert summarise(good, run_all(good, 20, 0, jobs=1)).p_rollback <= 0.05
 
 
-def test_runs_without_a_rollback_are_charged_and_have_no_delay() -> None:
+def test_runs_without_rollback_add_excess_but_no_delay() -> None:
     summary = summarise(Scenario(), [Run(30.0, 10, 0.5), Run(90.0, 20, 1.5), Run(None, 300, 4.0), Run(None, 400, 6.0)])
     assert (summary.p_rollback, summary.median_delay_s, summary.mean_excess_bad) == (0.5, 60.0, 3.0)
     assert summary.p_rollback_se == pytest.approx(0.25)
@@ -113,7 +113,7 @@ def test_runs_without_a_rollback_are_charged_and_have_no_delay() -> None:
     assert summarise(Scenario(ratio=1), [Run(None, 1, 0.0)]).median_delay_s is None
 
 
-def test_one_json_object_says_it_all(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_option_prints_one_complete_object(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("--ratio", "20", "--runs", "10", "--minutes", "10", "--seed", "7", "--jobs", "1", "--json")
     status, out, err = simulate(capsys, *arguments)
     result = json.loads(out)
@@ -124,44 +124,44 @@ def test_one_json_object_says_it_all(capsys: pytest.CaptureFixture[str]) -> None
     assert simulate(capsys, *arguments)[1] == out
 
 
-def test_without_json_it_is_a_text_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+def test_default_output_is_text(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = simulate(capsys, "--ratio", "20", "--runs", "5", "--minutes", "10", "--jobs", "1")
     assert status == 0
-    assert out.startswith("5 rollouts of 10 minutes at 20 requests/s, adaptive ramp\n")
-    assert "the least that any test needs" in out
+    assert out.startswith("5 trials of 10 min at 20 requests/s, adaptive ramp\n")
+    assert "excess bad answers for any test (Wald)" in out
     _, out, _ = simulate(capsys, "--ratio", "1", "--runs", "2", "--minutes", "1", "--ramp", "fixed", "--jobs", "1")
-    assert "no run was rolled back" in out
-    assert "every rollback is a wrong one" in out
+    assert "no trial was rolled back" in out
+    assert "the canary is within the margin, so every rollback is wrong" in out
 
 
-def test_help_names_the_steps_of_the_fixed_ramp(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_names_steps_of_fixed_ramp(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = simulate(capsys, "--help")
     assert status == 0
-    assert "5, 25, 50 percent, 600 s each" in " ".join(out.split())
+    assert "5, 25, 50 percent, 600 s per step" in " ".join(out.split())
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
-        (["--rps", "0"], "give a number from 0.001 to 100000."),
-        (["--rps", "many"], "give a number from 0.001 to 100000."),
-        (["--base-rate", "1.5"], "give a number from 0 to 1."),
-        (["--base-rate", "nan"], "give a number from 0 to 1."),
-        (["--ratio", "-1"], "give a number from 0 to 1e+06."),
+        (["--rps", "0"], "is not a number from 0.001 to 100000."),
+        (["--rps", "many"], "is not a number from 0.001 to 100000."),
+        (["--base-rate", "1.5"], "is not a number from 0 to 1."),
+        (["--base-rate", "nan"], "is not a number from 0 to 1."),
+        (["--ratio", "-1"], "is not a number from 0 to 1e+06."),
         (["--ratio", "200"], "give a smaller --ratio."),
-        (["--runs", "0"], "give a whole number from 1 to 1000000."),
-        (["--runs", "2.5"], "give a whole number from 1 to 1000000."),
-        (["--minutes", "0"], "give a number from 1 to 10000."),
-        (["--margin", "0.9"], "give a number from 1 to 1000."),
-        (["--alpha", "0"], "give a number from 1e-12 to 0.5."),
-        (["--seed", "-1"], "give a whole number from 0 to"),
+        (["--runs", "0"], "is not a whole number from 1 to 1000000."),
+        (["--runs", "2.5"], "is not a whole number from 1 to 1000000."),
+        (["--minutes", "0"], "is not a number from 1 to 10000."),
+        (["--margin", "0.9"], "is not a number from 1 to 1000."),
+        (["--alpha", "0"], "is not a number from 1e-12 to 0.5."),
+        (["--seed", "-1"], "is not a whole number from 0 to"),
         (["--ramp", "steep"], "give adaptive or fixed."),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else "",
 )
-def test_a_bad_argument_is_a_sentence_and_status_2(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+def test_invalid_argument_gives_message_and_status_2(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     status, out, err = simulate(capsys, *arguments)
     assert (status, out) == (2, "")
-    assert told in err.splitlines()[-1]
+    assert message in err.splitlines()[-1]
