@@ -1,5 +1,5 @@
-"""Numbered folders hold examples to read and apply; `load` and `demo` are programs that drive them.
+"""Examples to read and apply (the numbered folders), and two programs that run them.
 
-load    an open-loop load generator that speaks as a user's application does
-demo    `make demo`: a whole story on a real cluster, with a table and an exit status at its end
+load    an open-loop load generator with the OpenAI client
+demo    `make demo`: runs the first example on a real cluster, checks it, and prints a table
 """

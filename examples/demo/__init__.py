@@ -1,12 +1,15 @@
-"""The demo: one good canary promoted and one bad canary rolled back, on real traffic, told as it happens.
+"""The demo: a good canary is promoted and a bad canary is rolled back, on real traffic.
 
-place     where it runs: the sandbox, or the cluster that KUBECONFIG names (settings from the environment)
-prepare   what has to be there first: sandbox, vLLM, checkpoints, operator image, charts
-own_cluster   what a cluster of the user's own is asked first, so that nothing of theirs is changed
-cluster   kubectl as a function
-manifests the example's files, adapted to the place
-follow    what an LLMDeployment went through, seen by a watch
-scenes    the story, and what has to be true of it
-report    the table at the end
-Run it with `make demo` or `python -m examples.demo`. The end-to-end tests reuse all of it.
+place        the cluster it runs on: the sandbox or the one of KUBECONFIG (settings from the environment)
+prepare      creates what the scenes need: sandbox, vLLM, checkpoints, operator image, charts
+own_cluster  checks a user's cluster before the demo changes anything there
+cluster      kubectl as a function
+manifests    the example's files, adapted to the cluster
+follow       watches an LLMDeployment and records its states
+conditions   reads phase, conditions and sides from an LLMDeployment
+scenes       the four scenes and their expectations
+report       the expectations' results and the table at the end
+say          prints lines with the elapsed time
+
+Run it with `make demo` or `python -m examples.demo`. The end-to-end tests reuse its modules.
 """

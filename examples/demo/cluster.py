@@ -1,6 +1,6 @@
-"""kubectl, helm and the like as functions: one call, bounded in time, whose failure is a sentence.
+"""kubectl, helm and other programs as functions, with a time limit and readable errors.
 
-Called by everything that talks to a cluster. Not here: watching (follow).
+Called by all modules that use a cluster. Not here: watching (follow).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Cluster:
     """One namespace of one cluster."""
 
     environment: Mapping[str, str]
-    """With KUBECONFIG, and a PATH to kubectl and helm."""
+    """Environment variables of the programs: KUBECONFIG, and PATH with kubectl and helm."""
     namespace: str
 
     def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 60) -> str:
@@ -41,7 +41,7 @@ class Cluster:
         Raises:
             CommandError: it failed, or took longer than `timeout` seconds.
         """
-        told = " ".join(command[:6])
+        shortened = " ".join(command[:6])
         try:
             done = subprocess.run(
                 command,
@@ -53,20 +53,22 @@ class Cluster:
                 check=False,
             )
         except FileNotFoundError as error:
-            raise CommandError(f"{command[0]} is not on the PATH; install it, or run `make sandbox`.") from error
+            raise CommandError(f"{command[0]} is not on the PATH; install it or run `make sandbox`.") from error
         except subprocess.TimeoutExpired as error:
-            raise CommandError(f"`{told}` took longer than {timeout:.0f} s; look at the cluster.") from error
+            raise CommandError(
+                f"`{shortened}` took longer than {timeout:.0f} s; check the state of the cluster."
+            ) from error
         if done.returncode != 0:
-            raise CommandError(f"`{told}` failed; correct this: {done.stderr.strip()[-600:]}")
+            raise CommandError(f"`{shortened}` failed; fix this error: {done.stderr.strip()[-600:]}")
         return done.stdout
 
     def get(self, resource: str, *arguments: str) -> Object:
-        """One object or a list of them, as JSON."""
+        """One object, or a List object, from `kubectl get`."""
         found: Object = json.loads(self.kubectl("get", resource, *arguments, "--output=json"))
         return found
 
     def find(self, resource: str) -> Object | None:
-        """One object, or None if there is none."""
+        """One object, or None if it does not exist."""
         text = self.kubectl("get", resource, "--ignore-not-found", "--output=json")
         found: Object | None = json.loads(text) if text.strip() else None
         return found
@@ -91,7 +93,7 @@ class Cluster:
             self.kubectl(*command, timeout=seconds + 30)
 
     def make_namespace(self, labels: Mapping[str, str] | None = None) -> None:
-        """Create the namespace if it is not there, with these labels."""
+        """Create the namespace with these labels, or add the labels to it."""
         metadata = {"name": self.namespace, "labels": dict(labels or {})}
         manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
         self.kubectl("apply", "--filename=-", stdin=yaml.safe_dump(manifest))

@@ -1,6 +1,6 @@
-"""What is read off an LLMDeployment: its conditions against the product's table, its phase, its sides. Pure.
+"""Reads phase, conditions and sides from an LLMDeployment, and the expected conditions. Pure.
 
-Called by scenes and by the end-to-end tests. The rows are the product's promise to whoever waits on conditions.
+Called by scenes and by the end-to-end tests. The rows are what Serin promises to clients that wait for conditions.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ ON_TRIAL = frozenset({"Preparing", "Ramping", "Paused"})
 
 
 def status(state: Object) -> dict[str, Any]:
-    """The status, empty before the first one is written."""
+    """The status; empty if there is none yet."""
     found: dict[str, Any] = state.get("status") or {}
     return found
 
 
 def phase(state: Object) -> str:
-    """The phase, empty before the first status."""
+    """The phase; empty if there is no status yet."""
     return str(status(state).get("phase", ""))
 
 
 def is_current(state: Object) -> bool:
-    """Whether the status speaks of the spec as it is."""
+    """Whether the status describes the current generation of the spec."""
     return bool(status(state).get("observedGeneration") == state["metadata"]["generation"])
 
 
@@ -49,19 +49,19 @@ def conditions(state: Object) -> dict[str, dict[str, Any]]:
 
 
 def row(state: Object) -> tuple[str, ...]:
-    """The row of the product's table that an LLMDeployment is in."""
+    """The statuses of the conditions in COLUMNS; "" for a missing condition."""
     found = conditions(state)
     return tuple(found[name]["status"] if name in found else "" for name in COLUMNS)
 
 
 def side(state: Object, which: str) -> dict[str, Any]:
-    """`stable` or `canary` of the status; empty if there is none."""
+    """`stable` or `canary` of the status; empty if it is missing."""
     found: dict[str, Any] = status(state).get(which) or {}
     return found
 
 
 def is_settled(state: Object) -> bool:
-    """Whether the stable serves the spec and nothing is under way."""
+    """Whether the stable serves the spec and no rollout is in progress."""
     return is_current(state) and phase(state) == "Stable" and row(state) == STABLE
 
 

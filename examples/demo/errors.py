@@ -1,20 +1,20 @@
-"""Errors of the demo: each one sentence that ends with what to do.
+"""Errors of the demo. Each message says what happened and what to do.
 
 DemoError
-├── CommandError   a program that the demo ran has failed
-└── Waited         something did not come true in time
+├── CommandError      a program that the demo ran failed
+└── WaitFailedError   a state did not occur in time, or cannot occur any more
 """
 
 from __future__ import annotations
 
 
 class DemoError(Exception):
-    """Why the demo cannot go on."""
+    """The demo must stop."""
 
 
 class CommandError(DemoError):
-    """A program that the demo ran has failed; the message ends with its own words."""
+    """A program that the demo ran failed; the message contains the program's error output."""
 
 
-class Waited(DemoError):  # noqa: N818 - a word of the demo, not a suffix
-    """Something did not come true in time, or cannot any more."""
+class WaitFailedError(DemoError):
+    """A state did not occur in time, or cannot occur any more."""

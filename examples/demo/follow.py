@@ -1,7 +1,7 @@
-"""Follows one LLMDeployment by two watches: one whose lines people see, one that the story waits on.
+"""Watches one LLMDeployment with two kubectl processes: one prints lines, the other records states.
 
-Called by scenes and by the end-to-end tests. Every state that was seen is kept, so that one can ask afterwards what was
-true all along. Not here: judging (scenes).
+Called by scenes and by the end-to-end tests. All states are stored, so that callers can check them afterwards.
+Not here: expectations about states (scenes).
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from collections.abc import Callable
 from typing import Any
 
 from examples.demo.cluster import Cluster, Object
-from examples.demo.errors import Waited
+from examples.demo.errors import WaitFailedError
 
 RESTARTS = 100
-"""A watch ends when the API server closes it; it is then begun again, so many times at most."""
+"""The API server ends a watch now and then; it is restarted at most this many times."""
 Predicate = Callable[[Object], bool]
 
 
 class Follower:
-    """Use it as a context: inside, `states` grows by every change of the LLMDeployment."""
+    """A context in which `states` records every change of the LLMDeployment."""
 
     def __init__(self, cluster: Cluster, name: str, tell: Callable[[str], None] | None = None) -> None:
         self.states: list[tuple[float, Object]] = []
-        """Seconds since the epoch, and the object as it became then."""
+        """Time in seconds since 1970, and the object at that time; oldest first."""
         self._cluster = cluster
         self._name = name
         self._tell = tell
@@ -37,7 +37,7 @@ class Follower:
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Follower:
-        """Begin to watch."""
+        """Start both watches."""
         try:
             self._begin("json", self._read_objects)
             if self._tell:
@@ -57,16 +57,23 @@ class Follower:
 
     @property
     def latest(self) -> Object:
-        """The object as it is now, as far as is known; empty before the first change is seen."""
+        """The latest recorded state of the object; empty before the first one."""
         return self.states[-1][1] if self.states else {}
 
     def wait_for(
         self, what: str, holds: Predicate, seconds: float, *, never: Predicate = lambda _: False, since: float = 0.0
     ) -> Object:
-        """Wait until a state that was seen after `since` holds, and return it.
+        """Wait for a state, recorded after `since`, for which `holds` is true, and return it.
+
+        Args:
+            what: the state as a clause, for the error message.
+            holds: whether a state is the expected one.
+            seconds: how long to wait.
+            never: whether a state means that the expected one will not occur any more.
+            since: seconds since 1970.
 
         Raises:
-            Waited: it did not within `seconds`, or a state came that `never` was to come.
+            WaitFailedError: the state did not occur within `seconds`, or `never` was true for one.
         """
         deadline = time.monotonic() + seconds
         seen = 0
@@ -77,12 +84,12 @@ class Follower:
                 if at >= since and holds(state):
                     return state
                 if at >= since and never(state):
-                    raise Waited(f"Waited for this and it did not come: {what}; {_where(state)}.")
+                    raise WaitFailedError(f"This did not happen: {what}. {_where(state)}.")
             if not fresh and time.monotonic() >= deadline:
-                raise Waited(f"Waited {seconds:.0f} s for this: {what}; {_where(self.latest)}.")
+                raise WaitFailedError(f"This did not happen within {seconds:.0f} s: {what}. {_where(self.latest)}.")
 
     def _after(self, seen: int, deadline: float) -> list[tuple[float, Object]]:
-        """States beyond the first `seen`, waited for until the deadline of the monotonic clock."""
+        """The states after the first `seen`; waits for one until the deadline on the monotonic clock."""
         with self._changed:
             self._changed.wait_for(lambda: len(self.states) > seen, max(0.0, deadline - time.monotonic()))
             return self.states[seen:]
@@ -93,7 +100,15 @@ class Follower:
         thread.start()
 
     def _watch(self, output: str, read: Callable[[subprocess.Popen[str]], None]) -> None:
-        command = [*_tied(), "kubectl", "--namespace", self._cluster.namespace, "get", "llmdeployments", "--watch"]
+        command = [
+            *_ending_with_parent(),
+            "kubectl",
+            "--namespace",
+            self._cluster.namespace,
+            "get",
+            "llmdeployments",
+            "--watch",
+        ]
         command += [f"--field-selector=metadata.name={self._name}"]
         if output == "json":
             command += ["--output=json", "--output-watch-events"]
@@ -126,24 +141,25 @@ class Follower:
                 self._changed.notify_all()
 
     def _read_lines(self, process: subprocess.Popen[str]) -> None:
-        """Hand on kubectl's own lines, but not those in which nothing but the age has changed."""
-        shown: list[str] = []
+        """Print kubectl's lines, except those that differ from the previous line only in the age."""
+        printed: list[str] = []
         for line in process.stdout or ():
             words = line.split()[:-1]
-            if self._tell and words != shown:
+            if self._tell and words != printed:
                 self._tell(line.rstrip())
-            shown = words
+            printed = words
 
 
-def _tied() -> list[str]:
-    """What makes a program end with us, even where nobody can clean up: a test run that is killed, a lost terminal.
+def _ending_with_parent() -> list[str]:
+    """A command prefix that lets the kernel end a program when the thread that started it ends.
 
-    The kernel watches the thread that started the program; ours lives as long as the program does.
+    Needed if the demo is killed and cannot clean up. The starting thread waits for the program, so it ends too early
+    in no other case.
     """
-    # Only Linux has it; elsewhere the context's own end has to do.
+    # setpriv exists on Linux only; elsewhere leaving the context must be enough.
     return ["setpriv", "--pdeathsig", "TERM", "--"] if shutil.which("setpriv") else []
 
 
 def _where(state: Object) -> str:
     status: dict[str, Any] = state.get("status") or {}
-    return f"phase is {status.get('phase')}: {status.get('message')} See `kubectl describe llmdep`"
+    return f"The phase is {status.get('phase')}: {status.get('message')} See `kubectl describe llmdep`"

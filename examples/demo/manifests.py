@@ -1,7 +1,7 @@
-"""The example's YAML files, adapted to the place where they are applied. Pure but for reading the file.
+"""The example's YAML files, adapted to the cluster. Pure except for reading the file.
 
-Called by scenes. In the sandbox the files are applied as they are; on another cluster what is the sandbox's own (engine
-image, borrowed directories, model paths, gateway) gives way to what the user named.
+Called by scenes. In the sandbox the files are applied unchanged. On another cluster the settings of the sandbox (engine
+image, mounted directories, model paths, gateway) are replaced by the user's.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ TOO_SMALL = FIRST_CANARY / "03-too-small.yaml"
 
 
 def manifest(path: Path, place: Place) -> Object:
-    """The object of a file, as this place needs it."""
+    """The object of a file, adapted to the place."""
     written = load_manifest(path)
     return written if place.sandbox else adapted(written, place)
 
 
 def adapted(written: Object, place: Place) -> Object:
-    """The same without what only the sandbox has."""
+    """A copy of the object without settings that work in the sandbox only."""
     fitting = copy.deepcopy(written)
     spec = fitting["spec"]
     spec["model"]["source"] = place.models.get(spec["model"]["source"], spec["model"]["source"])
-    # Without these three: the operator's default image on one GPU, with nothing borrowed from the node.
+    # Without these three fields the operator uses its default image, one GPU, and no directories of the node.
     spec.pop("podTemplate", None)
     for field in ("image", "resources"):
         spec["engine"].pop(field, None)

@@ -1,6 +1,6 @@
-"""Before a cluster of the user's own is touched: which one it is, what it lacks, and whose Serin it runs.
+"""Checks a user's cluster before the demo changes anything there: context, Gateway API, and other Serin releases.
 
-Called by `__main__` in the place of making a sandbox. Everything here only reads. Not here: installing (prepare).
+Called by `__main__` instead of starting a sandbox. Everything here only reads. Not here: installing (prepare).
 """
 
 from __future__ import annotations
@@ -22,38 +22,42 @@ from sandbox.layout import from_environment
 
 TOOLS = ("kubectl", "helm")
 OUR_CHARTS = re.compile(rf"({RELEASE}|{DEFINITIONS_RELEASE})-\d")
-"""Name and version of a chart, as `helm list` shows them; the release may have any name."""
+"""Name and version of Serin's charts, as in `helm list`; the release can have any name."""
 
 
 def ready(tell: Teller, place: Place) -> Place:
-    """Check the cluster and say which one it is; returns the place with kubectl and helm on its PATH.
+    """Check the cluster and print its context; returns the place with kubectl and helm on its PATH.
 
     Raises:
-        DemoError: it lacks something, or runs a Serin that the demo did not install.
+        DemoError: the cluster lacks something, or has a Serin that the demo did not install.
     """
     place = with_tools(tell, place)
-    tell.say(f"using the cluster of your KUBECONFIG: {context(place)}")
+    tell.say(f"using the cluster of KUBECONFIG: {context(place)}")
     check_gateway(place)
     check_releases(place)
     return place
 
 
 def with_tools(tell: Teller, place: Place) -> Place:
-    """The place with the sandbox's own kubectl and helm, built if need be, where the PATH lacks them."""
+    """The place with kubectl and helm on its PATH; missing ones come from the sandbox, which builds them if needed."""
     path = place.environment.get("PATH", os.defpath)
     missing = [name for name in TOOLS if shutil.which(name, path=path) is None]
     if not missing:
         return place
-    tell.say(f"{' and '.join(missing)} not found on the PATH; using the sandbox's own, which are built once")
+    tell.say(f"not on the PATH: {', '.join(missing)}; building the sandbox's versions, or using those built before")
     stream(tell, [sys.executable, ".ci/provide.py", *missing], {**os.environ, "PYTHONPATH": str(ROOT)})
     cache = Cache(from_environment())
-    # Behind the user's own: only what is missing comes from here.
+    # Appended, so that programs on the user's PATH come first.
     folders = [path, *(str(cache.path(name).parent) for name in missing)]
     return replace(place, environment={**place.environment, "PATH": os.pathsep.join(folders)})
 
 
 def context(place: Place) -> str:
-    """The context that kubectl and helm will use, and its API server."""
+    """The context that kubectl and helm use, and its API server, as text.
+
+    Raises:
+        DemoError: KUBECONFIG has no current context.
+    """
     cluster = Cluster(place.environment, SYSTEM_NAMESPACE)
     try:
         name = cluster.run(["kubectl", "config", "current-context"]).strip()
@@ -62,45 +66,45 @@ def context(place: Place) -> str:
         )
     except CommandError as error:
         raise DemoError(
-            f"KUBECONFIG names no cluster ({error}); choose one with `kubectl config use-context`."
+            f"KUBECONFIG has no current context ({error}); choose one with `kubectl config use-context`."
         ) from error
     return f"context {name}, {server}"
 
 
 def check_gateway(place: Place) -> None:
-    """Refuse a cluster without the Gateway API or the Gateway.
+    """Check that the cluster has the Gateway API and the Gateway.
 
     Raises:
-        DemoError: the API server does not answer, or there is no Gateway API, or not the Gateway.
+        DemoError: the API server does not answer, or the Gateway API or the Gateway is missing.
     """
     namespace, name = place.gateway
     gateways = Cluster(place.environment, namespace)
     try:
         known = gateways.kubectl("api-resources", "--api-group=gateway.networking.k8s.io", "--output=name")
     except CommandError as error:
-        raise DemoError(f"The cluster does not answer ({error}); check KUBECONFIG.") from error
+        raise DemoError(f"The cluster does not respond ({error}); check KUBECONFIG.") from error
     if "httproutes." not in known:
-        raise DemoError("The cluster has no Gateway API; install it with a gateway that implements it.")
+        raise DemoError("The cluster does not have the Gateway API; install its CRDs and a gateway that implements it.")
     if gateways.find(f"gateways.gateway.networking.k8s.io/{name}") is None:
-        raise DemoError(f"There is no Gateway {namespace}/{name}; create it, or correct DEMO_GATEWAY.")
+        raise DemoError(f"The Gateway {namespace}/{name} does not exist; create it or correct DEMO_GATEWAY.")
 
 
 def check_releases(place: Place) -> None:
-    """Refuse a cluster with a Serin of somebody else: two operators would fight, and an upgrade would replace theirs.
+    """Check that no other Serin is installed: two operators would conflict, and the demo would upgrade the other one.
 
     Raises:
-        DemoError: there is a release of one of our charts that the demo did not make.
+        DemoError: there is a release of one of Serin's charts that the demo did not install.
     """
     foreign = releases(place, OURS.replace("=", "!="))
     if foreign:
         raise DemoError(
             f"The cluster has a Serin that the demo did not install (helm release {', '.join(foreign)}); "
-            "uninstall it, or name another cluster by KUBECONFIG."
+            "uninstall it, or set KUBECONFIG to another cluster."
         )
 
 
 def releases(place: Place, selector: str) -> list[str]:
-    """Helm releases of our charts with these labels, whatever their state and namespace, as namespace/name."""
+    """Helm releases of Serin's charts with these labels, in any state and namespace, as namespace/name."""
     listing = ["helm", "list", "--all-namespaces", "--all", "--max=0", "--output=json", f"--selector={selector}"]
     listed = Cluster(place.environment, SYSTEM_NAMESPACE).run(listing)
     return [f"{each['namespace']}/{each['name']}" for each in json.loads(listed) if OUR_CHARTS.match(each["chart"])]

@@ -1,6 +1,6 @@
-"""Where the demo runs: the sandbox of this checkout, or the cluster that KUBECONFIG names. Read from the environment.
+"""The cluster that the demo runs on: the sandbox of this checkout, or the one of KUBECONFIG. Read from the environment.
 
-Called by `__main__` and the end-to-end tests. Not here: making anything (prepare).
+Called by `__main__` and the end-to-end tests. Not here: creating anything (prepare).
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ TAG = r"([A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"
 DIGEST = r"(sha256:[0-9a-f]{64})?"
 SANDBOX_GATEWAY = ("gateway", "llm")
 NEEDED = {
-    "PROMETHEUS_URL": "the Prometheus that scrapes gateway and pods, as pods reach it",
-    "GATEWAY_URL": "the gateway, as this machine reaches it",
-    "DEMO_GATEWAY": "the Gateway as namespace/name",
-    "DEMO_OPERATOR_IMAGE": "the operator's image, as repository:tag",
-    "DEMO_MODEL": "a model source that the demo begins with, such as hf://org/model@commit",
-    "DEMO_BETTER_MODEL": "the model source that the demo changes to",
+    "PROMETHEUS_URL": "URL for pods of the Prometheus that scrapes gateway and pods",
+    "GATEWAY_URL": "URL of the gateway for this machine",
+    "DEMO_GATEWAY": "namespace/name of the Gateway",
+    "DEMO_OPERATOR_IMAGE": "the operator's image, repository:tag or repository@digest",
+    "DEMO_MODEL": "source of the first model, such as hf://org/model@commit",
+    "DEMO_BETTER_MODEL": "source of the second model",
 }
-"""What a cluster of the user's own must be told, besides DEMO_IMAGE, an engine image that may be left out."""
+"""Variables that a user's cluster needs, with their meaning. DEMO_IMAGE, an engine image, is optional."""
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image reference in the parts that the operator's chart wants; a digest wins over a tag."""
+    """An image reference, split as the operator's chart needs it; a digest takes precedence over a tag."""
 
     repository: str
     tag: str = ""
@@ -39,10 +39,10 @@ class Image:
 
     @classmethod
     def parse(cls, reference: str) -> Image:
-        """Read `repository:tag`, `repository@sha256:…` or both; a registry in the repository may have a port.
+        """Parse `repository:tag`, `repository@sha256:…` or both; the repository can contain a registry with a port.
 
         Raises:
-            DemoError: it is neither.
+            DemoError: the reference is invalid or has neither tag nor digest.
         """
         rest, _, digest = reference.partition("@")
         # A colon before the last slash belongs to the registry's port.
@@ -50,7 +50,7 @@ class Image:
         name, _, tag = last.partition(":")
         known = cls(f"{folder}{slash}{name}", tag, digest)
         if not name or not re.fullmatch(TAG, tag) or not re.fullmatch(DIGEST, digest) or not (tag or digest):
-            raise DemoError(f"{reference!r} is no image; write it as repository:tag or repository@sha256:….")
+            raise DemoError(f"{reference!r} is not a valid image; write it as repository:tag or repository@sha256:….")
         return known
 
 
@@ -65,18 +65,18 @@ class Place:
     """Namespace and name of the Gateway."""
     sandbox: bool = True
     operator_image: Image | None = None
-    """None: made from this checkout."""
+    """None: built from this checkout."""
     engine_image: str | None = None
-    """In the place of the examples' own; None with a cluster of the user's: the operator's default."""
+    """Replaces the examples' engine image on a user's cluster; None: the operator's default."""
     models: Mapping[str, str] = field(default_factory=dict)
-    """Model sources to write in the place of the examples' own."""
+    """By model source in the examples, the source that replaces it."""
 
 
-def users_own(environment: Mapping[str, str] = os.environ) -> Place | None:
-    """The cluster that the user names by KUBECONFIG; None if the sandbox is to be used.
+def users_cluster(environment: Mapping[str, str] = os.environ) -> Place | None:
+    """The cluster of KUBECONFIG; None if the demo should use the sandbox.
 
     Raises:
-        DemoError: not everything that must be known of it is set.
+        DemoError: a variable is missing or invalid.
     """
     kubeconfig = environment.get("KUBECONFIG")
     if not kubeconfig or Path(kubeconfig) == sandbox_state(environment) / "kubeconfig":
@@ -84,7 +84,7 @@ def users_own(environment: Mapping[str, str] = os.environ) -> Place | None:
     missing = [f"{name} ({what})" for name, what in NEEDED.items() if not environment.get(name)]
     if missing:
         raise DemoError(
-            f"KUBECONFIG names a cluster of your own, so set {', '.join(missing)}; "
+            f"KUBECONFIG is set, but variables for that cluster are missing: set {', '.join(missing)}, "
             "or unset KUBECONFIG to use the sandbox."
         )
     namespace, slash, name = environment["DEMO_GATEWAY"].partition("/")
@@ -106,22 +106,22 @@ def users_own(environment: Mapping[str, str] = os.environ) -> Place | None:
 
 
 def sandbox_place(environment: Mapping[str, str] = os.environ) -> Place:
-    """The sandbox that runs, from the file that `python -m sandbox up` writes.
+    """The running sandbox, from the file that `python -m sandbox up` writes.
 
     Raises:
-        DemoError: there is no such file.
+        DemoError: the file does not exist or describes the API tier only.
     """
     path = sandbox_state(environment) / "env"
     if not path.exists():
-        raise DemoError("No sandbox runs here; start one with `make sandbox`.")
+        raise DemoError("The sandbox is not running; start it with `make sandbox`.")
     known = {**environment, **read_exports(path.read_text(), environment.get("PATH", ""))}
     if "GATEWAY_URL" not in known:
-        raise DemoError("The sandbox is only the API tier; start all of it with `make sandbox`.")
+        raise DemoError("Only the API tier of the sandbox is running; start all of it with `make sandbox`.")
     return Place(known, known["GATEWAY_URL"], known["PROMETHEUS_URL"])
 
 
 def sandbox_state(environment: Mapping[str, str]) -> Path:
-    """Where the sandbox of this checkout keeps its state."""
+    """The state directory of this checkout's sandbox."""
     return Path(environment.get("SERIN_SANDBOX_DIR") or ROOT / ".sandbox").absolute()
 
 

@@ -1,7 +1,7 @@
-"""What has to be there before the story begins: sandbox, vLLM, checkpoints, the operator's image, both charts.
+"""Creates what the scenes need: sandbox, vLLM, checkpoints, the operator's image, both charts.
 
-Called by `__main__` and the end-to-end tests. All of it is cached or idempotent: a second time costs seconds.
-Not here: what a cluster of the user's own is asked first (own_cluster), and the story (scenes).
+Called by `__main__` and the end-to-end tests. Everything is cached or idempotent, so a second run takes seconds.
+Not here: checks of a user's cluster (own_cluster), and the scenes.
 """
 
 from __future__ import annotations
@@ -21,38 +21,38 @@ from examples.demo.place import ROOT, Image, Place, sandbox_place, sandbox_state
 from examples.demo.say import Teller
 
 EARLY_STEPS = 150
-"""Training steps of the checkpoint that the demo begins with: a real model, stopped too early."""
+"""Training steps of the first checkpoint: a real model whose training stopped too early."""
 SYSTEM_NAMESPACE = "serin-system"
 RELEASE = "serin"
 DEFINITIONS_RELEASE = "serin-crds"
 DEFINITIONS = ("llmdeployments.serin.dev", "promptversions.serin.dev")
 OURS = "serin.dev/installed-by=demo"
-"""A label of both releases: on a cluster of the user's own the demo touches no others."""
+"""Label of both helm releases; on a user's cluster the demo changes no others."""
 OPERATOR_PODS = "app.kubernetes.io/name=serin"
 
 
 def sandbox(tell: Teller) -> Place:
-    """Start the sandbox, or put right what is not well."""
+    """Start the sandbox, or repair a running one."""
     stream(tell, [sys.executable, "-m", "sandbox", "up"])
     return sandbox_place()
 
 
 def engines(tell: Teller) -> None:
-    """vLLM and two checkpoints of the tiny model, shown to the node under fixed paths."""
+    """Build vLLM and two checkpoints of the tiny model, and mount them into the node under fixed paths."""
     vllm = Path(stream(tell, [sys.executable, "-m", "model_server.cpu.install"]))
     train = [str(vllm / "bin" / "python"), "-m", "model_server.tiny"]
     early = stream(tell, [*train, "--steps", str(EARLY_STEPS)])
     better = stream(tell, train)
     models = sandbox_state(os.environ) / "models"
-    for name, source in (("early", early), ("better", better)):
-        show(Path(source), models / name)
-    # One directory for all, of the sandbox's own: what is bound twice, or below another bind, can be hidden by it.
-    for target, shown in (("/opt/serin/vllm", vllm), ("/opt/serin/models", models)):
-        stream(tell, [sys.executable, "-m", "sandbox", "bind", str(shown), target])
+    for name, checkpoint in (("early", early), ("better", better)):
+        copy_checkpoint(Path(checkpoint), models / name)
+    # One directory for all models, because a second mount on or below a mount can hide it.
+    for target, source in (("/opt/serin/vllm", vllm), ("/opt/serin/models", models)):
+        stream(tell, [sys.executable, "-m", "sandbox", "bind", str(source), target])
 
 
-def show(source: Path, target: Path) -> None:
-    """Copy a checkpoint, a megabyte, unless it is there; never half of one, since pods may read it."""
+def copy_checkpoint(source: Path, target: Path) -> None:
+    """Copy a checkpoint (a megabyte) if the target differs; pods may be reading it, so it is replaced as a whole."""
     if target.is_dir() and not _differ(source, target):
         return
     partial = target.with_name(f".{target.name}.partial")
@@ -70,10 +70,10 @@ def _differ(source: Path, target: Path) -> bool:
 
 
 def operator(tell: Teller, place: Place) -> None:
-    """Install both charts, the operator under its own ServiceAccount in a namespace that admits only the restricted.
+    """Install both charts, the operator in a namespace that enforces the restricted Pod Security Standard.
 
     Raises:
-        CommandError: it does not become available.
+        CommandError: the operator does not become available.
     """
     image = place.operator_image or Image.parse(sandbox_operator_image(tell))
     system = Cluster(place.environment, SYSTEM_NAMESPACE)
@@ -81,7 +81,7 @@ def operator(tell: Teller, place: Place) -> None:
     charts = ROOT / "charts"
     helm = ["helm", "upgrade", "--install", "--namespace", SYSTEM_NAMESPACE, "--labels", OURS, "--wait", "--timeout=3m"]
     tell.say("helm upgrade --install serin-crds charts/serin-crds")
-    # Definitions outlive their release, and may have come by kubectl.
+    # CRDs stay when their release is uninstalled, and can have been installed with kubectl.
     system.run([*helm, "--take-ownership", DEFINITIONS_RELEASE, str(charts / "serin-crds")], timeout=200)
     for definition in DEFINITIONS:
         system.wait(f"customresourcedefinition/{definition}", "condition=Established", 60)
@@ -91,7 +91,7 @@ def operator(tell: Teller, place: Place) -> None:
 
 
 def operator_values(image: Image, place: Place) -> dict[str, str | int]:
-    """What the chart is told."""
+    """The values of the operator's chart."""
     values: dict[str, str | int] = {
         "image.repository": image.repository,
         "image.tag": image.tag,
@@ -99,15 +99,15 @@ def operator_values(image: Image, place: Place) -> dict[str, str | int]:
         "prometheus.url": place.prometheus_url,
     }
     if place.sandbox:
-        # There is no registry: the image was loaded into the node.
+        # The sandbox has no registry; the image is loaded into the node.
         values["image.pullPolicy"] = "Never"
-        # Its Prometheus scrapes every 5 seconds, and no scrape may take longer than 4 (sandbox/node_config.py).
+        # The sandbox's Prometheus scrapes every 5 seconds, with a timeout of 4 seconds (sandbox/node_config.py).
         values |= {"prometheus.scrapeInterval": 5, "prometheus.evidenceLag": 4, "prometheus.interval": 1}
     return values
 
 
 def sandbox_operator_image(tell: Teller) -> str:
-    """Make the operator's image from this checkout, load it into the node and return its tag."""
+    """Build the operator's image from this checkout and load it into the node; returns its tag."""
     archive = sandbox_state(os.environ) / "operator.tar"
     tag = stream(tell, [sys.executable, "-m", "sandbox.operator_image", str(archive)])
     stream(tell, [sys.executable, "-m", "sandbox", "load", str(archive)])
@@ -115,7 +115,7 @@ def sandbox_operator_image(tell: Teller) -> str:
 
 
 def stream(tell: Teller, command: Sequence[str], environment: Mapping[str, str] = os.environ) -> str:
-    """Run a program of this checkout, show what it prints as it comes, and return its last line.
+    """Run a program of this checkout and print its output; returns the last line.
 
     Raises:
         CommandError: it failed.
@@ -132,5 +132,5 @@ def stream(tell: Teller, command: Sequence[str], environment: Mapping[str, str] 
             process.terminate()
             raise
     if process.returncode != 0:
-        raise CommandError(f"`{' '.join(command[1:4])}` failed; correct this: {last}")
+        raise CommandError(f"`{' '.join(command[1:4])}` failed; fix this error: {last}")
     return last

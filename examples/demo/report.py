@@ -1,6 +1,6 @@
-"""What the story must prove, and the table at its end. Pure but for printing.
+"""The results of the expectations, and the table at the end. Pure except for printing.
 
-Called by scenes, which states what it expects, and by `__main__`. Not here: how outcomes come about (load, scenes).
+Called by scenes, which states the expectations, and by `__main__`. Not here: sending requests (load).
 """
 
 from __future__ import annotations
@@ -14,42 +14,42 @@ from examples.load import Outcome, count
 
 @dataclass
 class Ledger:
-    """Everything that was expected, and whether it held."""
+    """All expectations and whether they held."""
 
     tell: Teller
-    kept: list[str] = field(default_factory=list)
+    held: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 
     def expect(self, sentence: str, held: bool, found: object = "") -> None:  # noqa: FBT001 - reads as a sentence
-        """Write down one expectation; `found` is shown if it did not hold."""
-        (self.kept if held else self.broken).append(sentence)
-        self.tell.say(f"   ok: {sentence}" if held else f"   NOT SO: {sentence}. Found: {found}")
+        """Record and print the result of one expectation; `found` is printed if it did not hold."""
+        (self.held if held else self.broken).append(sentence)
+        self.tell.say(f"   ok: {sentence}" if held else f"   FAILED: {sentence}. Found: {found}")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One step of the story, as its users felt it."""
+    """The requests of one step, a row of the table."""
 
     step: str
     outcomes: Sequence[Outcome]
-    """What was sent during the step."""
+    """Outcomes of the requests sent during the step."""
     canary: str | None = None
     """The revision on trial during the step."""
 
     @property
     def at_canary(self) -> Sequence[Outcome]:
-        """What the canary answered."""
+        """Outcomes of the requests that the canary answered."""
         return [o for o in self.outcomes if self.canary and o.revision == self.canary]
 
     @property
     def exposure(self) -> float | None:
-        """Seconds from the first error to the last request that reached the canary; None without an error of it."""
+        """Seconds from the canary's first error to the last request sent to it; None without an error."""
         theirs = self.at_canary
         errors = [o.ended_at for o in theirs if o.failed]
         return max(0.0, max(o.sent_at for o in theirs) - min(errors)) if errors else None
 
     def cells(self) -> tuple[str, ...]:
-        """The row of the table."""
+        """The texts of the row's cells."""
         all_of, theirs = count(self.outcomes), count(self.at_canary)
         exposure = self.exposure
         return (
@@ -66,7 +66,7 @@ HEADER = ("STEP", "SENT", "AT THE CANARY", "HTTP ERRORS", "WRONG ANSWERS", "FIRS
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The closing table: columns as wide as they need to be, numbers to the right."""
+    """The table as text, with aligned columns and numbers on the right."""
     lines = [HEADER, *(row.cells() for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
     return "\n".join(

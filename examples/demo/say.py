@@ -1,4 +1,4 @@
-"""What the demo prints: every line with the seconds since it began.
+"""Prints lines that begin with the seconds since the start of the demo.
 
 Called by all other modules. Not here: the table (report).
 """
@@ -21,19 +21,19 @@ class Teller:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the beginning."""
+        """Seconds since this object was created."""
         return time.monotonic() - self._began
 
     def chapter(self, title: str) -> None:
-        """Begin a part."""
+        """Print a heading."""
         self.plain(f"\n[{self.elapsed:4.0f} s] == {title}")
 
     def say(self, sentence: str) -> None:
-        """Tell what happens."""
+        """Print one line with the elapsed time."""
         self.plain(f"[{self.elapsed:4.0f} s] {sentence}")
 
     def plain(self, text: str) -> None:
-        """Print as it is."""
+        """Print text without the elapsed time."""
         with self._lock:
             self._stream.write(f"{text}\n")
             self._stream.flush()

@@ -1,7 +1,7 @@
-"""The story in four scenes, and what must be true of each.
+"""The four scenes of the demo and their expectations.
 
-Called by `__main__`. Nothing waits for a time: every scene waits for what `kubectl` shows, and gives up with a sentence
-when it does not come. Not here: what must be there before (prepare), and the table (report).
+Called by `__main__`. A scene never waits for a fixed time: it waits for a state that `kubectl` shows, and fails with a
+message if the state does not occur. Not here: preparation (prepare), and the table (report).
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ NAMESPACE = "serin-demo"
 NAME = "triage"
 RESOURCE = f"llmdeployment/{NAME}"
 PATIENCE = 600.0
-"""Seconds that the slowest step, a model that loads, may take."""
+"""Seconds to wait for the slowest step, the loading of a model."""
 RPS = 6.0
 LONGEST = 1800.0
-"""Seconds after which the load ends by itself, whatever happens."""
+"""Seconds after which the load generator stops in any case."""
 
 
 @dataclass
 class Story:
-    """What the scenes share."""
+    """The state that the scenes share."""
 
     cluster: Cluster
     place: Place
@@ -45,18 +45,18 @@ class Story:
     rows: list[Row] = field(default_factory=list)
 
     def apply(self, path: Path) -> str:
-        """Apply a file as a user does; returns kubectl's last word: created, configured or unchanged."""
+        """Apply a file with kubectl; returns kubectl's last word: created, configured or unchanged."""
         self.tell.say(f"kubectl apply --filename {path.relative_to(ROOT)}")
         line = self.cluster.apply(manifest(path, self.place))
         self.tell.say(line)
         return line.split()[-1]
 
     def deployment(self) -> Object:
-        """The LLMDeployment as it is now."""
+        """The current LLMDeployment."""
         return self.cluster.get(RESOURCE)
 
     def pods(self, engine_revision: str) -> dict[str, int]:
-        """UIDs of the pods of an engine revision, with how often their containers were restarted."""
+        """Restarts of the containers of an engine revision's pods, by UID of the pod."""
         pods = self.cluster.items("pods", f"serin.dev/deployment={NAME},serin.dev/engine-revision={engine_revision}")
         return {
             pod["metadata"]["uid"]: sum(c["restartCount"] for c in pod["status"].get("containerStatuses", ()))
@@ -64,8 +64,8 @@ class Story:
             if "deletionTimestamp" not in pod["metadata"]
         }
 
-    def pods_go(self, engine_revision: str) -> bool:
-        """Whether all of them are gone soon: the garbage collector comes after who deletes their Deployment."""
+    def pods_are_removed(self, engine_revision: str) -> bool:
+        """Whether all pods of an engine revision are gone within 120 seconds."""
         try:
             self.cluster.wait_gone("pods", f"serin.dev/engine-revision={engine_revision}", 120)
         except CommandError:
@@ -73,16 +73,16 @@ class Story:
         return True
 
     def revisions_on_route(self) -> set[str]:
-        """Names of the Services that the route sends requests to, at whatever weight."""
+        """Names of the route's Services, at any weight."""
         rules = self.cluster.get(f"httproute/{NAME}")["spec"]["rules"]
         return {backend["name"] for rule in rules for backend in rule["backendRefs"]}
 
     @contextmanager
     def row(self, step: str) -> Iterator[list[str]]:
-        """Everything sent inside is one row of the table; the body appends the canary's revision."""
+        """Make one row of the table from the requests sent inside; the block appends the canary's revision."""
         began, canary = time.time(), list[str]()
         yield canary
-        # What was sent just before the end is still on its way.
+        # Requests sent just before the end are still in flight.
         ended = time.time()
         last = self.load.outcomes()
         self.load.wait_for(lambda o: len(o) >= len(last) + RPS * 2, self.load.timeout)
@@ -90,15 +90,15 @@ class Story:
 
 
 def play(story: Story) -> None:
-    """All scenes in order."""
+    """Run all scenes in order."""
     install(story)
     canary = promote(story)
     rejected = roll_back(story, stable=canary)
     apply_again(story, rejected)
 
 
-def start_over(cluster: Cluster, tell: Teller) -> None:
-    """Remove what an earlier run left: a first install is only one without a past."""
+def remove_earlier_run(cluster: Cluster, tell: Teller) -> None:
+    """Remove the LLMDeployment of an earlier run and its objects, so that scene 1 is a first install."""
     cluster.make_namespace()
     if cluster.find(RESOURCE) is not None:
         tell.say("removing the LLMDeployment of an earlier run")
@@ -108,31 +108,33 @@ def start_over(cluster: Cluster, tell: Teller) -> None:
 
 
 def install(story: Story) -> None:
-    """Scene 1: the first install goes to 100 % when it is Ready."""
+    """Scene 1: the first install gets 100 % of the traffic when it is Ready."""
     expect = story.ledger.expect
-    story.tell.chapter("Scene 1: triage is served for the first time, on an early checkpoint")
+    story.tell.chapter("Scene 1: first install of triage, with an early checkpoint")
     story.apply(INSTALL)
     story.tell.say(f"kubectl wait {RESOURCE} --for=condition=Ready")
     story.cluster.wait(RESOURCE, "condition=Ready", PATIENCE)
-    story.follower.wait_for("the first install is settled", seen.is_settled, 60)
+    story.follower.wait_for("the first install is complete", seen.is_settled, 60)
     loading = [seen.row(s) for _, s in story.follower.states if seen.phase(s) == "Installing"]
     held = bool(loading) and set(loading) == {seen.LOADING}
-    expect("while the first revision loaded it was neither Available nor Ready, but Reconciling", held, loading)
+    expect("while the first revision was loading, it was Reconciling, not Available and not Ready", held, loading)
     story.load.start()
-    story.tell.say(f"users begin to send {story.load.rps:g} tickets a second through {story.place.gateway_url}")
+    story.tell.say(f"sending {story.load.rps:g} requests per second to {story.place.gateway_url}")
     with story.row("1 first install"):
         enough = story.load.wait_for(lambda outcomes: len(outcomes) >= 60, 60)
     failed = [o.error for o in story.load.outcomes() if o.failed]
-    expect("every ticket was answered", enough and not failed, failed[:3] or "too few answers")
+    expect("no user got an error", enough and not failed, failed[:3] or "fewer than 60 answers")
     wrong = sum(o.good is False for o in story.load.outcomes())
-    story.tell.say(f"   {wrong} of {len(story.load.outcomes())} answers were wrong: the checkpoint is an early one")
+    story.tell.say(
+        f"   {wrong} of {len(story.load.outcomes())} answers were wrong, because the checkpoint is an early one"
+    )
 
 
 def promote(story: Story) -> str:
-    """Scene 2: a better checkpoint is tried on part of the traffic and becomes the stable; returns its revision."""
+    """Scene 2: a better checkpoint gets part of the traffic and is promoted; returns its revision."""
     expect, follower = story.ledger.expect, story.follower
     before, began = story.deployment(), time.time()
-    story.tell.chapter("Scene 2: a better checkpoint")
+    story.tell.chapter("Scene 2: a better checkpoint is promoted")
     with story.row("2 better checkpoint, promoted") as row:
         story.apply(BETTER)
         state = _canary_takes_traffic(story, since=began)
@@ -148,22 +150,22 @@ def promote(story: Story) -> str:
         )
     after = story.deployment()
     _expect_trial_in_table(story, began)
-    expect("the canary's pods became the stable's: same UIDs, no restart", _same(pods, story, canary), pods)
+    expect("the canary's pods became the stable's pods, without a restart", _same(pods, story, canary), pods)
     old = seen.side(before, "stable")["engineRevision"]
-    expect("the old stable's pods go", story.pods_go(old), story.pods(old))
-    expect("spec is as it was applied", _spec_untouched(story, after, BETTER), after["spec"])
+    expect("the old stable's pods were removed", story.pods_are_removed(old), story.pods(old))
+    expect("Serin did not change the spec", _spec_unchanged(story, after, BETTER), after["spec"])
     failed = [o.error for o in story.rows[-1].outcomes if o.failed]
-    expect("no user saw an error", not failed, failed[:3])
-    expect("the canary answered part of the users before it was promoted", bool(story.rows[-1].at_canary))
+    expect("no user got an error", not failed, failed[:3])
+    expect("the canary answered part of the requests before the promotion", bool(story.rows[-1].at_canary))
     return str(canary["revision"])
 
 
 def roll_back(story: Story, *, stable: str) -> str:
-    """Scene 3: a change for the worse is rolled back because Prometheus says so; returns its revision."""
+    """Scene 3: a bad change is rolled back because of metrics in Prometheus; returns its revision."""
     expect, follower = story.ledger.expect, story.follower
     before, began = story.deployment(), time.time()
     pods = story.pods(seen.side(before, "stable")["engineRevision"])
-    story.tell.chapter("Scene 3: max-model-len too small for part of the real prompts")
+    story.tell.chapter("Scene 3: max-model-len is too small for some prompts, so the canary is rolled back")
     with story.row("3 too small, rolled back") as row:
         story.apply(TOO_SMALL)
         canary = seen.side(_canary_takes_traffic(story, since=began), "canary")
@@ -179,54 +181,54 @@ def roll_back(story: Story, *, stable: str) -> str:
     _expect_trial_in_table(story, began)
     rejected = seen.status(after).get("rejected") or {}
     story.tell.say(f"   {rejected.get('message')}")
-    expect("the reason is VerdictFailed", rejected.get("reason") == "VerdictFailed", rejected)
+    expect("the rejection's reason is VerdictFailed", rejected.get("reason") == "VerdictFailed", rejected)
     reason = seen.conditions(after)["Ready"]["reason"]
-    expect("Ready is False because RolledBack, Stalled is True", reason == "RolledBack", reason)
-    expect("the stable serves on, in the same pods", _same(pods, story, seen.side(after, "stable")), pods)
-    expect("it is the stable of before", seen.side(after, "stable")["revision"] == stable, stable)
-    expect("the route names nobody else", story.revisions_on_route() == {f"{NAME}-{stable}"})
-    expect("the canary's pods go", story.pods_go(canary["engineRevision"]))
-    expect("spec is as it was applied", _spec_untouched(story, after, TOO_SMALL), after["spec"])
+    expect("Ready is False with reason RolledBack, and Stalled is True", reason == "RolledBack", reason)
+    expect("the stable keeps serving, in the same pods", _same(pods, story, seen.side(after, "stable")), pods)
+    expect("the stable's revision is unchanged", seen.side(after, "stable")["revision"] == stable, stable)
+    expect("the route contains the stable only", story.revisions_on_route() == {f"{NAME}-{stable}"})
+    expect("the canary's pods were removed", story.pods_are_removed(canary["engineRevision"]))
+    expect("Serin did not change the spec", _spec_unchanged(story, after, TOO_SMALL), after["spec"])
     theirs = story.rows[-1].at_canary
-    expect("users of the canary did see errors", any(o.failed for o in theirs), len(theirs))
+    expect("the canary answered requests with errors", any(o.failed for o in theirs), len(theirs))
     elsewhere = [o.error for o in story.rows[-1].outcomes if o.failed and o.revision != canary["revision"]]
-    expect("nobody else saw one", not elsewhere, elsewhere[:3])
+    expect("no other request got an error", not elsewhere, elsewhere[:3])
     return str(canary["revision"])
 
 
 def apply_again(story: Story, rejected: str) -> None:
-    """Scene 4: what was rejected is remembered, also after an excursion to another revision."""
+    """Scene 4: the rejected revision is not tried again, also after a change to another revision and back."""
     expect, follower = story.ledger.expect, story.follower
-    story.tell.chapter("Scene 4: the same file again")
+    story.tell.chapter("Scene 4: the rejected file is applied again")
     before = story.deployment()
     with story.row("4 the same file again") as row:
         row.append(rejected)
-        expect("kubectl finds nothing to change", story.apply(TOO_SMALL) == "unchanged")
+        expect("kubectl apply changes nothing", story.apply(TOO_SMALL) == "unchanged")
         same = story.deployment()["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
-        expect("not one byte of the LLMDeployment has changed", same)
+        expect("the resourceVersion of the LLMDeployment is unchanged", same)
         began = time.time()
         story.apply(BETTER)
-        follower.wait_for("the stable's own spec is settled at once", seen.is_settled, 60, since=began)
+        follower.wait_for("the stable's own spec is complete at once", seen.is_settled, 60, since=began)
         began = time.time()
         story.apply(TOO_SMALL)
-        follower.wait_for("the rejected revision is not tried again", seen.is_rolled_back, 60, since=began)
+        follower.wait_for("the rejected revision is rolled back at once", seen.is_rolled_back, 60, since=began)
         sent = len(story.load.outcomes())
         enough = story.load.wait_for(lambda outcomes: len(outcomes) >= sent + 60, 60)
-        expect("sixty more tickets were sent meanwhile", enough)
+        expect("60 more requests were completed", enough)
     after = story.deployment()
     again = seen.status(after).get("rejected") or {}
-    expect("it is the same rejection", again == seen.status(before)["rejected"], again)
+    expect("the rejection in the status is the same as before", again == seen.status(before)["rejected"], again)
     tried = [seen.phase(s) for at, s in follower.states if at >= began and seen.side(s, "canary")]
     expect("there was no second trial", not tried, tried)
-    expect("no request reached it", not story.rows[-1].at_canary, len(story.rows[-1].at_canary))
+    expect("no request reached the rejected revision", not story.rows[-1].at_canary, len(story.rows[-1].at_canary))
     failed = [o.error for o in story.rows[-1].outcomes if o.failed]
-    expect("no user saw an error in this scene", not failed, failed[:3])
+    expect("no user got an error in this scene", not failed, failed[:3])
 
 
 def _canary_takes_traffic(story: Story, *, since: float) -> Object:
-    """The first state in which the canary has a weight above 0."""
+    """Wait for the first state in which the canary's weight is above 0."""
     return story.follower.wait_for(
-        "the canary takes traffic",
+        "the canary gets traffic",
         lambda s: seen.is_current(s) and seen.side(s, "canary").get("weight", "0%") != "0%",
         PATIENCE,
         never=lambda s: seen.is_current(s) and seen.phase(s) in {"RolledBack", "Blocked"},
@@ -235,22 +237,22 @@ def _canary_takes_traffic(story: Story, *, since: float) -> Object:
 
 
 def _expect_trial_in_table(story: Story, began: float) -> None:
-    """All conditions are there, and every state on trial is in its row of the table."""
+    """Expect all conditions in every state, and the row CANARY in every state of the trial."""
     states = [s for at, s in story.follower.states if at >= began and seen.is_current(s)]
     rows = {seen.row(s) for s in states if seen.phase(s) in seen.ON_TRIAL}
     held = rows == {seen.CANARY}
-    story.ledger.expect("while on trial: Available, Ready and Reconciling, not Stalled", held, rows)
+    story.ledger.expect("during the trial it was Available, Ready and Reconciling, not Stalled", held, rows)
     complete = all(set(seen.conditions(s)) == set(seen.TYPES) for s in states)
-    story.ledger.expect("every status had all eight conditions", complete)
+    story.ledger.expect("every status had all 8 conditions", complete)
 
 
 def _same(pods: dict[str, int], story: Story, now: dict[str, str]) -> bool:
-    """Whether these are still the pods of that side, none of them restarted."""
+    """Whether the side `now` has exactly these pods, without restarts."""
     return bool(pods) and story.pods(now["engineRevision"]) == dict.fromkeys(pods, 0)
 
 
-def _spec_untouched(story: Story, after: Object, path: Path) -> bool:
-    """Whether everything that was applied is still so, and whoever wrote the spec was kubectl."""
+def _spec_unchanged(story: Story, after: Object, path: Path) -> bool:
+    """Whether the spec contains what was applied, and only kubectl has written it."""
     wanted = manifest(path, story.place)["spec"]
     writers = {
         entry["manager"]

@@ -1,8 +1,8 @@
-"""An open-loop load generator for anything that speaks the OpenAI API: tickets in, judged answers out.
+"""An open-loop load generator for the OpenAI API: it sends tickets and checks the answers.
 
 generator   `Load`: start, stop, outcomes (the demo and the end-to-end tests import it)
-outcome     what is known of one request, and counts over many
-Run it by itself with `python -m examples.load --url http://… --rps 4 --seconds 60`.
+outcome     the outcome of one request, and counts over many
+Command line: `python -m examples.load --url http://… --rps 4 --seconds 60`.
 """
 
 from examples.load.generator import Load

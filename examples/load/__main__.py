@@ -1,6 +1,6 @@
 """Command line of the load generator: `python -m examples.load --url URL --rps 4 --seconds 60`.
 
-Prints one line per revision that answered. The exit status is 1 if any request failed. Not here: sending (generator).
+Prints one line per revision that answered. The exit status is 1 if a request failed. Not here: sending (generator).
 """
 
 from __future__ import annotations
@@ -17,19 +17,23 @@ from examples.load.outcome import Outcome, count
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m examples.load", description="Send tickets and judge the answers.")
-    parser.add_argument("--url", default=os.environ.get("GATEWAY_URL"), help="the gateway; default: $GATEWAY_URL")
-    parser.add_argument("--model", default="triage", help="spec.model.name; default: triage")
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.load", description="Send tickets to a model at a fixed rate and check the answers."
+    )
+    parser.add_argument(
+        "--url", default=os.environ.get("GATEWAY_URL"), help="URL of the gateway, without /v1; default: $GATEWAY_URL"
+    )
+    parser.add_argument("--model", default="triage", help="name of the model (spec.model.name); default: triage")
     parser.add_argument("--rps", type=float, default=4.0, help="requests per second; default: 4")
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long; default: 60")
-    parser.add_argument("--count", type=int, default=10_000, help="never more requests than this; default: 10000")
+    parser.add_argument("--seconds", type=float, default=60.0, help="duration in seconds; default: 60")
+    parser.add_argument("--count", type=int, default=10_000, help="maximum number of requests; default: 10000")
     parser.add_argument("--long-share", type=float, default=0.3, help="share of long tickets, 0 to 1; default: 0.3")
-    parser.add_argument("--host", help="Host header, where the gateway tells models apart by it")
+    parser.add_argument("--host", help="Host header, if the gateway routes by host name")
     options = parser.parse_args(arguments)
     if not options.url:
-        parser.error("name the gateway with --url or GATEWAY_URL")
+        parser.error("the URL of the gateway is missing: set --url or GATEWAY_URL")
     if options.rps <= 0 or options.seconds <= 0 or options.count <= 0:
-        parser.error("--rps, --seconds and --count must be above zero")
+        parser.error("--rps, --seconds and --count must be above 0")
     load = Load(
         options.url.rstrip("/"),
         options.model,
@@ -49,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
-    """One line per revision, then the different errors."""
+    """A table with one line per revision, and up to 10 different errors."""
     by_revision: defaultdict[str, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         by_revision[outcome.revision or "unknown"].append(outcome)

@@ -1,8 +1,8 @@
-"""The generator: sends tickets at a fixed rate with the official OpenAI client, and notes what came back.
+"""Sends tickets at a fixed rate with the official OpenAI client, and records the outcomes.
 
-Open loop: a slow server does not slow the sender down, as real users do not wait for each other. Bounded in time, in
-count and in how many requests may be under way; nothing is retried, so that every failure is seen. It runs in a thread
-with an event loop of its own, beside a caller that is not asynchronous. Not here: counting (outcome).
+Open loop: a slow server does not slow down the sender, as real users do not wait for each other. Duration, number of
+requests and requests in flight are limited. Nothing is retried, so that every failure is recorded. It runs in a thread
+with its own event loop, for callers that are not asynchronous. Not here: counting (outcome).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from examples.load.outcome import Outcome
 from model_server.tiny.tickets import Ticket, Variant, instruction, is_good, ticket
 
 REVISION_HEADER = "x-serin-revision"
-TOO_MANY = "not sent: too many requests were under way"
+TOO_MANY = "not sent: too many requests in flight"
 
 
 @dataclass
 class Load:
-    """One run of the generator; start it once."""
+    """One run of the generator; can be started once."""
 
     url: str
     """The gateway, without `/v1`."""
@@ -34,77 +34,77 @@ class Load:
     rps: float
     seconds: float
     count: int = 10_000
-    """Never more requests than this."""
+    """Maximum number of requests."""
     concurrency: int = 200
-    """Never more requests under way than this; one that comes due beyond is noted as failed and not sent."""
+    """Maximum number of requests in flight; a request beyond it is not sent and recorded as failed."""
     timeout: float = 30.0
-    """Seconds that one request may take."""
+    """Time limit of one request in seconds."""
     long_share: float = 0.3
-    """Share of tickets that carry a long thread."""
+    """Share of tickets with a long thread, 0 to 1."""
     seed: int = 1
     host: str | None = None
-    """Host header, where the gateway tells models apart by host name."""
+    """Host header, if the gateway routes by host name."""
     _outcomes: list[Outcome] = field(default_factory=list, init=False)
     _changed: threading.Condition = field(default_factory=threading.Condition, init=False)
     _stop: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False)
     _stopping: bool = field(default=False, init=False)
-    _over: bool = field(default=False, init=False)
+    _ended: bool = field(default=False, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
     _problem: BaseException | None = field(default=None, init=False)
 
     def start(self) -> None:
-        """Begin to send."""
+        """Start to send."""
         self._thread = threading.Thread(target=self._in_thread, name="load", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Send nothing more, and return when everything under way has ended, in at most `timeout` seconds.
+        """Stop sending, and return when all requests in flight have ended, after at most `timeout` seconds.
 
         Raises:
-            RuntimeError: the generator itself broke, or does not end.
+            RuntimeError: the generator failed or does not end.
         """
         with self._changed:
             self._stopping = True
             if self._loop is not None:
-                # A loop that has just closed has nothing left to stop.
+                # The loop may have just closed; then there is nothing to stop.
                 with suppress(RuntimeError):
                     self._loop.call_soon_threadsafe(self._stop.set)
         self.join()
 
     def join(self) -> None:
-        """Return when the run has come to its own end.
+        """Return when the run has ended.
 
         Raises:
-            RuntimeError: the generator itself broke, or does not end.
+            RuntimeError: the generator failed or does not end.
         """
         if self._thread is None:
             return
         self._thread.join(self.timeout + (0 if self._stopping else self.seconds) + 10)
         if self._thread.is_alive():
-            raise RuntimeError("The load generator does not end; stop the process.")
+            raise RuntimeError("The load generator does not end; kill the process.")
         if self._problem:
             raise RuntimeError(
-                f"The load generator broke ({self._problem!r}); correct its arguments."
+                f"The load generator failed ({self._problem!r}); correct its arguments."
             ) from self._problem
 
     def outcomes(self, since: float = 0.0, until: float = float("inf")) -> tuple[Outcome, ...]:
-        """What has ended so far, by the time at which it was sent (seconds since the epoch)."""
+        """Outcomes of finished requests that were sent in [since, until), in seconds since 1970."""
         return tuple(o for o in tuple(self._outcomes) if since <= o.sent_at < until)
 
     def wait_for(self, enough: Callable[[tuple[Outcome, ...]], bool], timeout: float) -> bool:
-        """Wait until the outcomes are enough, or the run or `timeout` seconds are over; tells whether they are."""
+        """Wait until `enough` holds for the outcomes, the run ends, or `timeout` seconds pass; returns `enough`."""
         with self._changed:
-            self._changed.wait_for(lambda: enough(self.outcomes()) or self._over, timeout)
+            self._changed.wait_for(lambda: enough(self.outcomes()) or self._ended, timeout)
         return enough(self.outcomes())
 
     def _in_thread(self) -> None:
         try:
             asyncio.run(self._run())
-        except BaseException as problem:  # noqa: BLE001 - handed to whoever joins
+        except BaseException as problem:  # noqa: BLE001 - raised again by join
             self._problem = problem
         with self._changed:
-            self._over = True
+            self._ended = True
             self._changed.notify_all()
 
     async def _run(self) -> None:
@@ -120,27 +120,27 @@ class Load:
             max_retries=0,
             timeout=self.timeout,
             default_headers=headers,
-            # Straight to the gateway: a proxy of the environment would answer for it, or hide which requests failed.
+            # No proxy from the environment: it could answer instead of the gateway, or hide failures.
             http_client=DefaultAsyncHttpxClient(trust_env=False, timeout=self.timeout),
         )
         async with client:
             began = loop.time()
-            under_way: set[asyncio.Task[None]] = set()
+            in_flight: set[asyncio.Task[None]] = set()
             for n in range(self.count):
                 due = n / self.rps
                 if due >= self.seconds or await self._stopped_before(began + due):
                     break
                 asked = ticket(numbers, long_share=self.long_share)
-                if len(under_way) >= self.concurrency:
-                    self._note(Outcome(time.time(), 0.0, None, TOO_MANY, None, None, asked.long))
+                if len(in_flight) >= self.concurrency:
+                    self._record(Outcome(time.time(), 0.0, None, TOO_MANY, None, None, asked.long))
                     continue
                 task = loop.create_task(self._ask(client, asked))
-                under_way.add(task)
-                task.add_done_callback(under_way.discard)
-            await asyncio.gather(*under_way)
+                in_flight.add(task)
+                task.add_done_callback(in_flight.discard)
+            await asyncio.gather(*in_flight)
 
     async def _stopped_before(self, moment: float) -> bool:
-        """Wait for the moment of the loop's clock, or until stop is called; tells whether it was."""
+        """Wait until a time of the loop's clock, or until stop is called; returns whether stop was called."""
         try:
             async with asyncio.timeout_at(moment):
                 await self._stop.wait()
@@ -173,9 +173,9 @@ class Load:
             error = f"{type(broken).__name__}: {broken.__cause__ or broken}"
         except OpenAIError as broken:
             error = f"{type(broken).__name__}: {broken}"
-        self._note(Outcome(sent_at, time.monotonic() - began, status, error, revision, good, asked.long))
+        self._record(Outcome(sent_at, time.monotonic() - began, status, error, revision, good, asked.long))
 
-    def _note(self, outcome: Outcome) -> None:
+    def _record(self, outcome: Outcome) -> None:
         with self._changed:
             self._outcomes.append(outcome)
             self._changed.notify_all()

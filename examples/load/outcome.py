@@ -1,4 +1,4 @@
-"""What is known of one request, and what many of them add up to. Pure.
+"""The outcome of one request, and counts over many. Pure.
 
 Called by the generator, which writes outcomes, and by the report, which counts them. Not here: sending.
 """
@@ -11,20 +11,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Outcome:
-    """One request as its sender saw it. Times are seconds; `sent_at` counts from the epoch."""
+    """One request as its sender saw it. Times are in seconds; `sent_at` is since 1970."""
 
     sent_at: float
     latency: float
     status: int | None
-    """HTTP status; None if no answer came."""
+    """HTTP status; None without a response."""
     error: str | None
-    """Why there is no answer to judge, in the client's words; None for an answer."""
+    """The client's error message; None if the model answered."""
     revision: str | None
-    """Who answered, from the header `x-serin-revision`; None if the answer does not say."""
+    """The revision that answered, from the header `x-serin-revision`; None if the header is missing."""
     good: bool | None
-    """Whether the model's answer was the right one; None if there is none to judge."""
+    """Whether the model's answer was right; None without an answer."""
     long: bool = False
-    """Whether the ticket carried a long thread."""
+    """Whether the ticket had a long thread."""
 
     @property
     def failed(self) -> bool:
@@ -33,25 +33,25 @@ class Outcome:
 
     @property
     def ended_at(self) -> float:
-        """When the answer, or the error, was there."""
+        """When the answer or the error arrived."""
         return self.sent_at + self.latency
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Many outcomes in numbers."""
+    """Counts over many outcomes."""
 
     sent: int
     failed: int
-    """Users saw an error."""
+    """Requests with an error instead of an answer."""
     wrong: int
-    """Users saw an answer, and it was not the right one."""
+    """Requests with a wrong answer."""
     latency: float
-    """Median over the answers, in seconds; 0 without any."""
+    """Median latency of the answers in seconds; 0 without any."""
 
 
 def count(outcomes: Iterable[Outcome]) -> Counts:
-    """Add up."""
+    """Count outcomes."""
     every = list(outcomes)
     latencies = sorted(o.latency for o in every if not o.failed)
     return Counts(

@@ -1,4 +1,4 @@
-"""Every file of the numbered examples is what the API accepts, and every README speaks of files that are there."""
+"""The API accepts every file of the numbered examples, and every README names the files of its folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def named(path: Path) -> str:
 
 
 @pytest.mark.parametrize("file", FILES, ids=named)
-def test_every_object_of_an_example_is_accepted(file: Path) -> None:
+def test_every_example_object_is_valid(file: Path) -> None:
     objects = list(yaml.safe_load_all(file.read_text()))
     assert objects
     for each in objects:
@@ -30,7 +30,7 @@ def test_every_object_of_an_example_is_accepted(file: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=named)
-def test_every_example_has_files_and_its_readme_names_all_of_them_and_no_others(folder: Path) -> None:
-    named_there = set(re.findall(r"[\w.-]+\.yaml", (folder / "README.md").read_text()))
-    assert named_there
-    assert named_there == {file.name for file in FILES if file.parent == folder}
+def test_example_readme_names_exactly_the_files_of_its_folder(folder: Path) -> None:
+    names = set(re.findall(r"[\w.-]+\.yaml", (folder / "README.md").read_text()))
+    assert names
+    assert names == {file.name for file in FILES if file.parent == folder}

@@ -1,4 +1,4 @@
-"""No kubectl outlives the watch that it was started for, however that ends. kubectl is a script here."""
+"""No kubectl process outlives its `Follower`, however that ends. kubectl is a script in these tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from examples.demo.cluster import Cluster
-from examples.demo.errors import Waited
+from examples.demo.errors import WaitFailedError
 from examples.demo.follow import Follower
 from examples.demo.place import ROOT
 
@@ -21,9 +21,9 @@ FOLLOWING = """
 import signal, sys, time
 from examples.demo.cluster import Cluster
 from examples.demo.follow import Follower
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits it ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits it as ignored
 with Follower(Cluster({"PATH": sys.argv[1]}, "here"), "triage", tell=lambda line: None):
-    while True:  # pause() would miss a signal that comes just before it
+    while True:  # pause() would miss a signal just before it
         time.sleep(0.1)
 """
 EVENT = '{"type": "ADDED", "object": {"metadata": {"name": "triage"}}}'
@@ -32,7 +32,7 @@ PATIENCE = 20
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:
-    """A PATH with a kubectl that tells its process id through a pipe, shows one object, and then watches for long."""
+    """A PATH with a kubectl that writes its process id to a pipe, prints one object, and then keeps running."""
     os.mkfifo(tmp_path / "started")
     script = tmp_path / "kubectl"
     script.write_text(f"#!/bin/sh\necho $$ >{tmp_path / 'started'}\necho '{EVENT}'\nexec sleep 300\n")
@@ -42,17 +42,17 @@ def path(tmp_path: Path) -> str:
 
 @pytest.fixture
 def watches(tmp_path: Path, path: str) -> Iterator[Callable[[int], list[int]]]:
-    """Handles on so many kubectls, once they have started: a process id alone could be somebody else's later."""
+    """Waits for a number of kubectl processes and returns their pidfds; a process id alone could be reused."""
     assert path
     pipe = os.open(tmp_path / "started", os.O_RDWR)
     handles: list[int] = []
 
     def started(count: int) -> list[int]:
-        told = ""
-        while told.count("\n") < count:
-            assert readable(pipe), f"only these have started: {told.split()}"
-            told += os.read(pipe, 4096).decode()
-        handles.extend(os.pidfd_open(int(number)) for number in told.split())
+        ids = ""
+        while ids.count("\n") < count:
+            assert readable(pipe), f"only these processes have started: {ids.split()}"
+            ids += os.read(pipe, 4096).decode()
+        handles.extend(os.pidfd_open(int(number)) for number in ids.split())
         return handles
 
     yield started
@@ -64,31 +64,29 @@ def watches(tmp_path: Path, path: str) -> Iterator[Callable[[int], list[int]]]:
 
 
 def readable(file: int, seconds: float = PATIENCE) -> bool:
-    """Whether there is something to read in time; of a process's handle: whether it has ended."""
+    """Whether a file has data within `seconds`; for a pidfd, whether the process has ended."""
     return bool(select.select([file], [], [], seconds)[0])
 
 
 def test_leaving_the_context_ends_both_watches(path: str, watches: Callable[[int], list[int]]) -> None:
     with Follower(Cluster({"PATH": path}, "here"), "triage", tell=lambda _: None) as follower:
         running = watches(2)
-        found = follower.wait_for("it is there", bool, PATIENCE)
+        found = follower.wait_for("the object exists", bool, PATIENCE)
         assert found["metadata"]["name"] == "triage"
     assert all(readable(handle, 0) for handle in running)
 
 
-def test_a_wait_that_ends_in_vain_leaves_no_watch(path: str, watches: Callable[[int], list[int]]) -> None:
+def test_failed_wait_leaves_no_watch(path: str, watches: Callable[[int], list[int]]) -> None:
     follower = Follower(Cluster({"PATH": path}, "here"), "triage")
     with follower:
         running = watches(1)
-        with pytest.raises(Waited, match="See `kubectl describe llmdep`"):
-            follower.wait_for("it never is", lambda _: False, 0.1)
+        with pytest.raises(WaitFailedError, match="See `kubectl describe llmdep`"):
+            follower.wait_for("this never happens", lambda _: False, 0.1)
     assert all(readable(handle, 0) for handle in running)
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
-def test_a_program_that_is_ended_leaves_no_watch(
-    ending: signal.Signals, path: str, watches: Callable[[int], list[int]]
-) -> None:
+def test_killed_program_leaves_no_watch(ending: signal.Signals, path: str, watches: Callable[[int], list[int]]) -> None:
     command = [sys.executable, "-c", FOLLOWING, path]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as program:
         running = watches(2)

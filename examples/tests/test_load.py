@@ -1,4 +1,4 @@
-"""The load generator against a small server on loopback that answers as it is told."""
+"""The load generator, tested with a small server on loopback."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from examples.load.generator import TOO_MANY
 
 
 class _Model(BaseHTTPRequestHandler):
-    """Knows the answer `network, high` and nothing else; refuses long prompts; hangs when told to."""
+    """Always answers `network, high`; rejects long prompts with 400; waits while `hang` is cleared."""
 
     hang = threading.Event()
 
@@ -41,7 +41,7 @@ class _Model(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def url() -> Iterator[str]:
     server.server_close()
 
 
-def test_every_answer_is_judged_and_every_error_kept_with_the_revision_that_made_it(url: str) -> None:
+def test_answers_and_errors_are_recorded_with_their_revision(url: str) -> None:
     load = Load(url, "m", rps=200, seconds=10, count=80)
     load.start()
     load.join()
@@ -70,7 +70,7 @@ def test_every_answer_is_judged_and_every_error_kept_with_the_revision_that_made
     assert "abc" in summary(outcomes)
 
 
-def test_a_slow_server_does_not_slow_the_sender_down_and_what_is_beyond_the_bound_is_noted(url: str) -> None:
+def test_slow_server_does_not_slow_sender_beyond_concurrency(url: str) -> None:
     _Model.hang.clear()
     load = Load(url, "m", rps=100, seconds=10, count=30, concurrency=5)
     load.start()
@@ -81,7 +81,7 @@ def test_a_slow_server_does_not_slow_the_sender_down_and_what_is_beyond_the_boun
     assert len(load.outcomes()) == 30
 
 
-def test_stop_ends_the_run_before_its_time(url: str) -> None:
+def test_stop_ends_run_early(url: str) -> None:
     load = Load(url, "m", rps=50, seconds=600, count=100_000)
     load.start()
     assert load.wait_for(lambda outcomes: len(outcomes) >= 3, 10)
@@ -90,7 +90,7 @@ def test_stop_ends_the_run_before_its_time(url: str) -> None:
     assert not load.wait_for(lambda outcomes: len(outcomes) > sent, 1)
 
 
-def test_a_proxy_of_the_environment_is_not_used(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_of_environment_is_not_used(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("NO_PROXY", "no_proxy"):
@@ -101,7 +101,7 @@ def test_a_proxy_of_the_environment_is_not_used(url: str, monkeypatch: pytest.Mo
     assert [o.status for o in load.outcomes()] == [200] * 3
 
 
-def test_a_server_that_is_not_there_is_an_error_without_a_status() -> None:
+def test_unreachable_server_gives_errors_without_status() -> None:
     load = Load("http://127.0.0.1:9", "m", rps=50, seconds=1, count=3)
     load.start()
     load.join()
@@ -109,7 +109,7 @@ def test_a_server_that_is_not_there_is_an_error_without_a_status() -> None:
     assert all(o.failed and o.revision is None for o in load.outcomes())
 
 
-def test_a_generator_that_breaks_says_so() -> None:
+def test_failed_generator_raises_error_on_join() -> None:
     load = Load("http://127.0.0.1:9", "m", rps=50, seconds=1, count=3, long_share="many")  # type: ignore[arg-type]
     load.start()
     with pytest.raises(RuntimeError, match="correct its arguments"):

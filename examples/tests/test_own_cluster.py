@@ -1,4 +1,4 @@
-"""What a cluster of the user's own is asked before anything of it is touched. kubectl and helm are scripts here."""
+"""Checks of a user's cluster before the demo changes it. kubectl and helm are scripts in these tests."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def program(folder: Path, name: str, body: str) -> None:
 
 
 def helm(folder: Path, *releases: tuple[str, str, str]) -> None:
-    """A helm that knows these releases (namespace, name, chart), none of them the demo's."""
+    """Write a helm that lists these releases (namespace, name, chart), none of them installed by the demo."""
     listed = json.dumps([dict(zip(("namespace", "name", "chart"), each, strict=True)) for each in releases])
     program(folder, "helm", f"case \"$*\" in list*{FOREIGN}*) echo '{listed}' ;; *) exit 1 ;; esac\n")
 
@@ -45,10 +45,10 @@ def place(tmp_path: Path) -> Place:
     return Place(environment, "http://g", "http://p", sandbox=False)
 
 
-def test_the_context_is_told_before_it_is_used(place: Place) -> None:
-    told = io.StringIO()
-    assert own_cluster.ready(Teller(told), place) == place
-    assert "context kind-demo, https://192.0.2.1:6443" in told.getvalue()
+def test_context_is_printed(place: Place) -> None:
+    printed = io.StringIO()
+    assert own_cluster.ready(Teller(printed), place) == place
+    assert "context kind-demo, https://192.0.2.1:6443" in printed.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -60,15 +60,13 @@ def test_the_context_is_told_before_it_is_used(place: Place) -> None:
     ],
     ids="/".join,
 )
-def test_a_serin_of_somebody_else_is_refused_by_name(
-    place: Place, tmp_path: Path, release: tuple[str, str, str]
-) -> None:
+def test_foreign_serin_release_is_rejected_by_name(place: Place, tmp_path: Path, release: tuple[str, str, str]) -> None:
     helm(tmp_path, ("default", "other", "serine-1.0.0"), release)
     with pytest.raises(DemoError, match=rf"helm release {release[0]}/{release[1]}\); uninstall it"):
         own_cluster.ready(Teller(io.StringIO()), place)
 
 
-def test_other_peoples_other_charts_are_none_of_our_business(place: Place, tmp_path: Path) -> None:
+def test_releases_of_other_charts_are_ignored(place: Place, tmp_path: Path) -> None:
     helm(tmp_path, ("default", "serin", "serine-1.0.0"), ("default", "proxy", "nginx-1.0.0"))
     own_cluster.check_releases(place)
 
@@ -77,12 +75,12 @@ def test_other_peoples_other_charts_are_none_of_our_business(place: Place, tmp_p
     ("broken", "sentence"),
     [
         ('"config current-context") echo kind-demo', "choose one with `kubectl config use-context`"),
-        ("*api-resources*) echo httproutes", "no Gateway API"),
-        ('/llm*) echo \'{"kind": "Gateway"}\'', "There is no Gateway gateway/llm"),
+        ("*api-resources*) echo httproutes", "does not have the Gateway API"),
+        ('/llm*) echo \'{"kind": "Gateway"}\'', "The Gateway gateway/llm does not exist"),
     ],
     ids=["context", "gateway-api", "gateway"],
 )
-def test_what_the_cluster_lacks_is_said(place: Place, tmp_path: Path, broken: str, sentence: str) -> None:
+def test_missing_part_of_cluster_is_named(place: Place, tmp_path: Path, broken: str, sentence: str) -> None:
     assert broken in KUBECTL
     pattern = broken.partition(")")[0]
     lacking = {"config": f"{pattern}) exit 1", "api": f"{pattern}) echo tlsroutes", "/llm": f"{pattern}) true"}
@@ -91,12 +89,12 @@ def test_what_the_cluster_lacks_is_said(place: Place, tmp_path: Path, broken: st
         own_cluster.ready(Teller(io.StringIO()), place)
 
 
-def test_a_tool_that_is_missing_comes_from_the_sandboxs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tool_comes_from_sandbox_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     helm(tmp_path)
     asked: list[str] = []
     monkeypatch.setattr(own_cluster, "stream", lambda _tell, command, _environment: asked.extend(command[2:]))
-    lonely = Place({"PATH": str(tmp_path)}, "http://g", "http://p", sandbox=False)
-    found = own_cluster.with_tools(Teller(io.StringIO()), lonely)
+    without_kubectl = Place({"PATH": str(tmp_path)}, "http://g", "http://p", sandbox=False)
+    found = own_cluster.with_tools(Teller(io.StringIO()), without_kubectl)
     first, second = found.environment["PATH"].split(os.pathsep)
     assert asked == ["kubectl"]
     assert first == str(tmp_path)

@@ -1,4 +1,4 @@
-"""Where the demo runs, as read from the environment."""
+"""The cluster of the demo, read from the environment."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from examples.demo.cluster import load_manifest
 from examples.demo.errors import DemoError
 from examples.demo.manifests import BETTER, INSTALL, TOO_SMALL, adapted
-from examples.demo.place import NEEDED, Image, Place, read_exports, sandbox_place, users_own
+from examples.demo.place import NEEDED, Image, Place, read_exports, sandbox_place, users_cluster
 from examples.demo.prepare import operator_values
 from serin.api.llmdeployment import LLMDeploymentSpec
 
@@ -25,25 +25,25 @@ OWN = {
 }
 
 
-def test_without_kubeconfig_the_sandbox_is_used() -> None:
-    assert users_own({}) is None
+def test_sandbox_is_used_without_kubeconfig() -> None:
+    assert users_cluster({}) is None
 
 
-def test_the_sandboxs_own_kubeconfig_is_no_cluster_of_the_users(tmp_path: Path) -> None:
+def test_kubeconfig_of_sandbox_is_not_a_users_cluster(tmp_path: Path) -> None:
     here = {"SERIN_SANDBOX_DIR": str(tmp_path), "KUBECONFIG": str(tmp_path / "kubeconfig")}
-    assert users_own(here) is None
+    assert users_cluster(here) is None
 
 
 @pytest.mark.parametrize("name", NEEDED)
-def test_what_is_missing_of_a_cluster_of_the_users_is_named(name: str) -> None:
+def test_missing_variable_of_users_cluster_is_named(name: str) -> None:
     with pytest.raises(DemoError, match=name):
-        users_own({key: value for key, value in OWN.items() if key != name})
+        users_cluster({key: value for key, value in OWN.items() if key != name})
 
 
 @pytest.mark.parametrize("written", ["llm", "/llm", "gateway/"])
-def test_a_gateway_without_namespace_or_name_is_refused(written: str) -> None:
+def test_gateway_without_namespace_or_name_is_rejected(written: str) -> None:
     with pytest.raises(DemoError, match="namespace/name"):
-        users_own(OWN | {"DEMO_GATEWAY": written})
+        users_cluster(OWN | {"DEMO_GATEWAY": written})
 
 
 @pytest.mark.parametrize(
@@ -56,9 +56,9 @@ def test_a_gateway_without_namespace_or_name_is_refused(written: str) -> None:
         pytest.param(f"example.com/serin:1@{DIGEST}", ("example.com/serin", "1", DIGEST), id="tag-and-digest"),
     ],
 )
-def test_an_image_is_split_into_what_the_chart_wants(reference: str, parts: tuple[str, str, str]) -> None:
+def test_image_is_split_into_chart_values(reference: str, parts: tuple[str, str, str]) -> None:
     repository, tag, digest = parts
-    place = users_own(OWN | {"DEMO_OPERATOR_IMAGE": reference})
+    place = users_cluster(OWN | {"DEMO_OPERATOR_IMAGE": reference})
     assert place
     assert place.operator_image == Image(repository, tag, digest)
     values = operator_values(place.operator_image, place)
@@ -67,17 +67,17 @@ def test_an_image_is_split_into_what_the_chart_wants(reference: str, parts: tupl
 
 
 @pytest.mark.parametrize("reference", ["serin", "localhost:5000/serin", "serin:", ":1", "serin@sha256:12", "a/:1"])
-def test_an_image_without_tag_or_digest_is_refused(reference: str) -> None:
+def test_image_without_tag_or_digest_is_rejected(reference: str) -> None:
     with pytest.raises(DemoError, match="repository:tag or repository@sha256"):
-        users_own(OWN | {"DEMO_OPERATOR_IMAGE": reference})
+        users_cluster(OWN | {"DEMO_OPERATOR_IMAGE": reference})
 
 
-def test_the_sandbox_never_pulls_the_image_that_it_made() -> None:
+def test_sandbox_never_pulls_the_operator_image() -> None:
     values = operator_values(Image.parse("serin.dev/operator:dev"), Place({}, "http://g", "http://p"))
     assert values["image.pullPolicy"] == "Never"
 
 
-def test_the_shell_lines_of_the_sandbox_are_read(tmp_path: Path) -> None:
+def test_sandbox_place_is_read_from_export_lines(tmp_path: Path) -> None:
     lines = "export KUBECONFIG='/a b/c'\nexport GATEWAY_URL=http://g\nexport PROMETHEUS_URL=http://p\n"
     (tmp_path / "env").write_text(f'{lines}export PATH=/first:"$PATH"\n')
     place = sandbox_place({"SERIN_SANDBOX_DIR": str(tmp_path), "PATH": "/usr/bin"})
@@ -86,7 +86,7 @@ def test_the_shell_lines_of_the_sandbox_are_read(tmp_path: Path) -> None:
     assert read_exports("# nothing\n\n", "") == {}
 
 
-def test_without_a_sandbox_or_with_the_api_tier_alone_the_demo_says_what_to_do(tmp_path: Path) -> None:
+def test_missing_sandbox_or_api_tier_gives_advice(tmp_path: Path) -> None:
     with pytest.raises(DemoError, match="make sandbox"):
         sandbox_place({"SERIN_SANDBOX_DIR": str(tmp_path)})
     (tmp_path / "env").write_text("export KUBECONFIG=/k\n")
@@ -95,8 +95,8 @@ def test_without_a_sandbox_or_with_the_api_tier_alone_the_demo_says_what_to_do(t
 
 
 @pytest.mark.parametrize("file", [INSTALL, BETTER, TOO_SMALL], ids=lambda file: file.stem)
-def test_every_file_of_the_demo_is_valid_as_written_and_adapted_to_another_cluster(file: Path) -> None:
-    place = users_own(OWN)
+def test_demo_files_are_valid_as_written_and_adapted(file: Path) -> None:
+    place = users_cluster(OWN)
     assert place
     written = load_manifest(file)
     LLMDeploymentSpec.model_validate(written["spec"])
