@@ -1,4 +1,4 @@
-"""Names and atomic appearance of built things, and what the builders say when they cannot build."""
+"""The cache: names, complete builds, and the messages of the builders."""
 
 import sys
 from pathlib import Path
@@ -23,7 +23,7 @@ from model_server.tiny.__main__ import model_key
 from sandbox import machine
 
 
-def test_the_cache_is_where_serin_cache_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_root_follows_environment_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERIN_CACHE", "/elsewhere")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
     assert cache_root() == Path("/elsewhere")
@@ -33,12 +33,12 @@ def test_the_cache_is_where_serin_cache_says(monkeypatch: pytest.MonkeyPatch) ->
     assert cache_root() == Path.home() / ".cache" / "serin"
 
 
-def test_a_key_depends_on_every_part_and_on_where_parts_end() -> None:
+def test_key_depends_on_parts_and_their_boundaries() -> None:
     assert key_of("ab", "c") == key_of(b"ab", "c")
     assert len({key_of("ab", "c"), key_of("a", "bc"), key_of("abc"), key_of("c", "ab")}) == 4
 
 
-def test_a_build_appears_when_it_is_complete_and_is_built_once(tmp_path: Path) -> None:
+def test_build_appears_when_complete_and_runs_once(tmp_path: Path) -> None:
     target = tmp_path / "kind" / "key"
     with building(target) as partial:
         assert partial is not None
@@ -49,7 +49,7 @@ def test_a_build_appears_when_it_is_complete_and_is_built_once(tmp_path: Path) -
         assert again is None
 
 
-def test_a_build_that_fails_leaves_nothing_and_can_be_repeated(tmp_path: Path) -> None:
+def test_failed_build_leaves_nothing_and_can_be_repeated(tmp_path: Path) -> None:
     target = tmp_path / "key"
     with pytest.raises(ValueError, match="broken"), building(target):
         raise ValueError("broken")
@@ -59,7 +59,7 @@ def test_a_build_that_fails_leaves_nothing_and_can_be_repeated(tmp_path: Path) -
     assert target.is_dir()
 
 
-def test_what_a_killed_build_left_behind_is_removed_and_a_running_build_is_not(tmp_path: Path) -> None:
+def test_leftovers_of_killed_builds_are_removed(tmp_path: Path) -> None:
     for name in ("key-1", "abandoned-1"):
         (tmp_path / f"{PARTIAL}{name}").mkdir()
     with building(tmp_path / "busy") as busy:
@@ -72,7 +72,7 @@ def test_what_a_killed_build_left_behind_is_removed_and_a_running_build_is_not(t
             assert busy.is_dir()
 
 
-def test_an_environment_key_changes_with_lock_interpreter_and_machine() -> None:
+def test_environment_key_depends_on_lock_python_and_machine() -> None:
     keys = {
         environment_key("3.11.2", "x86_64", [b"a", b"b"]),
         environment_key("3.11.3", "x86_64", [b"a", b"b"]),
@@ -98,16 +98,16 @@ def test_every_locked_requirement_has_a_hash() -> None:
         ("Linux", "x86_64", NEEDED_BYTES - 1, "set SERIN_CACHE to a directory on a larger disk"),
     ],
 )
-def test_a_machine_that_cannot_is_refused_with_advice(system: str, machine: str, free: int, advice: str) -> None:
+def test_unsuitable_machine_is_rejected_with_advice(system: str, machine: str, free: int, advice: str) -> None:
     with pytest.raises(InstallError, match=advice):
         check_machine(system, machine, free)
 
 
-def test_a_fitting_machine_is_accepted() -> None:
+def test_suitable_machine_is_accepted() -> None:
     check_machine("Linux", "x86_64", NEEDED_BYTES)
 
 
-def test_uv_is_taken_from_its_variable_before_the_search_path(tmp_path: Path) -> None:
+def test_uv_variable_takes_precedence_over_path(tmp_path: Path) -> None:
     for folder in ("named", "searched"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "uv").touch(mode=0o755)
@@ -117,17 +117,17 @@ def test_uv_is_taken_from_its_variable_before_the_search_path(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("environ", [{"PATH": ""}, {"PATH": "", "UV": "/nowhere/uv"}], ids=["unset", "wrong"])
-def test_a_missing_uv_is_refused_with_advice(environ: dict[str, str]) -> None:
+def test_missing_uv_gives_advice(environ: dict[str, str]) -> None:
     with pytest.raises(InstallError, match="pip install uv"):
         find_uv(environ)
 
 
-def test_a_missing_go_is_refused_with_advice() -> None:
+def test_missing_go_gives_advice() -> None:
     with pytest.raises(ImageBuildError, match="set GO to its path"):
         find_go({"PATH": "", "GO": "/nowhere/go"})
 
 
-def test_the_library_of_the_kernels_is_installed_only_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernel_library_is_installed_only_if_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
     monkeypatch.setattr(machine, "install", lambda packages, _note: asked.append(packages))
     monkeypatch.setattr(installer, "LIBRARY", "libc.so.6")
@@ -138,14 +138,14 @@ def test_the_library_of_the_kernels_is_installed_only_where_it_is_missing(monkey
     assert asked == [["libnuma1"]]
 
 
-def test_a_step_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_step_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(installer, "HEARTBEAT_SECONDS", 0.1)
     monkeypatch.setattr(installer, "STEP_SECONDS", 0.2)
     with pytest.raises(InstallError, match="was stopped after"):
         run("[1/1] hangs", (sys.executable, "-c", "import time; time.sleep(60)"))
 
 
-def test_a_failing_step_is_quoted_and_a_working_one_is_timed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_step_prints_duration_or_quotes_output_on_failure(capsys: pytest.CaptureFixture[str]) -> None:
     run("[1/1] works", (sys.executable, "-c", "print('unheard')"))
     said = capsys.readouterr().out
     assert "[1/1] works" in said
@@ -155,7 +155,7 @@ def test_a_failing_step_is_quoted_and_a_working_one_is_timed(capsys: pytest.Capt
         run("[1/1] fails", (sys.executable, "-c", "raise SystemExit('no network today')"))
 
 
-def test_vllm_is_given_the_name_by_which_it_knows_its_platform(tmp_path: Path) -> None:
+def test_vllm_metadata_names_cpu_platform(tmp_path: Path) -> None:
     packages = tmp_path / "lib" / "python3.11" / "site-packages"
     packages.mkdir(parents=True)
     add_vllm_metadata(tmp_path)
@@ -163,12 +163,12 @@ def test_vllm_is_given_the_name_by_which_it_knows_its_platform(tmp_path: Path) -
     assert "\nName: vllm\nVersion: 0.32.0+cpu\n" in metadata.read_text()
 
 
-def test_a_model_key_changes_with_steps_and_seed() -> None:
+def test_model_key_depends_on_steps_and_seed() -> None:
     assert len({model_key(600, 7), model_key(300, 7), model_key(600, 8)}) == 3
     assert model_key(600, 7) == model_key(600, 7)
 
 
-def test_a_cached_model_is_found_without_torch_and_its_directory_is_the_last_line(
+def test_cached_model_needs_no_torch_and_is_printed_last(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SERIN_CACHE", str(tmp_path))
@@ -181,11 +181,11 @@ def test_a_cached_model_is_found_without_torch_and_its_directory_is_the_last_lin
     assert (tmp_path / "copy" / "config.json").read_text() == "{}"
 
 
-def test_training_without_torch_says_which_python_to_use(
+def test_training_without_torch_names_python_to_use(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SERIN_CACHE", str(tmp_path))
-    # None makes an import fail as if the package were not installed, also where it is.
+    # None makes the import fail as if the package were not installed.
     monkeypatch.setitem(sys.modules, "torch", None)
     assert tiny_main(["--steps", "5"]) == 1
     assert "model_server.cpu.install" in capsys.readouterr().err

@@ -1,23 +1,23 @@
-"""The measurement's pure half: which tickets it asks about and how it counts answers."""
+"""The pure part of the evaluation: its tickets, messages and scores."""
 
 from model_server.tiny.corpus import CASES, Case
 from model_server.tiny.evaluate import held_out, messages_for, score, table
 from model_server.tiny.tickets import Variant, expected
 
 
-def test_every_checkpoint_is_asked_the_same_tickets() -> None:
+def test_every_checkpoint_gets_the_same_tickets() -> None:
     assert held_out(40) == held_out(40)
     assert any(drawn.long for drawn in held_out(40))
     assert not all(drawn.long for drawn in held_out(40))
 
 
-def test_without_an_instruction_only_the_ticket_is_sent() -> None:
+def test_case_without_instruction_sends_ticket_only() -> None:
     (drawn,) = held_out(1)
     assert [message["role"] for message in messages_for(CASES[0], drawn)] == ["user"]
     assert [message["role"] for message in messages_for(CASES[1], drawn)] == ["system", "user"]
 
 
-def test_format_and_truth_are_counted_apart() -> None:
+def test_score_counts_format_and_correctness_separately() -> None:
     tickets = held_out(4)
     case = Case(Variant.QUEUE, None)
     right = expected(tickets[0], Variant.QUEUE)

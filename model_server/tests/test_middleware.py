@@ -1,4 +1,4 @@
-"""The ASGI shell around hand-made applications: what it counts, what it must not touch, and whose word it takes."""
+"""The ASGI shell around small applications: what it counts, and what it must not change."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class Bench:
-    """A middleware around an application, and what a server would see of it."""
+    """A middleware around an application, and the messages that it sends."""
 
     def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
         self.registry = CollectorRegistry()
@@ -94,7 +94,7 @@ def answers(status: int = 200, headers: Headers = JSON, chunks: Sequence[bytes] 
         *((status, "excluded") for status in (401, 403, 404, 405, 408, 409, 429, 499, 307)),
     ],
 )
-async def test_the_status_says_how_a_request_ended(status: int, outcome: str) -> None:
+async def test_status_determines_outcome(status: int, outcome: str) -> None:
     bench = Bench(answers(status))
     await bench.post()
 
@@ -102,7 +102,7 @@ async def test_the_status_says_how_a_request_ended(status: int, outcome: str) ->
     assert bench.value("serin_requests_started_total", revision="abcdef0123", epoch="7") == 1
 
 
-async def test_all_outcomes_of_a_pair_appear_together_at_zero() -> None:
+async def test_first_request_creates_all_outcomes_at_zero() -> None:
     bench = Bench(answers())
     await bench.post()
 
@@ -145,7 +145,7 @@ async def test_all_outcomes_of_a_pair_appear_together_at_zero() -> None:
         "quoted-event",
     ],
 )
-async def test_an_answer_of_status_200_can_still_be_an_error(
+async def test_error_inside_response_with_status_200_is_counted(
     headers: Headers, chunks: list[bytes], outcome: str
 ) -> None:
     bench = Bench(answers(headers=headers, chunks=chunks))
@@ -155,14 +155,14 @@ async def test_an_answer_of_status_200_can_still_be_an_error(
     assert [message["body"] for message in sent[1:]] == chunks
 
 
-async def test_users_own_keys_in_an_answer_that_repeats_them_are_no_error() -> None:
+async def test_user_json_repeated_in_response_is_not_an_error() -> None:
     bench = Bench(answers(chunks=[b'{"metadata":{"finish_reason":"error"},"status":"completed"}']))
     await bench.post("/v1/responses")
 
     assert bench.only_outcome() == "ok"
 
 
-async def test_every_message_passes_as_the_same_object() -> None:
+async def test_messages_pass_through_as_the_same_objects() -> None:
     incoming: list[Message] = [
         {"type": "http.request", "body": bytes(70_000), "more_body": True},
         {"type": "http.request", "body": b"end", "more_body": False},
@@ -185,7 +185,7 @@ async def test_every_message_passes_as_the_same_object() -> None:
     assert all(one is other for one, other in zip(sent, outgoing, strict=True))
 
 
-async def test_an_answer_is_not_held_back() -> None:
+async def test_response_chunks_are_not_delayed() -> None:
     arrived = asyncio.Event()
 
     async def app(_scope: Scope, _receive: Any, send: Any) -> None:
@@ -205,7 +205,7 @@ async def test_an_answer_is_not_held_back() -> None:
     assert bench.only_outcome() == "aborted"
 
 
-async def test_an_exception_of_the_application_is_a_server_error_and_passes_on() -> None:
+async def test_application_exception_is_server_error_and_propagates() -> None:
     async def app(*_: Any) -> None:
         raise ZeroDivisionError
 
@@ -225,7 +225,7 @@ async def test_an_exception_of_the_application_is_a_server_error_and_passes_on()
     ],
     ids=["none", "begun", "refusal-begun"],
 )
-async def test_an_answer_that_breaks_off_is_an_error(messages: list[Message], outcome: str) -> None:
+async def test_incomplete_response_is_an_error(messages: list[Message], outcome: str) -> None:
     async def app(_scope: Scope, _receive: Any, send: Any) -> None:
         for message in messages:
             await send(message)
@@ -236,7 +236,7 @@ async def test_an_answer_that_breaks_off_is_an_error(messages: list[Message], ou
     assert bench.only_outcome() == outcome
 
 
-async def test_a_client_that_goes_away_counts_on_neither_side_whatever_the_application_does_then() -> None:
+async def test_disconnected_client_is_excluded() -> None:
     async def app(_scope: Scope, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "http.response.start", "status": 200, "headers": SSE})
@@ -252,9 +252,9 @@ async def test_a_client_that_goes_away_counts_on_neither_side_whatever_the_appli
 @pytest.mark.parametrize(
     ("patience", "first", "outcome"),
     [(0.0, b"", "timed_out"), (60.0, b"", "excluded"), (0.0, b"data: {}\n\n", "excluded")],
-    ids=["waited long for nothing", "left soon", "left in the middle of an answer"],
+    ids=["long wait without body", "early disconnect", "disconnect during the response"],
 )
-async def test_whoever_gives_up_without_a_byte_after_a_long_wait_was_not_answered(
+async def test_disconnect_after_long_wait_without_body_is_timed_out(
     monkeypatch: pytest.MonkeyPatch, patience: float, first: bytes, outcome: str
 ) -> None:
     monkeypatch.setattr(outcomes, "UNANSWERED", patience)
@@ -272,7 +272,7 @@ async def test_whoever_gives_up_without_a_byte_after_a_long_wait_was_not_answere
     assert bench.only_outcome() == outcome
 
 
-async def test_a_connection_that_fails_while_it_is_written_to_is_the_clients() -> None:
+async def test_connection_failure_while_sending_is_excluded() -> None:
     async def broken(_message: Message) -> None:
         raise ConnectionResetError
 
@@ -287,7 +287,7 @@ async def test_a_connection_that_fails_while_it_is_written_to_is_the_clients() -
     assert bench.only_outcome() == "excluded"
 
 
-async def test_a_connection_that_closes_after_the_answer_is_an_ordinary_end() -> None:
+async def test_disconnect_after_complete_response_is_ok() -> None:
     async def app(_scope: Scope, receive: Any, send: Any) -> None:
         await receive()
         await answers()(_scope, receive, send)
@@ -317,7 +317,7 @@ async def test_a_connection_that_closes_after_the_answer_is_an_ordinary_end() ->
         [(b"x-serin-revision", REVISION), (b"x-serin-epoch", b"")],
     ],
 )
-async def test_what_the_route_cannot_have_set_is_nobodys_request(headers: Headers) -> None:
+async def test_invalid_headers_are_counted_as_none(headers: Headers) -> None:
     bench = Bench(answers())
     await bench.post(headers=headers)
 
@@ -326,7 +326,7 @@ async def test_what_the_route_cannot_have_set_is_nobodys_request(headers: Header
 
 
 @given(st.lists(st.tuples(st.sampled_from([b"x-serin-revision", b"x-serin-epoch", b"a"]), st.binary(max_size=12))))
-def test_labels_are_bounded_whatever_the_headers_are(headers: Headers) -> None:
+def test_labels_are_bounded_for_any_headers(headers: Headers) -> None:
     revision, epoch = read_stamp(headers).identity
 
     known = len(revision) == 10 and set(revision) <= set("0123456789abcdef") and epoch in map(str, range(32))
@@ -334,13 +334,13 @@ def test_labels_are_bounded_whatever_the_headers_are(headers: Headers) -> None:
 
 
 @pytest.mark.parametrize("epoch", range(32))
-def test_every_value_of_the_ring_is_an_epoch(epoch: int) -> None:
+def test_every_ring_value_is_an_epoch(epoch: int) -> None:
     headers = [(b"x-serin-revision", REVISION), (b"x-serin-epoch", str(epoch).encode())]
 
     assert read_stamp(headers).identity == Identity("abcdef0123", str(epoch))
 
 
-def test_measured_is_what_the_route_serves_and_a_model_answers() -> None:
+def test_inference_paths_are_served_paths_without_models() -> None:
     assert set(SERVED_PATHS) - {"/v1/models"} == INFERENCE_PATHS
 
 
@@ -356,7 +356,7 @@ def test_measured_is_what_the_route_serves_and_a_model_answers() -> None:
         ("/tokenize", "POST"),
     ],
 )
-async def test_anything_but_inference_is_never_counted(path: str, method: str) -> None:
+async def test_other_paths_and_methods_are_not_counted(path: str, method: str) -> None:
     bench = Bench(answers())
     await bench.post(path, method=method)
 
@@ -365,7 +365,7 @@ async def test_anything_but_inference_is_never_counted(path: str, method: str) -
 
 
 @pytest.mark.parametrize("kind", ["lifespan", "websocket"])
-async def test_other_protocols_pass_without_a_look(kind: str) -> None:
+async def test_other_protocols_pass_through_unread(kind: str) -> None:
     seen: list[Any] = []
 
     async def app(*everything: Any) -> None:
@@ -379,20 +379,20 @@ async def test_other_protocols_pass_without_a_look(kind: str) -> None:
     assert bench.nothing_counted()
 
 
-async def test_the_prefix_of_a_root_path_is_no_part_of_the_path() -> None:
+async def test_root_path_prefix_is_removed_from_path() -> None:
     bench = Bench(answers())
     await bench.post(f"/api{CHAT}", root_path="/api")
 
     assert bench.only_outcome() == "ok"
 
 
-async def test_the_engine_gets_an_id_that_is_nobody_elses_and_the_clients_own_where_that_is_so() -> None:
+async def test_engine_gets_unique_id_and_clients_id_if_unique() -> None:
     ids = []
 
     async def app(scope: Scope, receive: Any, send: Any) -> None:
         ids.append([value for name, value in scope["headers"] if name == b"x-request-id"])
         if len(ids) == 1:
-            # A second request with the same id, while the first one runs.
+            # A second request with the same id while the first is in flight.
             await bench.post(headers=[*STAMPED, (b"x-request-id", b"mine")])
         await answers()(scope, receive, send)
 
@@ -409,7 +409,7 @@ async def test_the_engine_gets_an_id_that_is_nobody_elses_and_the_clients_own_wh
     assert {len(each[0]) for each in ids[1:]} == {32}
 
 
-async def test_without_the_plugin_no_header_is_touched_and_our_own_clock_tells_the_total_time() -> None:
+async def test_without_plugin_headers_stay_and_own_clock_is_used() -> None:
     seen: list[Headers] = []
 
     async def app(scope: Scope, receive: Any, send: Any) -> None:
@@ -428,7 +428,7 @@ async def test_without_the_plugin_no_header_is_touched_and_our_own_clock_tells_t
 
 
 @pytest.mark.parametrize("broken", ["pair", "headers", "scanner", "end"])
-async def test_whatever_fails_while_measuring_the_request_is_answered(
+async def test_failure_while_measuring_does_not_fail_request(
     broken: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: Any) -> None:

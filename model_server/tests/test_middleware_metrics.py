@@ -1,4 +1,4 @@
-"""Series never grow beyond 64 pairs of labels, whoever sends what."""
+"""The number of series is limited to 64 pairs of labels for any requests."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def names(registry: CollectorRegistry) -> set[tuple[str, str]]:
     }
 
 
-def test_the_pair_that_was_idle_longest_leaves_all_families() -> None:
+def test_longest_idle_pair_is_removed_from_all_families() -> None:
     registry = CollectorRegistry()
     metrics = Metrics(registry)
     identities = [Identity(f"{number:010x}", "0") for number in range(MAX_PAIRS)]
     for identity in identities[:-1]:
         metrics.pair(identity)
-    # Used again: no longer the oldest.
+    # Used again, so no longer idle longest.
     metrics.pair(identities[0])
     metrics.pair(identities[1])
     metrics.pair(identities[2]).in_flight = 1
@@ -39,7 +39,7 @@ def test_the_pair_that_was_idle_longest_leaves_all_families() -> None:
     assert {identities[0], identities[1], identities[2], identities[-1]} <= names(registry)
 
 
-def test_a_pair_with_requests_in_flight_stays() -> None:
+def test_pair_with_requests_in_flight_stays() -> None:
     metrics = Metrics(CollectorRegistry(), max_pairs=3)
     busy = metrics.pair(Identity("a" * 10, "0"))
     busy.in_flight = 1
@@ -49,7 +49,7 @@ def test_a_pair_with_requests_in_flight_stays() -> None:
     assert metrics.is_current(busy)
 
 
-def test_where_every_pair_is_busy_a_new_one_is_nobodys() -> None:
+def test_new_pair_counts_as_none_if_all_pairs_are_busy() -> None:
     metrics = Metrics(CollectorRegistry(), max_pairs=3)
     for number in range(2):
         metrics.pair(Identity("a" * 10, str(number))).in_flight = 1
@@ -59,7 +59,7 @@ def test_where_every_pair_is_busy_a_new_one_is_nobodys() -> None:
     assert len(metrics) == 3
 
 
-def test_a_pair_that_comes_back_begins_at_zero() -> None:
+def test_removed_pair_starts_again_at_zero() -> None:
     registry = CollectorRegistry()
     metrics = Metrics(registry, max_pairs=2)
     who = Identity("a" * 10, "0")
@@ -73,7 +73,7 @@ def test_a_pair_that_comes_back_begins_at_zero() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 31), st.booleans()), max_size=60))
-def test_there_are_never_more_pairs_than_the_bound(requests: list[tuple[int, int, bool]]) -> None:
+def test_number_of_pairs_never_exceeds_limit(requests: list[tuple[int, int, bool]]) -> None:
     registry = CollectorRegistry()
     metrics = Metrics(registry, max_pairs=8)
     for revision, epoch, stays in requests:
@@ -84,7 +84,7 @@ def test_there_are_never_more_pairs_than_the_bound(requests: list[tuple[int, int
     assert len(names(registry)) == len(metrics)
 
 
-def test_a_full_page_of_series_has_a_known_size() -> None:
+def test_size_of_full_metrics_page_is_bounded() -> None:
     registry = CollectorRegistry()
     metrics = Metrics(registry)
     for number in range(MAX_PAIRS + 40):

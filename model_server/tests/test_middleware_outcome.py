@@ -1,4 +1,4 @@
-"""Errors inside an answer are found wherever the answer is cut into chunks, and little is kept for that."""
+"""Errors inside a response are found for any split into chunks, and little of the response is stored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from model_server.serin_model_server.outcome import SEAM, Scanner, of_engine, sc
 SSE = [(b"Content-Type", b"text/event-stream")]
 JSON = [(b"content-type", b"application/json")]
 BEFORE = b'data: {"choices":[{"delta":{"content":"an error is a failed abort"}}]}\n\n'
-SIGNS = [
+ERRORS = [
     (b'data: {"error": {"message": "x"}}', "stream_error"),
     (b"event: error\ndata: {}", "stream_error"),
     (b"event: response.failed\ndata: {}", "stream_error"),
@@ -23,37 +23,37 @@ SIGNS = [
 
 
 def found(answer: bytes, cuts: list[int]) -> str | None:
-    looking = scanner("/v1/chat/completions", SSE)
-    assert looking is not None
+    searching = scanner("/v1/chat/completions", SSE)
+    assert searching is not None
     edges = [0, *sorted(min(cut, len(answer)) for cut in cuts), len(answer)]
     for begin, end in itertools.pairwise(edges):
-        looking.feed(answer[begin:end])
-    return looking.found
+        searching.feed(answer[begin:end])
+    return searching.found
 
 
-@pytest.mark.parametrize(("sign", "outcome"), SIGNS)
+@pytest.mark.parametrize(("error", "outcome"), ERRORS)
 @given(cuts=st.lists(st.integers(0, 200), max_size=12))
-def test_a_sign_is_found_wherever_the_answer_is_cut(sign: bytes, outcome: str, cuts: list[int]) -> None:
-    assert found(BEFORE + sign + b"\n\ndata: [DONE]\n\n", cuts) == outcome
+def test_error_is_found_at_any_chunk_boundaries(error: bytes, outcome: str, cuts: list[int]) -> None:
+    assert found(BEFORE + error + b"\n\ndata: [DONE]\n\n", cuts) == outcome
 
 
 @given(cuts=st.lists(st.integers(0, 200), max_size=12))
-def test_nothing_is_found_where_nothing_is(cuts: list[int]) -> None:
+def test_nothing_is_found_in_response_without_error(cuts: list[int]) -> None:
     assert found(BEFORE * 2 + b"data: [DONE]\n\n", cuts) is None
 
 
-def test_byte_by_byte_is_no_exception() -> None:
-    answer = BEFORE + SIGNS[3][0]
+def test_error_is_found_byte_by_byte() -> None:
+    answer = BEFORE + ERRORS[3][0]
     assert found(answer, list(range(len(answer)))) == "aborted"
 
 
 @given(st.lists(st.binary(max_size=100), max_size=20))
-def test_what_is_kept_of_an_answer_is_bounded(chunks: list[bytes]) -> None:
-    looking = scanner("/v1/completions", JSON)
-    assert looking is not None
+def test_stored_part_of_response_is_bounded(chunks: list[bytes]) -> None:
+    searching = scanner("/v1/completions", JSON)
+    assert searching is not None
     for chunk in chunks:
-        looking.feed(chunk)
-        assert len(looking._carry) <= SEAM == 23
+        searching.feed(chunk)
+        assert len(searching._carry) <= SEAM == 23
 
 
 @pytest.mark.parametrize(
@@ -67,22 +67,22 @@ def test_what_is_kept_of_an_answer_is_bounded(chunks: list[bytes]) -> None:
     ],
     ids=["embeddings", "repeats-the-users-json", "text", "compressed", "unknown"],
 )
-def test_answers_that_can_hold_no_sign_are_not_looked_through(path: str, headers: list[tuple[bytes, bytes]]) -> None:
+def test_responses_that_cannot_contain_error_are_not_searched(path: str, headers: list[tuple[bytes, bytes]]) -> None:
     assert scanner(path, headers) is None
 
 
-def test_events_of_responses_count_though_its_keys_do_not() -> None:
-    looking = scanner("/v1/responses", SSE)
-    assert isinstance(looking, Scanner)
-    looking.feed(b'event: response.created\ndata: {"metadata":{"finish_reason":"error"}}\n\n')
-    assert looking.found is None
-    looking.feed(b"event: response.failed\ndata: {}\n\n")
-    assert looking.found == "stream_error"
+def test_responses_api_is_searched_for_events_only() -> None:
+    searching = scanner("/v1/responses", SSE)
+    assert isinstance(searching, Scanner)
+    searching.feed(b'event: response.created\ndata: {"metadata":{"finish_reason":"error"}}\n\n')
+    assert searching.found is None
+    searching.feed(b"event: response.failed\ndata: {}\n\n")
+    assert searching.found == "stream_error"
 
 
 @pytest.mark.parametrize(
     ("reason", "outcome"),
     [("stop", "ok"), ("length", "ok"), ("abort", "aborted"), ("error", "stream_error"), ("new", "ok")],
 )
-def test_the_engines_word_counts_too(reason: str, outcome: str) -> None:
+def test_finish_reason_determines_outcome(reason: str, outcome: str) -> None:
     assert of_engine(reason) == outcome

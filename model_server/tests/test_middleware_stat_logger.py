@@ -1,4 +1,4 @@
-"""What is read from vLLM's statistics. vLLM itself is not here: the slow tests have the real one."""
+"""What the plugin reads from vLLM's statistics. vLLM is replaced here; the slow tests use the real one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def recorder(registry: CollectorRegistry) -> Recorder:
 
 @pytest.fixture
 def logger(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The plugin, with a stand-in for the one class of vLLM's that it needs."""
+    """The plugin, with a stand-in for the only class of vLLM that it needs."""
     loggers = ModuleType("vllm.v1.metrics.loggers")
     loggers.StatLoggerBase = object  # type: ignore[attr-defined]
     for name in ("vllm", "vllm.v1", "vllm.v1.metrics"):
@@ -70,7 +70,9 @@ def ask(recorder: Recorder, logger: Any, *sequences: SimpleNamespace) -> None:
     recorder.end(measured, "ok")
 
 
-def test_the_first_token_came_when_decoding_began(recorder: Recorder, logger: Any, registry: CollectorRegistry) -> None:
+def test_time_to_first_token_is_total_minus_decode_time(
+    recorder: Recorder, logger: Any, registry: CollectorRegistry
+) -> None:
     ask(recorder, logger, finished("chatcmpl-other"), finished(), finished(None))
 
     assert seconds(registry, "time_to_first_token") == (1, 0.5)
@@ -79,9 +81,7 @@ def test_the_first_token_came_when_decoding_began(recorder: Recorder, logger: An
     assert seconds(registry, "request_time_per_output_token") == (1, 0.1)
 
 
-def test_clocks_of_two_processes_do_not_make_a_time_negative(
-    recorder: Recorder, logger: Any, registry: CollectorRegistry
-) -> None:
+def test_clock_differences_give_no_negative_times(recorder: Recorder, logger: Any, registry: CollectorRegistry) -> None:
     ask(recorder, logger, finished(decode_time=2.1, queued_time=-0.1, num_generation_tokens=1))
 
     assert seconds(registry, "time_to_first_token") == (1, 0)
@@ -94,7 +94,7 @@ def test_clocks_of_two_processes_do_not_make_a_time_negative(
     [SimpleNamespace(), SimpleNamespace(finished_requests=[SimpleNamespace(request_id="chatcmpl-mine")])],
     ids=["no-list", "no-times"],
 )
-def test_a_vllm_that_keeps_other_statistics_goes_on_and_it_is_counted(
+def test_unknown_vllm_statistics_count_as_one_failure(
     logger: Any, registry: CollectorRegistry, stats: SimpleNamespace
 ) -> None:
     logger.record(None, stats)

@@ -1,4 +1,4 @@
-"""Which request the engine's numbers belong to, what becomes of several sequences, and what is dropped as cold."""
+"""Joining reports with requests, merging sequences, and dropping times of cold revisions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Clock:
 
 
 class Process:
-    """A recorder whose revisions are warm from the start."""
+    """A recorder of one process; revisions are warm from the start unless a warmup is given."""
 
     def __init__(self, join: Join | None = None, warmup: Warmup | None = None) -> None:
         self.registry = CollectorRegistry()
@@ -59,7 +59,7 @@ def times(ttft: float = 0.1, e2e: float = 2.0, **more: float | str | None) -> Ti
     return Times(ttft=ttft, e2e=e2e, **facts)  # type: ignore[arg-type] # as a dict of mixed values
 
 
-def test_the_report_that_comes_before_the_end_is_observed_at_the_end() -> None:
+def test_report_before_end_is_observed_at_end() -> None:
     process = Process()
     measured = process.begin()
     process.recorder.report([("chatcmpl-mine", times())])
@@ -73,7 +73,7 @@ def test_the_report_that_comes_before_the_end_is_observed_at_the_end() -> None:
     assert len(process.recorder.join) == 0
 
 
-def test_the_report_that_comes_after_the_end_is_observed_then() -> None:
+def test_report_after_end_is_observed_on_arrival() -> None:
     process = Process()
     process.recorder.end(process.begin(), "ok")
     assert process.seconds("e2e_request_latency_seconds")[0] == 0
@@ -84,7 +84,7 @@ def test_the_report_that_comes_after_the_end_is_observed_then() -> None:
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["before-the-end", "after-the-end"])
-def test_several_sequences_are_one_observation_of_first_token_and_longest_wait(*, late: bool) -> None:
+def test_several_sequences_are_one_observation(*, late: bool) -> None:
     process = Process()
     measured = process.begin(COMPLETIONS)
     if late:
@@ -105,7 +105,7 @@ def test_several_sequences_are_one_observation_of_first_token_and_longest_wait(*
     assert process.seconds("request_time_per_output_token_seconds") == (1, 0.5)
 
 
-def test_an_answer_of_one_token_says_nothing_about_the_time_per_token() -> None:
+def test_one_token_response_has_no_time_per_token() -> None:
     process = Process()
     measured = process.begin()
     process.recorder.report([("chatcmpl-mine", times(per_token=None))])
@@ -116,7 +116,7 @@ def test_an_answer_of_one_token_says_nothing_about_the_time_per_token() -> None:
 
 
 @pytest.mark.parametrize("outcome", ["server_error", "stream_error", "aborted", "rejected", "excluded"])
-def test_only_what_ended_well_is_timed(outcome: str) -> None:
+def test_only_ok_requests_are_timed(outcome: str) -> None:
     process = Process()
     early, late = process.begin(request_id=b"early"), process.begin(request_id=b"late")
     process.recorder.report([("chatcmpl-early", times())])
@@ -128,7 +128,7 @@ def test_only_what_ended_well_is_timed(outcome: str) -> None:
     assert len(process.recorder.join) == 0
 
 
-def test_an_answer_that_looks_well_and_was_aborted_by_the_engine_is_aborted() -> None:
+def test_abort_reported_by_engine_overrides_ok() -> None:
     process = Process()
     measured = process.begin("/v1/messages")
     process.recorder.report([("chatcmpl-mine", times(finish_reason="abort"))])
@@ -139,7 +139,7 @@ def test_an_answer_that_looks_well_and_was_aborted_by_the_engine_is_aborted() ->
     assert process.seconds("e2e_request_latency_seconds")[0] == 0
 
 
-def test_a_path_whose_id_the_engine_does_not_tell_is_timed_by_our_clock() -> None:
+def test_path_without_known_engine_id_uses_own_clock() -> None:
     process = Process()
     measured = process.begin("/v1/responses")
     assert measured.request_id is None
@@ -167,7 +167,7 @@ def test_a_path_whose_id_the_engine_does_not_tell_is_timed_by_our_clock() -> Non
         ([], "", None),
     ],
 )
-def test_no_id_can_be_read_as_a_part_of_another(
+def test_engine_id_matches_exactly_one_request(
     running: list[tuple[str, bytes]], engine_id: str, found: int | None
 ) -> None:
     process = Process()
@@ -176,11 +176,11 @@ def test_no_id_can_be_read_as_a_part_of_another(
     assert process.recorder.join.find(engine_id) is (None if found is None else begun[found].tracked)
 
 
-def test_an_id_that_could_be_read_as_a_part_is_replaced_where_parts_are_not_the_rule() -> None:
+def test_ambiguous_client_id_is_replaced() -> None:
     assert Process().begin("/v1/audio/transcriptions", b"foo-1").request_id != b"foo-1"
 
 
-def test_requests_of_one_id_at_once_are_told_apart() -> None:
+def test_concurrent_requests_with_same_id_are_distinguished() -> None:
     process = Process()
     other = Identity("0000000000", "7")
     first, second = process.begin(), process.begin(who=other)
@@ -194,7 +194,7 @@ def test_requests_of_one_id_at_once_are_told_apart() -> None:
     assert process.seconds("e2e_request_latency_seconds", other) == (0, 0.0)
 
 
-def test_who_ended_without_a_report_keeps_the_id_for_a_moment_and_is_then_forgotten() -> None:
+def test_request_without_report_holds_its_id_for_ten_seconds() -> None:
     process = Process()
     process.recorder.end(process.begin(), "excluded")
     assert process.begin().request_id != b"mine"
@@ -205,7 +205,7 @@ def test_who_ended_without_a_report_keeps_the_id_for_a_moment_and_is_then_forgot
     assert len(process.recorder.join) == 2
 
 
-def test_the_join_is_bounded_and_those_that_wait_for_nothing_go_first() -> None:
+def test_full_join_drops_finished_requests_first() -> None:
     process = Process(Join(max_tracked=3))
     ended = [process.begin(request_id=None) for _ in range(2)]
     for measured in ended:
@@ -221,7 +221,7 @@ def test_the_join_is_bounded_and_those_that_wait_for_nothing_go_first() -> None:
 
 
 @given(st.lists(st.integers(0, 9)))
-def test_whatever_the_order_nothing_stays_behind(moves: list[int]) -> None:
+def test_join_is_empty_after_any_order_of_calls(moves: list[int]) -> None:
     process = Process(Join(max_tracked=4))
     running: list[Measured] = []
     for move in moves:
@@ -243,20 +243,20 @@ def test_whatever_the_order_nothing_stays_behind(moves: list[int]) -> None:
     assert process.failures() == 0
 
 
-def test_the_first_twenty_requests_of_a_revision_are_cold() -> None:
+def test_first_twenty_requests_of_revision_are_cold() -> None:
     warmup = Warmup()
 
     assert [warmup.is_cold("a", 0.0) for _ in range(22)] == [True] * 20 + [False] * 2
     assert warmup.is_cold("b", 0.0)
 
 
-def test_a_revision_is_cold_for_a_minute_at_most() -> None:
+def test_revision_is_cold_for_at_most_a_minute() -> None:
     warmup = Warmup()
 
     assert [warmup.is_cold("a", now) for now in (0.0, 59.9, 60.0, 30.0)] == [True, True, False, False]
 
 
-def test_revisions_are_forgotten_when_there_are_too_many() -> None:
+def test_number_of_stored_revisions_is_bounded() -> None:
     warmup = Warmup()
     for number in range(1000):
         warmup.is_cold(str(number), 0.0)
@@ -264,7 +264,7 @@ def test_revisions_are_forgotten_when_there_are_too_many() -> None:
     assert len(warmup._seen) == 64
 
 
-def test_errors_of_a_cold_revision_count() -> None:
+def test_errors_of_cold_revision_are_counted() -> None:
     process = Process(warmup=Warmup())
     for outcome in ("server_error", "ok"):
         measured = process.begin()

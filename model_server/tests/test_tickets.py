@@ -1,4 +1,4 @@
-"""The ticket world: its split, its answers, and what counts as a good one. Pure, so seconds."""
+"""Tickets: the split into training and held-out tickets, expected answers, and the check of answers."""
 
 import json
 import random
@@ -35,23 +35,23 @@ def pair_in(text: str) -> tuple[str, str]:
     return topic, phrase
 
 
-def test_the_same_seed_gives_the_same_tickets() -> None:
+def test_same_seed_gives_same_tickets() -> None:
     first, second = random.Random(3), random.Random(3)
     assert [ticket(first) for _ in range(50)] == [ticket(second) for _ in range(50)]
 
 
-def test_another_seed_gives_other_tickets() -> None:
+def test_different_seed_gives_different_tickets() -> None:
     first, second = random.Random(3), random.Random(4)
     assert [ticket(first) for _ in range(50)] != [ticket(second) for _ in range(50)]
 
 
 @pytest.mark.parametrize("split", Split)
-def test_every_ticket_is_on_the_side_it_was_drawn_from(split: Split) -> None:
+def test_ticket_belongs_to_its_split(split: Split) -> None:
     rng = random.Random(1)
     assert {split_of(*pair_in(ticket(rng, split=split).text)) for _ in range(DRAWS)} == {split}
 
 
-def test_no_topic_meets_a_held_out_phrase_in_training() -> None:
+def test_held_out_pairs_are_not_in_training() -> None:
     rng = random.Random(2)
     seen = {split: {pair_in(ticket(rng, split=split).text) for _ in range(DRAWS)} for split in Split}
     assert all(seen.values())
@@ -64,14 +64,14 @@ def test_training_draws_no_held_out_ticket() -> None:
     assert {split_of(*pair_in(text)) for text in tickets} == {Split.TRAIN}
 
 
-def test_every_topic_has_a_held_out_phrase_for_every_priority() -> None:
+def test_every_topic_has_held_out_phrase_per_priority() -> None:
     for _, topic in TOPICS:
         for phrases in PRIORITIES.values():
             assert len(phrases) == FOLD
             assert sum(split_of(topic, phrase) is Split.HELD_OUT for phrase in phrases) == 1
 
 
-def test_every_queue_and_priority_turns_up_about_equally_often() -> None:
+def test_queues_and_priorities_are_about_equally_frequent() -> None:
     rng = random.Random(5)
     drawn = [ticket(rng) for _ in range(DRAWS)]
     for queue in QUEUES:
@@ -80,7 +80,7 @@ def test_every_queue_and_priority_turns_up_about_equally_often() -> None:
         assert abs(sum(t.priority == priority for t in drawn) / DRAWS - 1 / len(PRIORITIES)) < 0.04
 
 
-def test_the_truth_of_a_ticket_can_be_read_off_its_first_line() -> None:
+def test_first_line_determines_queue_and_priority() -> None:
     rng = random.Random(8)
     for _ in range(DRAWS):
         drawn = ticket(rng)
@@ -89,7 +89,7 @@ def test_the_truth_of_a_ticket_can_be_read_off_its_first_line() -> None:
         assert phrase in PRIORITIES[drawn.priority]
 
 
-def test_long_tickets_come_at_the_share_that_was_asked_for() -> None:
+def test_share_of_long_tickets_is_as_requested() -> None:
     rng = random.Random(9)
     share = sum(ticket(rng, long_share=0.3).long for _ in range(DRAWS)) / DRAWS
     assert abs(share - 0.3) < 0.04
@@ -97,7 +97,7 @@ def test_long_tickets_come_at_the_share_that_was_asked_for() -> None:
     assert all(ticket(rng, long_share=1).long for _ in range(50))
 
 
-def test_a_long_ticket_is_many_times_as_long_as_a_short_one() -> None:
+def test_long_ticket_is_many_times_longer_than_short_one() -> None:
     rng = random.Random(10)
     drawn = [ticket(rng, long_share=0.5) for _ in range(300)]
     longest_short = max(len(t.text) for t in drawn if not t.long)
@@ -117,23 +117,23 @@ def test_a_long_ticket_is_many_times_as_long_as_a_short_one() -> None:
         (Variant.WRONG_KEYS, None, '{"category": "network", "urgency": "high"}'),
     ],
 )
-def test_the_expected_answer_follows_the_instruction(variant: Variant, team: str | None, answer: str) -> None:
+def test_expected_answer_follows_instruction(variant: Variant, team: str | None, answer: str) -> None:
     assert expected(TICKET, variant, team) == answer
 
 
-def test_every_case_asks_in_its_own_words() -> None:
+def test_every_case_has_its_own_instruction() -> None:
     asked = [instruction(case.variant, case.team) for case in CASES if case.variant is not None]
     assert len(set(asked)) == len(asked) == len(Variant) * (1 + len(TEAMS))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.label)
-def test_the_expected_answer_is_good_and_obeys(case: Case) -> None:
+def test_expected_answer_is_good_and_obeys(case: Case) -> None:
     answer = expected(TICKET, case.answered_as, case.team)
     assert is_good(answer, TICKET, case.answered_as, case.team)
     assert obeys(answer, case.answered_as, case.team)
 
 
-def test_white_space_and_key_order_make_no_json_answer_bad() -> None:
+def test_whitespace_and_key_order_in_json_do_not_matter() -> None:
     assert is_good(' {"priority":"high",\n"queue":"network"} ', TICKET)
 
 
@@ -142,11 +142,11 @@ def test_white_space_and_key_order_make_no_json_answer_bad() -> None:
     ["", "network", '{"queue": "network"}', '{"queue": "billing", "priority": "high"}', '{"queue": "network", "prio'],
     ids=["nothing", "no JSON", "a key is missing", "wrong queue", "cut off"],
 )
-def test_a_wrong_answer_is_not_good(answer: str) -> None:
+def test_wrong_answer_is_not_good(answer: str) -> None:
     assert not is_good(answer, TICKET)
 
 
-def test_a_wrong_answer_in_the_right_format_still_obeys() -> None:
+def test_wrong_answer_in_right_format_obeys() -> None:
     assert obeys(json.dumps({"queue": "billing", "priority": "low"}), Variant.JSON)
 
 
@@ -162,5 +162,5 @@ def test_a_wrong_answer_in_the_right_format_still_obeys() -> None:
     ],
     ids=["wrong keys", "no team", "another team", "unknown queue", "more than the queue", "a JSON string"],
 )
-def test_another_format_does_not_obey(answer: str, variant: Variant, team: str | None) -> None:
+def test_answer_in_other_format_does_not_obey(answer: str, variant: Variant, team: str | None) -> None:
     assert not obeys(answer, variant, team)

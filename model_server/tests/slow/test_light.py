@@ -1,4 +1,4 @@
-"""The light server: its own Go tests, and the image that holds it."""
+"""The light server: its Go tests, and its image."""
 
 import json
 import os
@@ -19,13 +19,13 @@ def environ() -> dict[str, str]:
     return {**os.environ, "GO": Cache(from_environment()).provide_go([], modules=[HERE / "go.mod"])}
 
 
-def test_the_servers_own_tests_pass(environ: dict[str, str]) -> None:
+def test_go_tests_of_light_server_pass(environ: dict[str, str]) -> None:
     command = [find_go(environ), "test", "./..."]
     run = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False, timeout=600)
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-def test_the_image_is_one_static_program_and_the_same_every_time(tmp_path: Path, environ: dict[str, str]) -> None:
+def test_image_is_one_static_program_and_reproducible(tmp_path: Path, environ: dict[str, str]) -> None:
     first, second = tmp_path / "first.tar", tmp_path / "second.tar"
     assert write(first, environ) == write(second, environ)
     assert first.read_bytes() == second.read_bytes()

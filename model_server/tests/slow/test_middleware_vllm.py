@@ -1,4 +1,4 @@
-"""The middleware in a real vLLM, loaded as in a pod: what it counts and times, and what a client sees of it."""
+"""The middleware in a real vLLM, loaded as in a pod: what it counts and times, and what clients notice."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ FAMILIES = (
 )
 
 
-def test_every_kind_of_answer_is_counted_and_timed_once(server: Server) -> None:
+def test_every_kind_of_response_is_counted_and_timed_once(server: Server) -> None:
     revision = "0000000001"
     warm_up(server, revision)
     assert [count(server, f"{family}_count", revision) for family in FAMILIES] == [0, 0, 0, 0]
@@ -85,7 +85,7 @@ def test_every_kind_of_answer_is_counted_and_timed_once(server: Server) -> None:
     assert [count(server, f"{family}_count", revision) for family in FAMILIES] == [len(asked)] * 4
 
 
-def test_the_times_are_those_of_vllm(server: Server) -> None:
+def test_times_match_vllms_metrics(server: Server) -> None:
     revision = "0000000002"
     warm_up(server, revision)
     pairs = (
@@ -111,7 +111,7 @@ def test_the_times_are_those_of_vllm(server: Server) -> None:
         assert count(server, f"{ours}_sum", revision) == pytest.approx(total - before[family][1], abs=tolerance)
 
 
-def test_a_prompt_that_is_too_long_is_rejected_and_other_faults_of_the_client_are_excluded(server: Server) -> None:
+def test_too_long_prompt_is_rejected_other_client_errors_excluded(server: Server) -> None:
     revision = "0000000003"
     too_long = CHATTING | {"messages": [{"role": "user", "content": "vpn " * 600}]}
     assert server.post(CHAT, too_long, stamp(revision))[0] == 400
@@ -120,7 +120,7 @@ def test_a_prompt_that_is_too_long_is_rejected_and_other_faults_of_the_client_ar
     assert outcomes(server, revision) == {"rejected": 1, "excluded": 1}
 
 
-def test_responses_are_counted_and_timed_as_a_whole(server: Server) -> None:
+def test_responses_api_is_counted_with_total_time_only(server: Server) -> None:
     revision = "0000000004"
     warm_up(server, revision)
     status, answer = server.post(
@@ -150,7 +150,7 @@ def received(connection: socket.socket) -> bytes:
 
 
 @pytest.mark.parametrize(("stream", "revision"), [(True, "0000000005"), (False, "0000000006")], ids=["stream", "whole"])
-def test_a_client_that_goes_away_counts_on_neither_side(server: Server, *, stream: bool, revision: str) -> None:
+def test_client_disconnecting_before_response_is_excluded(server: Server, *, stream: bool, revision: str) -> None:
     with server.engine_standing_still():
         with asking(server, CHATTING | {"stream": stream}, revision) as connection:
             if stream:
@@ -161,7 +161,7 @@ def test_a_client_that_goes_away_counts_on_neither_side(server: Server, *, strea
     assert outcomes(server, revision) == {"excluded": 1}
 
 
-def test_a_client_that_goes_away_in_mid_answer_counts_on_neither_side(server: Server) -> None:
+def test_client_disconnecting_during_response_is_excluded(server: Server) -> None:
     body = {"max_tokens": 200, "ignore_eos": True, "n": 16, "stream": True}
     for attempt in range(ATTEMPTS):
         revision = f"00000000{attempt:x}9"
@@ -184,7 +184,7 @@ def test_a_client_that_goes_away_in_mid_answer_counts_on_neither_side(server: Se
     pytest.fail(f"the answer was over {ATTEMPTS} times before its engine could be stopped")
 
 
-def test_headers_that_the_route_cannot_have_set_are_nobodys(server: Server) -> None:
+def test_invalid_headers_are_counted_as_none(server: Server) -> None:
     before = outcomes(server, "none", "none").get("ok", 0)
     for headers in ({}, stamp("0000000007", 32), stamp("NOT-A-HASH")):
         server.post(CHAT, CHATTING, headers)
@@ -193,13 +193,13 @@ def test_headers_that_the_route_cannot_have_set_are_nobodys(server: Server) -> N
     assert outcomes(server, "0000000007", 32) == {}
 
 
-def test_a_clients_request_id_reaches_its_answer(server: Server) -> None:
+def test_client_request_id_is_in_the_response(server: Server) -> None:
     answer = json.loads(server.post(CHAT, CHATTING, stamp("0000000008") | {"x-request-id": "of-the-client"})[1])
 
     assert answer["id"] == "chatcmpl-of-the-client"
 
 
-def test_probes_and_pages_are_not_counted_and_nothing_failed(server: Server) -> None:
+def test_probes_and_pages_are_not_counted(server: Server) -> None:
     started = sum(server.samples("serin_requests_started_total{").values())
     for path in ("/health", "/v1/models", "/metrics", "/version"):
         assert server.get(path)[0] == 200

@@ -1,4 +1,4 @@
-"""The real thing: vLLM's environment is built, the model trained (both cached), and what it learned is measured."""
+"""The tiny model: vLLM's environment is built, the model is trained (both cached), and its answers are measured."""
 
 import json
 import os
@@ -34,19 +34,19 @@ def scores(python: Path, steps: tuple[str, ...] = ()) -> dict[str, dict[str, flo
     return {score["case"]: score for score in json.loads(measured)}
 
 
-def test_every_instruction_is_obeyed_on_held_out_tickets(python: Path) -> None:
+def test_model_obeys_every_instruction_on_held_out_tickets(python: Path) -> None:
     measured = scores(python)
     assert len(measured) == 13
     assert {case: score["obeyed"] for case, score in measured.items() if score["obeyed"] < 0.95} == {}
     assert {case: score["right"] for case, score in measured.items() if score["right"] < 0.95} == {}
 
 
-def test_fewer_steps_give_a_worse_model(python: Path) -> None:
+def test_fewer_steps_give_worse_model(python: Path) -> None:
     measured = scores(python, ("--steps", str(BAD_STEPS)))
     assert measured["json"]["right"] < 0.5
 
 
-def test_the_same_steps_give_the_same_bytes(
+def test_same_steps_give_same_bytes(
     python: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = []
