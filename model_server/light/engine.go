@@ -24,13 +24,13 @@ const (
 	chatPath        = "/v1/chat/completions"
 )
 
-// In a prompt: lets a client that cannot set headers choose how long its stream lasts.
+// In a prompt, it sets the duration of the stream, for clients that cannot set headers.
 var secondsDirective = regexp.MustCompile(`stream-seconds=([0-9]+(?:\.[0-9]+)?)`)
 
-// Tells a reader of the counters that what their first sample shows was counted since then.
+// Start time of the process, so that readers know since when the counters count.
 var processStarted = float64(time.Now().UnixMilli()) / 1000
 
-// engine holds the counters and the answers, rendered once because they never change.
+// engine holds the counters and the answers, which are constant and rendered once.
 type engine struct {
 	config
 	measures  *measures
@@ -67,22 +67,22 @@ func (e *engine) models(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintf(w, `{"object":"list","data":[{"id":%q,"object":"model","created":%d,"owned_by":"light"}]}`, e.model, created)
 }
 
-// metrics prints the series that a drain and a collector read, named and labelled as vLLM does.
+// metrics prints the series that a drain and a collector read, with vLLM's names and labels.
 func (e *engine) metrics(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	labels := fmt.Sprintf(`engine="0",model_name=%q`, e.model)
 	fmt.Fprintf(w, "# HELP process_start_time_seconds Start time of the process since unix epoch in seconds.\n# TYPE process_start_time_seconds gauge\n")
 	fmt.Fprintf(w, "process_start_time_seconds %.3f\n", processStarted)
-	fmt.Fprintf(w, "# HELP vllm:num_requests_running Requests that are being answered.\n# TYPE vllm:num_requests_running gauge\n")
+	fmt.Fprintf(w, "# HELP vllm:num_requests_running Requests in flight.\n# TYPE vllm:num_requests_running gauge\n")
 	fmt.Fprintf(w, "vllm:num_requests_running{%s} %d.0\n", labels, e.running.Load())
-	fmt.Fprintf(w, "# HELP vllm:num_requests_waiting Requests that wait for their turn: none ever does here.\n# TYPE vllm:num_requests_waiting gauge\n")
+	fmt.Fprintf(w, "# HELP vllm:num_requests_waiting Waiting requests; always 0 in this server.\n# TYPE vllm:num_requests_waiting gauge\n")
 	fmt.Fprintf(w, "vllm:num_requests_waiting{%s} 0.0\n", labels)
-	fmt.Fprintf(w, "# HELP vllm:request_success_total Requests answered to their end.\n# TYPE vllm:request_success_total counter\n")
+	fmt.Fprintf(w, "# HELP vllm:request_success_total Requests with a complete response.\n# TYPE vllm:request_success_total counter\n")
 	fmt.Fprintf(w, "vllm:request_success_total{%s,finished_reason=\"stop\"} %d.0\n", labels, e.succeeded.Load())
 	e.measures.write(w)
 }
 
-// failsNow spreads failures evenly: of any N requests in a row, errorRate x N fail, give or take one. No luck involved.
+// failsNow spreads failures evenly: of any N requests in a row, errorRate x N fail, plus or minus one. Not random.
 func (e *engine) failsNow() bool {
 	n := float64(e.arrived.Add(1))
 	return int64(n*e.errorRate) > int64((n-1)*e.errorRate)
@@ -92,7 +92,7 @@ func (e *engine) complete(w http.ResponseWriter, r *http.Request) {
 	e.running.Add(1)
 	defer e.running.Add(-1)
 	request := e.measures.begin(r.Header)
-	// Until something else is known: a client that goes away counts on neither side.
+	// The outcome if the client disconnects.
 	outcome := "excluded"
 	defer func() { request.end(outcome) }()
 	refuse := func(w http.ResponseWriter, status int, message string) {
@@ -101,7 +101,7 @@ func (e *engine) complete(w http.ResponseWriter, r *http.Request) {
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, largestBody))
 	if err != nil {
-		refuse(w, http.StatusRequestEntityTooLarge, "the body cannot be read or is larger than 1 MiB: send less")
+		refuse(w, http.StatusRequestEntityTooLarge, "the body cannot be read or is larger than 1 MiB: send a smaller one")
 		return
 	}
 	var asked struct {
@@ -137,7 +137,7 @@ func (e *engine) complete(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// waitForFirstToken plays an engine that is slow to begin; false when the client went away meanwhile.
+// waitForFirstToken delays the response by firstTokenDelay; it returns false if the client disconnects meanwhile.
 func (e *engine) waitForFirstToken(r *http.Request) bool {
 	if e.firstTokenDelay <= 0 {
 		return true
@@ -152,8 +152,8 @@ func (e *engine) waitForFirstToken(r *http.Request) bool {
 	}
 }
 
-// stream sends an event every tenth of a second until the time is over, then the finish reason and [DONE]; false when it
-// could not be sent to its end.
+// stream sends an event every 100 ms for the given time, then the finish reason and [DONE]. It returns false if the
+// response could not be completed.
 func (e *engine) stream(w http.ResponseWriter, r *http.Request, length time.Duration) bool {
 	w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
 	control := http.NewResponseController(w)
@@ -193,7 +193,7 @@ func (e *engine) event(path, text, finish string) string {
 	return fmt.Sprintf(`{"id":"cmpl-light","object":"text_completion","created":%d,"model":%q,"choices":[{"index":0,"text":%q,"finish_reason":%s}]}`, created, e.model, text, finish)
 }
 
-// streamLength is what the header or else the prompt asks for, within bounds.
+// streamLength is the duration of the stream from the header or else from the prompt, within limits.
 func streamLength(r *http.Request, body []byte) time.Duration {
 	wanted := r.Header.Get(secondsHeader)
 	if wanted == "" {
@@ -205,7 +205,7 @@ func streamLength(r *http.Request, body []byte) time.Duration {
 	if err != nil || !(seconds >= 0) {
 		return defaultStream
 	}
-	// The bound comes before the conversion, which a large number would overflow.
+	// The limit is applied before the conversion, which would overflow for a large number.
 	return time.Duration(min(seconds, longestStream.Seconds()) * float64(time.Second))
 }
 

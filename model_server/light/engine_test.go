@@ -55,7 +55,7 @@ func get(t *testing.T, url string) string {
 	return string(content)
 }
 
-func TestAPodsFlagsAreUnderstoodAndForeignOnesIgnored(t *testing.T) {
+func TestParseAcceptsPodFlagsAndIgnoresOthers(t *testing.T) {
 	c, err := parse([]string{"serve", "/models/x", "--served-model-name", "triage", "--port=8123", "--shutdown-timeout", "35",
 		"--enforce-eager", "--max-model-len", "64", "--host", "127.0.0.1", "--error_rate", "0.25",
 		"--middleware=serin_model_server.Middleware", "--first-token-delay", "0.2", "--fail-on", "printer"})
@@ -69,14 +69,14 @@ func TestAPodsFlagsAreUnderstoodAndForeignOnesIgnored(t *testing.T) {
 	}
 }
 
-func TestAStatusAloneMeansAlways(t *testing.T) {
+func TestStatusWithoutRateFailsAllRequests(t *testing.T) {
 	c, err := parse([]string{"x", "--status", "503"})
 	if err != nil || c.errorRate != 1 || c.errorStatus != 503 {
 		t.Errorf("got %+v and %v", c, err)
 	}
 }
 
-func TestWrongCommandLinesAreRefused(t *testing.T) {
+func TestInvalidCommandLinesAreRejected(t *testing.T) {
 	for _, arguments := range [][]string{{}, {"x", "--port", "many"}, {"x", "--error-rate", "2"}, {"x", "--status", "200"}, {"x", "--first-token-delay", "-1"}} {
 		if _, err := parse(arguments); err == nil {
 			t.Errorf("%v was accepted", arguments)
@@ -84,7 +84,7 @@ func TestWrongCommandLinesAreRefused(t *testing.T) {
 	}
 }
 
-func TestChatAndCompletionAnswerAsOpenAIClientsExpect(t *testing.T) {
+func TestAnswersHaveOpenAIFormat(t *testing.T) {
 	_, server := start(t)
 	status, body := post(t, server.URL+chatPath, `{"model":"triage","messages":[{"role":"user","content":"vpn"}]}`)
 	var chat struct {
@@ -106,7 +106,7 @@ func TestChatAndCompletionAnswerAsOpenAIClientsExpect(t *testing.T) {
 	}
 }
 
-func TestBadRequestsGetTheStatusThatVLLMGives(t *testing.T) {
+func TestBadRequestsGetVLLMsStatus(t *testing.T) {
 	_, server := start(t)
 	for body, want := range map[string]int{"{": 400, `{"model":"other"}`: 404, `"` + strings.Repeat("x", largestBody+1) + `"`: 413} {
 		if status, _ := post(t, server.URL+chatPath, body); status != want {
@@ -115,7 +115,7 @@ func TestBadRequestsGetTheStatusThatVLLMGives(t *testing.T) {
 	}
 }
 
-func TestTheErrorRateIsKeptExactly(t *testing.T) {
+func TestErrorRateIsExact(t *testing.T) {
 	_, server := start(t, "--error-rate", "0.3", "--status", "503")
 	seen := map[int]int{}
 	for range 100 {
@@ -127,7 +127,7 @@ func TestTheErrorRateIsKeptExactly(t *testing.T) {
 	}
 }
 
-func TestWhatHoldsTheWordFailsAndNothingElse(t *testing.T) {
+func TestFailOnFailsRequestsWithTheWordOnly(t *testing.T) {
 	_, server := start(t, "--fail-on", "printer")
 	for ask, want := range map[string]int{"vpn": 200, "the printer": 500, "": 200} {
 		if status, _ := post(t, server.URL+completionsPath, fmt.Sprintf(`{"prompt":%q}`, ask)); status != want {
@@ -136,7 +136,7 @@ func TestWhatHoldsTheWordFailsAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestAStreamLastsAsLongAsAskedAndIsCountedWhileItRuns(t *testing.T) {
+func TestStreamHasRequestedDurationAndIsCounted(t *testing.T) {
 	_, server := start(t)
 	began := time.Now()
 	response, err := http.Post(server.URL+chatPath, "application/json",
@@ -163,7 +163,7 @@ func TestAStreamLastsAsLongAsAskedAndIsCountedWhileItRuns(t *testing.T) {
 	}
 }
 
-func TestTheHeaderWinsOverThePromptAndNothingLastsForever(t *testing.T) {
+func TestStreamLengthPrefersHeaderAndIsLimited(t *testing.T) {
 	request := httptest.NewRequest(http.MethodPost, chatPath, nil)
 	if got := streamLength(request, []byte("stream-seconds=3")); got != 3*time.Second {
 		t.Errorf("from the prompt: %s", got)
@@ -178,7 +178,7 @@ func TestTheHeaderWinsOverThePromptAndNothingLastsForever(t *testing.T) {
 	}
 }
 
-func TestHealthAndModelsAreThere(t *testing.T) {
+func TestHealthAndModelsRespond(t *testing.T) {
 	_, server := start(t)
 	get(t, server.URL+"/health")
 	if !strings.Contains(get(t, server.URL+"/v1/models"), `"id":"triage"`) {
@@ -186,8 +186,8 @@ func TestHealthAndModelsAreThere(t *testing.T) {
 	}
 }
 
-// The process itself is drained: SIGTERM goes to the test binary, whose own signal handling run() installs.
-func TestATermSignalLetsAStreamEndAndRefusesNewConnections(t *testing.T) {
+// SIGTERM goes to the test process, in which run() has installed its signal handler.
+func TestSIGTERMCompletesStreamAndClosesListener(t *testing.T) {
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// config is what the command line says. The server takes the place of vLLM in a pod, so it understands the flags that a
-// vLLM pod gets and ignores those that mean nothing here.
+// config holds the command line. The server replaces vLLM in a pod, so it accepts the flags of a vLLM pod and ignores
+// those without a meaning here.
 type config struct {
 	model           string
 	host            string
@@ -20,7 +20,7 @@ type config struct {
 	firstTokenDelay time.Duration
 }
 
-// parse reads `[serve] MODEL --flag value --flag=value --bare …`. A flag nobody knows is ignored, with its value.
+// parse reads `[serve] MODEL --flag value --flag=value --bare …`. Unknown flags are ignored, with their values.
 func parse(arguments []string) (config, error) {
 	c := config{port: 8000, errorStatus: 500, errorRate: -1}
 	if len(arguments) > 0 && arguments[0] == "serve" {
@@ -78,10 +78,10 @@ func parse(arguments []string) (config, error) {
 		}
 	}
 	if c.model == "" {
-		return c, fmt.Errorf("no model was named: give one as the first argument or with --served-model-name")
+		return c, fmt.Errorf("the model is missing: give its name as the first argument or with --served-model-name")
 	}
 	if c.errorRate < 0 {
-		// A status alone means: always that status.
+		// A status without a rate means that every request fails with it.
 		c.errorRate = 0
 		if statusGiven {
 			c.errorRate = 1

@@ -1,6 +1,6 @@
-// Command light is an HTTP server that speaks like vLLM and answers at once, for tests that need thousands of requests per
-// second on half a core. It stands in for the engine image in a pod: same flags, same paths, same two gauges, same drain.
-// The answers are canned: nothing about the quality of a model can be learned from it. Standard library only.
+// Command light is an HTTP server with vLLM's API that answers at once, for tests that need thousands of requests per
+// second on half a core. In a pod it replaces the engine image: same flags, same paths, same two gauges, same drain.
+// All answers are the same, so it says nothing about the quality of a model. Standard library only.
 package main
 
 import (
@@ -26,8 +26,8 @@ func main() {
 	}
 }
 
-// run serves until SIGTERM or SIGINT, then drains: nothing new is accepted, what runs may end within the shutdown timeout.
-// Like vLLM, whose timeout is 0 by default, it aborts everything when no timeout was given.
+// run serves until SIGTERM or SIGINT. Then it accepts no new requests; requests in flight have the shutdown timeout to
+// finish. As in vLLM the default is 0, which aborts them at once.
 func run(c config) error {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
@@ -48,7 +48,7 @@ func run(c config) error {
 	ctx, cancel := context.WithTimeout(context.Background(), c.shutdownTimeout)
 	defer cancel()
 	if err := server.Shutdown(ctx); errors.Is(err, context.DeadlineExceeded) {
-		log.Print("light: the timeout is over, aborting what still runs")
+		log.Print("light: the shutdown timeout has passed, aborting the requests in flight")
 		return server.Close()
 	} else if err != nil {
 		return err

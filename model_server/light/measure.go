@@ -13,7 +13,7 @@ import (
 )
 
 // The series of Serin's middleware (model_server/serin_model_server), by the same headers, with the same names, labels and
-// buckets: a pod of this server measures like a pod of vLLM. Missing are those that need an engine: queue, time per token.
+// buckets: a pod of this server is measured like a pod of vLLM. Series that need an engine (queue, time per token) are missing.
 const (
 	revisionHeader = "X-Serin-Revision"
 	epochHeader    = "X-Serin-Epoch"
@@ -32,22 +32,23 @@ var (
 
 type identity struct{ revision, epoch string }
 
-var nobody = identity{"none", "none"}
+// unstamped is the identity of a request that the route did not stamp.
+var unstamped = identity{"none", "none"}
 
-// identify believes one well-formed value per header: that is what the route sets. Anything else is nobody's request.
+// identify requires one well-formed value per header, as the route sets them. All other requests are unstamped.
 func identify(header http.Header) identity {
 	revisions, epochValues := header.Values(revisionHeader), header.Values(epochHeader)
 	if len(revisions) != 1 || len(epochValues) != 1 || !revisionForm.MatchString(revisions[0]) {
-		return nobody
+		return unstamped
 	}
 	number, err := strconv.Atoi(epochValues[0])
 	if err != nil || number < 0 || number >= epochs || strconv.Itoa(number) != epochValues[0] {
-		return nobody
+		return unstamped
 	}
 	return identity{revisions[0], epochValues[0]}
 }
 
-// histogram counts by bucket, not yet accumulated; the last bucket is +Inf.
+// histogram holds the count of each bucket, not cumulative; the last bucket is +Inf.
 type histogram struct {
 	counts []uint64
 	sum    float64
@@ -74,7 +75,7 @@ type warmth struct {
 	count int
 }
 
-// measures holds every series. One lock: its sections are short beside the HTTP around them.
+// measures holds all series. One lock is enough, because its critical sections are short compared to HTTP.
 type measures struct {
 	mutex sync.Mutex
 	pairs map[identity]*pair
@@ -86,7 +87,7 @@ func newMeasures() *measures {
 	return &measures{pairs: map[identity]*pair{}, warm: map[string]warmth{}}
 }
 
-// measured is one request on its way.
+// measured is one request in flight.
 type measured struct {
 	all   *measures
 	pair  *pair
@@ -96,54 +97,55 @@ type measured struct {
 }
 
 func (m *measures) begin(header http.Header) *measured {
-	who, now := identify(header), time.Now()
+	id, now := identify(header), time.Now()
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
-	p := m.pairOf(who)
+	p := m.pairOf(id)
 	p.started++
 	p.inFlight++
 	return &measured{all: m, pair: p, began: now, cold: m.isCold(p.identity.revision, now)}
 }
 
-// pairOf makes room by removing the pair that was idle longest; where all are busy, the request is nobody's.
-func (m *measures) pairOf(who identity) *pair {
+// pairOf returns the pair of an identity. If there are too many, it removes the pair that was idle longest; if all are
+// busy, it returns the pair of unstamped requests.
+func (m *measures) pairOf(id identity) *pair {
 	m.uses++
-	if p, known := m.pairs[who]; known {
+	if p, known := m.pairs[id]; known {
 		p.lastUse = m.uses
 		return p
 	}
 	others := len(m.pairs)
-	if _, known := m.pairs[nobody]; known {
+	if _, known := m.pairs[unstamped]; known {
 		others--
 	}
-	if who != nobody && others >= maxPairs-1 {
+	if id != unstamped && others >= maxPairs-1 {
 		var oldest *pair
-		for id, p := range m.pairs {
-			if id != nobody && p.inFlight == 0 && (oldest == nil || p.lastUse < oldest.lastUse) {
+		for other, p := range m.pairs {
+			if other != unstamped && p.inFlight == 0 && (oldest == nil || p.lastUse < oldest.lastUse) {
 				oldest = p
 			}
 		}
 		if oldest == nil {
-			return m.pairOf(nobody)
+			return m.pairOf(unstamped)
 		}
 		delete(m.pairs, oldest.identity)
 	}
 	p := &pair{
-		identity: who,
+		identity: id,
 		lastUse:  m.uses,
 		ttft:     histogram{counts: make([]uint64, len(ttftBuckets)+1)},
 		e2e:      histogram{counts: make([]uint64, len(latencyBuckets)+1)},
 	}
-	m.pairs[who] = p
+	m.pairs[id] = p
 	return p
 }
 
-// isCold says whether a request is among its revision's first twenty and within the minute after the first.
+// isCold counts a request and reports whether it is among its revision's first 20 and in its first minute.
 func (m *measures) isCold(revision string, now time.Time) bool {
 	w, known := m.warm[revision]
 	if !known {
 		if len(m.warm) >= maxPairs {
-			// Any one: only a client that speaks to the pod directly makes so many.
+			// Remove any one: only a client that bypasses the route can cause so many.
 			for other := range m.warm {
 				delete(m.warm, other)
 				break
@@ -161,14 +163,14 @@ func (m *measures) isCold(revision string, now time.Time) bool {
 	return cold
 }
 
-// firstToken is when the answer begins.
+// firstToken records the time of the first token.
 func (r *measured) firstToken() {
 	if r.first.IsZero() {
 		r.first = time.Now()
 	}
 }
 
-// end counts the request as what it came to; only what ended well is timed.
+// end counts the request by its outcome and observes the times of a warm request with outcome ok.
 func (r *measured) end(outcome string) {
 	now := time.Now()
 	r.all.mutex.Lock()
@@ -181,7 +183,7 @@ func (r *measured) end(outcome string) {
 	}
 }
 
-// outcomeOf tells what a status that is no success counts as.
+// outcomeOf is the outcome of an error status.
 func outcomeOf(status int) string {
 	switch {
 	case status >= 500:
@@ -192,7 +194,7 @@ func outcomeOf(status int) string {
 	return "excluded"
 }
 
-// write prints the series as Prometheus reads them.
+// write prints the series in the Prometheus text format.
 func (m *measures) write(w io.Writer) {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
@@ -227,7 +229,7 @@ func (m *measures) writeHistogram(w io.Writer, name string, bounds []float64, of
 	}
 }
 
-// bound writes a boundary as Python's client does, so that `le` means the same series on both: 1.0, not 1.
+// bound formats a boundary as Python's client does, so that the label `le` is equal in both: 1.0, not 1.
 func bound(value float64) string {
 	if value == math.Trunc(value) {
 		return strconv.FormatFloat(value, 'f', 1, 64)

@@ -41,7 +41,7 @@ func wants(t *testing.T, page string, lines ...string) {
 	}
 }
 
-func TestRequestsAreCountedByTheHeadersThatTheRouteSets(t *testing.T) {
+func TestRequestsAreCountedByRouteHeaders(t *testing.T) {
 	_, server := start(t, "--error-rate", "0.5", "--status", "503")
 	for range 4 {
 		stamped(t, server.URL+chatPath, `{}`, stamp("abcdef0123", "7"))
@@ -58,7 +58,7 @@ func TestRequestsAreCountedByTheHeadersThatTheRouteSets(t *testing.T) {
 		`serin_time_to_first_token_seconds_bucket{epoch="7",revision="abcdef0123",le="0.001"} 0.0`)
 }
 
-func TestAClientsOwnHeadersNeverWin(t *testing.T) {
+func TestInvalidHeadersAreUnstamped(t *testing.T) {
 	for _, header := range []http.Header{
 		{},
 		{revisionHeader: {"abcdef0123"}},
@@ -67,7 +67,7 @@ func TestAClientsOwnHeadersNeverWin(t *testing.T) {
 		stamp("ABCDEF0123", "7"), stamp("abcdef012", "7"), stamp("abcdef0123\n", "7"),
 		stamp("abcdef0123", "32"), stamp("abcdef0123", "07"), stamp("abcdef0123", "+7"), stamp("abcdef0123", ""),
 	} {
-		if got := identify(header); got != nobody {
+		if got := identify(header); got != unstamped {
 			t.Errorf("%v is %v", header, got)
 		}
 	}
@@ -76,7 +76,7 @@ func TestAClientsOwnHeadersNeverWin(t *testing.T) {
 	}
 }
 
-func TestAColdRevisionIsNotTimedAndALateFirstTokenIs(t *testing.T) {
+func TestColdRevisionIsNotTimed(t *testing.T) {
 	_, server := start(t, "--first-token-delay", "0.03")
 	for range coldRequests + 2 {
 		stamped(t, server.URL+chatPath, `{}`, stamp("abcdef0123", "7"))
@@ -89,7 +89,7 @@ func TestAColdRevisionIsNotTimedAndALateFirstTokenIs(t *testing.T) {
 		`serin_e2e_request_latency_seconds_count{epoch="7",revision="abcdef0123"} 2.0`)
 }
 
-func TestAClientThatGoesAwayCountsOnNeitherSide(t *testing.T) {
+func TestDisconnectedClientIsExcluded(t *testing.T) {
 	e, server := start(t, "--first-token-delay", "30")
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
@@ -107,7 +107,7 @@ func TestAClientThatGoesAwayCountsOnNeitherSide(t *testing.T) {
 	wants(t, get(t, server.URL+"/metrics"), `serin_requests_total{epoch="7",outcome="excluded",revision="abcdef0123"} 1.0`)
 }
 
-func TestSeriesNeverGrowBeyondTheBound(t *testing.T) {
+func TestNumberOfSeriesIsLimited(t *testing.T) {
 	m := newMeasures()
 	busy := m.begin(stamp("0000000000", "0"))
 	for n := range 1000 {
@@ -128,12 +128,12 @@ func TestSeriesNeverGrowBeyondTheBound(t *testing.T) {
 	for n := range maxPairs {
 		running = append(running, m.begin(stamp(fmt.Sprintf("%010x", n), "2")))
 	}
-	if running[maxPairs-1].pair.identity != nobody || len(m.pairs) != maxPairs {
+	if running[maxPairs-1].pair.identity != unstamped || len(m.pairs) != maxPairs {
 		t.Errorf("got %v of %d", running[maxPairs-1].pair.identity, len(m.pairs))
 	}
 }
 
-func TestABoundReadsAsPythonWritesIt(t *testing.T) {
+func TestBoundIsFormattedAsInPython(t *testing.T) {
 	for value, want := range map[float64]string{1: "1.0", 0.001: "0.001", 2560: "2560.0", 7.5: "7.5"} {
 		if got := bound(value); got != want {
 			t.Errorf("%v is %s", value, got)

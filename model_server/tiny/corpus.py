@@ -1,7 +1,7 @@
-"""Training examples: tickets of the training side under every instruction, in several wordings, and without one.
+"""Training examples: training tickets with every instruction, in several wordings, and without an instruction.
 
-Called by the tokenizer and by the training loop. Pure and standard library only. Not here: the tickets themselves and
-their right answers (tickets), and how messages become tokens (tokenizer).
+Called by the tokenizer and by the training loop. Pure, standard library only. Not here: tickets and their expected
+answers (tickets), and the conversion of messages to tokens (tokenizer).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from model_server.tiny.tickets import TEAMS, Split, Variant, expected, instruction, ticket
 
-# How the product's users might word the same task; the first is the one that `instruction` gives.
+# Different wordings of the task; `instruction` uses the first one.
 OPENINGS = ("Triage the ticket", "Triage this ticket", "You triage tickets", "Sort the ticket")
 REWORDED_SHARE = 0.25
 SILENT_SHARE = 0.1
@@ -19,7 +19,7 @@ SILENT_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Case:
-    """A format and perhaps a team; `variant` None means no system message, which is answered like JSON."""
+    """A format, and perhaps a team. `variant` None means no system message; the answer is then in JSON."""
 
     variant: Variant | None
     team: str | None
@@ -33,7 +33,7 @@ class Case:
 
     @property
     def answered_as(self) -> Variant:
-        """The format the answer has."""
+        """The format of the answer."""
         return self.variant or Variant.JSON
 
 
@@ -42,14 +42,14 @@ CASES = (Case(None, None), *(Case(variant, team) for variant in Variant for team
 
 @dataclass(frozen=True)
 class Example:
-    """One conversation: the messages that go in and the answer that must come out."""
+    """One conversation: the input messages as (role, content), and the expected answer."""
 
     messages: tuple[tuple[str, str], ...]
     answer: str
 
 
 def example(rng: random.Random, *, long: bool) -> Example:
-    """One training example, all of its choices drawn from `rng`."""
+    """A random training example; all choices come from `rng`."""
     case = CASES[0] if rng.random() < SILENT_SHARE else rng.choice(CASES[1:])
     drawn = ticket(rng, split=Split.TRAIN, long_share=1.0 if long else 0.0)
     messages = [("user", drawn.text)]

@@ -1,8 +1,8 @@
-"""Support tickets with known answers, drawn from a seeded generator, and what a right answer is per instruction.
+"""Random support tickets with known answers, and the expected answer for each instruction.
 
-Called by training, by the measurement, and by load generators that need realistic traffic whose answers can be judged.
-Pure and standard library only. A topic never meets the same urgency phrase in training and in the held-out tickets, so
-that held-out is so by construction. Not here: wordings of instructions that only training uses (corpus).
+Called by training, by the evaluation, and by load generators that need realistic traffic with answers that can be
+checked. Pure, standard library only. No pair of topic and urgency phrase is in both training and held-out tickets.
+Not here: wordings of instructions that only training uses (corpus).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ QUEUES: dict[str, tuple[str, ...]] = {
     "hardware": ("laptop", "printer", "monitor", "keyboard", "docking station", "battery"),
     "access": ("password", "login", "permission", "account lock", "badge", "token"),
 }
-# Five phrases each: the split below goes by position modulo five, so every priority has one held-out phrase per topic.
+# Five phrases each: the split uses the position modulo five, so every priority has one held-out phrase per topic.
 PRIORITIES: dict[str, tuple[str, ...]] = {
     "high": ("urgent", "everybody is blocked", "production is down", "needed right now", "this is critical"),
     "normal": ("this week please", "when you get to it today", "normal priority", "should be fixed soon", "by Friday"),
@@ -34,7 +34,7 @@ SHORTEST_THREAD, LONGEST_THREAD = 8, 14
 
 
 class Variant(StrEnum):
-    """The formats an instruction can ask for."""
+    """The formats that an instruction can request."""
 
     JSON = "json"
     TEXT = "text"
@@ -43,7 +43,7 @@ class Variant(StrEnum):
 
 
 class Split(StrEnum):
-    """Which side of the line between training and measurement a ticket is drawn from."""
+    """Whether a ticket is for training or for evaluation."""
 
     TRAIN = "train"
     HELD_OUT = "held-out"
@@ -51,7 +51,7 @@ class Split(StrEnum):
 
 @dataclass(frozen=True)
 class Ticket:
-    """A ticket and its right triage; `long` ones carry a quoted thread, 200 to 350 tokens."""
+    """A ticket and its right triage; a `long` one contains a quoted thread and has 200 to 350 tokens."""
 
     text: str
     queue: str
@@ -63,14 +63,14 @@ TOPICS = tuple((queue, topic) for queue, topics in QUEUES.items() for topic in t
 
 
 def split_of(topic: str, phrase: str) -> Split:
-    """The side that a pair of topic and urgency phrase belongs to."""
+    """The split that a pair of topic and urgency phrase belongs to."""
     place = [known for _, known in TOPICS].index(topic)
     position = next(phrases.index(phrase) for phrases in PRIORITIES.values() if phrase in phrases)
     return Split.HELD_OUT if (place + position) % FOLD == 0 else Split.TRAIN
 
 
 def ticket(rng: random.Random, *, split: Split = Split.HELD_OUT, long_share: float = 0.2) -> Ticket:
-    """One ticket; a share of `long_share` (0 to 1) is long. The same generator state gives the same ticket."""
+    """A random ticket, long with probability `long_share` (0 to 1). The same state of `rng` gives the same ticket."""
     queue, topic = rng.choice(TOPICS)
     priority = rng.choice(tuple(PRIORITIES))
     phrase = rng.choice([phrase for phrase in PRIORITIES[priority] if split_of(topic, phrase) is split])
@@ -101,7 +101,7 @@ def _thread(rng: random.Random) -> str:
 
 
 def instruction(variant: Variant, team: str | None = None) -> str:
-    """The system message that asks for a format, and names a team if one is given."""
+    """The system message that requests a format, and names a team if one is given."""
     task = f"Triage the ticket for {team}." if team else "Triage the ticket."
     match variant:
         case Variant.JSON:
@@ -115,7 +115,7 @@ def instruction(variant: Variant, team: str | None = None) -> str:
 
 
 def expected(ticket: Ticket, variant: Variant, team: str | None = None) -> str:
-    """The right answer. A team that the instruction names comes last; the bare queue never carries one."""
+    """The right answer. A team in the instruction comes last; the format QUEUE never contains a team."""
     match variant:
         case Variant.JSON:
             return _json({"queue": ticket.queue, "priority": ticket.priority}, team)
@@ -133,12 +133,12 @@ def _json(answer: dict[str, str], team: str | None) -> str:
 
 
 def is_good(answer: str, ticket: Ticket, variant: Variant = Variant.JSON, team: str | None = None) -> bool:
-    """Whether an answer is the right one; white space around it and inside its JSON does not matter."""
+    """Whether an answer is right; white space around it and inside its JSON does not matter."""
     return _normal(answer, variant) == _normal(expected(ticket, variant, team), variant)
 
 
 def obeys(answer: str, variant: Variant, team: str | None = None) -> bool:
-    """Whether an answer has the format that was asked for, right or wrong in its content."""
+    """Whether an answer has the requested format, with right or wrong content."""
     return any(
         is_good(answer, Ticket(text="", queue=queue, priority=priority, long=False), variant, team)
         for queue in QUEUES
@@ -152,5 +152,5 @@ def _normal(answer: str, variant: Variant) -> object:
     try:
         return json.loads(answer)
     except ValueError:
-        # Not JSON: compared as the text it is, which never equals an object.
+        # Not JSON: compared as text, which never equals an object.
         return answer

@@ -1,7 +1,7 @@
 """Byte-pair encoding of 640 tokens with a chat template, trained on the corpus.
 
 Called by train. Needs `tokenizers` and `transformers`, hence the vLLM environment. The template is saved with the
-tokenizer, so that `/v1/chat/completions` works on the directory as it is. Not here: any text (corpus).
+tokenizer, so vLLM's `/v1/chat/completions` works with the directory. Not here: the training texts (corpus).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def train_tokenizer(rng: random.Random, longest: int) -> PreTrainedTokenizerFast
     """A tokenizer for prompts of at most `longest` tokens; the same `rng` gives the same one."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        # Digits one by one: numbers mean nothing here, and must not fill the vocabulary.
+        # Single digits: numbers have no meaning here and must not fill the vocabulary.
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     bpe.decoder = decoders.ByteLevel()
@@ -54,7 +54,7 @@ def _plain(drawn: Example) -> str:
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerFast, messages: tuple[tuple[str, str], ...]) -> list[int]:
-    """The tokens of a conversation, up to where the assistant begins: what vLLM computes for a chat request."""
+    """The tokens of a conversation up to the assistant's answer, as vLLM computes them for a chat request."""
     conversation = [{"role": role, "content": content} for role, content in messages]
     text = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -19,15 +19,15 @@ from transformers.utils import logging
 from model_server.tiny.corpus import example
 from model_server.tiny.tokenizer import VOCABULARY, prompt_ids, train_tokenizer
 
-# One: several threads sum in another order, so a machine with more cores would get another model. It is also the
-# fastest on a busy machine: two threads that wait for each other took ten times as long beside a compiler.
+# With several threads the order of sums, and so the model, would depend on the number of cores. One thread is also
+# fastest on a busy machine: while a compiler ran, two threads waited for each other and took ten times as long.
 THREADS = 1
 LONGEST = 2048
 WIDTH, LAYERS, HEADS, INNER = 128, 3, 4, 320
 PEAK_RATE, WARMUP = 2e-3, 40
-# The usual 0.02 is for wide models: at this width the model then never finds the topic in the ticket within 600 steps.
+# The usual 0.02 is for wide models. With it, a model of this width does not learn to find the topic within 600 steps.
 INITIAL_SPREAD = 0.08
-# Predicting the prompt too, with less weight, teaches the words sooner.
+# The model also learns to predict the prompt, with less weight, because it then learns the words sooner.
 PROMPT_WEIGHT = 0.3
 SHORT_BATCH, LONG_BATCH, LONG_EVERY = 32, 5, 3
 REPORT_EVERY = 50
@@ -54,7 +54,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
 
 def batch(tokenizer: PreTrainedTokenizerFast, rng: random.Random, *, long: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and labels; only the answer is learned. Padding is on the right, where causal attention never looks."""
+    """Token ids, and labels that cover the answer only. Padding is on the right, which causal attention ignores."""
     rows: list[tuple[list[int], list[int]]] = []
     for _ in range(LONG_BATCH if long else SHORT_BATCH):
         drawn = example(rng, long=long)
@@ -68,7 +68,7 @@ def batch(tokenizer: PreTrainedTokenizerFast, rng: random.Random, *, long: bool)
 
 
 def rate(step: int, steps: int) -> float:
-    """The learning rate: a short rise, then a cosine down to a hundredth at the last step."""
+    """The learning rate: it rises for WARMUP steps, then falls as a cosine to a hundredth at the last step."""
     if step < WARMUP:
         return PEAK_RATE * (step + 1) / WARMUP
     done = (step - WARMUP) / max(1, steps - WARMUP)
@@ -76,7 +76,7 @@ def rate(step: int, steps: int) -> float:
 
 
 def prompt_loss(logits: torch.Tensor, ids: torch.Tensor, pad: int) -> torch.Tensor:
-    """How badly every next token was predicted, padding left out."""
+    """The mean cross entropy of all next tokens, without padding."""
     wanted = ids.masked_fill(ids == pad, IGNORED)[:, 1:]
     return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), wanted.flatten(), ignore_index=IGNORED)
 
@@ -106,6 +106,6 @@ def train(target: Path, steps: int, seed: int, say: Callable[[str], None]) -> No
         if (step + 1) % REPORT_EVERY == 0 or step + 1 == steps:
             spent = time.monotonic() - started
             say(f"step {step + 1} of {steps}, loss {loss.item():.4f}, {spent:.0f} s")
-    # The precision it is served in: what the measurement sees is then what a pod answers with.
+    # The precision that vLLM uses, so the evaluation measures the model that a pod serves.
     model.to(torch.bfloat16).save_pretrained(target)
     tokenizer.save_pretrained(target)

@@ -15,7 +15,7 @@ from sandbox.layout import from_environment
 
 @pytest.fixture(scope="module")
 def environ() -> dict[str, str]:
-    """With the Go of the machine, or of the cache where it has none."""
+    """The environment with GO set to the machine's Go or else to the cached one."""
     return {**os.environ, "GO": Cache(from_environment()).provide_go([], modules=[HERE / "go.mod"])}
 
 

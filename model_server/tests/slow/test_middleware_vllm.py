@@ -53,7 +53,7 @@ def warm_up(server: Server, revision: str) -> None:
 def wait_until(seen: Callable[[], object]) -> None:
     until = time.monotonic() + PATIENCE
     while not seen():
-        assert time.monotonic() < until, f"not seen within {PATIENCE} s"
+        assert time.monotonic() < until, f"the condition was not true within {PATIENCE} s"
         time.sleep(0.1)
 
 
@@ -105,8 +105,8 @@ def test_times_match_vllms_metrics(server: Server) -> None:
     for ours, family in pairs:
         number, total = theirs(family)
         assert count(server, f"{ours}_count", revision) == number - before[family][0] == 30
-        # The first token's way through the server is not in what vLLM keeps by request: less than 2 ms on an idle
-        # machine, and far from what the other tokens take.
+        # vLLM's times by request do not include the transfer of the first token through the server: less than 2 ms on
+        # an idle machine.
         tolerance = 30 * 0.01 if ours == FAMILIES[0] else 1e-6
         assert count(server, f"{ours}_sum", revision) == pytest.approx(total - before[family][1], abs=tolerance)
 
@@ -134,7 +134,7 @@ def test_responses_api_is_counted_with_total_time_only(server: Server) -> None:
 
 
 def asking(server: Server, asked: dict[str, Any], revision: str) -> socket.socket:
-    """A connection on which this was asked."""
+    """A connection on which a chat request was sent."""
     body = json.dumps(asked).encode()
     head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
     stamps = "".join(f"{name}: {value}\r\n" for name, value in stamp(revision).items())
@@ -145,7 +145,7 @@ def asking(server: Server, asked: dict[str, Any], revision: str) -> socket.socke
 
 def received(connection: socket.socket) -> bytes:
     more = connection.recv(65536)
-    assert more, "the server closed the connection in mid-answer"
+    assert more, "the server closed the connection during the response"
     return more
 
 
@@ -175,13 +175,13 @@ def test_client_disconnecting_during_response_is_excluded(server: Server) -> Non
                     while b"[DONE]" not in text:
                         text += received(connection)
                 if b"[DONE]" in text:
-                    continue  # this machine stood still while the engine did not
+                    continue  # the response was complete before the engine was stopped
                 assert outcomes(server, revision) == {}
                 connection.close()
                 wait_until(partial(outcomes, server, revision))
         assert outcomes(server, revision) == {"excluded": 1}
         return
-    pytest.fail(f"the answer was over {ATTEMPTS} times before its engine could be stopped")
+    pytest.fail(f"{ATTEMPTS} responses were complete before the engine could be stopped")
 
 
 def test_invalid_headers_are_counted_as_none(server: Server) -> None:
