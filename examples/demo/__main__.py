@@ -64,7 +64,7 @@ def _demo(tell: Teller, rps: float, *, prepare_only: bool) -> int:
         place = own_cluster.ready(tell, place)
     prepare.operator(tell, place)
     if prepare_only:
-        tell.say("Everything is installed and nothing was played. The cluster stays up.")
+        tell.say("Everything is installed; no scene was run. The cluster keeps running.")
         return 0
     cluster = Cluster(place.environment, NAMESPACE)
     remove_earlier_run(cluster, tell)

@@ -1,7 +1,7 @@
-"""A Prometheus in memory: samples in, answers to the questions of `serin.metric_sources.queries` out, and no more.
+"""A Prometheus in memory: stores samples and answers the queries of `serin.metric_sources.queries`, and no others.
 
-Stands in for the connection only, so that everything above it is the real code: `answering` puts it there. Who scrapes,
-and what, is in `tests.fakes.traffic`.
+It replaces only the connection (`answering`), so all code above it is the real one. Not here: pods and scrapes
+(`tests.fakes.traffic`).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _MATCHER = re.compile(r'([a-zA-Z_]\w*)([=!])~("(?:[^"\\]|\\.)*")')
 
 @dataclass
 class Stored:
-    """One series; times and values are kept apart, as they are looked for and as they are answered."""
+    """One series; `times` is for searching, `values` is in the format of the answer."""
 
     labels: dict[str, str]
     times: list[int] = field(default_factory=list)
     """Milliseconds since 1970, ascending."""
     values: list[list[Any]] = field(default_factory=list)
-    """As in the answer: seconds, and the value as text."""
+    """Seconds since 1970, and the value as text."""
 
     def within(self, after: int, until: int) -> list[list[Any]]:
         """The samples in `(after, until]`."""
@@ -44,21 +44,21 @@ class Stored:
 
 @dataclass
 class FakePrometheus:
-    """The store, and the language as far as it is spoken to it."""
+    """The store, and the part of PromQL that the operator uses."""
 
     clock: Callable[[], int]
-    """Its own now, in milliseconds since 1970."""
+    """The server's current time, in milliseconds since 1970."""
     asked: list[tuple[str, int]] = field(default_factory=list)
-    """Every query with the moment that it asked about."""
+    """All queries, with their evaluation times in milliseconds since 1970."""
     _series: dict[str, dict[tuple[tuple[str, str], ...], Stored]] = field(default_factory=dict)
     _found: dict[tuple[str, str], tuple[int, list[Stored]]] = field(default_factory=dict)
 
     def store(self, name: str, labels: Mapping[str, str], at: int, value: float) -> None:
-        """Keep one sample; it is newer than those before."""
+        """Store one sample, which must be newer than those of its series before."""
         self.handle(name, labels)(at, value)
 
     def handle(self, name: str, labels: Mapping[str, str]) -> Callable[[int, float], None]:
-        """What keeps samples of one series, for those who have many."""
+        """A function that stores samples of one series; faster than `store` for many samples."""
         family = self._series.setdefault(name, {})
         key = tuple(sorted(labels.items()))
         stored = family.setdefault(key, Stored({"__name__": name, **labels}))
@@ -80,13 +80,13 @@ class FakePrometheus:
             return [{"metric": labels, "values": values} for labels, values in rows if values]
         if match := _LAST.fullmatch(query):
             rows = ((stored.labels, stored.within(at - over, at)) for stored, over in self._select(*match.groups()))
-            # Unlike other functions it keeps the name.
+            # Unlike other functions, last_over_time keeps the metric's name.
             return [{"metric": labels, "value": [at / 1000, values[-1][1]]} for labels, values in rows if values]
         if match := _INCREASE.fullmatch(query):
             return self._increase(match[1].split(", "), match.groups()[1:], at)
         if query.startswith("label_replace("):
-            return []  # requests in flight: these pods show none
-        raise AssertionError(f"nobody has taught the stand-in to answer {query}")
+            return []  # requests in flight: these pods have no such series
+        raise AssertionError(f"the fake Prometheus does not support the query {query}")
 
     def _select(self, name: str, matchers: str, over: str) -> Iterator[tuple[Stored, int]]:
         family = self._series.get(name, {})
@@ -95,7 +95,9 @@ class FakePrometheus:
             wanted = [
                 (name, sign == "=", re.compile(json.loads(text))) for name, sign, text in _MATCHER.findall(matchers)
             ]
-            assert _MATCHER.sub("", matchers).strip(",") == "", f"only =~ and !~ are understood, not {matchers}"
+            assert _MATCHER.sub("", matchers).strip(",") == "", (
+                f"the fake Prometheus supports only =~ and !~, not {matchers}"
+            )
             fitting = [
                 stored
                 for stored in family.values()
@@ -125,7 +127,7 @@ class FakePrometheus:
 
 
 def _extrapolated(values: list[tuple[float, float]], begin: float, end: float) -> float:
-    """What `increase` makes of samples: Prometheus 3, `promql/functions.go`, extrapolatedRate."""
+    """The result of `increase`, as in Prometheus 3, `promql/functions.go`, extrapolatedRate."""
     grown = math.fsum(v - u if v >= u else v for (_, u), (_, v) in pairwise(values))
     (first, lowest), (last, _) = values[0], values[-1]
     sampled, to_start, to_end = last - first, first - begin, end - last
@@ -139,7 +141,7 @@ def _extrapolated(values: list[tuple[float, float]], begin: float, end: float) -
 
 @dataclass
 class _Connection:
-    """What `serin.metric_sources.prometheus` takes for a way into a server."""
+    """Replaces the connection of `serin.metric_sources.prometheus`."""
 
     store: FakePrometheus
     used: float = math.inf
@@ -149,12 +151,12 @@ class _Connection:
         return self.store.query(query, at)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""
 
 
 @contextmanager
 def answering(store: FakePrometheus) -> Iterator[None]:
-    """While this lasts every server is `store`."""
+    """Inside the block, every connection leads to `store`."""
 
     def connect(_server: Server, **_: object) -> _Connection:
         return _Connection(store)

@@ -1,8 +1,7 @@
-"""Requests one by one on a stopped clock: they arrive at random, are routed, take their time, and end in counters that
-are scraped.
+"""A `World` with single requests: they arrive at random, are routed, take time, and are counted and scraped.
 
-A `World` whose pods count like the model server's middleware and whose Prometheus is `tests.fakes.prometheus`: what was
-counted is left for the operator's own code to find out. Restarts, lost scrapes and pods that come late are part of it.
+Its pods count like the model server's middleware, and its Prometheus is `tests.fakes.prometheus`, so the operator's own
+code reads the counters. It simulates restarts, lost scrapes and new pods.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from tests.fakes.world import KEY, NAME, NAMESPACE, World
 
 SCRAPE_SECONDS = 15.0
 BOUNDS = (0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 120.0)
-"""Seconds, of the histogram of durations; infinity follows."""
+"""Upper bounds of the histogram of durations, in seconds, without infinity."""
 _SLOTS = len(BOUNDS) + 1
 _OUTCOMES = ("ok", "server_error")
 EPOCHS = 32
@@ -36,17 +35,17 @@ Durations = Callable[[np.random.Generator, npt.NDArray[np.bool_]], Times]
 
 
 def ordinary(random: np.random.Generator, bad: npt.NDArray[np.bool_]) -> Times:
-    """Answers take some four seconds, whether they are good or not."""
+    """Good and bad answers take about four seconds."""
     return random.lognormal(np.log(4.0), 0.6, len(bad))
 
 
 def slow_successes(random: np.random.Generator, bad: npt.NDArray[np.bool_]) -> Times:
-    """A failure is there at once, a good answer after half a minute."""
+    """Bad answers take 0.3 seconds, good ones about 30."""
     return np.where(bad, 0.3, random.normal(30.0, 3.0, len(bad)).clip(1.0))
 
 
 def time_outs(random: np.random.Generator, bad: npt.NDArray[np.bool_]) -> Times:
-    """Somebody waits a minute for a failure; good answers are ordinary."""
+    """Bad answers take 60 seconds, good ones about four."""
     return np.where(bad, 60.0, ordinary(random, bad))
 
 
@@ -61,40 +60,40 @@ def stalls(share: float, seconds: float) -> Durations:
 
 @dataclass(frozen=True)
 class Load:
-    """What users do, and how the model answers."""
+    """Parameters of the requests, of the answers and of the failures of pods and scrapes."""
 
     rps: float
     durations: Durations = ordinary
     bad_rate: Callable[[float], float] = lambda _seconds: 0.01
-    """Share of bad answers by seconds since the beginning, of either side."""
+    """Bad rate of the stable, by seconds since the start."""
     canary_durations: Durations | None = None
-    """Of the canary's answers, where they take another time than the stable's."""
+    """Durations of the canary's answers; None: the same as the stable's."""
     worse: float = 1.0
-    """How many times worse the canary is."""
+    """Bad rate of the canary divided by that of the stable."""
     labelled_late: bool = False
-    """Whether a request is counted in the epoch in which it ends, instead of the one in which it arrived."""
+    """Whether a request counts in the epoch in which it ends, instead of the one in which it arrived."""
     restarts_per_hour: float = 0.5
-    """Of each pod."""
+    """Mean number of restarts of each pod."""
     lost_scrapes: float = 0.02
-    """Share of the scrapes that fail."""
+    """Share of scrapes that fail."""
     lost_on_the_way: float = 0.0
-    """Share of the canary's requests that never reach its pods."""
+    """Share of the canary's requests that do not reach its pods."""
     uneven: float = 1.0
-    """How many times worse the first pod of the stable is than the others."""
+    """Bad rate of the stable's first pod divided by that of its other pods."""
 
 
 @dataclass
 class Process:
-    """A pod's engine: what it works on, what it has counted, and what of it was seen."""
+    """A pod's engine: its requests, its counters, and the results of its scrapes."""
 
     labels: dict[str, str]
     revision: str
     offset: float
-    """Seconds from a whole scrape interval to its scrapes."""
+    """Seconds from a multiple of the scrape interval to its scrapes."""
     store: FakePrometheus
     started: float
     began: dict[int, float] | None = None
-    """By epoch, when it began: then requests are counted in the one in which they end."""
+    """By epoch, its begin; if set, a request counts in the epoch in which it ends."""
     ready: bool = False
     down_until: float = 0.0
     life: int = 0
@@ -102,22 +101,22 @@ class Process:
     arrived: Numbers = field(default_factory=lambda: np.zeros(EPOCHS, np.int64))
     """Requests that arrived, by epoch."""
     coming: list[tuple[Times, int]] = field(default_factory=list)
-    """When requests arrive, and in which epoch."""
+    """Future arrivals: their times and their epoch."""
     pending: list[tuple[Times, Numbers, Numbers]] = field(default_factory=list)
-    """When requests will have ended, in which epoch they arrived, and as what: outcome and slot in one number."""
+    """Requests in flight: end times, epochs, and codes that combine outcome and histogram slot."""
     shown: list[tuple[int, int, Numbers]] = field(default_factory=list)
-    """By scrape: milliseconds since 1970, life, requests by epoch and outcome."""
+    """By scrape: milliseconds since 1970, number of restarts, requests by epoch and outcome."""
     _series: dict[tuple[str, int, str], Callable[[int, float], None]] = field(default_factory=dict)
 
     def restart(self, now: float, seconds: float) -> None:
-        """Begin anew; what it was working on is lost, and what it had counted since its last scrape."""
+        """Restart: requests in flight and counts since the last scrape are lost."""
         self.started, self.down_until, self.life = now + seconds, now + seconds, self.life + 1
         self.counts, self.arrived = np.zeros_like(self.counts), np.zeros_like(self.arrived)
         self.pending.clear()
         self.coming.clear()
 
     def scrape(self, at: float, *, lost: bool) -> None:
-        """Prometheus asks."""
+        """One scrape by Prometheus; `lost` makes it fail."""
         self._work_until(at)
         moment = round(at * 1000)
         up = self.ready and at >= self.down_until and not lost
@@ -131,7 +130,7 @@ class Process:
             self._keep("serin_requests_started_total", epoch, "", moment, int(self.arrived[epoch]))
         for epoch in np.flatnonzero(requests.sum(axis=1)).tolist():
             for outcome, count in zip(_OUTCOMES, requests[epoch].tolist(), strict=True):
-                if count:  # a series comes to be with its first request
+                if count:  # the first request creates the series
                     self._keep("serin_requests_total", epoch, outcome, moment, count)
             if requests[epoch, 0]:
                 cumulative = self.counts[epoch, 0].cumsum().tolist()
@@ -168,7 +167,7 @@ class Process:
 
 
 class Busy(World):
-    """The world with requests in it. Seconds are counted from its beginning, but for what Prometheus is told."""
+    """A world with single requests. Times are in seconds since 1970."""
 
     def __init__(self, load: Load, seed: int) -> None:
         super().__init__()
@@ -181,17 +180,17 @@ class Busy(World):
         self._route = NO_ROUTE
         self._looked_at: tuple[str, int] | None = None
         self._epochs: dict[int, float] = {}
-        """By epoch, when it began last, in order; only for who labels late."""
+        """By epoch, its latest begin, in order; used with `labelled_late` only."""
         self.first: str | None = None
-        """The stable's revision: the first that got requests."""
+        """The stable's revision: the first one that got requests."""
 
     @property
     def version(self) -> tuple[str, int]:
-        """Differs when anything in the cluster does."""
+        """A value that changes whenever the cluster changes."""
         return repr(self.cluster._versions), len(self.cluster._objects)
 
     def pass_time(self, seconds: float) -> None:
-        """See `World`; controllers that have nothing to do are not asked, since most of the time they have not."""
+        """See `World`; for speed, controllers run only if the cluster has changed."""
         still = self._looked_at == self.version and all(process.ready for process in self.processes.values())
         if not still:
             self._see_pods(self.now.timestamp())
@@ -205,7 +204,7 @@ class Busy(World):
             self._run_gateway()
 
     def _serve(self, seconds: float) -> None:
-        """Requests of a stretch in which the route stays what it is, and the scrapes in it."""
+        """Create the requests and scrapes of an interval in which the route does not change."""
         now, epoch = self.now.timestamp(), self._route.epoch
         if epoch is not None:
             if next(reversed(self._epochs), None) != epoch:
@@ -242,7 +241,7 @@ class Busy(World):
             process.pending.append(((began + took)[mine], np.full(mine.sum(), epoch), codes[mine]))
 
     def _see_pods(self, now: float) -> None:
-        """Scrape pods from their creation on; their port opens when they are Ready."""
+        """Update the list of scraped pods: pods are scraped from their creation, and respond when they are Ready."""
         there: dict[str, Mapping[str, Any]] = {pod["metadata"]["name"]: pod for pod in self.cluster.all(POD)}
         self.processes = {name: process for name, process in self.processes.items() if name in there} | {
             name: self._process(name, pod, now) for name, pod in there.items() if name not in self.processes
@@ -264,14 +263,14 @@ class Busy(World):
         self.processes_ever.append(process)
         return process
 
-    # What the truth is -----------------------------------------------------------------------------------------
+    # True counts -----------------------------------------------------------------------------------------------
 
     def held(self, state: TrialState, canary: str) -> tuple[Totals, Totals]:
-        """n1, x1, n0, x0 that the scraped counters hold for the trial's epochs from `since` to `until`; and how many of
-        them no counter can tell.
+        """The scraped counts n1, x1, n0, x0 of the trial's epochs between `since` and `until`, and how many of them the
+        counters do not show.
 
-        Reckoned by lives of the processes, which nobody tells the operator. A counter that had overtaken its former
-        self when it was scraped again hides as many as it had shown before.
+        The operator does not know when processes restart. If a counter was reset and has exceeded its former value
+        before the next scrape, the former value cannot be read from it.
         """
         since, until = (round(moment.timestamp() * 1000) for moment in (state.since, state.until))
         epochs = [epoch for epoch, told in state.epochs.items() if told.weight]

@@ -1,7 +1,6 @@
-"""The world around the operator on a stopped clock: user, Deployment controller, kubelet, gateway, traffic.
+"""Simulates everything around the operator: user, Deployment controller, kubelet, gateway and traffic.
 
-Stories let it move in steps of a few seconds. It is as simple as the real parts may be seen from outside; how they
-really behave is what the end-to-end tests are for.
+Stories advance its clock in steps of a few seconds. The simulated parts are simple; the end-to-end tests use real ones.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ KEY = (NAMESPACE, NAME)
 
 
 Totals = Mapping[tuple[str, int], tuple[float, float]]
-"""Requests and bad ones by revision and epoch."""
+"""By revision and epoch, requests and bad requests."""
 QUICK = {"0.1": 0.5, "0.5": 0.9, "1.0": 0.99, "2.5": 1.0, "+Inf": 1.0}
 SLOW = {"0.1": 0.1, "0.5": 0.6, "1.0": 0.9, "2.5": 1.0, "+Inf": 1.0}
 
@@ -36,20 +35,20 @@ class Behaviour:
     """How the pods of one engine behave; chosen by the engine argument `test-behaviour`."""
 
     load_seconds: float = 60
-    """From creation to Ready; infinite: never."""
+    """Seconds from creation to Ready; infinite: never."""
     error_rate: float = 0.01
     crash: str | None = None
-    """`CrashLoopBackOff` or `OOMKilled` instead of getting Ready."""
+    """`CrashLoopBackOff` or `OOMKilled`; the pod then does not become Ready."""
     schedulable: bool = True
     first_token: Mapping[str, float] = field(default_factory=lambda: dict(QUICK))
-    """Share of the answers whose first token came within so many seconds."""
+    """By seconds, the share of answers whose first token came within them."""
     drain_seconds: float = 20
-    """How long answers in flight last after the route has let go of the pods."""
+    """Seconds until the last request in flight ends, after the pods left the route."""
 
 
 @dataclass
 class Traffic:
-    """Finished requests by revision and epoch, remembered over time so that any interval can be counted."""
+    """Finished requests by revision and epoch, with their history, so that any interval can be counted."""
 
     rps: float = 100
     totals: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)
@@ -102,7 +101,7 @@ class World:
         )
 
     def evidence_is_lost(self) -> None:
-        """Somebody deletes the ConfigMap that keeps it."""
+        """Delete the ConfigMap with the trial's state."""
         self.cluster.remove(CONFIG_MAP, NAMESPACE, name_of(NAME))
 
     def user_deletes_prompt(self, name: str) -> None:
@@ -114,7 +113,7 @@ class World:
     # Time ---------------------------------------------------------------------------------------------------------
 
     def pass_time(self, seconds: float) -> None:
-        """Let the clock and everybody but the operator move on."""
+        """Advance the clock and everything except the operator."""
         self._serve(seconds)
         self.now += timedelta(seconds=seconds)
         self._run_deployments()
@@ -203,7 +202,7 @@ class World:
             self.cluster.set_status(HTTP_ROUTE, *KEY, status)
 
     def operator_is_away(self, seconds: float) -> None:
-        """Nobody reconciles, nobody reads; its memory is gone when it comes back."""
+        """Let time pass without the operator; its memory is lost."""
         self.watches.clear()
         for _ in range(int(seconds // 15)):
             self.pass_time(15)
@@ -255,7 +254,7 @@ class World:
         )
 
     def _intervals(self, watch: Watch) -> tuple[Interval, ...]:
-        """One for each move of the world that was not acknowledged."""
+        """One interval per step of the clock that was not acknowledged."""
         if watch.read_until is None:
             return ()
         begin, base = (
@@ -277,7 +276,7 @@ class World:
         return Baseline(self.now, self.traffic.rps, {tally: seen for tally in watch.tallies if _is_first_token(tally)})
 
     def _growth(self, tally: Tally, base: Totals, totals: Totals, watch: Watch) -> dict[Point, int]:
-        """What a counter of finished requests, or the histogram of first tokens, grew by; others stand still."""
+        """The growth of a counter of finished requests or of the histogram of first tokens; others do not grow."""
         if _is_first_token(tally):
             return self._histogram(tally, base, totals, watch)
         if tally.by not in {"outcome", "envoy_response_code"}:
