@@ -172,7 +172,7 @@ RATIO = {"ratio": {"bad": "my_bad_total", "total": "my_total"}}
     ("bad", "counts"), [(0, (100, 0)), (3, (100, 3)), (101, (100, 101))], ids=["none", "some", "a moment ahead"]
 )
 def test_two_counters_make_a_pair(bad: int, counts: tuple[int, int]) -> None:
-    """The bad ones may be found later than all of them are counted: what is too much waits (`MetricEvidence.carried_over`)."""
+    """Bad requests can be counted later than all requests; the excess waits (`MetricEvidence.carried_over`)."""
     metric = one(RATIO)
     read = {Tally("my_total"): {(A, 2, ""): 100}} | ({Tally("my_bad_total"): {(A, 2, ""): bad}} if bad else {})
     assert metric.counts(Interval(NOON, NOON, read)) == {(A, 2): [counts]}
