@@ -10,8 +10,8 @@ import sys
 
 from sandbox.builds import Cache
 from sandbox.errors import SandboxError
-from sandbox.layout import from_environment
-from sandbox.progress import Progress
+from sandbox.host.layout import from_environment
+from sandbox.host.progress import Progress
 
 
 def main(names: list[str]) -> int:

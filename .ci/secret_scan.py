@@ -13,10 +13,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from sandbox import bounds
 from sandbox.builds import Cache
 from sandbox.errors import SandboxError
-from sandbox.layout import from_environment
+from sandbox.host import bounds
+from sandbox.host.layout import from_environment
 
 HERE = Path(__file__).resolve().parent
 MODULE = HERE / "gitleaks"

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sandbox import bounds
+from sandbox.host import bounds
 
 KEY_LENGTH = 12
 PARTIAL = ".partial-"

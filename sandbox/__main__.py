@@ -15,11 +15,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
 
-from sandbox import api_tier, bounds, environment, full_tier, machine, pins, traces
+from sandbox import api_tier, full_tier, pins, traces
 from sandbox.builds import Cache
 from sandbox.errors import SandboxError
-from sandbox.layout import PACKAGE, Layout, from_environment
-from sandbox.progress import Progress
+from sandbox.host import bounds, environment, machine
+from sandbox.host.layout import PACKAGE, Layout, from_environment
+from sandbox.host.progress import Progress
 
 # The API tier has a directory of its own; all else belongs to the full tier.
 _FULL_ENTRIES = ("bin", "env", "full", "home", "kubeconfig", "logs")

@@ -16,13 +16,14 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 
-from sandbox import control_plane, credentials, log_tail, pins, probe, processes
+from sandbox import control_plane, credentials, pins
 from sandbox.builds import Cache
 from sandbox.errors import SandboxError
-from sandbox.layout import Layout, from_environment
-from sandbox.machine import COLD_BYTES, WARM_BYTES, require_linux, require_space, search_path
-from sandbox.processes import Identity
-from sandbox.progress import Progress
+from sandbox.host import log_tail, probe, processes
+from sandbox.host.layout import Layout, from_environment
+from sandbox.host.machine import COLD_BYTES, WARM_BYTES, require_linux, require_space, search_path
+from sandbox.host.processes import Identity
+from sandbox.host.progress import Progress
 
 PROMETHEUS_CONFIG = "global: {scrape_interval: 1s, evaluation_interval: 1s}\nscrape_configs: []\n"
 _ADDRESS = "127.0.0.1"

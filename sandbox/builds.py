@@ -16,10 +16,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from sandbox import bounds, machine, pins
+from sandbox import pins
 from sandbox.errors import SandboxError
-from sandbox.layout import PACKAGE, Layout
-from sandbox.progress import Progress
+from sandbox.host import bounds, machine
+from sandbox.host.layout import PACKAGE, Layout
+from sandbox.host.progress import Progress
 
 _NETWORK_SIGNS = (
     "dial tcp",

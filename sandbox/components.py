@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sandbox import control_plane, credentials, node_config, probe
+from sandbox import control_plane, credentials, node_config
 from sandbox.builds import Cache
-from sandbox.layout import Layout
+from sandbox.host import probe
+from sandbox.host.layout import Layout
 from sandbox.network import Plan
 
 API_PORT = 6443

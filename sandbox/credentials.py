@@ -12,8 +12,8 @@ import ssl
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sandbox import bounds
 from sandbox.errors import SandboxError
+from sandbox.host import bounds
 
 # File name -> identity. In system:masters are people, and programs that Kubernetes has no built-in role for.
 API_CLIENTS = {"admin": "serin-sandbox-admin/system:masters"}

@@ -15,8 +15,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from sandbox import bounds
 from sandbox.errors import SandboxError
+from sandbox.host import bounds
 
 PYTHON = "3.11"
 RELEASE = Path("/etc/os-release")

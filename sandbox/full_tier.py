@@ -11,15 +11,16 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sandbox import credentials, environment, gateway_api, keeper, network, node_space, pins, record, traces
+from sandbox import credentials, gateway_api, keeper, network, node_space, pins, record, traces
 from sandbox.builds import Cache
 from sandbox.components import Site, all_components
 from sandbox.errors import SandboxError
+from sandbox.host import environment
+from sandbox.host.layout import Layout
+from sandbox.host.progress import Progress
 from sandbox.keeper import Keeper
-from sandbox.layout import Layout
 from sandbox.node_images import NodeImages
 from sandbox.node_space import Init
-from sandbox.progress import Progress
 from sandbox.record import Record
 
 BINARIES = (*(binary.name for binary in pins.BINARIES), "envoy")

@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 import os
 
-from sandbox import bounds, environment
 from sandbox.components import Site
 from sandbox.errors import SandboxError
-from sandbox.layout import PACKAGE
+from sandbox.host import bounds, environment
+from sandbox.host.layout import PACKAGE
 
 GATEWAY = "/apis/gateway.networking.k8s.io/v1/namespaces/gateway/gateways/llm"
 

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sandbox import machine, node_space, processes
+from sandbox import node_space
 from sandbox.components import Component
 from sandbox.errors import SandboxError
-from sandbox.layout import Layout
-from sandbox.log_tail import last_line
+from sandbox.host import machine, processes
+from sandbox.host.layout import Layout
+from sandbox.host.log_tail import last_line
 from sandbox.node_space import Init
 from sandbox.record import Record, Started
 

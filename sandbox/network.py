@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
-from sandbox import bounds
 from sandbox.errors import SandboxError
+from sandbox.host import bounds
 
 HOST_LINK = "serin-host"
 NODE_LINK = "serin-node"

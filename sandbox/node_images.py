@@ -10,10 +10,11 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox import engine_image, node_config, node_space, processes
+from sandbox import engine_image, node_config, node_space
 from sandbox.builds import Cache
 from sandbox.errors import SandboxError
-from sandbox.layout import Layout
+from sandbox.host import processes
+from sandbox.host.layout import Layout
 from sandbox.node_space import Init
 
 _MANAGED = "io.cri-containerd.image=managed"

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox import bounds, processes
 from sandbox.errors import SandboxError
-from sandbox.layout import PACKAGE
-from sandbox.processes import Identity
+from sandbox.host import bounds, processes
+from sandbox.host.layout import PACKAGE
+from sandbox.host.processes import Identity
 
 MARK = "--serin-sandbox-state"
 CGROUP = "serin-sandbox"

@@ -19,12 +19,12 @@ import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from sandbox import bounds
 from sandbox.debian_base import compile_bytecode, install_debian_base, system_name
 from sandbox.errors import SandboxError
+from sandbox.host import bounds
+from sandbox.host.layout import PACKAGE, from_environment
+from sandbox.host.progress import Progress
 from sandbox.images import layer_from_tree, write_image
-from sandbox.layout import PACKAGE, from_environment
-from sandbox.progress import Progress
 
 ROOT = PACKAGE.parent
 REPOSITORY = "serin.dev/operator"

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 
-from sandbox import debian_base, machine, pins
+from sandbox import debian_base, pins
 from sandbox.builds import Cache
 from sandbox.errors import SandboxError
-from sandbox.layout import Layout, from_environment
+from sandbox.host import machine
+from sandbox.host.layout import Layout, from_environment
 
 # Measured: vLLM for CPUs takes 6 GB, and its downloads pass through the same disk.
 ENGINE_BYTES = 10 * machine.GIGABYTE

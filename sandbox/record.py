@@ -12,9 +12,9 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
-from sandbox import processes
+from sandbox.host import processes
+from sandbox.host.processes import Identity
 from sandbox.network import Plan
-from sandbox.processes import Identity
 
 
 @dataclass(frozen=True, slots=True)

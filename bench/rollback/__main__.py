@@ -25,7 +25,7 @@ from examples.demo.place import sandbox_state
 from examples.demo.say import Teller
 from sandbox import full_tier
 from sandbox.builds import Cache
-from sandbox.layout import from_environment
+from sandbox.host.layout import from_environment
 from tests.e2e.light import NAME, PATIENCE, Story
 from tests.e2e.traffic import Traffic
 

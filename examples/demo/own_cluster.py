@@ -18,7 +18,7 @@ from examples.demo.place import ROOT, Place
 from examples.demo.prepare import DEFINITIONS_RELEASE, OURS, RELEASE, SYSTEM_NAMESPACE, stream
 from examples.demo.say import Teller
 from sandbox.builds import Cache
-from sandbox.layout import from_environment
+from sandbox.host.layout import from_environment
 
 TOOLS = ("kubectl", "helm")
 OUR_CHARTS = re.compile(rf"({RELEASE}|{DEFINITIONS_RELEASE})-\d")

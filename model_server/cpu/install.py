@@ -19,8 +19,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from model_server.cache import building, cache_root, key_of
-from sandbox import machine
 from sandbox.errors import SandboxError
+from sandbox.host import machine
 
 HERE = Path(__file__).parent
 LOCKS = (HERE / "requirements.txt", HERE / "vllm.txt")

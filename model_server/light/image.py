@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from model_server.cache import building, cache_root, key_of
-from sandbox import bounds
 from sandbox.errors import SandboxError
+from sandbox.host import bounds
 from sandbox.images import Directory, File, layer, write_image
 
 HERE = Path(__file__).parent

@@ -20,7 +20,7 @@ from model_server.cpu.install import (
 from model_server.light.image import ImageBuildError, find_go
 from model_server.tiny.__main__ import main as tiny_main
 from model_server.tiny.__main__ import model_key
-from sandbox import machine
+from sandbox.host import machine
 
 
 def test_cache_root_follows_environment_variables(monkeypatch: pytest.MonkeyPatch) -> None:

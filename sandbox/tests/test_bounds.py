@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import bounds
 from sandbox.errors import SandboxError
+from sandbox.host import bounds
 
 
 def test_a_held_lock_is_waited_for_no_longer_than_told_and_its_holder_is_named(tmp_path: Path) -> None:

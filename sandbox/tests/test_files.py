@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import environment, network, node_config, pins, record
+from sandbox import network, node_config, pins, record
 from sandbox.errors import SandboxError
-from sandbox.layout import PACKAGE, from_environment
+from sandbox.host import environment
+from sandbox.host.layout import PACKAGE, from_environment
+from sandbox.host.processes import Identity
 from sandbox.network import Plan
-from sandbox.processes import Identity
 from sandbox.record import Record, Started
 
 PLAN = Plan(IPv4Network("10.213.0.0/16"))

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from sandbox import __main__ as command_line
-from sandbox import builds, machine, node_space, traces
+from sandbox import builds, node_space, traces
 from sandbox.errors import SandboxError
 from sandbox.full_tier import check_bind
-from sandbox.machine import COLD_BYTES, GIGABYTE
+from sandbox.host import machine
+from sandbox.host.machine import COLD_BYTES, GIGABYTE
+from sandbox.host.processes import Identity
 from sandbox.node_space import Init
-from sandbox.processes import Identity
 
 ROOT = Path(__file__).resolve().parents[2]
 

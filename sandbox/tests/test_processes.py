@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import processes
 from sandbox.errors import SandboxError
-from sandbox.processes import Identity
+from sandbox.host import processes
+from sandbox.host.processes import Identity
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
 

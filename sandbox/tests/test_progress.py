@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from sandbox.progress import Progress, share
+from sandbox.host.progress import Progress, share
 
 
 @pytest.mark.parametrize(("done", "total", "expected"), [(0, 100, 0), (41, 100, 41), (100, 100, 99), (5, 0, 0)])

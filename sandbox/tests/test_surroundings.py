@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import debian_base, environment, full_tier, network, pins, preconditions
+from sandbox import debian_base, full_tier, network, pins, preconditions
 from sandbox.errors import SandboxError
-from sandbox.layout import Layout
-from sandbox.machine import GIGABYTE
+from sandbox.host import environment
+from sandbox.host.layout import Layout
+from sandbox.host.machine import GIGABYTE
 
 ROOT = Path(__file__).resolve().parents[2]
 

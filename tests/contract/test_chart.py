@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from sandbox.builds import Cache
-from sandbox.layout import from_environment
-from sandbox.progress import Progress
+from sandbox.host.layout import from_environment
+from sandbox.host.progress import Progress
 from serin import handlers, reconciler
 from serin.cluster import port
 from serin.cluster.port import Kind

@@ -21,7 +21,7 @@ from examples.demo.place import ROOT, Place, sandbox_state
 from examples.demo.say import Teller
 from sandbox import full_tier
 from sandbox.builds import Cache
-from sandbox.layout import from_environment
+from sandbox.host.layout import from_environment
 from tests.e2e.light import IMAGE
 
 

@@ -21,7 +21,7 @@ import pytest
 
 from sandbox import api_tier, credentials
 from sandbox.builds import Cache
-from sandbox.layout import from_environment
+from sandbox.host.layout import from_environment
 
 ROOT = Path(__file__).parents[2]
 IDLE_SECONDS = 30.0

@@ -16,7 +16,7 @@ import yaml
 
 from sandbox import api_tier
 from sandbox.builds import Cache
-from sandbox.layout import from_environment
+from sandbox.host.layout import from_environment
 from serin.api.llmdeployment import LLMDeploymentSpec
 from serin.cluster.api_server import ApiServer
 from serin.cluster.kubernetes_cluster import KubernetesCluster

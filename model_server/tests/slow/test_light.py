@@ -10,7 +10,7 @@ import pytest
 
 from model_server.light.image import HERE, TAG, find_go, write
 from sandbox.builds import Cache
-from sandbox.layout import from_environment
+from sandbox.host.layout import from_environment
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sandbox import bounds
 from sandbox.errors import SandboxError
+from sandbox.host import bounds
 
 GIGABYTE = 1024**3
 # Measured: Go's build cache 3 GB, its module cache 1.5 GB, binaries 0.7 GB; the cluster's own data, and some air.

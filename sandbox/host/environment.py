@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sandbox.layout import Layout
+from sandbox.host.layout import Layout
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
