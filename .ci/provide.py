@@ -1,14 +1,14 @@
 """Builds named programs of the sandbox into the cache, with progress: `python .ci/provide.py helm`.
 
 Called by the Makefile before tests, so that nobody waits for a build inside a silent test run. Not here: the programs
-themselves (`sandbox/pins.py`), and a cluster (`python -m sandbox up`).
+themselves (`sandbox/builds/pins.py`), and a cluster (`python -m sandbox up`).
 """
 
 from __future__ import annotations
 
 import sys
 
-from sandbox.builds import Cache
+from sandbox.builds.cache import Cache
 from sandbox.errors import SandboxError
 from sandbox.host.layout import from_environment
 from sandbox.host.progress import Progress

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from sandbox.builds import Cache
+from sandbox.builds.cache import Cache
 from sandbox.errors import SandboxError
 from sandbox.host import bounds
 from sandbox.host.layout import from_environment

@@ -15,11 +15,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
 
-from sandbox import api_tier, full_tier, pins, traces
-from sandbox.builds import Cache
+from sandbox import api_tier, full_tier, traces
+from sandbox.builds import pins
+from sandbox.builds.cache import Cache
 from sandbox.errors import SandboxError
 from sandbox.host import bounds, environment, machine
-from sandbox.host.layout import PACKAGE, Layout, from_environment
+from sandbox.host.layout import ROOT, Layout, from_environment
 from sandbox.host.progress import Progress
 
 # The API tier has a directory of its own; all else belongs to the full tier.
@@ -163,7 +164,7 @@ def _down(layout: Layout, options: argparse.Namespace) -> int:
             return 0
         layout.lock.unlink(missing_ok=True)
     # Beside the checkout the directory is ours whole; elsewhere somebody may keep other things in it.
-    if layout.state == PACKAGE.parent / ".sandbox":
+    if layout.state == ROOT / ".sandbox":
         shutil.rmtree(layout.state, ignore_errors=True)
     elif layout.state.is_dir() and not any(layout.state.iterdir()):
         layout.state.rmdir()

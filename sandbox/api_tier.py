@@ -16,8 +16,9 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 
-from sandbox import control_plane, credentials, pins
-from sandbox.builds import Cache
+from sandbox import control_plane, credentials
+from sandbox.builds import pins
+from sandbox.builds.cache import Cache
 from sandbox.errors import SandboxError
 from sandbox.host import log_tail, probe, processes
 from sandbox.host.layout import Layout, from_environment

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandbox import control_plane, credentials, node_config
-from sandbox.builds import Cache
+from sandbox.builds.cache import Cache
 from sandbox.host import probe
 from sandbox.host.layout import Layout
 from sandbox.network import Plan

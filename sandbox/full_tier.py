@@ -11,8 +11,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sandbox import credentials, gateway_api, keeper, network, node_space, pins, record, traces
-from sandbox.builds import Cache
+from sandbox import credentials, gateway_api, keeper, network, node_space, record, traces
+from sandbox.builds import pins
+from sandbox.builds.cache import Cache
 from sandbox.components import Site, all_components
 from sandbox.errors import SandboxError
 from sandbox.host import environment

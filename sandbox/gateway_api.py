@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+from pathlib import Path
 
 from sandbox.components import Site
 from sandbox.errors import SandboxError
 from sandbox.host import bounds, environment
-from sandbox.host.layout import PACKAGE
 
 GATEWAY = "/apis/gateway.networking.k8s.io/v1/namespaces/gateway/gateways/llm"
 
 
 def install(site: Site, installed: str) -> str:
     """Apply what is not there yet and return the digest of what is there now; `installed` is the digest of before."""
-    definitions, gateway = site.cache.definitions(), PACKAGE / "manifests" / "gateway.yaml"
+    definitions, gateway = site.cache.definitions(), Path(__file__).with_name("gateway.yaml")
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in (*definitions, gateway))).hexdigest()
     if installed == digest and site.get(GATEWAY):
         return digest

@@ -143,7 +143,7 @@ def kube_proxy(plan: Plan, kubeconfig: Path) -> str:
 
 
 def contour() -> str:
-    """Return Contour's configuration: it serves the one Gateway that `manifests/gateway.yaml` defines.
+    """Return Contour's configuration: it serves the one Gateway that `gateway.yaml` defines.
 
     Compression is off: on two cores it would be the gateway's largest cost.
     """

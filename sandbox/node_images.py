@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox import engine_image, node_config, node_space
-from sandbox.builds import Cache
+from sandbox.builds.cache import Cache
 from sandbox.errors import SandboxError
 from sandbox.host import processes
 from sandbox.host.layout import Layout

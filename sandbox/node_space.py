@@ -14,7 +14,6 @@ from pathlib import Path
 
 from sandbox.errors import SandboxError
 from sandbox.host import bounds, processes
-from sandbox.host.layout import PACKAGE
 from sandbox.host.processes import Identity
 
 MARK = "--serin-sandbox-state"
@@ -70,7 +69,7 @@ def create(pause: Path, state: Path) -> Init:
     init = _of(state)
     if init is None:
         raise SandboxError(_refused(state))
-    run(init, ["sh", "-eu", str(PACKAGE / "node_setup.sh"), str(state)])
+    run(init, ["sh", "-eu", str(Path(__file__).with_name("node_setup.sh")), str(state)])
     return init
 
 

@@ -22,16 +22,15 @@ from pathlib import Path
 from sandbox.debian_base import compile_bytecode, install_debian_base, system_name
 from sandbox.errors import SandboxError
 from sandbox.host import bounds
-from sandbox.host.layout import PACKAGE, from_environment
+from sandbox.host.layout import ROOT, from_environment
 from sandbox.host.progress import Progress
 from sandbox.images import layer_from_tree, write_image
 
-ROOT = PACKAGE.parent
 REPOSITORY = "serin.dev/operator"
 USER = "65532"
 # Raised when the steps below change in a way that their inputs do not show.
 RECIPE = "1"
-_BASE_RECIPE = PACKAGE / "debian_base.py"
+_BASE_RECIPE = Path(__file__).with_name("debian_base.py")
 _BASE, _DEPENDENCIES, _WHEEL = "base system of the operator image", "its dependencies", "its wheel"
 
 

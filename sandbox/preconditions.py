@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 
-from sandbox import debian_base, pins
-from sandbox.builds import Cache
+from sandbox import debian_base
+from sandbox.builds import pins
+from sandbox.builds.cache import Cache
 from sandbox.errors import SandboxError
 from sandbox.host import machine
 from sandbox.host.layout import Layout, from_environment

@@ -24,7 +24,7 @@ from examples.demo.follow import Follower
 from examples.demo.place import sandbox_state
 from examples.demo.say import Teller
 from sandbox import full_tier
-from sandbox.builds import Cache
+from sandbox.builds.cache import Cache
 from sandbox.host.layout import from_environment
 from tests.e2e.light import NAME, PATIENCE, Story
 from tests.e2e.traffic import Traffic

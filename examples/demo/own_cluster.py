@@ -17,7 +17,7 @@ from examples.demo.errors import CommandError, DemoError
 from examples.demo.place import ROOT, Place
 from examples.demo.prepare import DEFINITIONS_RELEASE, OURS, RELEASE, SYSTEM_NAMESPACE, stream
 from examples.demo.say import Teller
-from sandbox.builds import Cache
+from sandbox.builds.cache import Cache
 from sandbox.host.layout import from_environment
 
 TOOLS = ("kubectl", "helm")

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
+"""Of the checkout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class Layout:
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Layout:
     """Return the layout that `SERIN_SANDBOX_DIR`, `SERIN_CACHE` and `XDG_CACHE_HOME` ask for."""
-    state = environment.get("SERIN_SANDBOX_DIR") or str(PACKAGE.parent / ".sandbox")
+    state = environment.get("SERIN_SANDBOX_DIR") or str(ROOT / ".sandbox")
     home = environment.get("HOME") or str(Path.home())
     caches = environment.get("XDG_CACHE_HOME") or f"{home}/.cache"
     cache = environment.get("SERIN_CACHE") or f"{caches}/serin"

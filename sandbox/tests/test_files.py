@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import network, node_config, pins, record
+from sandbox import network, node_config, record
+from sandbox.builds import pins
 from sandbox.errors import SandboxError
 from sandbox.host import environment
-from sandbox.host.layout import PACKAGE, from_environment
+from sandbox.host.layout import ROOT, from_environment
 from sandbox.host.processes import Identity
 from sandbox.network import Plan
 from sandbox.record import Record, Started
@@ -33,7 +34,7 @@ PLAN = Plan(IPv4Network("10.213.0.0/16"))
 def test_the_cache_is_where_the_user_wants_it(variables: dict[str, str], cache: str) -> None:
     layout = from_environment(variables)
     assert str(layout.cache) == cache
-    assert layout.state == PACKAGE.parent / ".sandbox"
+    assert layout.state == ROOT / ".sandbox"
 
 
 def test_the_state_can_be_moved_away() -> None:
@@ -94,7 +95,7 @@ def test_every_binary_is_pinned_with_checksums() -> None:
         if binary.package != ".":
             assert f"\t{binary.package}\n" in module or f"tool {binary.package}\n" in module, binary.name
             assert (binary.folder / "go.sum").stat().st_size > 0, binary.name
-    for requirements in PACKAGE.glob("requirements-*.txt"):
+    for requirements in pins.FOLDER.glob("requirements-*.txt"):
         assert "--hash=sha256:" in requirements.read_text()
 
 
@@ -105,7 +106,7 @@ def test_kubernetes_reports_the_version_that_is_pinned() -> None:
 
 
 def test_every_staging_module_has_the_version_of_kubernetes() -> None:
-    module = (PACKAGE / "tools" / "kubernetes" / "go.mod").read_text()
+    module = (pins.FOLDER / "tools" / "kubernetes" / "go.mod").read_text()
     staging = pins.version("kubernetes", "k8s.io/kubernetes").replace("v1.", "v0.")
     replaced = [line for line in module.splitlines() if "=>" in line]
     assert len(replaced) > 25

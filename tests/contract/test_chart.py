@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sandbox.builds import Cache
+from sandbox.builds.cache import Cache
 from sandbox.host.layout import from_environment
 from sandbox.host.progress import Progress
 from serin import handlers, reconciler

@@ -20,7 +20,7 @@ from examples.demo.cluster import Cluster
 from examples.demo.place import ROOT, Place, sandbox_state
 from examples.demo.say import Teller
 from sandbox import full_tier
-from sandbox.builds import Cache
+from sandbox.builds.cache import Cache
 from sandbox.host.layout import from_environment
 from tests.e2e.light import IMAGE
 

@@ -20,7 +20,7 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 
 from sandbox import api_tier, credentials
-from sandbox.builds import Cache
+from sandbox.builds.cache import Cache
 from sandbox.host.layout import from_environment
 
 ROOT = Path(__file__).parents[2]

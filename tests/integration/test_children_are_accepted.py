@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from sandbox import api_tier
-from sandbox.builds import Cache
+from sandbox.builds.cache import Cache
 from sandbox.host.layout import from_environment
 from serin.api.llmdeployment import LLMDeploymentSpec
 from serin.cluster.api_server import ApiServer

@@ -17,8 +17,11 @@ import pytest
 
 from sandbox import api_tier
 from sandbox.api_tier import Handle
-from sandbox.builds import Cache
+from sandbox.builds.cache import Cache
 from sandbox.host.layout import from_environment
+from serin.analysis.counts import Interval, Tally
+from serin.analysis.trial_state import Epoch, TrialState
+from serin.analysis.update import advance
 from serin.evidence.metric import MetricEvidence
 from serin.manifests.controller_revision import render_record
 from serin.manifests.evidence_map import render_evidence

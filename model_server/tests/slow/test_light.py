@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from model_server.light.image import HERE, TAG, find_go, write
-from sandbox.builds import Cache
+from sandbox.builds.cache import Cache
 from sandbox.host.layout import from_environment
 
 

