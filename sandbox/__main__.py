@@ -15,9 +15,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
 
-from sandbox import api_tier, full_tier, traces
+from sandbox import full_tier, traces
 from sandbox.builds import pins
 from sandbox.builds.cache import Cache
+from sandbox.control_plane import api_tier
 from sandbox.errors import SandboxError
 from sandbox.host import bounds, environment, machine
 from sandbox.host.layout import ROOT, Layout, from_environment

@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sandbox import control_plane, credentials, node_config
+from sandbox import node_config
 from sandbox.builds.cache import Cache
+from sandbox.control_plane import credentials, programs
 from sandbox.host import probe
 from sandbox.host.layout import Layout
 from sandbox.network import Plan
@@ -102,7 +103,7 @@ def _stores(site: Site, containerd_ready: Callable[[], bool]) -> list[Component]
         Component(
             "etcd",
             tuple(
-                control_plane.etcd(
+                programs.etcd(
                     site.cache.path("etcd"),
                     data=layout.full / "etcd",
                     client_url=etcd_url,
@@ -123,7 +124,7 @@ def _stores(site: Site, containerd_ready: Callable[[], bool]) -> list[Component]
         Component(
             "kube-apiserver",
             tuple(
-                control_plane.api_server(
+                programs.api_server(
                     site.cache.path("kube-apiserver"),
                     etcd_url=etcd_url,
                     address=str(node),
@@ -141,7 +142,7 @@ def _stores(site: Site, containerd_ready: Callable[[], bool]) -> list[Component]
                 )
             ),
             lambda: probe.get(f"{site.api_url}/readyz", credentials.client_context(certificates)) is not None,
-            {policy: control_plane.AUDIT_POLICY},
+            {policy: programs.AUDIT_POLICY},
         ),
     ]
 
@@ -205,7 +206,7 @@ def _proxy(site: Site) -> Component:
 
 def _prometheus(site: Site) -> Component:
     configuration = site.configuration("prometheus.yaml")
-    command = control_plane.prometheus(
+    command = programs.prometheus(
         site.cache.path("prometheus"),
         config=configuration,
         data=site.layout.full / "prometheus",

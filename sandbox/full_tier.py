@@ -11,10 +11,11 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sandbox import credentials, gateway_api, keeper, network, node_space, record, traces
+from sandbox import gateway_api, keeper, network, node_space, record, traces
 from sandbox.builds import pins
 from sandbox.builds.cache import Cache
 from sandbox.components import Site, all_components
+from sandbox.control_plane import credentials
 from sandbox.errors import SandboxError
 from sandbox.host import environment
 from sandbox.host.layout import Layout

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from sandbox.images.preloaded import PAUSE_IMAGE
 from sandbox.network import Plan
 from sandbox.node_space import CGROUP
 
 NODE = "serin"
-PAUSE_IMAGE = "serin.dev/pause:1.0.0"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 ENVOY_METRICS_PORT = 8002
 PROMETHEUS_PORT = 9090

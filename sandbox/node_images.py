@@ -1,7 +1,7 @@
 """Images on the node: imported into containerd from archives, because there is no registry.
 
 Callers: `full_tier` for the images every sandbox has, and through it the verb `load`.
-Not here: writing archives (`images`, `engine_image`).
+Not here: writing archives (`images`, `preloaded`).
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox import engine_image, node_config, node_space
+from sandbox import node_config, node_space
 from sandbox.builds.cache import Cache
 from sandbox.errors import SandboxError
 from sandbox.host import processes
 from sandbox.host.layout import Layout
+from sandbox.images import preloaded
 from sandbox.node_space import Init
 
 _MANAGED = "io.cri-containerd.image=managed"
@@ -58,8 +59,8 @@ class NodeImages:
         """
         archives = (layout.images / "pause.tar", layout.images / "engine.tar")
         names = {
-            engine_image.write_pause(self.cache.path("pause"), archives[0]),
-            engine_image.write_engine(archives[1]),
+            preloaded.write_pause(self.cache.path("pause"), archives[0]),
+            preloaded.write_engine(archives[1]),
         }
         digest = hashlib.sha256(b"".join(archive.read_bytes() for archive in archives)).hexdigest()
         if digest != loaded or not names <= self.names():

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 
-from sandbox import debian_base
 from sandbox.builds import pins
 from sandbox.builds.cache import Cache
 from sandbox.errors import SandboxError
 from sandbox.host import machine
 from sandbox.host.layout import Layout, from_environment
+from sandbox.images import debian_base
 
 # Measured: vLLM for CPUs takes 6 GB, and its downloads pass through the same disk.
 ENGINE_BYTES = 10 * machine.GIGABYTE

@@ -109,7 +109,7 @@ def operator_values(image: Image, place: Place) -> dict[str, str | int]:
 def sandbox_operator_image(tell: Teller) -> str:
     """Build the operator's image from this checkout and load it into the node; returns its tag."""
     archive = sandbox_state(os.environ) / "operator.tar"
-    tag = stream(tell, [sys.executable, "-m", "sandbox.operator_image", str(archive)])
+    tag = stream(tell, [sys.executable, "-m", "sandbox.images.operator_image", str(archive)])
     stream(tell, [sys.executable, "-m", "sandbox", "load", str(archive)])
     return tag
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from model_server.cache import building, cache_root, key_of
 from sandbox.errors import SandboxError
 from sandbox.host import bounds
-from sandbox.images import Directory, File, layer, write_image
+from sandbox.images.archive import Directory, File, layer, write_image
 
 HERE = Path(__file__).parent
 TAG = "serin.dev/light:dev"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import engine_image, images
-from sandbox.images import Directory, Entry, File, ImageError, Link
+from sandbox.images import preloaded
+from sandbox.images.archive import Directory, Entry, File, ImageError, Link, layer, layer_from_tree, write_image
 
 ENTRIES: list[Entry] = [
     File("/etc/passwd", b"root"),
@@ -22,9 +22,7 @@ ENTRIES: list[Entry] = [
 
 
 def write(path: Path, entries: list[Entry]) -> str:
-    return images.write_image(
-        path, tag="serin.dev/x:1", layers=[images.layer(entries)], entrypoint=["/x"], env={"B": "2", "A": "1"}
-    )
+    return write_image(path, tag="serin.dev/x:1", layers=[layer(entries)], entrypoint=["/x"], env={"B": "2", "A": "1"})
 
 
 def test_the_same_content_gives_the_same_bytes_in_whatever_order_it_is_named(tmp_path: Path) -> None:
@@ -51,9 +49,7 @@ def test_the_archive_describes_its_layers_by_their_digests(tmp_path: Path) -> No
 
 
 def test_a_layer_keeps_modes_owners_and_links_and_no_times() -> None:
-    with tarfile.open(
-        fileobj=io.BytesIO(images.layer([*ENTRIES, File("/run.sh", b"", mode=0o755, uid=7, gid=8)]))
-    ) as archive:
+    with tarfile.open(fileobj=io.BytesIO(layer([*ENTRIES, File("/run.sh", b"", mode=0o755, uid=7, gid=8)]))) as archive:
         found = {member.name: member for member in archive}
     assert found["tmp"].mode == 0o1777
     assert (found["run.sh"].mode, found["run.sh"].uid, found["run.sh"].gid) == (0o755, 7, 8)
@@ -66,7 +62,7 @@ def test_a_tree_is_taken_with_its_executables_and_links(tmp_path: Path) -> None:
     (tmp_path / "a" / "run").write_text("x")
     (tmp_path / "a" / "run").chmod(0o700)
     (tmp_path / "link").symlink_to("a/run")
-    with tarfile.open(fileobj=io.BytesIO(images.layer_from_tree(tmp_path, prefix="/opt/app"))) as archive:
+    with tarfile.open(fileobj=io.BytesIO(layer_from_tree(tmp_path, prefix="/opt/app"))) as archive:
         found = {member.name: member for member in archive}
     assert list(found) == ["opt", "opt/app", "opt/app/a", "opt/app/a/run", "opt/app/link"]
     assert found["opt/app/a/run"].mode == 0o755
@@ -76,25 +72,25 @@ def test_a_tree_is_taken_with_its_executables_and_links(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tag", ["operator", "operator:1", "Serin.dev/x:1", "serin.dev/x"])
 def test_a_tag_that_a_runtime_would_rewrite_is_refused(tmp_path: Path, tag: str) -> None:
     with pytest.raises(ImageError, match="write it like"):
-        images.write_image(tmp_path / "x.tar", tag=tag, layers=[b""], entrypoint=["/x"])
+        write_image(tmp_path / "x.tar", tag=tag, layers=[b""], entrypoint=["/x"])
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("path", ["/", "../etc", "/a/../../b"])
 def test_a_path_outside_the_image_is_refused(path: str) -> None:
     with pytest.raises(ImageError, match="below /"):
-        images.layer([Directory(path)])
+        layer([Directory(path)])
 
 
 def test_the_engine_image_has_mount_points_and_the_account_that_vllm_looks_up(tmp_path: Path) -> None:
-    assert engine_image.write_engine(tmp_path / "engine.tar") == "serin.dev/vllm-cpu:0.32.0"
+    assert preloaded.write_engine(tmp_path / "engine.tar") == "serin.dev/vllm-cpu:0.32.0"
     with tarfile.open(tmp_path / "engine.tar") as archive:
         name = next(name for name in archive.getnames() if name.endswith("layer.tar"))
         inner = archive.extractfile(name)
         assert inner is not None
-        with tarfile.open(fileobj=inner) as layer:
-            names = set(layer.getnames())
-            accounts = layer.extractfile("etc/passwd")
+        with tarfile.open(fileobj=inner) as unpacked:
+            names = set(unpacked.getnames())
+            accounts = unpacked.extractfile("etc/passwd")
             assert accounts is not None
             assert b"vllm:x:2000:2000:vllm:/tmp:" in accounts.read()
     assert {"opt/serin/vllm", "opt/serin/models", "usr", "lib", "lib64", "tmp"} <= names

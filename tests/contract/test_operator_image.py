@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.host.layout import from_environment
-from sandbox.operator_image import build, key_of, sources
+from sandbox.images.operator_image import build, key_of, sources
 
 ROOT = Path(__file__).parents[2]
 

@@ -19,8 +19,8 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from sandbox import api_tier, credentials
 from sandbox.builds.cache import Cache
+from sandbox.control_plane import api_tier, credentials
 from sandbox.host.layout import from_environment
 
 ROOT = Path(__file__).parents[2]

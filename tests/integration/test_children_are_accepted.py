@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from sandbox import api_tier
 from sandbox.builds.cache import Cache
+from sandbox.control_plane import api_tier
 from sandbox.host.layout import from_environment
 from serin.api.llmdeployment import LLMDeploymentSpec
 from serin.cluster.api_server import ApiServer

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sandbox.api_tier import Handle
+from sandbox.control_plane.api_tier import Handle
 from serin.cluster import kubernetes_cluster
 from serin.cluster.api_server import ApiServer
 from serin.cluster.kubernetes_cluster import NOTE_BYTES, KubernetesCluster

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import api_tier
-from sandbox.api_tier import Handle
+from sandbox.control_plane import api_tier
+from sandbox.control_plane.api_tier import Handle
 from serin.cluster.api_server import ApiServer
 from serin.cluster.lease import Election, Timing
 

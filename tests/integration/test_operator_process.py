@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from sandbox import api_tier, credentials
-from sandbox.api_tier import Handle
+from sandbox.control_plane import api_tier
+from sandbox.control_plane.api_tier import Handle
 from serin.cluster.api_server import ApiServer
 from serin.recursion import allow_deep_json
 from tests.fakes.nested import nested

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from sandbox import api_tier
-from sandbox.api_tier import Handle
 from sandbox.builds.cache import Cache
+from sandbox.control_plane import api_tier
+from sandbox.control_plane.api_tier import Handle
 from sandbox.host.layout import from_environment
 from serin.analysis.counts import Interval, Tally
 from serin.analysis.trial_state import Epoch, TrialState

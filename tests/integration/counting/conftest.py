@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from sandbox import api_tier
-from sandbox.api_tier import Handle
+from sandbox.control_plane import api_tier
+from sandbox.control_plane.api_tier import Handle
 from serin.metric_sources.prometheus import Prometheus
 from tests.integration.scraped import Pods, scraped_pods, settings
 

@@ -1,9 +1,9 @@
-"""The operator's image without docker: `python -m sandbox.operator_image OUT.tar` prints the tag on its last line.
+"""The operator's image without docker, written by `python -m sandbox.images.operator_image OUT.tar`.
 
-Callers: the demo and the end-to-end tests. Three layers, so that a change of code remakes only the last and smallest:
-a root file system of a dozen Debian packages (no shell, no package manager), the locked dependencies, the wheel.
-Each layer is cached under a hash of what it is made from; the tag ends with a hash of what the image holds.
-Deliberately not here: loading the image into a cluster, and `operator/Dockerfile`, which people with docker use.
+The last line of output is the tag. Callers: the demo and the end-to-end tests. Three layers, so that a change of code
+remakes only the last and smallest: a root file system of a dozen Debian packages (no shell, no package manager), the
+locked dependencies, the wheel. Each layer is cached under a hash of what it is made from; the tag ends with a hash of
+what the image holds. Not here: loading the image into a cluster, and `operator/Dockerfile`, for people with docker.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from sandbox.debian_base import compile_bytecode, install_debian_base, system_name
 from sandbox.errors import SandboxError
 from sandbox.host import bounds
 from sandbox.host.layout import ROOT, from_environment
 from sandbox.host.progress import Progress
-from sandbox.images import layer_from_tree, write_image
+from sandbox.images.archive import layer_from_tree, write_image
+from sandbox.images.debian_base import compile_bytecode, install_debian_base, system_name
 
 REPOSITORY = "serin.dev/operator"
 USER = "65532"
@@ -204,7 +204,9 @@ def _digest(paths: Iterable[Path], root: Path | None = None) -> bytes:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build the image where the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m sandbox.operator_image", description="Make the operator's image.")
+    parser = argparse.ArgumentParser(
+        prog="python -m sandbox.images.operator_image", description="Write the operator's image to a file."
+    )
     parser.add_argument("out", type=Path, metavar="OUT.tar")
     out = parser.parse_args(arguments).out
     try:

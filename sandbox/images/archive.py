@@ -1,6 +1,6 @@
 """Container images without docker: writes docker-archive tars with the standard library only.
 
-Callers: `engine_image`, and whoever packs an image of their own (the operator's, a test's).
+Callers: `preloaded`, and whoever packs an image of their own (the operator's, a test's).
 The same inputs always give the same bytes: entries are sorted; times, owners and modes are fixed.
 Deliberately not here: pulling, pushing, importing into a runtime (`python -m sandbox load`), or following Dockerfiles.
 """

@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 
-from sandbox import control_plane, credentials
 from sandbox.builds import pins
 from sandbox.builds.cache import Cache
+from sandbox.control_plane import credentials, programs
 from sandbox.errors import SandboxError
 from sandbox.host import log_tail, probe, processes
 from sandbox.host.layout import Layout, from_environment
@@ -242,13 +242,13 @@ def _prepare(cache: Cache, directory: Path, *, prometheus: bool, die_with_parent
         cache.path("certificates"), certificates, hosts=hosts, clients=credentials.API_CLIENTS
     )
     url, audit_log = f"https://{_ADDRESS}:{secure}", directory / "logs" / "audit.log"
-    policy.write_text(control_plane.AUDIT_POLICY)
+    policy.write_text(programs.AUDIT_POLICY)
     etcd_url = f"http://{_ADDRESS}:{client}"
     commands = {
-        "etcd": control_plane.etcd(
+        "etcd": programs.etcd(
             cache.path("etcd"), data=directory / "etcd", client_url=etcd_url, peer_url=f"http://{_ADDRESS}:{peer}"
         ),
-        "kube-apiserver": control_plane.api_server(
+        "kube-apiserver": programs.api_server(
             cache.path("kube-apiserver"),
             etcd_url=etcd_url,
             address=_ADDRESS,
@@ -263,7 +263,7 @@ def _prepare(cache: Cache, directory: Path, *, prometheus: bool, die_with_parent
     }
     if prometheus:
         config.write_text(PROMETHEUS_CONFIG)
-        commands["prometheus"] = control_plane.prometheus(
+        commands["prometheus"] = programs.prometheus(
             cache.path("prometheus"), config=config, data=directory / "prometheus", listen=f"{_ADDRESS}:{scraper}"
         )
     kubeconfig = directory / "kubeconfig"

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sandbox.images import Directory, Entry, File, Link, layer, write_image
-from sandbox.node_config import PAUSE_IMAGE
+from sandbox.images.archive import Directory, Entry, File, Link, layer, write_image
 
+PAUSE_IMAGE = "serin.dev/pause:1.0.0"
 ENGINE_IMAGE = "serin.dev/vllm-cpu:0.32.0"
 USER = 2000
 _ACCOUNTS = f"""\

@@ -1,0 +1,1 @@
+"""Container images without docker: the archive format, and the images of the pause container, engine and operator."""
