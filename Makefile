@@ -24,7 +24,7 @@ BENCH ?= bench
 
 export UV
 export UV_SYSTEM_CERTS := 1
-# Never through a proxy: this machine, and the node of its sandbox, in whichever network that is (sandbox/network.py).
+# Never through a proxy: this machine, and the node of its sandbox, in whichever network that is (sandbox/node/network.py).
 comma := ,
 NODES := $(foreach octet,213 214 219 231 237 83,10.$(octet).0.2 10.$(octet).0.0/16)
 LOCAL := $(sort $(subst $(comma), ,$(NO_PROXY) $(no_proxy)) localhost 127.0.0.1 ::1 $(NODES))

@@ -15,7 +15,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
 
-from sandbox import full_tier, traces
 from sandbox.builds import pins
 from sandbox.builds.cache import Cache
 from sandbox.control_plane import api_tier
@@ -23,6 +22,7 @@ from sandbox.errors import SandboxError
 from sandbox.host import bounds, environment, machine
 from sandbox.host.layout import ROOT, Layout, from_environment
 from sandbox.host.progress import Progress
+from sandbox.node import full_tier, traces
 
 # The API tier has a directory of its own; all else belongs to the full tier.
 _FULL_ENTRIES = ("bin", "env", "full", "home", "kubeconfig", "logs")

@@ -23,9 +23,9 @@ from examples.demo.cluster import Cluster
 from examples.demo.follow import Follower
 from examples.demo.place import sandbox_state
 from examples.demo.say import Teller
-from sandbox import full_tier
 from sandbox.builds.cache import Cache
 from sandbox.host.layout import from_environment
+from sandbox.node import full_tier
 from tests.e2e.light import NAME, PATIENCE, Story
 from tests.e2e.traffic import Traffic
 

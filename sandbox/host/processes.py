@@ -2,7 +2,7 @@
 
 A pid alone names whatever runs under it today. An identity adds the start time and the boot, so that a stale record
 (machine restarted, pid reused) matches nothing and ends nothing.
-Callers: both tiers and `node_space`. Deliberately not here: what is started, and namespaces.
+Callers: both tiers. Deliberately not here: what is started, and namespaces.
 """
 
 from __future__ import annotations

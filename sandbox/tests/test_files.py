@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import network, node_config, record
 from sandbox.builds import pins
 from sandbox.errors import SandboxError
 from sandbox.host import environment
 from sandbox.host.layout import ROOT, from_environment
 from sandbox.host.processes import Identity
-from sandbox.network import Plan
-from sandbox.record import Record, Started
+from sandbox.node import config_files, network, record
+from sandbox.node.network import Plan
+from sandbox.node.record import Record, Started
 
 PLAN = Plan(IPv4Network("10.213.0.0/16"))
 
@@ -114,7 +114,7 @@ def test_every_staging_module_has_the_version_of_kubernetes() -> None:
 
 
 def test_the_node_is_configured_with_what_a_small_machine_needs() -> None:
-    kubelet = json.loads(node_config.kubelet(PLAN, Path("/certificates")))
+    kubelet = json.loads(config_files.kubelet(PLAN, Path("/certificates")))
     assert (kubelet["failSwapOn"], kubelet["failCgroupV1"], kubelet["enforceNodeAllocatable"]) == (False, False, [])
-    assert "restrict_oom_score_adj = true" in node_config.containerd(Path("/bin"), Path("/cni"))
-    assert json.loads(node_config.cni(PLAN))["plugins"][0]["ipam"]["ranges"] == [[{"subnet": "10.213.64.0/24"}]]
+    assert "restrict_oom_score_adj = true" in config_files.containerd(Path("/bin"), Path("/cni"))
+    assert json.loads(config_files.cni(PLAN))["plugins"][0]["ipam"]["ranges"] == [[{"subnet": "10.213.64.0/24"}]]

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from sandbox import __main__ as command_line
-from sandbox import node_space, traces
 from sandbox.builds import cache
 from sandbox.errors import SandboxError
-from sandbox.full_tier import check_bind
 from sandbox.host import machine
 from sandbox.host.machine import COLD_BYTES, GIGABYTE
 from sandbox.host.processes import Identity
-from sandbox.node_space import Init
+from sandbox.node import namespaces, traces
+from sandbox.node.full_tier import check_bind
+from sandbox.node.namespaces import Init
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -81,7 +81,7 @@ def test_only_directories_below_opt_can_be_bound(tmp_path: Path) -> None:
 def test_a_second_full_sandbox_is_refused_by_naming_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = Init(Identity(77, 1, "boot"), tmp_path / "other")
     other.state.mkdir()
-    monkeypatch.setattr(node_space, "find_all", lambda: [other])
+    monkeypatch.setattr(namespaces, "find_all", lambda: [other])
     traces.refuse_others(other.state)
     with pytest.raises(SandboxError, match="run `make down` there"):
         traces.refuse_others(tmp_path / "mine")
@@ -90,8 +90,8 @@ def test_a_second_full_sandbox_is_refused_by_naming_the_first(tmp_path: Path, mo
 def test_a_sandbox_whose_checkout_is_gone_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     orphan = Init(Identity(77, 1, "boot"), tmp_path / "gone")
     ended: list[Init] = []
-    monkeypatch.setattr(node_space, "find_all", lambda: [orphan])
-    monkeypatch.setattr(node_space, "destroy", ended.append)
+    monkeypatch.setattr(namespaces, "find_all", lambda: [orphan])
+    monkeypatch.setattr(namespaces, "destroy", ended.append)
     traces.refuse_others(tmp_path / "mine")
     assert ended == [orphan]
 

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import full_tier, network, preconditions
+from sandbox import preconditions
 from sandbox.builds import pins
 from sandbox.errors import SandboxError
 from sandbox.host import environment
 from sandbox.host.layout import Layout
 from sandbox.host.machine import GIGABYTE
 from sandbox.images import debian_base
+from sandbox.node import full_tier, network
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -19,9 +19,9 @@ from examples.demo import prepare
 from examples.demo.cluster import Cluster
 from examples.demo.place import ROOT, Place, sandbox_state
 from examples.demo.say import Teller
-from sandbox import full_tier
 from sandbox.builds.cache import Cache
 from sandbox.host.layout import from_environment
+from sandbox.node import full_tier
 from tests.e2e.light import IMAGE
 
 

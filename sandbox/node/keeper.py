@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sandbox import node_space
-from sandbox.components import Component
 from sandbox.errors import SandboxError
 from sandbox.host import machine, processes
 from sandbox.host.layout import Layout
 from sandbox.host.log_tail import last_line
-from sandbox.node_space import Init
-from sandbox.record import Record, Started
+from sandbox.node import namespaces
+from sandbox.node.components import Component
+from sandbox.node.namespaces import Init
+from sandbox.node.record import Record, Started
 
 _STARTED_SECONDS = 90.0
 # What ran already has had its time: an answer that takes longer than this is none.
@@ -84,7 +84,7 @@ class Keeper:
             "HOME": "/run/serin",
             "TMPDIR": "/run/serin",
         }
-        identity = node_space.spawn(self.init, component.command, log=self.log(name), environment=variables)
+        identity = namespaces.spawn(self.init, component.command, log=self.log(name), environment=variables)
         self.memory.components[name] = Started(identity, component.fingerprint)
         self.memory.save(self.file)
         self.started.add(name)

@@ -11,19 +11,19 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sandbox import gateway_api, keeper, network, node_space, record, traces
 from sandbox.builds import pins
 from sandbox.builds.cache import Cache
-from sandbox.components import Site, all_components
 from sandbox.control_plane import credentials
 from sandbox.errors import SandboxError
 from sandbox.host import environment
 from sandbox.host.layout import Layout
 from sandbox.host.progress import Progress
-from sandbox.keeper import Keeper
-from sandbox.node_images import NodeImages
-from sandbox.node_space import Init
-from sandbox.record import Record
+from sandbox.node import gateway_api, keeper, namespaces, network, record, traces
+from sandbox.node.components import Site, all_components
+from sandbox.node.image_store import NodeImages
+from sandbox.node.keeper import Keeper
+from sandbox.node.namespaces import Init
+from sandbox.node.record import Record
 
 BINARIES = (*(binary.name for binary in pins.BINARIES), "envoy")
 STEPS = {
@@ -75,9 +75,9 @@ class Cluster:
 
     def down(self) -> None:
         """End everything and remove every trace."""
-        for init in node_space.find_all():
+        for init in namespaces.find_all():
             if init.state == self._layout.full:
-                node_space.destroy(init)
+                namespaces.destroy(init)
         traces.remove_leftovers()
         shutil.rmtree(self._layout.full, ignore_errors=True)
 
@@ -100,7 +100,7 @@ class Cluster:
         self._bind(init, memory, {target: str(source)})
 
     def _init(self) -> Init | None:
-        return next((init for init in node_space.find_all() if init.state == self._layout.full), None)
+        return next((init for init in namespaces.find_all() if init.state == self._layout.full), None)
 
     def _running(self) -> tuple[Init, Record]:
         init, memory = self._init(), record.load(self._file)
@@ -112,13 +112,13 @@ class Cluster:
         traces.refuse_others(self._layout.full)
         init, memory = self._init(), record.load(self._file)
         if init is not None and memory is None:
-            node_space.destroy(init)
+            namespaces.destroy(init)
             init = None
         if init is None or memory is None:
             init, memory = self._begin(memory)
         elif not network.connected(memory.plan):
             network.connect(memory.plan, init.identity.pid)
-        node_space.make_cgroups()
+        namespaces.make_cgroups()
         self._bind(init, memory, {**memory.binds, **binds})
         return init, memory
 
@@ -133,7 +133,7 @@ class Cluster:
         for log in layout.logs.glob("*.log*"):
             log.unlink()
         memory = Record(network.choose(network.routed_networks()), binds=dict(previous.binds) if previous else {})
-        init = node_space.create(self._cache.path("pause"), layout.full)
+        init = namespaces.create(self._cache.path("pause"), layout.full)
         network.connect(memory.plan, init.identity.pid)
         environment.link_commands(layout.node_bin, [self._cache.path(name) for name in pins.NODE_PROGRAMS])
         self._write_credentials(Site(layout, self._cache, memory.plan))
@@ -150,7 +150,7 @@ class Cluster:
             credentials.write_kubeconfig(path, url=site.api_url, certificates=folder, client=client)
 
     def _bind(self, init: Init, memory: Record, wanted: Mapping[str, str]) -> None:
-        mounted = node_space.mount_points(init)
+        mounted = namespaces.mount_points(init)
         # Sorted, so that a directory inside another is bound after it and not hidden by it.
         for target, source in sorted(wanted.items()):
             check_bind(Path(source), target)
@@ -158,9 +158,9 @@ class Cluster:
                 continue
             refuse_hiding(target, [each for each in mounted if each in memory.binds])
             if target in mounted:
-                node_space.run(init, ["umount", "--lazy", target])
-            node_space.run(init, ["mkdir", "-p", target])
-            node_space.run(init, ["mount", "--bind", source, target])
+                namespaces.run(init, ["umount", "--lazy", target])
+            namespaces.run(init, ["mkdir", "-p", target])
+            namespaces.run(init, ["mount", "--bind", source, target])
             memory.binds[target] = source
         memory.save(self._file)
 

@@ -69,7 +69,7 @@ def create(pause: Path, state: Path) -> Init:
     init = _of(state)
     if init is None:
         raise SandboxError(_refused(state))
-    run(init, ["sh", "-eu", str(Path(__file__).with_name("node_setup.sh")), str(state)])
+    run(init, ["sh", "-eu", str(Path(__file__).with_name("setup.sh")), str(state)])
     return init
 
 

@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 
 from sandbox.images.preloaded import PAUSE_IMAGE
-from sandbox.network import Plan
-from sandbox.node_space import CGROUP
+from sandbox.node.namespaces import CGROUP
+from sandbox.node.network import Plan
 
 NODE = "serin"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"

@@ -10,13 +10,13 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox import node_config, node_space
 from sandbox.builds.cache import Cache
 from sandbox.errors import SandboxError
 from sandbox.host import processes
 from sandbox.host.layout import Layout
 from sandbox.images import preloaded
-from sandbox.node_space import Init
+from sandbox.node import config_files, namespaces
+from sandbox.node.namespaces import Init
 
 _MANAGED = "io.cri-containerd.image=managed"
 
@@ -69,5 +69,5 @@ class NodeImages:
         return digest
 
     def _ctr(self, *arguments: str, stdin: Path | None = None) -> str:
-        ctr = [str(self.cache.path("ctr")), "--address", node_config.CONTAINERD_SOCKET, "--namespace", "k8s.io"]
-        return node_space.run(self.init, [*ctr, *arguments], stdin=stdin)
+        ctr = [str(self.cache.path("ctr")), "--address", config_files.CONTAINERD_SOCKET, "--namespace", "k8s.io"]
+        return namespaces.run(self.init, [*ctr, *arguments], stdin=stdin)

@@ -8,29 +8,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sandbox import network, node_space
 from sandbox.errors import SandboxError
+from sandbox.node import namespaces, network
 
 
 def present(state: Path) -> bool:
     """Whether anything of a full sandbox is here: files in `state`, a running one, or leftovers."""
-    return state.exists() or bool(node_space.find_all()) or network.present() or node_space.cgroups_present()
+    return state.exists() or bool(namespaces.find_all()) or network.present() or namespaces.cgroups_present()
 
 
 def refuse_others(state: Path) -> None:
     """Only one full sandbox fits on a machine; one whose checkout is gone belongs to nobody and is ended."""
-    for init in node_space.find_all():
+    for init in namespaces.find_all():
         if init.state == state:
             continue
         if init.state.exists():
             where = init.state.parent
             raise SandboxError(f"Another full sandbox runs on this machine, from {where}; run `make down` there")
-        node_space.destroy(init)
+        namespaces.destroy(init)
 
 
 def remove_leftovers() -> None:
     """Remove cable and control groups of sandboxes that no longer run; does nothing while one runs."""
-    if node_space.find_all():
+    if namespaces.find_all():
         return
     network.disconnect()
-    node_space.remove_cgroups()
+    namespaces.remove_cgroups()

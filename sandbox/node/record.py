@@ -1,7 +1,7 @@
 """What a running full sandbox remembers about itself between two runs of the command.
 
 A JSON file in the state directory; a missing, torn or foreign one reads as nothing known, and `up` then starts afresh.
-Callers: `full_tier`. Not here: whether any of it is still true, which `processes` and `node_space` tell.
+Callers: `full_tier`. Not here: whether any of it is still true, which `processes` and `namespaces` tell.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from sandbox.host import processes
 from sandbox.host.processes import Identity
-from sandbox.network import Plan
+from sandbox.node.network import Plan
 
 
 @dataclass(frozen=True, slots=True)

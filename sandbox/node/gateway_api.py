@@ -9,9 +9,9 @@ import hashlib
 import os
 from pathlib import Path
 
-from sandbox.components import Site
 from sandbox.errors import SandboxError
 from sandbox.host import bounds, environment
+from sandbox.node.components import Site
 
 GATEWAY = "/apis/gateway.networking.k8s.io/v1/namespaces/gateway/gateways/llm"
 

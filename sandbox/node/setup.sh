@@ -1,4 +1,4 @@
-# Prepares the node's own mount namespace. Run once, by process 1 of that namespace, as root: sh -eu node_setup.sh STATE
+# Prepares the node's own mount namespace. Run once, by process 1 of that namespace, as root: sh -eu setup.sh STATE
 #
 # The node sees the machine's files, except where it writes: there it gets a directory of its own that shows the machine's
 # entries next to the node's. So the node leaves nothing in /run, /opt, /var/lib and /var/log of the machine.

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sandbox import node_config
 from sandbox.builds.cache import Cache
 from sandbox.control_plane import credentials, programs
 from sandbox.host import probe
 from sandbox.host.layout import Layout
-from sandbox.network import Plan
+from sandbox.node import config_files
+from sandbox.node.network import Plan
 
 API_PORT = 6443
 
@@ -55,12 +55,12 @@ class Site:
     @property
     def gateway_url(self) -> str:
         """Envoy, from this machine and from pods."""
-        return f"http://{self.plan.node}:{node_config.GATEWAY_PORT}"
+        return f"http://{self.plan.node}:{config_files.GATEWAY_PORT}"
 
     @property
     def prometheus_url(self) -> str:
         """Prometheus, from this machine and from pods."""
-        return f"http://{self.plan.node}:{node_config.PROMETHEUS_PORT}"
+        return f"http://{self.plan.node}:{config_files.PROMETHEUS_PORT}"
 
     def kubeconfig(self, client: str) -> Path:
         """The kubeconfig of one of `credentials.NODE_CLIENTS`."""
@@ -117,8 +117,8 @@ def _stores(site: Site, containerd_ready: Callable[[], bool]) -> list[Component]
             (str(site.cache.path("containerd")), "--config", str(configuration), "--log-level", "warn"),
             containerd_ready,
             {
-                configuration: node_config.containerd(site.layout.node_bin, cni.parent),
-                cni: node_config.cni(site.plan),
+                configuration: config_files.containerd(site.layout.node_bin, cni.parent),
+                cni: config_files.cni(site.plan),
             },
         ),
         Component(
@@ -182,15 +182,15 @@ def _kubelet(site: Site) -> Component:
             str(site.cache.path("kubelet")),
             f"--config={configuration}",
             f"--kubeconfig={site.kubeconfig('kubelet')}",
-            f"--hostname-override={node_config.NODE}",
+            f"--hostname-override={config_files.NODE}",
             f"--node-ip={site.plan.node}",
             "--v=1",
         ),
         lambda: (
             site.answers(10248, "/healthz")
-            and probe.condition_true(site.get(f"/api/v1/nodes/{node_config.NODE}"), "Ready")
+            and probe.condition_true(site.get(f"/api/v1/nodes/{config_files.NODE}"), "Ready")
         ),
-        {configuration: node_config.kubelet(site.plan, site.layout.certificates)},
+        {configuration: config_files.kubelet(site.plan, site.layout.certificates)},
     )
 
 
@@ -200,7 +200,7 @@ def _proxy(site: Site) -> Component:
         "kube-proxy",
         (str(site.cache.path("kube-proxy")), f"--config={configuration}", "--v=1"),
         lambda: site.answers(10256, "/livez"),
-        {configuration: node_config.kube_proxy(site.plan, site.kubeconfig("kube-proxy"))},
+        {configuration: config_files.kube_proxy(site.plan, site.kubeconfig("kube-proxy"))},
     )
 
 
@@ -210,13 +210,13 @@ def _prometheus(site: Site) -> Component:
         site.cache.path("prometheus"),
         config=configuration,
         data=site.layout.full / "prometheus",
-        listen=f"{site.plan.node}:{node_config.PROMETHEUS_PORT}",
+        listen=f"{site.plan.node}:{config_files.PROMETHEUS_PORT}",
     )
     return Component(
         "prometheus",
         tuple(command),
-        lambda: site.answers(node_config.PROMETHEUS_PORT, "/-/ready"),
-        {configuration: node_config.prometheus(site.plan, site.kubeconfig("prometheus"))},
+        lambda: site.answers(config_files.PROMETHEUS_PORT, "/-/ready"),
+        {configuration: config_files.prometheus(site.plan, site.kubeconfig("prometheus"))},
     )
 
 
@@ -240,12 +240,12 @@ def _gateway(site: Site) -> list[Component]:
                 f"--health-address={site.plan.node}",
                 "--health-port=8003",
                 f"--stats-address={site.plan.node}",
-                f"--stats-port={node_config.ENVOY_METRICS_PORT}",
+                f"--stats-port={config_files.ENVOY_METRICS_PORT}",
                 "--envoy-service-http-address=0.0.0.0",
                 f"--ingress-status-address={site.plan.node}",
             ),
             lambda: site.answers(8003, "/healthz") and probe.condition_true(site.get(gateway), "Programmed"),
-            {configuration: node_config.contour()},
+            {configuration: config_files.contour()},
         ),
         Component(
             "envoy",
@@ -260,6 +260,6 @@ def _gateway(site: Site) -> list[Component]:
                 "--disable-hot-restart",
             ),
             # Contour gives Envoy this listener too: that it answers means that the two are talking.
-            lambda: site.answers(node_config.ENVOY_METRICS_PORT, "/ready"),
+            lambda: site.answers(config_files.ENVOY_METRICS_PORT, "/ready"),
         ),
     ]
