@@ -21,8 +21,8 @@ from examples.demo.report import Ledger, table
 from examples.demo.say import Teller
 from examples.demo.scenes import LONGEST, NAME, NAMESPACE, RPS, Story, play, remove_earlier_run
 from examples.load import Load
+from sandbox.cli.preconditions import check_demo
 from sandbox.errors import SandboxError
-from sandbox.preconditions import check_demo
 
 INTERRUPTED = 130
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import __main__ as command_line
 from sandbox.builds import cache
+from sandbox.cli import main as command_line
 from sandbox.errors import SandboxError
 from sandbox.host import machine
 from sandbox.host.machine import COLD_BYTES, GIGABYTE

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import preconditions
 from sandbox.builds import pins
+from sandbox.cli import preconditions
 from sandbox.errors import SandboxError
 from sandbox.host import environment
 from sandbox.host.layout import Layout
