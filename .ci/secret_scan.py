@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sandbox.builds.cache import Cache
 from sandbox.errors import SandboxError
-from sandbox.host import bounds
+from sandbox.host import commands
 from sandbox.host.layout import from_environment
 
 HERE = Path(__file__).resolve().parent
@@ -85,10 +85,10 @@ def _gitleaks(go: str, verb: str, folder: Path, what: str) -> bool:
         "--redact",
         "--no-banner",
     ]
-    done = bounds.finish(
+    done = commands.finish(
         [*command, "--log-level", "warn", "--no-color", "--exit-code", "97", folder],
         doing="the search for secrets",
-        seconds=bounds.BUILD_SECONDS,
+        seconds=commands.BUILD_SECONDS,
         cwd=MODULE,
         env=environment,
     )
@@ -101,7 +101,7 @@ def _gitleaks(go: str, verb: str, folder: Path, what: str) -> bool:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    done = bounds.finish(["git", "-C", root, *arguments], doing="git", seconds=bounds.QUICK_SECONDS)
+    done = commands.finish(["git", "-C", root, *arguments], doing="git", seconds=commands.QUICK_SECONDS)
     if done.returncode:
         raise SandboxError(
             f"{root} is not a git checkout ({done.stderr.decode().strip()}); clone the repository and run it there."

@@ -11,7 +11,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from model_server.cpu.install import install
+from sandbox.host.ports import free_port
 from serin.install_model_server import install as install_middleware
 
 MODEL = "triage"
@@ -115,6 +115,7 @@ def _name(pid: int) -> str:
     return ""
 
 
+<<<<<<< HEAD
 def free_port() -> int:
     """A port of 127.0.0.1 that is free now."""
     with socket.socket() as probe:
@@ -122,6 +123,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+=======
+>>>>>>> f319adb (sandbox: one kubectl, one cache root, one free port; split what had two jobs)
 def tiny_model(environment: Path) -> Path:
     """The directory of the tiny model, which is trained if the cache does not have it (two minutes).
 

@@ -23,9 +23,9 @@ from examples.demo.cluster import Cluster
 from examples.demo.follow import Follower
 from examples.demo.place import sandbox_state
 from examples.demo.say import Teller
+from sandbox.builds import pins
 from sandbox.builds.cache import Cache
 from sandbox.host.layout import from_environment
-from sandbox.node import full_tier
 from tests.e2e.light import NAME, PATIENCE, Story
 from tests.e2e.traffic import Traffic
 
@@ -59,7 +59,7 @@ def main() -> int:
     place = prepare.sandbox(tell)
     prepare.operator(tell, place)
     archive = sandbox_state(os.environ) / "light.tar"
-    go = Cache(from_environment()).provide_go(full_tier.BINARIES)
+    go = Cache(from_environment()).provide_go(pins.FULL_TIER)
     prepare.stream(tell, [sys.executable, "-m", "model_server.light.image", str(archive)], {**os.environ, "GO": go})
     prepare.stream(tell, [sys.executable, "-m", "sandbox", "load", str(archive)])
     cluster = Cluster(place.environment, "bench-rollback")

@@ -6,7 +6,6 @@ Called by all modules that use a cluster. Not here: watching (follow).
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,9 @@ from typing import Any
 import yaml
 
 from examples.demo.errors import CommandError
+from sandbox.errors import SandboxError
+from sandbox.host import commands
+from sandbox.host.kubectl import Kubectl
 
 Object = dict[str, Any]
 
@@ -33,7 +35,8 @@ class Cluster:
         Raises:
             CommandError: it failed, or took longer than `timeout` seconds.
         """
-        return self.run(["kubectl", "--namespace", self.namespace, *arguments], stdin=stdin, timeout=timeout)
+        kubectl = Kubectl(self.environment, ["--namespace", self.namespace])
+        return self.run(kubectl.command(*arguments), stdin=stdin, timeout=timeout)
 
     def run(self, command: Sequence[str], *, stdin: str | None = None, timeout: float = 60) -> str:
         """Run a program and return what it printed.
@@ -41,17 +44,20 @@ class Cluster:
         Raises:
             CommandError: it failed, or took longer than `timeout` seconds.
         """
+<<<<<<< HEAD
         shortened = " ".join(command[:6])
+=======
+>>>>>>> f319adb (sandbox: one kubectl, one cache root, one free port; split what had two jobs)
         try:
-            done = subprocess.run(
+            return commands.output(
                 command,
-                input=stdin,
-                capture_output=True,
-                text=True,
-                env=dict(self.environment),
-                timeout=timeout,
-                check=False,
+                doing=f"`{' '.join(command[:6])}`",
+                seconds=timeout,
+                advice="Correct that, then run it again.",
+                env=self.environment,
+                stdin=None if stdin is None else stdin.encode(),
             )
+<<<<<<< HEAD
         except FileNotFoundError as error:
             raise CommandError(f"{command[0]} is not on the PATH; install it or run `make sandbox`.") from error
         except subprocess.TimeoutExpired as error:
@@ -61,6 +67,10 @@ class Cluster:
         if done.returncode != 0:
             raise CommandError(f"`{shortened}` failed; fix this error: {done.stderr.strip()[-600:]}")
         return done.stdout
+=======
+        except SandboxError as error:
+            raise CommandError(str(error)) from error
+>>>>>>> f319adb (sandbox: one kubectl, one cache root, one free port; split what had two jobs)
 
     def get(self, resource: str, *arguments: str) -> Object:
         """One object, or a List object, from `kubectl get`."""

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 from examples.demo.cluster import Cluster, Object
-from examples.demo.errors import WaitFailedError
+from examples.demo.errors import Waited
+from sandbox.host.kubectl import Kubectl
 
 RESTARTS = 100
 """The API server ends a watch now and then; it is restarted at most this many times."""
@@ -100,6 +101,7 @@ class Follower:
         thread.start()
 
     def _watch(self, output: str, read: Callable[[subprocess.Popen[str]], None]) -> None:
+<<<<<<< HEAD
         command = [
             *_ending_with_parent(),
             "kubectl",
@@ -109,6 +111,10 @@ class Follower:
             "llmdeployments",
             "--watch",
         ]
+=======
+        kubectl = Kubectl(self._cluster.environment, ["--namespace", self._cluster.namespace])
+        command = [*_tied(), *kubectl.command("get", "llmdeployments", "--watch")]
+>>>>>>> f319adb (sandbox: one kubectl, one cache root, one free port; split what had two jobs)
         command += [f"--field-selector=metadata.name={self._name}"]
         if output == "json":
             command += ["--output=json", "--output-watch-events"]

@@ -18,9 +18,9 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from model_server.cache import building, cache_root, key_of
 from sandbox.errors import SandboxError
 from sandbox.host import machine
+from sandbox.host.cache import building, cache_root, key_of
 
 HERE = Path(__file__).parent
 LOCKS = (HERE / "requirements.txt", HERE / "vllm.txt")

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from model_server.cache import building, cache_root, key_of
 from sandbox.errors import SandboxError
-from sandbox.host import bounds
+from sandbox.host import commands
+from sandbox.host.cache import building, cache_root, key_of
 from sandbox.images.archive import Directory, File, layer, write_image
 
 HERE = Path(__file__).parent
@@ -51,10 +51,10 @@ def binary(environ: Mapping[str, str]) -> Path:
     with building(target) as partial:
         if partial is not None:
             command = [find_go(environ), "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o"]
-            built = bounds.finish(
+            built = commands.finish(
                 [*command, str(partial / "light"), "."],
                 doing="building the light server",
-                seconds=bounds.BUILD_SECONDS,
+                seconds=commands.BUILD_SECONDS,
                 cwd=HERE,
                 env={**environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly"},
             )

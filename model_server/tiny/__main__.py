@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from model_server.cache import building, cache_root, key_of
+from sandbox.host.cache import building, cache_root, key_of
 
 HERE = Path(__file__).parent
 RECIPE = ("tickets.py", "corpus.py", "tokenizer.py", "train.py")

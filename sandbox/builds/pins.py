@@ -1,7 +1,7 @@
-"""What the sandbox is made of: every binary, the pinned module it is built from, and about how long the build takes.
+"""What the sandbox is made of: every binary, the pinned module it is built from, and how long the build takes.
 
 Versions live in `tools/*/go.mod` with their checksums in `go.sum`, and in `requirements-*.txt` with hashes; this module
-only names the packages. Callers: `builds`, which turns this into cached files. Not here: how anything is built or run.
+only names the packages. Callers: `cache`, which builds them. Not here: how anything is built or run.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Binary:
         return FOLDER / "tools" / self.module
 
 
-# In the order of building: whoever needs only the API server gets it first, and later ones reuse its packages.
+# In the order of building: the API server first, which many callers need alone; later binaries reuse its packages.
 BINARIES = (
     Binary("etcd", "kubernetes", "go.etcd.io/etcd/server/v3", 41),
     Binary("kube-apiserver", "kubernetes", f"{_KUBERNETES}/kube-apiserver", 229),
@@ -63,6 +63,7 @@ BINARIES = (
     Binary("helm", "helm", "helm.sh/helm/v3/cmd/helm", 70),
 )
 API_TIER = ("etcd", "kube-apiserver", "kubectl", "certificates", "prometheus")
+FULL_TIER = (*(binary.name for binary in BINARIES), "envoy")
 # What containerd looks for by name: its shim, and the CNI plugins.
 NODE_PROGRAMS = ("containerd-shim-runc-v2", "host-local", "loopback", "ptp")
 ENVOY_SECONDS = 8.0
@@ -92,7 +93,7 @@ def linker_flags(binary: Binary) -> str:
     if binary.package.startswith(_KUBERNETES):
         pinned = version("kubernetes", "k8s.io/kubernetes")
         major, minor, _ = pinned.removeprefix("v").split(".")
-        # One for `kubectl version` and the API, one for the user agent in the audit log.
+        # The first for `kubectl version` and the API, the second for the user agent in the audit log.
         for variable in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version"):
             flags += f" -X {variable}.gitVersion={pinned} -X {variable}.gitMajor={major} -X {variable}.gitMinor={minor}"
     return flags

@@ -1,7 +1,7 @@
-"""What must be true before minutes are spent: everything that the demo needs of this machine, asked in one second.
+"""What the demo needs of this machine, checked in one second before it spends minutes on builds.
 
-Called by the demo first of all. Every finding is one sentence that says what to do. Not here: what is installed or
-built when it is missing (`machine`, `builds`).
+Called by the demo first of all. Every refusal says what is missing, why it is needed, and what to do. Not here: what is
+installed or built when it is missing (`machine`, `builds`).
 """
 
 from __future__ import annotations
@@ -35,18 +35,17 @@ def check_demo(layout: Layout | None = None) -> None:
 
 
 def require_processor(name: str) -> None:
-    """Refuse a processor for which vLLM is not locked."""
+    """Refuse a processor for which there is no lock file of vLLM."""
     if name != "x86_64":
         raise SandboxError(
-            f"The demo's engine is locked for x86_64 and this machine is {name}; run it on an x86_64 machine, "
-            "or set KUBECONFIG to a cluster you have"
+            f"The demo cannot run on {name} because its engine, vLLM for CPUs, is locked for x86_64 only. "
+            "Run it on an x86_64 machine, or set KUBECONFIG to a cluster that you have."
         )
 
 
 def needed(layout: Layout) -> int:
-    """The disk that is still to be filled below the cache, in bytes."""
-    names = [*(binary.name for binary in pins.BINARIES), "envoy"]
-    cluster = machine.COLD_BYTES if Cache(layout).missing(names) else machine.WARM_BYTES
+    """Return how many bytes the demo will still write below the cache."""
+    cluster = machine.COLD_BYTES if Cache(layout).missing(pins.FULL_TIER) else machine.WARM_BYTES
     environments = layout.cache / "vllm"
     built = environments.is_dir() and any(not entry.name.startswith(".") for entry in environments.iterdir())
     return cluster + (0 if built else ENGINE_BYTES)

@@ -1,7 +1,7 @@
-"""The small tier: etcd and the API server, with Prometheus if wanted, as plain processes on loopback, without root.
+"""The API tier: etcd and the API server, with Prometheus if wanted, as plain processes on loopback, without root.
 
-Integration tests start one with `start(directory)` and stop it by its handle; `make sandbox TIER=api` keeps one.
-Ports are free ones, so any number can run beside each other and beside a full sandbox.
+Integration tests start one with `start(directory)` and stop it by its handle; `make sandbox TIER=api` starts one that
+stays. It takes free ports, so any number can run beside each other and beside a full sandbox.
 Not here: controllers. Nothing collects garbage, finishes namespaces, or turns a Deployment into pods in this tier.
 """
 
@@ -9,29 +9,28 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 
 from sandbox.builds import pins
-from sandbox.builds.cache import Cache
+from sandbox.builds.cache import Cache, provide
 from sandbox.control_plane import credentials, programs
 from sandbox.errors import SandboxError
 from sandbox.host import log_tail, probe, processes
 from sandbox.host.layout import Layout, from_environment
-from sandbox.host.machine import COLD_BYTES, WARM_BYTES, require_linux, require_space, search_path
+from sandbox.host.machine import require_linux, search_path
+from sandbox.host.ports import LOOPBACK, free_port
 from sandbox.host.processes import Identity
 from sandbox.host.progress import Progress
 
 PROMETHEUS_CONFIG = "global: {scrape_interval: 1s, evaluation_interval: 1s}\nscrape_configs: []\n"
-_ADDRESS = "127.0.0.1"
 _SERVICES = "10.96.0.0/16"
 _START_SECONDS = 60.0
 _ANSWER_SECONDS = 10.0
-# A free port may be taken by someone else between its choice and its use.
+# Another process may take a free port between its choice and its use.
 _ATTEMPTS = 3
 
 
@@ -62,7 +61,7 @@ class Handle:
         return processes.alive(self.running.get(name))
 
     def ready(self, name: str) -> bool:
-        """Whether the component runs and says that it is ready."""
+        """Whether the component runs and answers that it is ready."""
         if not self.alive(name):
             return False
         if name == "etcd":
@@ -109,7 +108,11 @@ class Handle:
                 self.restart(name)
 
     def wait(self, name: str) -> None:
-        """Wait until the component is ready; one that ended meanwhile is an error at once."""
+        """Wait until the component is ready.
+
+        Raises:
+            SandboxError: it ended, or was not ready in time.
+        """
 
         def settled() -> bool:
             return not self.alive(name) or self.ready(name)
@@ -121,9 +124,12 @@ class Handle:
     def reload_prometheus(self) -> None:
         """Make Prometheus read `prometheus_config` again."""
         url = f"{self.prometheus_url}/-/reload"
-        # It waits for scrapes that are under way.
+        # A reload waits for scrapes that have begun.
         if self.prometheus_url is None or probe.get(url, method="POST", seconds=30.0) is None:
-            raise SandboxError(f"Prometheus did not accept {self.prometheus_config}; read {self.log('prometheus')}")
+            raise SandboxError(
+                f"Prometheus did not reload {self.prometheus_config}: it refused the file or did not answer. "
+                f"Read {self.log('prometheus')}, correct what it says, and reload again."
+            )
 
     def log(self, name: str) -> Path:
         """Return the log file of a component."""
@@ -142,7 +148,7 @@ class Handle:
 
     def _failure(self, name: str) -> str:
         log = self.log(name)
-        return f"{name} did not become ready ({log_tail.last_line(log)}); read {log}, then start again"
+        return f"{name} did not become ready ({log_tail.last_line(log)}). Read {log}, then start it again."
 
     def _record(self) -> None:
         content = {
@@ -194,7 +200,10 @@ def start(
             processes.end(handle.running.values(), grace=0.0)
             raise
         return handle
-    raise SandboxError("No free port stays free on this machine; look at `ss -ltn`, then start again")
+    raise SandboxError(
+        "The API tier cannot start because other processes took its ports three times. "
+        "Look at them with `ss -ltnp`, then start it again."
+    )
 
 
 def load(directory: Path) -> Handle | None:
@@ -217,54 +226,42 @@ def load(directory: Path) -> Handle | None:
         return None
 
 
-def provide(cache: Cache, names: Sequence[str], directory: Path, progress: Progress | None) -> None:
-    """Make sure that every binary in `names` is built."""
-    steps = cache.missing(names)
-    require_space(directory, WARM_BYTES)
-    if not steps:
-        return
-    display = progress or Progress(steps)
-    require_space(cache.root, COLD_BYTES)
-    cache.provide_go(names, display)
-    cache.build(names, display)
-
-
 def _prepare(cache: Cache, directory: Path, *, prometheus: bool, die_with_parent: bool) -> Handle:
     (directory / "logs").mkdir(parents=True, exist_ok=True)
-    client, peer, secure, scraper = _free_ports(4)
+    client, peer, secure, scraper = (free_port() for _ in range(4))
     certificates, policy, config = (
         directory / "certificates",
         directory / "audit-policy.yaml",
         directory / "prometheus.yaml",
     )
-    hosts = [_ADDRESS, "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
+    hosts = [LOOPBACK, "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
     credentials.make_certificates(
         cache.path("certificates"), certificates, hosts=hosts, clients=credentials.API_CLIENTS
     )
-    url, audit_log = f"https://{_ADDRESS}:{secure}", directory / "logs" / "audit.log"
+    url, audit_log = f"https://{LOOPBACK}:{secure}", directory / "logs" / "audit.log"
     policy.write_text(programs.AUDIT_POLICY)
-    etcd_url = f"http://{_ADDRESS}:{client}"
+    etcd_url = f"http://{LOOPBACK}:{client}"
     commands = {
         "etcd": programs.etcd(
-            cache.path("etcd"), data=directory / "etcd", client_url=etcd_url, peer_url=f"http://{_ADDRESS}:{peer}"
+            cache.path("etcd"), data=directory / "etcd", client_url=etcd_url, peer_url=f"http://{LOOPBACK}:{peer}"
         ),
         "kube-apiserver": programs.api_server(
             cache.path("kube-apiserver"),
             etcd_url=etcd_url,
-            address=_ADDRESS,
+            address=LOOPBACK,
             port=secure,
             certificates=certificates,
             services=_SERVICES,
             audit_log=audit_log,
             audit_policy=policy,
-            # Endpoints may not hold a loopback address, and nothing in this tier would use them.
+            # An Endpoints object may not hold a loopback address, and nothing in this tier would use it.
             extra=["--endpoint-reconciler-type=none"],
         ),
     }
     if prometheus:
         config.write_text(PROMETHEUS_CONFIG)
         commands["prometheus"] = programs.prometheus(
-            cache.path("prometheus"), config=config, data=directory / "prometheus", listen=f"{_ADDRESS}:{scraper}"
+            cache.path("prometheus"), config=config, data=directory / "prometheus", listen=f"{LOOPBACK}:{scraper}"
         )
     kubeconfig = directory / "kubeconfig"
     credentials.write_kubeconfig(kubeconfig, url=url, certificates=certificates, client="admin")
@@ -272,21 +269,9 @@ def _prepare(cache: Cache, directory: Path, *, prometheus: bool, die_with_parent
         directory=directory,
         kubeconfig=kubeconfig,
         url=url,
-        prometheus_url=f"http://{_ADDRESS}:{scraper}" if prometheus else None,
+        prometheus_url=f"http://{LOOPBACK}:{scraper}" if prometheus else None,
         prometheus_config=config if prometheus else None,
         audit_log=audit_log,
         commands=commands,
         die_with_parent=die_with_parent,
     )
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports nobody listens on now: all held open together, so that they differ."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind((_ADDRESS, 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()

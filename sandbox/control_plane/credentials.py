@@ -1,7 +1,7 @@
 """Certificates and kubeconfigs of one cluster.
 
-The certificates come from `tools/certificates`, because the standard library cannot make any. A kubeconfig carries its
-certificates inside, so that it can be copied. Callers: both tiers. Not here: who may do what (RBAC's own business).
+The certificates come from `builds/tools/certificates`, because the standard library cannot make any. A kubeconfig holds
+its certificates inside, so that it can be copied. Callers: both tiers. Not here: permissions (RBAC).
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ import ssl
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sandbox.errors import SandboxError
-from sandbox.host import bounds
+from sandbox.host import commands
 
-# File name -> identity. In system:masters are people, and programs that Kubernetes has no built-in role for.
+# File name -> identity. In system:masters: people, and programs for which Kubernetes has no built-in role.
 API_CLIENTS = {"admin": "serin-sandbox-admin/system:masters"}
 NODE_CLIENTS = {
     **API_CLIENTS,
@@ -34,10 +33,12 @@ def make_certificates(tool: Path, directory: Path, *, hosts: Sequence[str], clie
     command = [str(tool), "-out", str(directory), "-server", ",".join(hosts)]
     for file, identity in clients.items():
         command += ["-client", f"{file}={identity}"]
-    done = bounds.finish(command, doing="writing certificates", seconds=bounds.QUICK_SECONDS)
-    if done.returncode != 0:
-        sentence = done.stderr.decode(errors="replace").strip()[-200:]
-        raise SandboxError(f"The certificates cannot be written to {directory} ({sentence}); check that it is writable")
+    commands.output(
+        command,
+        doing=f"writing certificates to {directory}",
+        seconds=commands.QUICK_SECONDS,
+        advice="Check that the folder is writable.",
+    )
 
 
 def write_kubeconfig(path: Path, *, url: str, certificates: Path, client: str) -> Path:
@@ -71,7 +72,7 @@ def write_kubeconfig(path: Path, *, url: str, certificates: Path, client: str) -
 
 
 def client_context(certificates: Path, client: str = "admin") -> ssl.SSLContext:
-    """A TLS context that trusts the cluster and shows it the client's certificate."""
+    """Return a TLS context that trusts the cluster's authority and presents the client's certificate."""
     context = ssl.create_default_context(cafile=str(certificates / "ca.crt"))
     context.load_cert_chain(certificates / f"{client}.crt", certificates / f"{client}.key")
     return context

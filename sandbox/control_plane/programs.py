@@ -1,6 +1,7 @@
 """Command lines of etcd, the API server and Prometheus, the three programs that both tiers run.
 
-Pure except for writing the audit policy. Callers: `api_tier` and `full_tier`. Not here: starting them.
+Pure: it returns command lines and the text of the audit policy. Callers: `api_tier` and `node.components`, which write
+the policy. Not here: starting the programs.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-# Metadata only: who did what to which object, and whether RBAC allowed it. The machinery's own requests would drown it.
+# Metadata only: which user did what to which object, and whether RBAC allowed it. Requests of the control plane and the
+# node are left out: they would outnumber all others.
 AUDIT_POLICY = """\
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -31,7 +33,7 @@ rules:
 
 
 def etcd(binary: Path, *, data: Path, client_url: str, peer_url: str) -> list[str]:
-    """Return etcd's command line. It does not sync to disk: the cluster does not outlive a crash of the machine."""
+    """Return etcd's command line. etcd does not sync to disk: the cluster does not survive a crash of the machine."""
     return [
         str(binary),
         "--name=serin",

@@ -1,6 +1,6 @@
-"""The file that tells a shell where the sandbox is: `. .sandbox/env`.
+"""The file that tells a shell where the sandbox is (`. .sandbox/env`), and the variables of clients.
 
-Callers: `__main__` writes it after `up`; the Makefile, the demo and people read it. Not here: starting anything.
+Callers: the verb `up` writes the file; the Makefile, the demo and people read it. Not here: starting anything.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def render(variables: Mapping[str, str], *, path_first: Path) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def kept_here(layout: Layout, addresses: Sequence[str], given: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the variables by which clients reach the sandbox past any proxy and leave nothing in the user's home."""
+def client_variables(layout: Layout, addresses: Sequence[str], given: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the variables that make clients use no proxy for the sandbox and no folder of the user's home."""
     known = [each.strip() for name in ("NO_PROXY", "no_proxy") for each in given.get(name, "").split(",")]
     exempt = ",".join(dict.fromkeys(each for each in (*known, *LOOPBACK, *addresses) if each))
     return {
@@ -37,17 +37,17 @@ def kept_here(layout: Layout, addresses: Sequence[str], given: Mapping[str, str]
 
 
 def write(path: Path, content: str) -> None:
-    """Replace the file at once, so that nobody sources half of it."""
+    """Replace the file atomically: a shell sources the old lines or the new ones, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     partial.write_text(content)
     partial.replace(path)
 
 
-def link_commands(folder: Path, commands: Sequence[Path]) -> None:
-    """Make `folder` hold one link per command, whatever it held before."""
+def link_commands(folder: Path, programs: Sequence[Path]) -> None:
+    """Make or replace one link per program in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    for command in commands:
-        link = folder / command.name
+    for program in programs:
+        link = folder / program.name
         link.unlink(missing_ok=True)
-        link.symlink_to(command)
+        link.symlink_to(program)

@@ -1,7 +1,7 @@
-"""Where the sandbox keeps things: runtime state beside the checkout, everything that is built in the user's cache.
+"""The paths of one checkout's sandbox: runtime state beside the checkout, built files in the user's cache.
 
-Callers: every other module; nothing else joins paths. `down` removes the state directory and never the cache.
-Deliberately not here: creating any of these directories.
+Callers: every part of the sandbox. `down` removes the state directory and never the cache.
+Not here: the rule for the cache (`cache.cache_root`), and creating any of these directories.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from sandbox.host.cache import cache_root
 
 ROOT = Path(__file__).resolve().parents[2]
 """Of the checkout."""
@@ -29,7 +31,7 @@ class Layout:
 
     @property
     def lock(self) -> Path:
-        """Held while the sandbox is being changed."""
+        """The lock that a verb holds while it changes the sandbox."""
         return self.state / "lock"
 
     @property
@@ -49,12 +51,12 @@ class Layout:
 
     @property
     def bin(self) -> Path:
-        """Links to the commands a person uses: goes into the PATH."""
+        """Links to the programs that people use; the env file puts this folder into the PATH."""
         return self.state / "bin"
 
     @property
     def home(self) -> Path:
-        """What kubectl and helm would otherwise keep in the user's home."""
+        """Caches and settings of kubectl and helm, which would otherwise be in the user's home."""
         return self.state / "home"
 
     @property
@@ -91,7 +93,4 @@ class Layout:
 def from_environment(environment: Mapping[str, str] = os.environ) -> Layout:
     """Return the layout that `SERIN_SANDBOX_DIR`, `SERIN_CACHE` and `XDG_CACHE_HOME` ask for."""
     state = environment.get("SERIN_SANDBOX_DIR") or str(ROOT / ".sandbox")
-    home = environment.get("HOME") or str(Path.home())
-    caches = environment.get("XDG_CACHE_HOME") or f"{home}/.cache"
-    cache = environment.get("SERIN_CACHE") or f"{caches}/serin"
-    return Layout(state=Path(state).absolute(), cache=Path(cache).expanduser().absolute())
+    return Layout(state=Path(state).absolute(), cache=cache_root(environment))

@@ -1,6 +1,6 @@
-"""The end of a log file, for sentences about a component that did not start.
+"""The end of a log file, for messages about a component that did not start.
 
-Callers: both tiers. Not here: writing logs (the components do) and showing them (`__main__`).
+Callers: both tiers. Not here: writing logs (the components do) and printing them (the verb `logs`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Small questions over HTTP: is it up, and what does this object look like.
+"""Small HTTP requests: whether a component answers, and what an object of the API is.
 
-Callers: both tiers, while they wait. Never uses a proxy: everything asked is on this machine.
-Deliberately not here: writing to the cluster (kubectl does that).
+Callers: both tiers, while they wait. Never uses a proxy: every server is on this machine.
+Not here: writing to the cluster (`kubectl`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def get(url: str, context: ssl.SSLContext | None = None, *, method: str = "GET",
 
 
 def get_json(url: str, context: ssl.SSLContext | None = None) -> dict[str, Any]:
-    """Return the object at `url`, empty when there is none."""
+    """Return the JSON object at `url`, empty when there is none."""
     body = get(url, context)
     if body is None:
         return {}
@@ -49,7 +49,7 @@ def condition_true(resource: dict[str, Any], kind: str) -> bool:
 
 
 def untrusting_context() -> ssl.SSLContext:
-    """For health questions to servers whose certificate they made themselves."""
+    """Return a TLS context for health checks of servers with self-made certificates: it verifies nothing."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

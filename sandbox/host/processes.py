@@ -1,8 +1,8 @@
 """Processes by identity: started detached, found again later, and ended only if they are still the same process.
 
-A pid alone names whatever runs under it today. An identity adds the start time and the boot, so that a stale record
+A pid alone may name another process later. An identity adds the start time and the boot, so that a stale record
 (machine restarted, pid reused) matches nothing and ends nothing.
-Callers: both tiers. Deliberately not here: what is started, and namespaces.
+Callers: both tiers. Not here: what is started, namespaces, and programs that run to their end (`commands`).
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class Identity:
     boot: str
 
     def as_json(self) -> dict[str, int | str]:
-        """What `from_json` reads back."""
+        """Return what `from_json` reads."""
         return {"pid": self.pid, "start": self.start, "boot": self.boot}
 
 
 def from_json(value: object) -> Identity | None:
-    """Read an identity back; anything that is not one is nobody."""
+    """Return the identity that `as_json` wrote, or None for anything else."""
     match value:
         case {"pid": int(pid), "start": int(start), "boot": str(boot)} if pid > 1:
             return Identity(pid, start, boot)
@@ -44,23 +44,23 @@ def from_json(value: object) -> Identity | None:
 
 
 def identify(pid: int) -> Identity | None:
-    """Return the identity of what runs under `pid` now; a process that has ended but is not yet collected is nobody."""
+    """Return the identity of what runs under `pid` now; None if nothing does, or only a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
-    # The command name may itself hold blanks and parentheses: fields count from the last one.
+    # The command name may itself hold blanks and parentheses: fields are counted from the last parenthesis.
     fields = stat.rpartition(")")[2].split()
     return None if fields[0] in "ZX" else Identity(pid, int(fields[19]), boot_id())
 
 
 def boot_id() -> str:
-    """Return what tells this boot of the machine from every other."""
+    """Return the id of this boot of the machine."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def alive(identity: Identity | None) -> bool:
-    """Whether this very process still runs."""
+    """Whether the process still runs."""
     return identity is not None and identify(identity.pid) == identity
 
 
@@ -79,11 +79,14 @@ def end(identities: Iterable[Identity], grace: float = 5.0) -> None:
             _collect(identity.pid)
     if handles:
         pids = ", ".join(str(identity.pid) for identity, _ in handles)
-        raise SandboxError(f"process {pids} does not end even when killed; look at it with `ps`, then try again")
+        raise SandboxError(
+            f"Process {pids} did not end within 10 s of SIGKILL, probably because it waits for a device. "
+            "Look at it with `ps`, then run the same command again."
+        )
 
 
 def _open(identity: Identity) -> int | None:
-    """A handle that stays with the process: a reused pid cannot slip in between the check and the signal."""
+    """Return a handle on the process: a reused pid cannot come between the check and the signal. None if it ended."""
     try:
         handle = os.pidfd_open(identity.pid)
     except ProcessLookupError:
@@ -127,7 +130,7 @@ def spawn(
     environment: Mapping[str, str],
     die_with_parent: bool = False,
 ) -> Identity:
-    """Start `command` in a session of its own with its output in `log`, and return who it is.
+    """Start `command` in a session of its own with its output in `log`, and return its identity.
 
     `die_with_parent` ties it to the calling *thread*: the kernel ends it when that thread ends, however it ends.
     """
@@ -144,10 +147,13 @@ def spawn(
             start_new_session=True,
         )
     identity = identify(process.pid)
-    # Who it is has been taken down; the handle would otherwise warn that the process outlives it.
+    # The identity is known; without this the handle would warn that the process outlives it.
     process.returncode = 0
     if identity is None:
-        raise SandboxError(f"{Path(str(command[0])).name} ended at once; read {log}")
+        raise SandboxError(
+            f"{Path(str(command[0])).name} ended as soon as it was started; {log} says why. "
+            "Correct that and start again."
+        )
     return identity
 
 
@@ -162,6 +168,6 @@ def happens(condition: Callable[[], bool], *, seconds: float, every: float = 0.1
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: float, failure: Callable[[], str]) -> None:
-    """Wait for `condition`; after `seconds` raise the sentence that `failure` gives."""
+    """Wait for `condition`; after `seconds` raise a SandboxError with the message that `failure` returns."""
     if not happens(condition, seconds=seconds):
         raise SandboxError(failure())

@@ -1,8 +1,8 @@
-"""Progress for people: every step by name, with the share of the whole that is behind and the seconds it took.
+"""Progress for people: every step by name, with the share of the whole that is done and the seconds the step took.
 
 On a terminal the running step is one line that counts; elsewhere it is plain lines with a heartbeat on long steps.
-Callers: `builds` and both tiers. The share of a step is its usual duration, so the percentages follow the clock.
-Deliberately not here: what the steps do.
+Callers: the cache, both tiers, the image builder. A step's share is its usual duration: percentages follow the clock.
+Not here: what the steps do.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _HEARTBEAT_SECONDS = 20.0
 
 
 def share(done: float, total: float) -> int:
-    """Whole percent of `total` seconds that `done` seconds are; never 100 before the end."""
+    """Return `done` seconds as whole percent of `total` seconds, at most 99."""
     return 0 if total <= 0 else min(99, int(100 * done / total))
 
 
@@ -38,7 +38,7 @@ class Progress:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Show `name` while the body runs; steps that are not in the plan have no share."""
+        """Print `name` while the body runs; steps that are not in the plan have no share."""
         usual = self._plan.get(name, 0.0)
         began = time.monotonic()
         over = threading.Event()
@@ -59,11 +59,11 @@ class Progress:
             self._print(f"[{share(self._done, self._total):3d}%] {name}: done in {took:.1f} s", last=True)
 
     def note(self, sentence: str) -> None:
-        """Say something that is not a step."""
+        """Print a sentence that is not a step."""
         self._print(f"       {sentence}", last=True)
 
     def finish(self, sentence: str) -> None:
-        """Say that everything is done."""
+        """Print that everything is done."""
         self._print(f"[100%] {sentence} ({time.monotonic() - self._began:.1f} s)", last=True)
 
     def _tick(self, announce: str, name: str, usual: float, began: float, over: threading.Event) -> None:

@@ -1,8 +1,8 @@
 """Container images without docker: writes docker-archive tars with the standard library only.
 
-Callers: `preloaded`, and whoever packs an image of their own (the operator's, a test's).
+Callers: `preloaded`, `operator_image`, `model_server.light.image`.
 The same inputs always give the same bytes: entries are sorted; times, owners and modes are fixed.
-Deliberately not here: pulling, pushing, importing into a runtime (`python -m sandbox load`), or following Dockerfiles.
+Not here: pulling, pushing, importing into a runtime (`python -m sandbox load`), or following Dockerfiles.
 """
 
 from __future__ import annotations
@@ -101,15 +101,15 @@ def write_image(
     """Write a docker-archive tar to `path` and return the image's id (`sha256:…`).
 
     `layers` are uncompressed tars, lowest first, as bytes or as files. `tag` needs a registry part and a version
-    (`serin.dev/operator:0.1.0`): a bare name would be rewritten by whoever imports it.
+    (`serin.dev/operator:0.1.0`): a container runtime would rewrite a bare name.
     The file appears under its name only when it is complete.
     """
     if not _TAG.match(tag):
         raise ImageError(
-            f"image tag {tag!r} is not of the form registry/name:version; write it like serin.dev/name:1.0.0"
+            f"The image tag {tag!r} is not of the form registry/name:version. Write it like serin.dev/name:1.0.0."
         )
     if not layers:
-        raise ImageError(f"image {tag} has no layers; give at least one")
+        raise ImageError(f"The image {tag} has no layers. Give at least one.")
     digests = [_sha256(each) for each in layers]
     config = _json(
         {
@@ -146,7 +146,7 @@ def write_image(
 
 
 def _parents(path: str) -> list[str]:
-    """Every directory down to `path`, outermost first: `/a/b` -> `/a`, `/a/b`."""
+    """Return every directory down to `path`, outermost first: `/a/b` -> `/a`, `/a/b`."""
     parts = [part for part in path.split("/") if part]
     return ["/".join(parts[: count + 1]) for count in range(len(parts))]
 
@@ -154,7 +154,7 @@ def _parents(path: str) -> list[str]:
 def _inside(path: str) -> str:
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if not parts or ".." in parts:
-        raise ImageError(f"path {path!r} does not lie inside an image; name a path below /")
+        raise ImageError(f"The path {path!r} does not lie inside an image. Name a path below /.")
     return "/".join(parts)
 
 

@@ -1,9 +1,9 @@
-"""The lowest layer of the operator's image: Python and what it links to, unpacked from Debian packages.
+"""The lowest layer of the operator's image: Python and its libraries, unpacked from Debian packages.
 
 Called by `operator_image`. The packages come from the machine's own signed sources by `apt-get download`; they are
 unpacked, never installed: no maintainer script runs, and neither shell nor package manager ends up in the image.
 Each package leaves its control file in /var/lib/dpkg/status.d, where vulnerability scanners look for it.
-Deliberately not here: a choice of distribution. The image is of the release that it is built on.
+Not here: a choice of distribution. The image has the release of the machine that it is built on.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sandbox.errors import SandboxError
-from sandbox.host import bounds
+from sandbox.host import commands
 
 PYTHON = "3.11"
 RELEASE = Path("/etc/os-release")
@@ -56,14 +56,18 @@ GROUP = "root:x:0:\nnonroot:x:65532:\n"
 
 
 def system_name() -> str:
-    """What the layer depends on beside this module: release and architecture, with this module's own recipe."""
+    """Return what the layer depends on beside this module: release, architecture and package names.
+
+    Raises:
+        SandboxError: this machine is not Debian 12.
+    """
     release = RELEASE.read_text() if RELEASE.exists() else ""
     fields = dict(line.split("=", 1) for line in release.splitlines() if "=" in line)
     name = f"{fields.get('ID', '')}-{fields.get('VERSION_ID', '')}".replace('"', "")
     if name != "debian-12":
         raise SandboxError(
-            f"the operator image is made from Debian 12 packages and this machine is {name or 'something else'}; "
-            "use Debian 12, or build operator/Dockerfile with docker."
+            f"The operator's image cannot be made here because it needs Debian 12 packages and this machine is "
+            f"{name or 'unknown'}. Use Debian 12, or build operator/Dockerfile with docker."
         )
     return f"{name} {os.uname().machine} {' '.join(PACKAGES)}"
 
@@ -88,7 +92,7 @@ def install_debian_base(tree: Path) -> None:
             library.unlink()
     for conversions in (tree / "usr" / "lib").glob("*/gconv"):
         shutil.rmtree(conversions)
-    # What is left of programs: there is no shell that could run it.
+    # This script would need a shell, and the image has none.
     (tree / "usr" / "sbin" / "update-ca-certificates").unlink()
     (tree / "usr" / "bin" / "python3").symlink_to(f"python{PYTHON}")
     _configure(tree)
@@ -98,7 +102,7 @@ def install_debian_base(tree: Path) -> None:
 def compile_bytecode(tree: Path, folder: Path, *, python: Path | None = None) -> None:
     """Compile every module below `folder` ahead of time with the image's own interpreter.
 
-    Unchecked, because a layer keeps no times that a check could go by; without the path of `tree`, so that the same
+    Unchecked, because a layer has no modification times to compare; without the path of `tree`, so that the same
     modules always give the same bytes.
     """
     interpreter = python or tree / "usr" / "bin" / "python3"
@@ -109,23 +113,26 @@ def compile_bytecode(tree: Path, folder: Path, *, python: Path | None = None) ->
 def _download(folder: Path) -> list[Path]:
     if _apt(["download", *PACKAGES], folder):
         if _apt(["update"], folder):
-            raise SandboxError("apt-get update failed; check the network and the package sources, then run it again.")
+            raise SandboxError(
+                "The base packages cannot be fetched because apt-get update failed. "
+                "Check the network and the package sources, then run it again."
+            )
         words = _apt(["download", *PACKAGES], folder)
         if words:
             raise SandboxError(
-                f"the base packages cannot be fetched ({words}); check the package sources, then run it again."
+                f"The base packages cannot be fetched ({words}). Check the package sources, then run it again."
             )
     return sorted(folder.glob("*.deb"))
 
 
 def _apt(arguments: Sequence[str], folder: Path) -> str:
-    """Run apt-get; the last line of what it said if it failed, else nothing."""
+    """Run apt-get and return an empty string, or the last line of its output if it failed."""
     command = ["apt-get", "-q", "-o", "Acquire::Retries=3", "-o", "DPkg::Lock::Timeout=120"]
     if os.geteuid() == 0:
-        # As root, apt would download as another user, whom nothing but an open folder would let in.
+        # As root, apt would download as another user, who may not write into this folder.
         command += ["-o", "APT::Sandbox::User=root"]
-    done = bounds.finish(
-        [*command, *arguments], doing="fetching the base packages", seconds=bounds.PACKAGE_SECONDS, cwd=folder
+    done = commands.finish(
+        [*command, *arguments], doing="fetching the base packages", seconds=commands.PACKAGE_SECONDS, cwd=folder
     )
     if done.returncode == 0:
         return ""
@@ -135,7 +142,7 @@ def _apt(arguments: Sequence[str], folder: Path) -> str:
 
 def _unpack(archive: Path, tree: Path) -> None:
     files = subprocess.run(["dpkg-deb", "--fsys-tarfile", archive], check=True, capture_output=True).stdout
-    # Packages of this release still ship files under /lib, which has to stay a link into /usr.
+    # Packages of this release still contain files under /lib, which must stay a link into /usr.
     subprocess.run(["tar", "-x", "--keep-directory-symlink", "-C", tree], input=files, check=True)
     control = subprocess.run(["dpkg-deb", "-f", archive], check=True, capture_output=True, text=True).stdout
     status = tree / "var" / "lib" / "dpkg" / "status.d"

@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from sandbox.errors import SandboxError
-from sandbox.host import bounds
+from sandbox.host import commands
+from sandbox.host.cache import key_of
 from sandbox.host.layout import ROOT, from_environment
 from sandbox.host.progress import Progress
 from sandbox.images.archive import layer_from_tree, write_image
@@ -28,23 +29,19 @@ from sandbox.images.debian_base import compile_bytecode, install_debian_base, sy
 
 REPOSITORY = "serin.dev/operator"
 USER = "65532"
-# Raised when the steps below change in a way that their inputs do not show.
+# Raised when the steps below change in a way that their inputs do not show; a part of every layer's name.
 RECIPE = "1"
 _BASE_RECIPE = Path(__file__).with_name("debian_base.py")
 _BASE, _DEPENDENCIES, _WHEEL = "base system of the operator image", "its dependencies", "its wheel"
 
 
-def key_of(*parts: bytes) -> str:
-    """A short name for content: each part counts, and so does where one ends and the next begins."""
-    digest = hashlib.sha256()
-    for part in (RECIPE.encode(), *parts):
-        digest.update(b"%d:" % len(part))
-        digest.update(part)
-    return digest.hexdigest()[:12]
+def layer_key(*parts: bytes) -> str:
+    """Return the name of what these parts and the recipe make."""
+    return key_of(RECIPE, *parts)
 
 
 def sources(root: Path) -> list[Path]:
-    """Everything that the wheel is made from, in a stable order."""
+    """Return every file that the wheel is made from, in a stable order."""
     folders = (root / "operator" / "serin", root / "model_server" / "serin_model_server")
     package = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
     named = [root / name for name in ("LICENSE", "README.md", "pyproject.toml", "requirements/build.txt")]
@@ -62,21 +59,21 @@ def build(out: Path, *, cache: Path, root: Path = ROOT) -> str:
     layers.mkdir(parents=True, exist_ok=True)
     with progress.step(_BASE):
         base = _cached(
-            layers / f"base-{key_of(system_name().encode(), _BASE_RECIPE.read_bytes())}.tar", install_debian_base
+            layers / f"base-{layer_key(system_name().encode(), _BASE_RECIPE.read_bytes())}.tar", install_debian_base
         )
     lock = root / "requirements" / "runtime.txt"
     with progress.step(_DEPENDENCIES), tempfile.TemporaryDirectory(dir=layers) as scratch:
         dependencies = _cached(
-            layers / f"dependencies-{key_of(_digest([base]), lock.read_bytes())}.tar",
+            layers / f"dependencies-{layer_key(_digest([base]), lock.read_bytes())}.tar",
             lambda tree: _install_dependencies(tree, lock=lock, python=_python(base, Path(scratch))),
         )
     with progress.step(_WHEEL), tempfile.TemporaryDirectory(dir=layers) as scratch:
         wheel = _cached(
-            layers / f"wheel-{key_of(_digest([base]), _digest(sources(root), root))}.tar",
+            layers / f"wheel-{layer_key(_digest([base]), _digest(sources(root), root))}.tar",
             lambda tree: _install_wheel(tree, root=root, python=_python(base, Path(scratch))),
         )
     version = tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
-    tag = f"{REPOSITORY}:{version}-{key_of(_digest([base, dependencies, wheel]))}"
+    tag = f"{REPOSITORY}:{version}-{layer_key(_digest([base, dependencies, wheel]))}"
     with progress.step("image"):
         write_image(
             out,
@@ -85,7 +82,7 @@ def build(out: Path, *, cache: Path, root: Path = ROOT) -> str:
             entrypoint=["/usr/bin/python3", "-m", "serin"],
             env={
                 "PATH": "/usr/bin",
-                # The working directory never shadows a module; nothing is written, the file system is read-only.
+                # The working directory must not shadow a module, and the file system is read-only.
                 "PYTHONSAFEPATH": "1",
                 "PYTHONDONTWRITEBYTECODE": "1",
                 "PYTHONUNBUFFERED": "1",
@@ -99,7 +96,7 @@ def build(out: Path, *, cache: Path, root: Path = ROOT) -> str:
 
 
 def _cached(target: Path, fill: Callable[[Path], None]) -> Path:
-    """The layer `target`, made by `fill` if it is absent; never half a file, whoever else builds at the same time."""
+    """Return the layer `target`, made by `fill` if it is absent; it appears complete, also with several builders."""
     if target.exists():
         return target
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
@@ -117,7 +114,7 @@ def _cached(target: Path, fill: Callable[[Path], None]) -> Path:
 
 
 def _python(base: Path, scratch: Path) -> Path:
-    """The image's own interpreter, unpacked: what it installs and compiles fits the image by construction."""
+    """Return the image's own interpreter, unpacked: what it installs and compiles fits the image."""
     subprocess.run(["tar", "-xf", base, "-C", scratch], check=True)
     return scratch / "usr" / "bin" / "python3"
 
@@ -165,7 +162,7 @@ def _install_wheel(tree: Path, *, root: Path, python: Path) -> None:
 
 
 def _tidy(target: Path) -> None:
-    """Remove what is of no use to a program that is started as a module, and what would make each build another."""
+    """Remove what a program that is started as a module does not need, and what differs between two builds."""
     shutil.rmtree(target / "bin", ignore_errors=True)
     (target / ".lock").unlink(missing_ok=True)
     for noise in ("RECORD", "direct_url.json", "uv_cache.json"):
@@ -174,7 +171,7 @@ def _tidy(target: Path) -> None:
 
 
 def _site_packages(python: Path) -> str:
-    """Where Debian's interpreter looks for what Debian did not install."""
+    """Return the folder where Debian's interpreter looks for packages that Debian did not install."""
     code = "import sys; print('usr/local/lib/python%d.%d/dist-packages' % sys.version_info[:2])"
     return subprocess.run([python, "-I", "-c", code], check=True, capture_output=True, text=True).stdout.strip()
 
@@ -182,16 +179,18 @@ def _site_packages(python: Path) -> str:
 def _uv() -> str:
     found = shutil.which(os.environ.get("UV") or "uv")
     if found is None:
-        raise SandboxError("uv was not found; run this through make, or set UV to the path of uv.")
+        raise SandboxError(
+            "The image cannot be made because uv was not found. Run this through make, or set UV to the path of uv."
+        )
     return found
 
 
 def _run(what: str, command: Sequence[str | Path]) -> None:
     environment = {**os.environ, "UV_SYSTEM_CERTS": "1", "UV_NO_PROGRESS": "1", "SOURCE_DATE_EPOCH": "315532800"}
-    done = bounds.finish(command, doing=what, seconds=bounds.BUILD_SECONDS, env=environment)
+    done = commands.finish(command, doing=what, seconds=commands.BUILD_SECONDS, env=environment)
     if done.returncode:
         said = (done.stdout + done.stderr).decode(errors="replace").strip()[-2000:]
-        raise SandboxError(f"{what} failed: {said}\nCheck the network and the disk, then run it again.")
+        raise SandboxError(f"{what.capitalize()} failed: {said}\nCheck the network and the disk, then run it again.")
 
 
 def _digest(paths: Iterable[Path], root: Path | None = None) -> bytes:
@@ -203,7 +202,7 @@ def _digest(paths: Iterable[Path], root: Path | None = None) -> bytes:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Build the image where the command line says."""
+    """Build the image at the path of the command line and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m sandbox.images.operator_image", description="Write the operator's image to a file."
     )

@@ -1,8 +1,8 @@
 """The images that every full sandbox has: the pause image, and an engine image without an engine in it.
 
-The engine's 6 GB stay where they are on this machine: pods mount the machine's /usr, /lib, /lib64 and the bound
-/opt/serin directories read-only into this image's empty mount points.
-Callers: `full_tier`. Not here: the archive format (`images`), and the recipe that fills /opt/serin/vllm.
+The engine's 6 GB stay on this machine: pods mount the machine's /usr, /lib, /lib64 and the bound /opt/serin directories
+read-only at this image's empty mount points.
+Callers: `node.image_store`. Not here: the archive format (`archive`), and the recipe that fills /opt/serin/vllm.
 """
 
 from __future__ import annotations

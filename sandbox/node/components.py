@@ -1,7 +1,7 @@
-"""The programs of the full tier: command line, configuration files, and the question whether each is ready.
+"""The programs of the full tier: command line, configuration files, and a probe that says whether each is ready.
 
-Pure but for the questions. Callers: `full_tier`. A fingerprint covers command line and files, so that `up` restarts
-what was changed and leaves alone what was not. Not here: order and waiting (`full_tier`).
+Pure except for the probes. Callers: `full_tier`. A fingerprint covers command line and files, so that `up` restarts
+only a component that was changed. Not here: the order of starting and waiting (`full_tier`).
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from sandbox.node import config_files
 from sandbox.node.network import Plan
 
 API_PORT = 6443
+GATEWAY = "/apis/gateway.networking.k8s.io/v1/namespaces/gateway/gateways/llm"
+"""The API path of the one Gateway, which `gateway.yaml` defines."""
 
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """One program of the node; `ready` is asked from this machine."""
+    """One program of the node; `ready` probes it from this machine."""
 
     name: str
     command: tuple[str, ...]
@@ -32,7 +34,7 @@ class Component:
 
     @property
     def fingerprint(self) -> str:
-        """What the running program was started from."""
+        """A hash of what the program is started from: its command line and files."""
         digest = hashlib.sha256("\0".join(self.command).encode())
         for path, content in sorted(self.files.items()):
             digest.update(f"{path}\0{content}\0".encode())
@@ -49,25 +51,25 @@ class Site:
 
     @property
     def api_url(self) -> str:
-        """The API server, from this machine and from pods."""
+        """The API server's URL, from this machine and from pods."""
         return f"https://{self.plan.node}:{API_PORT}"
 
     @property
     def gateway_url(self) -> str:
-        """Envoy, from this machine and from pods."""
+        """Envoy's URL, from this machine and from pods."""
         return f"http://{self.plan.node}:{config_files.GATEWAY_PORT}"
 
     @property
     def prometheus_url(self) -> str:
-        """Prometheus, from this machine and from pods."""
+        """Prometheus' URL, from this machine and from pods."""
         return f"http://{self.plan.node}:{config_files.PROMETHEUS_PORT}"
 
     def kubeconfig(self, client: str) -> Path:
-        """The kubeconfig of one of `credentials.NODE_CLIENTS`."""
+        """Return the path of the kubeconfig of one of `credentials.NODE_CLIENTS`."""
         return self.layout.full / "kubeconfigs" / client
 
     def configuration(self, name: str) -> Path:
-        """A configuration file by name."""
+        """Return the path of a configuration file."""
         return self.layout.full / "configuration" / name
 
     def get(self, path: str) -> dict[str, object]:
@@ -75,7 +77,7 @@ class Site:
         return probe.get_json(self.api_url + path, credentials.client_context(self.layout.certificates))
 
     def answers(self, port: int, path: str, scheme: str = "http") -> bool:
-        """Whether something on the node answers this question with 2xx."""
+        """Whether a server on the node answers a GET of `path` with 2xx."""
         context = probe.untrusting_context() if scheme == "https" else None
         return probe.get(f"{scheme}://{self.plan.node}:{port}{path}", context) is not None
 
@@ -222,7 +224,6 @@ def _prometheus(site: Site) -> Component:
 
 def _gateway(site: Site) -> list[Component]:
     configuration = site.configuration("contour.yaml")
-    gateway = "/apis/gateway.networking.k8s.io/v1/namespaces/gateway/gateways/llm"
     return [
         Component(
             "contour",
@@ -244,7 +245,7 @@ def _gateway(site: Site) -> list[Component]:
                 "--envoy-service-http-address=0.0.0.0",
                 f"--ingress-status-address={site.plan.node}",
             ),
-            lambda: site.answers(8003, "/healthz") and probe.condition_true(site.get(gateway), "Programmed"),
+            lambda: site.answers(8003, "/healthz") and probe.condition_true(site.get(GATEWAY), "Programmed"),
             {configuration: config_files.contour()},
         ),
         Component(
@@ -256,10 +257,10 @@ def _gateway(site: Site) -> list[Component]:
                 *("--service-node", "envoy"),
                 *("--log-level", "warn"),
                 *("--concurrency", "2"),
-                # Shared memory regions would be named alike in every sandbox of this machine.
+                # Its shared memory regions would have the same names in every sandbox of this machine.
                 "--disable-hot-restart",
             ),
-            # Contour gives Envoy this listener too: that it answers means that the two are talking.
+            # Envoy has this listener from Contour: an answer shows that the two are connected.
             lambda: site.answers(config_files.ENVOY_METRICS_PORT, "/ready"),
         ),
     ]

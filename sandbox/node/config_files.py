@@ -1,7 +1,7 @@
 """Configuration files of the node, the gateway and the metrics: text made from addresses and paths.
 
-Pure. Callers: `components`. Every setting that is here has been needed on a small machine without systemd; the comments
-say which trouble it avoids. Not here: command lines (`components`, `control_plane`).
+Pure. Callers: `components`. Each setting is needed on a small machine without systemd; the comments say what goes wrong
+without it. Not here: command lines (`components`, `control_plane.programs`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from sandbox.images.preloaded import PAUSE_IMAGE
-from sandbox.node.namespaces import CGROUP
+from sandbox.node import cgroups
 from sandbox.node.network import Plan
 
 NODE = "serin"
@@ -22,7 +22,7 @@ GATEWAY_PORT = 16080
 
 
 def containerd(cni_plugins: Path, cni_configuration: Path) -> str:
-    """Return containerd's configuration. It finds its shim in its PATH, after a restart even if a path is given."""
+    """Return containerd's configuration; without the shim's path, which containerd ignores after a restart."""
     return f"""\
 version = 3
 root = "/var/lib/containerd"
@@ -46,7 +46,7 @@ disabled_plugins = [
   sandbox = "{PAUSE_IMAGE}"
 
 [plugins."io.containerd.cri.v1.runtime"]
-  # Without CAP_SYS_RESOURCE nobody may lower an OOM score.
+  # Without CAP_SYS_RESOURCE no process may lower an OOM score.
   restrict_oom_score_adj = true
 
 [plugins."io.containerd.cri.v1.runtime".cni]
@@ -62,7 +62,7 @@ disabled_plugins = [
 
 
 def cni(plan: Plan) -> str:
-    """Return the pod network: a cable per pod and a route on the node, so that no bridge filtering is involved."""
+    """Return the pod network: a veth pair per pod and a route on the node, so that no bridge filtering is involved."""
     return json.dumps(
         {
             "cniVersion": "1.0.0",
@@ -98,7 +98,7 @@ def kubelet(plan: Plan, certificates: Path) -> str:
             },
             "authorization": {"mode": "Webhook"},
             "cgroupDriver": "cgroupfs",
-            "cgroupRoot": f"/{CGROUP}",
+            "cgroupRoot": f"/{cgroups.NAME}",
             "failCgroupV1": False,
             "failSwapOn": False,
             "enforceNodeAllocatable": [],
@@ -125,7 +125,7 @@ def kubelet(plan: Plan, certificates: Path) -> str:
 
 
 def kube_proxy(plan: Plan, kubeconfig: Path) -> str:
-    """Return kube-proxy's configuration: nftables, and hands off the machine-wide connection tracking limits."""
+    """Return kube-proxy's configuration: nftables, and no change of the machine-wide connection tracking limits."""
     return json.dumps(
         {
             "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",

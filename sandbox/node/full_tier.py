@@ -1,14 +1,14 @@
 """The full tier: a whole single-node cluster inside its own namespaces, brought up, repaired and removed.
 
-`Cluster.up` is level-triggered: what is missing, dead, changed or hung is put right, what is well is left alone.
-When process 1 of the namespaces is gone (killed, or the machine restarted) the cluster is gone too and a new, empty one
-takes its place. Callers: `__main__`. Not here: what the components are (`components`), one by one care (`keeper`).
+`Cluster.up` is level-triggered: it starts what is missing, restarts what ended, changed or hangs, and leaves the rest
+alone. When process 1 of the namespaces has ended (killed, or the machine restarted), the cluster has, too, and `up`
+makes a new, empty one. Callers: the verbs. Not here: the components (`components`) and starting each (`keeper`).
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from sandbox.builds import pins
@@ -18,14 +18,13 @@ from sandbox.errors import SandboxError
 from sandbox.host import environment
 from sandbox.host.layout import Layout
 from sandbox.host.progress import Progress
-from sandbox.node import gateway_api, keeper, namespaces, network, record, traces
+from sandbox.node import binds, cgroups, gateway_api, keeper, namespaces, network, record, traces
 from sandbox.node.components import Site, all_components
 from sandbox.node.image_store import NodeImages
 from sandbox.node.keeper import Keeper
 from sandbox.node.namespaces import Init
 from sandbox.node.record import Record
 
-BINARIES = (*(binary.name for binary in pins.BINARIES), "envoy")
 STEPS = {
     "preparing the node": 1.0,
     "starting etcd and containerd": 1.5,
@@ -47,10 +46,10 @@ class Cluster:
         self._cache = cache
         self._file = layout.full / "state.json"
 
-    def up(self, progress: Progress, binds: Mapping[str, str]) -> Site:
-        """Bring everything up, or put right what is not, and return where it is."""
+    def up(self, progress: Progress, wanted_binds: Mapping[str, str]) -> Site:
+        """Start everything, or repair it, and return the addresses and files of the cluster."""
         with progress.step("preparing the node"):
-            init, memory = self._prepare(binds)
+            init, memory = self._prepare(wanted_binds)
         site, images = Site(self._layout, self._cache, memory.plan), NodeImages(init, self._cache)
         keep = Keeper(self._layout, init, memory, self._file, all_components(site, images.ready))
         with progress.step("starting etcd and containerd"):
@@ -97,7 +96,8 @@ class Cluster:
     def bind(self, source: Path, target: str) -> None:
         """Make a directory of this machine visible on the node, below /opt."""
         init, memory = self._running()
-        self._bind(init, memory, {target: str(source)})
+        binds.mount(init, memory.binds, {target: str(source)})
+        memory.save(self._file)
 
     def _init(self) -> Init | None:
         return next((init for init in namespaces.find_all() if init.state == self._layout.full), None)
@@ -105,10 +105,12 @@ class Cluster:
     def _running(self) -> tuple[Init, Record]:
         init, memory = self._init(), record.load(self._file)
         if init is None or memory is None:
-            raise SandboxError("No full sandbox is running here; start one with `make sandbox`")
+            raise SandboxError(
+                "The node cannot be reached because no full sandbox runs here. Start one with `make sandbox`."
+            )
         return init, memory
 
-    def _prepare(self, binds: Mapping[str, str]) -> tuple[Init, Record]:
+    def _prepare(self, wanted: Mapping[str, str]) -> tuple[Init, Record]:
         traces.refuse_others(self._layout.full)
         init, memory = self._init(), record.load(self._file)
         if init is not None and memory is None:
@@ -118,12 +120,13 @@ class Cluster:
             init, memory = self._begin(memory)
         elif not network.connected(memory.plan):
             network.connect(memory.plan, init.identity.pid)
-        namespaces.make_cgroups()
-        self._bind(init, memory, {**memory.binds, **binds})
+        cgroups.make()
+        binds.mount(init, memory.binds, {**memory.binds, **wanted})
+        memory.save(self._file)
         return init, memory
 
     def _begin(self, previous: Record | None) -> tuple[Init, Record]:
-        """Start afresh: nothing of an earlier cluster is worth keeping once its processes are gone."""
+        """Make a new node: without its processes, nothing of an earlier cluster can be used."""
         layout = self._layout
         traces.remove_leftovers()
         shutil.rmtree(layout.full, ignore_errors=True)
@@ -148,39 +151,3 @@ class Cluster:
         for client in credentials.NODE_CLIENTS:
             path = self._layout.kubeconfig if client == "admin" else site.kubeconfig(client)
             credentials.write_kubeconfig(path, url=site.api_url, certificates=folder, client=client)
-
-    def _bind(self, init: Init, memory: Record, wanted: Mapping[str, str]) -> None:
-        mounted = namespaces.mount_points(init)
-        # Sorted, so that a directory inside another is bound after it and not hidden by it.
-        for target, source in sorted(wanted.items()):
-            check_bind(Path(source), target)
-            if target in mounted and memory.binds.get(target) == source:
-                continue
-            refuse_hiding(target, [each for each in mounted if each in memory.binds])
-            if target in mounted:
-                namespaces.run(init, ["umount", "--lazy", target])
-            namespaces.run(init, ["mkdir", "-p", target])
-            namespaces.run(init, ["mount", "--bind", source, target])
-            memory.binds[target] = source
-        memory.save(self._file)
-
-
-def refuse_hiding(target: str, bound: Sequence[str]) -> None:
-    """Refuse to bind over directories that are bound below `target`: they would be there no more, and nobody told."""
-    below = sorted(each for each in bound if each != target and Path(each).is_relative_to(target))
-    if below:
-        raise SandboxError(
-            f"Binding {target} would hide {', '.join(below)}, bound below it before; bind beside it, "
-            "or run `make down` and bind the outer directory first"
-        )
-
-
-def check_bind(source: Path, target: str) -> None:
-    """Refuse what cannot be bound: the node's own directories are below /opt, and nowhere else."""
-    if not source.is_dir():
-        raise SandboxError(f"{source} is not a directory on this machine; create it before binding it to {target}")
-    parts = Path(target).parts
-    if parts[:2] != ("/", "opt") or len(parts) < 3 or ".." in parts:
-        raise SandboxError(
-            f"{target} is not below /opt, where the node has room for such directories; use /opt/serin/…"
-        )

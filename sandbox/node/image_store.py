@@ -1,7 +1,6 @@
-"""Images on the node: imported into containerd from archives, because there is no registry.
+"""The images on the node: imported into containerd from archives, because there is no registry.
 
-Callers: `full_tier` for the images every sandbox has, and through it the verb `load`.
-Not here: writing archives (`images`, `preloaded`).
+Callers: `full_tier`, for the images of every sandbox and for the verb `load`. Not here: writing archives (`images`).
 """
 
 from __future__ import annotations
@@ -44,18 +43,21 @@ class NodeImages:
         """Import an archive and return the image names in it."""
         output = self._ctr("images", "import", "--local", "-", stdin=archive)
         loaded = sorted({word for word in output.split() if "/" in word and ":" in word})
-        # The kubelet sees an image only after containerd's CRI part has taken note of it.
+        # The kubelet sees an image only after containerd's CRI plugin has listed it.
         processes.wait_until(
             lambda: set(loaded) <= self.names(),
             seconds=20,
-            failure=lambda: f"containerd does not list {archive.name}; run `python -m sandbox logs containerd`",
+            failure=lambda: (
+                f"{archive.name} was imported, but containerd does not list its images after 20 s. "
+                "Read `python -m sandbox logs containerd`, then load it again."
+            ),
         )
         return loaded
 
     def load_own(self, layout: Layout, loaded: str) -> str:
-        """Import pause and engine image unless they are there as they are now; `loaded` is what this returned before.
+        """Import pause and engine image unless the digest `loaded` shows that they are there; return the new digest.
 
-        The names alone would not do: a new release of the sandbox changes what is inside, not what it is called.
+        Names alone do not show it: a new release of the sandbox changes the content of an image, not its name.
         """
         archives = (layout.images / "pause.tar", layout.images / "engine.tar")
         names = {

@@ -1,7 +1,7 @@
-"""Keeps the components as they should be: starts what is missing, replaces what changed, restarts what hangs.
+"""Starts components that do not run, replaces those that changed, and restarts those that hang.
 
-One keeper lives for one `up`; what it starts is recorded at once, so that an interrupted `up` loses nothing.
-Callers: `full_tier`. Not here: which components there are (`components`), and in which order they come (`full_tier`).
+A keeper serves one `up`; it records each start at once, so that an interrupted `up` loses no process.
+Callers: `full_tier`. Not here: which components there are (`components`), and the order of starting (`full_tier`).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from sandbox.node.namespaces import Init
 from sandbox.node.record import Record, Started
 
 _STARTED_SECONDS = 90.0
-# What ran already has had its time: an answer that takes longer than this is none.
+# For a component that ran before: longer than this means that it hangs.
 _RUNNING_SECONDS = 10.0
 
 
 @dataclass
 class Keeper:
-    """The components of one running node, and which of them this run has started."""
+    """The components of one running node, and those that this run has started."""
 
     layout: Layout
     init: Init
@@ -46,14 +46,19 @@ class Keeper:
             self._launch(name)
 
     def wait(self, *names: str) -> None:
-        """Wait until each is ready; one that ran before and does not answer is started again, once."""
+        """Wait until each is ready; one that ran before and does not answer is restarted once.
+
+        Raises:
+            SandboxError: a component that this run started is not ready in time.
+        """
         for name in names:
             if self._ready_in_time(name):
                 continue
             if name in self.started:
                 log = self.log(name)
                 raise SandboxError(
-                    f"{name} is not ready ({last_line(log)}); read {log}, then run the same command again"
+                    f"{name} is not ready after {_STARTED_SECONDS:.0f} s ({last_line(log)}). "
+                    f"Read {log}, then run the same command again."
                 )
             if self.alive(name):
                 processes.end([self.memory.components[name].identity])

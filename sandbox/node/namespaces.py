@@ -1,8 +1,8 @@
-"""The node's own namespaces: one process 1 that holds mounts, pids and network; when it is killed, all of it is gone.
+"""The node's own namespaces: process 1 inside holds mounts, pids and network; when it ends, the kernel removes them.
 
-Process 1 is our `pause` with the state directory as its argument, so any later run finds it, from any checkout.
-Processes inside are recorded by their identity outside. Callers: `full_tier` and the verbs `load` and `bind`.
-Not here: what runs inside, and the cable (`network`).
+Process 1 is our `pause` with the state directory as its argument, so that any later run finds it, from any checkout.
+Processes inside are known by their identity outside. Callers: `full_tier`, `keeper`, `image_store`, `binds`, `traces`.
+Not here: what runs inside, the veth pair (`network`) and the control groups (`cgroups`).
 """
 
 from __future__ import annotations
@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox.errors import SandboxError
-from sandbox.host import bounds, processes
+from sandbox.host import commands, processes
 from sandbox.host.processes import Identity
 
 MARK = "--serin-sandbox-state"
-CGROUP = "serin-sandbox"
-_CGROUPS = Path("/sys/fs/cgroup")
 _LAUNCH = 'setsid "$@" </dev/null >>"$SERIN_LOG" 2>&1 & echo $!'
 
 
@@ -83,7 +81,10 @@ def destroy(init: Init) -> None:
     processes.wait_until(
         lambda: not any(processes.alive(each) for each in inside),
         seconds=20,
-        failure=lambda: "Some processes of the sandbox do not end; look at `ps`, then run `make down` again",
+        failure=lambda: (
+            "Processes of the sandbox still run 20 s after their process 1 was killed. "
+            "Look at them with `ps`, then run `make down` again."
+        ),
     )
 
 
@@ -105,80 +106,34 @@ def run(init: Init, command: Sequence[str], *, stdin: bytes | Path | None = None
     full, doing = _enter(init, command), f"`{' '.join(command[:4])}` on the node"
     if isinstance(stdin, Path):
         with stdin.open("rb") as content:
-            done = bounds.finish(full, doing=doing, seconds=bounds.PACKAGE_SECONDS, stdin=content)
+            done = commands.finish(full, doing=doing, seconds=commands.PACKAGE_SECONDS, stdin=content)
     else:
-        done = bounds.finish(full, doing=doing, seconds=bounds.PACKAGE_SECONDS, stdin=stdin)
+        done = commands.finish(full, doing=doing, seconds=commands.PACKAGE_SECONDS, stdin=stdin)
     if done.returncode != 0:
         sentence = done.stderr.decode(errors="replace").strip()[-400:]
         raise SandboxError(
-            f"`{' '.join(command[:4])}` failed on the node ({sentence}); run `make down` and then start again"
+            f"`{' '.join(command[:4])}` failed on the node ({sentence}). Run `make down`, then start again."
         )
     return done.stdout.decode(errors="replace")
 
 
 def spawn(init: Init, command: Sequence[str], *, log: Path, environment: Mapping[str, str]) -> Identity:
-    """Start a command inside, detached, with its output in `log`, and return who it is, seen from outside."""
+    """Start a command inside, detached, with its output in `log`, and return its identity outside."""
     log.parent.mkdir(parents=True, exist_ok=True)
     launch = _enter(init, ["sh", "-c", _LAUNCH, "sh", *command])
     name = Path(command[0]).name
     variables = {**environment, "SERIN_LOG": str(log)}
-    done = bounds.finish(launch, doing=f"starting {name}", seconds=bounds.QUICK_SECONDS, env=variables)
+    done = commands.finish(launch, doing=f"starting {name}", seconds=commands.QUICK_SECONDS, env=variables)
     if done.returncode != 0 or not done.stdout.strip().isdigit():
         sentence = done.stderr.decode(errors="replace").strip()
-        raise SandboxError(f"{name} cannot be started ({sentence}); run `make down` and then start again")
+        raise SandboxError(f"{name} cannot be started on the node ({sentence}). Run `make down`, then start again.")
     inner = int(done.stdout)
     for pid in members(init):
         if _namespace_pids(Path(f"/proc/{pid}"))[-1:] == [inner]:
             identity = processes.identify(pid)
             if identity is not None:
                 return identity
-    raise SandboxError(f"{name} ended at once; read {log}")
-
-
-def remove_cgroups() -> None:
-    """Remove the node's control groups, innermost first; they are empty once its processes are gone."""
-
-    def removed() -> bool:
-        for top in _cgroup_tops():
-            for folder, _, _ in os.walk(top, topdown=False):
-                try:
-                    Path(folder).rmdir()
-                except OSError:
-                    # Busy for a moment after the last process ended; the next round sees it again.
-                    continue
-        return not _cgroup_tops()
-
-    processes.wait_until(
-        removed,
-        seconds=15,
-        failure=lambda: (
-            f"Control groups under {_cgroup_tops()[0]} are still in use; see which process is in its cgroup.procs"
-        ),
-    )
-
-
-def make_cgroups() -> None:
-    """Make the control group that the kubelet puts its pods under, in every hierarchy."""
-    if (_CGROUPS / "cgroup.controllers").exists():
-        (_CGROUPS / CGROUP).mkdir(exist_ok=True)
-        return
-    for hierarchy in _CGROUPS.iterdir():
-        if hierarchy.is_dir() and not hierarchy.is_symlink() and hierarchy.name != "unified":
-            group = hierarchy / CGROUP
-            group.mkdir(exist_ok=True)
-            # A cpuset without processors and memory accepts no process.
-            for name in ("cpuset.cpus", "cpuset.mems"):
-                if (group / name).exists() and not (group / name).read_text().strip():
-                    (group / name).write_text((hierarchy / name).read_text())
-
-
-def cgroups_present() -> bool:
-    """Whether any control group of a sandbox is left."""
-    return bool(_cgroup_tops())
-
-
-def _cgroup_tops() -> list[Path]:
-    return [*_CGROUPS.glob(CGROUP), *_CGROUPS.glob(f"*/{CGROUP}")]
+    raise SandboxError(f"{name} ended as soon as it was started; {log} says why. Correct that and start again.")
 
 
 def _enter(init: Init, command: Sequence[str]) -> list[str]:
@@ -192,7 +147,7 @@ def _of(state: Path) -> Init | None:
 def _refused(state: Path) -> str:
     log = state / "init.log"
     sentence = log.read_text().strip() if log.exists() else "no output"
-    return f"The kernel refuses new namespaces ({sentence}); give this root CAP_SYS_ADMIN, or use TIER=api"
+    return f"The kernel refused new namespaces ({sentence}). Give this root CAP_SYS_ADMIN, or use TIER=api."
 
 
 def _namespace(pid: int) -> str | None:
@@ -203,7 +158,7 @@ def _namespace(pid: int) -> str | None:
 
 
 def _namespace_pids(folder: Path) -> list[int]:
-    """The pids of a process, outermost namespace first."""
+    """Return the pids of a process, outermost namespace first."""
     try:
         for line in (folder / "status").read_text().splitlines():
             if line.startswith("NSpid:"):

@@ -1,8 +1,8 @@
-"""The node's addresses, and the one cable between the machine and the node.
+"""The node's addresses, and the one veth pair (the cable) between this machine and the node.
 
-The node has a network namespace of its own with a route to this machine and nowhere else; the machine can reach every
-pod. Subnets are taken from an unusual private range that nothing on the machine routes to.
-Callers: `full_tier`. Not here: the pods' side (CNI's business) and services (kube-proxy's).
+The node has a network namespace of its own with a route to this machine and nowhere else; this machine can reach every
+pod. The subnets are private ones that this machine does not route elsewhere.
+Callers: `full_tier`, `traces`. Not here: pods' interfaces (CNI) and services (kube-proxy).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
 from sandbox.errors import SandboxError
-from sandbox.host import bounds
+from sandbox.host import commands
 
 HOST_LINK = "serin-host"
 NODE_LINK = "serin-node"
@@ -44,17 +44,17 @@ class Plan:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """What no proxy may stand before: the node for clients that compare names, the block for those that know it."""
+        """What clients must reach without a proxy: the node, for those that compare names; the block, for others."""
         return str(self.node), str(self.block)
 
     @property
     def pods(self) -> IPv4Network:
-        """Where pods get their addresses."""
+        """The pods' addresses."""
         return IPv4Network(f"{self.block[64 * 256]}/24")
 
     @property
     def services(self) -> IPv4Network:
-        """Where services get their addresses; the first is the API server's."""
+        """The services' addresses; the first is the API server's."""
         return IPv4Network(f"{self.block[128 * 256]}/20")
 
 
@@ -67,12 +67,13 @@ def choose(routed: Iterable[IPv4Network]) -> Plan:
             return Plan(block)
     tried = ", ".join(f"10.{octet}.0.0/16" for octet in _CANDIDATES)
     raise SandboxError(
-        f"Every subnet the sandbox could use ({tried}) is routed elsewhere; free one of them, see `ip route`"
+        f"The sandbox has no subnet because this machine routes all of {tried} elsewhere. "
+        "Free one of them, see `ip route`."
     )
 
 
 def routed_networks() -> list[IPv4Network]:
-    """Return what the machine routes to by name, that is, everything but the default route and our own cable."""
+    """Return the networks that this machine routes to, without the default route and our own cable."""
     found = []
     for route in json.loads(_ip("-j", "-4", "route", "show", "table", "all")):
         destination = route.get("dst", "default")
@@ -89,7 +90,7 @@ def connected(plan: Plan) -> bool:
 
 
 def connect(plan: Plan, init: int) -> None:
-    """Lay the cable to the network namespace of process `init`, replacing one that is there."""
+    """Make the cable to the network namespace of process `init`, in place of one that exists."""
     disconnect()
     _ip("link", "add", HOST_LINK, "type", "veth", "peer", "name", NODE_LINK, "netns", str(init))
     _ip("address", "add", f"{plan.host}/{plan.link.prefixlen}", "dev", HOST_LINK)
@@ -110,7 +111,7 @@ def disconnect() -> None:
 
 
 def present() -> bool:
-    """Whether there is a cable, to whatever node."""
+    """Whether there is a cable to any node."""
     return any(link.get("ifname") == HOST_LINK for link in json.loads(_ip("-j", "link")))
 
 
@@ -119,10 +120,6 @@ def _ip(*arguments: str) -> str:
 
 
 def _run(command: list[str]) -> str:
-    done = bounds.finish(command, doing=" ".join(command), seconds=bounds.QUICK_SECONDS)
-    if done.returncode != 0:
-        sentence = done.stderr.decode(errors="replace").strip() or "no output"
-        raise SandboxError(
-            f"`{' '.join(command)}` failed ({sentence}); check that this root may change the network (CAP_NET_ADMIN)"
-        )
-    return done.stdout.decode() or "[]"
+    advice = "Check that this root may change the network (CAP_NET_ADMIN)."
+    doing = f"`{' '.join(command)}`"
+    return commands.output(command, doing=doing, seconds=commands.QUICK_SECONDS, advice=advice) or "[]"

@@ -1,7 +1,7 @@
-"""What a running full sandbox remembers about itself between two runs of the command.
+"""What `up` records about a full sandbox for later runs of the command.
 
-A JSON file in the state directory; a missing, torn or foreign one reads as nothing known, and `up` then starts afresh.
-Callers: `full_tier`. Not here: whether any of it is still true, which `processes` and `namespaces` tell.
+A JSON file in the state directory. One that is missing, incomplete or of another format reads as None, and `up` then
+makes a new node. Callers: `full_tier`, `keeper`. Not here: whether the recorded processes still run (`processes`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sandbox.node.network import Plan
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A component that was started: who it is, and from what."""
+    """A component that was started: its process, and the fingerprint of what it was started from."""
 
     identity: Identity
     fingerprint: str
@@ -27,7 +27,7 @@ class Started:
 
 @dataclass(slots=True)
 class Record:
-    """The memory of one full sandbox."""
+    """What is recorded of one full sandbox."""
 
     plan: Plan
     components: dict[str, Started] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class Record:
     images: str = ""
 
     def save(self, path: Path) -> None:
-        """Write it so that a reader sees the old or the new, never half."""
+        """Write the file atomically."""
         content = {
             "block": str(self.plan.block),
             "binds": self.binds,
@@ -53,7 +53,7 @@ class Record:
 
 
 def load(path: Path) -> Record | None:
-    """Return what was saved, or None."""
+    """Return the record that `save` wrote, or None."""
     try:
         content: dict[str, Any] = json.loads(path.read_text())
         record = Record(

@@ -1,7 +1,7 @@
-"""What a full sandbox leaves on the machine while it lives, and what a killed one leaves behind: found and removed.
+"""What a full sandbox leaves on the machine outside its namespaces: finding and removing it.
 
-The cable and the control groups are the machine's own; everything else lies in namespaces and goes with them.
-Callers: `full_tier` and `__main__`. Not here: ending a sandbox that runs in this checkout (`full_tier`).
+That is the cable and the control groups; the kernel removes everything else together with the namespaces.
+Callers: `full_tier` and the verb `down`. Not here: ending a sandbox that runs in this checkout (`full_tier`).
 """
 
 from __future__ import annotations
@@ -9,28 +9,31 @@ from __future__ import annotations
 from pathlib import Path
 
 from sandbox.errors import SandboxError
-from sandbox.node import namespaces, network
+from sandbox.node import cgroups, namespaces, network
 
 
 def present(state: Path) -> bool:
-    """Whether anything of a full sandbox is here: files in `state`, a running one, or leftovers."""
-    return state.exists() or bool(namespaces.find_all()) or network.present() or namespaces.cgroups_present()
+    """Whether there are files in `state`, a full sandbox that runs, or leftovers of one."""
+    return state.exists() or bool(namespaces.find_all()) or network.present() or cgroups.present()
 
 
 def refuse_others(state: Path) -> None:
-    """Only one full sandbox fits on a machine; one whose checkout is gone belongs to nobody and is ended."""
+    """Refuse a second full sandbox on this machine; one whose state directory is gone is ended instead."""
     for init in namespaces.find_all():
         if init.state == state:
             continue
         if init.state.exists():
             where = init.state.parent
-            raise SandboxError(f"Another full sandbox runs on this machine, from {where}; run `make down` there")
+            raise SandboxError(
+                f"The full sandbox cannot start because another one runs on this machine, from {where}. "
+                "Run `make down` there."
+            )
         namespaces.destroy(init)
 
 
 def remove_leftovers() -> None:
-    """Remove cable and control groups of sandboxes that no longer run; does nothing while one runs."""
+    """Remove the cable and control groups of sandboxes that have ended; does nothing while one runs."""
     if namespaces.find_all():
         return
     network.disconnect()
-    namespaces.remove_cgroups()
+    cgroups.remove()

@@ -1,4 +1,4 @@
-"""The small files of the sandbox: where they are, what a shell reads, what a run remembers."""
+"""The small files of the sandbox: their paths, the env file, the record of a run, pins and configuration."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ PLAN = Plan(IPv4Network("10.213.0.0/16"))
     ],
     ids=["home", "xdg", "serin"],
 )
-def test_the_cache_is_where_the_user_wants_it(variables: dict[str, str], cache: str) -> None:
+def test_cache_folder_follows_the_environment(variables: dict[str, str], cache: str) -> None:
     layout = from_environment(variables)
     assert str(layout.cache) == cache
     assert layout.state == ROOT / ".sandbox"
 
 
-def test_the_state_can_be_moved_away() -> None:
+def test_state_folder_follows_the_environment() -> None:
     assert from_environment({"HOME": "/", "SERIN_SANDBOX_DIR": "/elsewhere"}).env_file == Path("/elsewhere/env")
 
 
-def test_the_env_file_can_be_sourced_whatever_the_values_hold(tmp_path: Path) -> None:
+def test_env_file_can_be_sourced_with_any_value(tmp_path: Path) -> None:
     file, folder = tmp_path / "env", tmp_path / "own bin"
     value = 'it\'s a $HOME "path"'
     environment.write(file, environment.render({"KUBECONFIG": value}, path_first=folder))
@@ -61,20 +61,20 @@ def test_command_links_follow_the_newest_build(tmp_path: Path) -> None:
     assert (tmp_path / "bin" / "kubectl").read_text() == "new"
 
 
-def test_a_record_is_read_back_as_it_was_saved(tmp_path: Path) -> None:
+def test_record_is_read_as_it_was_saved(tmp_path: Path) -> None:
     saved = Record(PLAN, {"etcd": Started(Identity(9, 8, "boot"), "print")}, {"/opt/serin/models": "/data"}, "digest")
     saved.save(tmp_path / "state.json")
     assert record.load(tmp_path / "state.json") == saved
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"block": "10.213.0.0/16"}', '{"block": 7, "binds": []}'])
-def test_a_torn_or_foreign_record_reads_as_nothing(tmp_path: Path, content: str) -> None:
+def test_torn_or_foreign_record_reads_as_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "state.json").write_text(content)
     assert record.load(tmp_path / "state.json") is None
     assert record.load(tmp_path / "missing.json") is None
 
 
-def test_the_subnet_is_one_that_the_machine_does_not_route() -> None:
+def test_subnet_is_one_that_the_machine_does_not_route() -> None:
     assert network.choose([]).block == IPv4Network("10.213.0.0/16")
     assert network.choose([IPv4Network("10.213.7.0/24")]).block == IPv4Network("10.214.0.0/16")
     with pytest.raises(SandboxError, match="ip route"):
@@ -113,7 +113,7 @@ def test_every_staging_module_has_the_version_of_kubernetes() -> None:
     assert all(line.endswith(f" {staging}") for line in replaced)
 
 
-def test_the_node_is_configured_with_what_a_small_machine_needs() -> None:
+def test_node_is_configured_for_a_small_machine() -> None:
     kubelet = json.loads(config_files.kubelet(PLAN, Path("/certificates")))
     assert (kubelet["failSwapOn"], kubelet["failCgroupV1"], kubelet["enforceNodeAllocatable"]) == (False, False, [])
     assert "restrict_oom_score_adj = true" in config_files.containerd(Path("/bin"), Path("/cni"))

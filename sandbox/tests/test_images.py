@@ -1,4 +1,4 @@
-"""Image archives: the same bytes for the same content, and what a container runtime expects to find in them."""
+"""Image archives: the same bytes for the same content, in the form that a container runtime expects."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write(path: Path, entries: list[Entry]) -> str:
     return write_image(path, tag="serin.dev/x:1", layers=[layer(entries)], entrypoint=["/x"], env={"B": "2", "A": "1"})
 
 
-def test_the_same_content_gives_the_same_bytes_in_whatever_order_it_is_named(tmp_path: Path) -> None:
+def test_same_content_in_any_order_gives_the_same_bytes(tmp_path: Path) -> None:
     one, two = write(tmp_path / "one.tar", ENTRIES), write(tmp_path / "two.tar", ENTRIES[::-1])
     assert one == two
     assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "two.tar").read_bytes()
@@ -35,7 +35,7 @@ def test_other_content_gives_another_id(tmp_path: Path) -> None:
     assert write(tmp_path / "one.tar", ENTRIES) != write(tmp_path / "two.tar", [*ENTRIES, Directory("/opt")])
 
 
-def test_the_archive_describes_its_layers_by_their_digests(tmp_path: Path) -> None:
+def test_archive_describes_its_layers_by_their_digests(tmp_path: Path) -> None:
     identity = write(tmp_path / "x.tar", ENTRIES)
     with tarfile.open(tmp_path / "x.tar") as archive:
         contents = {member.name: extracted.read() for member in archive if (extracted := archive.extractfile(member))}
@@ -48,7 +48,7 @@ def test_the_archive_describes_its_layers_by_their_digests(tmp_path: Path) -> No
     assert json.loads(config)["config"]["Env"] == ["A=1", "B=2"]
 
 
-def test_a_layer_keeps_modes_owners_and_links_and_no_times() -> None:
+def test_layer_holds_modes_owners_and_links_but_no_times() -> None:
     with tarfile.open(fileobj=io.BytesIO(layer([*ENTRIES, File("/run.sh", b"", mode=0o755, uid=7, gid=8)]))) as archive:
         found = {member.name: member for member in archive}
     assert found["tmp"].mode == 0o1777
@@ -57,7 +57,7 @@ def test_a_layer_keeps_modes_owners_and_links_and_no_times() -> None:
     assert {member.mtime for member in found.values()} == {0}
 
 
-def test_a_tree_is_taken_with_its_executables_and_links(tmp_path: Path) -> None:
+def test_layer_from_a_tree_holds_executables_and_links(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "run").write_text("x")
     (tmp_path / "a" / "run").chmod(0o700)
@@ -70,19 +70,19 @@ def test_a_tree_is_taken_with_its_executables_and_links(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tag", ["operator", "operator:1", "Serin.dev/x:1", "serin.dev/x"])
-def test_a_tag_that_a_runtime_would_rewrite_is_refused(tmp_path: Path, tag: str) -> None:
-    with pytest.raises(ImageError, match="write it like"):
+def test_tag_that_a_runtime_would_rewrite_is_refused(tmp_path: Path, tag: str) -> None:
+    with pytest.raises(ImageError, match="Write it like"):
         write_image(tmp_path / "x.tar", tag=tag, layers=[b""], entrypoint=["/x"])
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("path", ["/", "../etc", "/a/../../b"])
-def test_a_path_outside_the_image_is_refused(path: str) -> None:
+def test_path_outside_the_image_is_refused(path: str) -> None:
     with pytest.raises(ImageError, match="below /"):
         layer([Directory(path)])
 
 
-def test_the_engine_image_has_mount_points_and_the_account_that_vllm_looks_up(tmp_path: Path) -> None:
+def test_engine_image_has_mount_points_and_the_account_of_vllm(tmp_path: Path) -> None:
     assert preloaded.write_engine(tmp_path / "engine.tar") == "serin.dev/vllm-cpu:0.32.0"
     with tarfile.open(tmp_path / "engine.tar") as archive:
         name = next(name for name in archive.getnames() if name.endswith("layer.tar"))

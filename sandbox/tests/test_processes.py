@@ -1,4 +1,4 @@
-"""Processes are found and ended by who they are, not by their number."""
+"""Processes are found and ended by their identity, not by their pid alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sandbox.host.processes import Identity
 ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
 
 
-def test_a_recorded_process_is_ended(sleeper: subprocess.Popen[bytes]) -> None:
+def test_recorded_process_is_ended(sleeper: subprocess.Popen[bytes]) -> None:
     identity = processes.identify(sleeper.pid)
     assert identity is not None
     processes.end([identity], grace=5)
@@ -23,14 +23,14 @@ def test_a_recorded_process_is_ended(sleeper: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.mark.parametrize("change", [{"start": 1}, {"boot": "another boot"}], ids=["pid reused", "machine restarted"])
-def test_a_stale_record_ends_nothing(sleeper: subprocess.Popen[bytes], change: dict[str, object]) -> None:
+def test_stale_record_ends_no_process(sleeper: subprocess.Popen[bytes], change: dict[str, object]) -> None:
     identity = processes.identify(sleeper.pid)
     assert identity is not None
     processes.end([replace(identity, **change)], grace=0)  # type: ignore[arg-type]
     assert processes.alive(identity)
 
 
-def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
+def test_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     stubborn = processes.spawn(
         ["sh", "-c", f"trap '' TERM; touch {ready}; while :; do sleep 1; done"],
@@ -41,15 +41,15 @@ def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     assert processes.happens(ready.exists, seconds=10)
     processes.end([stubborn], grace=0.2)
     assert not processes.alive(stubborn)
-    assert not Path(f"/proc/{stubborn.pid}").exists(), "it was our child and is left as a zombie"
+    assert not Path(f"/proc/{stubborn.pid}").exists(), "the process was our child and is still a zombie"
 
 
-def test_a_process_that_has_ended_but_is_not_collected_counts_as_gone() -> None:
+def test_zombie_has_no_identity() -> None:
     with subprocess.Popen(["true"]) as process:
         assert processes.happens(lambda: processes.identify(process.pid) is None, seconds=10)
 
 
-def test_an_identity_survives_json(sleeper: subprocess.Popen[bytes]) -> None:
+def test_identity_survives_json(sleeper: subprocess.Popen[bytes]) -> None:
     identity = processes.identify(sleeper.pid)
     assert identity is not None
     assert processes.from_json(identity.as_json()) == identity
@@ -58,21 +58,21 @@ def test_an_identity_survives_json(sleeper: subprocess.Popen[bytes]) -> None:
 @pytest.mark.parametrize(
     "value", [None, {}, {"pid": 1, "start": 1, "boot": "b"}, {"pid": "7", "start": 1, "boot": "b"}, [7]], ids=repr
 )
-def test_what_is_not_an_identity_reads_as_nobody(value: object) -> None:
+def test_json_that_is_no_identity_reads_as_none(value: object) -> None:
     assert processes.from_json(value) is None
 
 
-def test_output_goes_to_the_log_and_the_process_runs_on_its_own(tmp_path: Path) -> None:
+def test_spawned_process_writes_to_its_log_and_runs_on(tmp_path: Path) -> None:
     log = tmp_path / "logs" / "echo.log"
     processes.spawn(["sh", "-c", "echo hello; sleep 5"], log=log, directory=tmp_path, environment=ENVIRONMENT)
     assert processes.happens(lambda: log.read_text() == "hello\n", seconds=10)
 
 
-def test_waiting_in_vain_ends_with_the_sentence_given() -> None:
+def test_wait_that_fails_raises_the_given_message() -> None:
     with pytest.raises(SandboxError, match="do this"):
         processes.wait_until(lambda: False, seconds=0, failure=lambda: "it is not there; do this")
 
 
-def test_nobody_is_not_alive() -> None:
+def test_unknown_process_is_not_alive() -> None:
     assert not processes.alive(None)
     assert not processes.alive(Identity(2**22 + 1, 1, processes.boot_id()))

@@ -1,4 +1,4 @@
-"""The progress display: shares that follow the clock, plain lines where nobody looks at a terminal."""
+"""The progress display: shares that follow the clock, and plain lines where the output is no terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sandbox.host.progress import Progress, share
 
 
 @pytest.mark.parametrize(("done", "total", "expected"), [(0, 100, 0), (41, 100, 41), (100, 100, 99), (5, 0, 0)])
-def test_a_share_is_of_the_usual_time_and_never_whole_before_the_end(done: float, total: float, expected: int) -> None:
+def test_share_is_of_the_usual_time_and_at_most_99(done: float, total: float, expected: int) -> None:
     assert share(done, total) == expected
 
 
@@ -29,7 +29,7 @@ def test_every_step_is_named_with_its_share_and_usual_time() -> None:
     assert "\r" not in stream.getvalue()
 
 
-def test_a_long_step_shows_that_it_is_alive() -> None:
+def test_long_step_prints_a_heartbeat() -> None:
     beaten = threading.Event()
 
     class Stream(io.StringIO):
@@ -43,7 +43,7 @@ def test_a_long_step_shows_that_it_is_alive() -> None:
         assert beaten.wait(10)
 
 
-def test_a_step_that_fails_is_not_shown_as_done() -> None:
+def test_failed_step_is_not_shown_as_done() -> None:
     stream = io.StringIO()
     progress = Progress({"a": 1.0, "b": 1.0}, stream=stream)
     with pytest.raises(ValueError, match="no"), progress.step("a"):

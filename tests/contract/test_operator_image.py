@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.host.layout import from_environment
-from sandbox.images.operator_image import build, key_of, sources
+from sandbox.images.operator_image import build, layer_key, sources
 
 ROOT = Path(__file__).parents[2]
 
@@ -120,9 +120,9 @@ def test_image_key_covers_the_wheel_sources() -> None:
     assert not [name for name in names if "__pycache__" in name or name.startswith(("tests/", "docs/"))]
 
 
-def test_cache_key_depends_on_part_boundaries() -> None:
-    assert key_of(b"ab", b"c") != key_of(b"a", b"bc")
-    assert key_of(b"ab", b"c") == key_of(b"ab", b"c")
+def test_layer_key_depends_on_part_boundaries() -> None:
+    assert layer_key(b"ab", b"c") != layer_key(b"a", b"bc")
+    assert layer_key(b"ab", b"c") == layer_key(b"ab", b"c")
 
 
 def site_packages(tree: Path) -> Path:

@@ -19,9 +19,9 @@ from examples.demo import prepare
 from examples.demo.cluster import Cluster
 from examples.demo.place import ROOT, Place, sandbox_state
 from examples.demo.say import Teller
+from sandbox.builds import pins
 from sandbox.builds.cache import Cache
 from sandbox.host.layout import from_environment
-from sandbox.node import full_tier
 from tests.e2e.light import IMAGE
 
 
@@ -50,7 +50,7 @@ def place() -> Iterator[Place]:
 def light_image(place: Place) -> str:
     """The tag of the light engine's image, which the node has."""
     archive = sandbox_state(place.environment) / "light.tar"
-    go = Cache(from_environment()).provide_go(full_tier.BINARIES)
+    go = Cache(from_environment()).provide_go(pins.FULL_TIER)
     command = [sys.executable, "-m", "model_server.light.image", str(archive)]
     prepare.stream(Teller(), command, {**os.environ, "GO": go})
     prepare.stream(Teller(), [sys.executable, "-m", "sandbox", "load", str(archive)])

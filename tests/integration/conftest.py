@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ import pytest
 
 from sandbox.builds.cache import Cache
 from sandbox.control_plane import api_tier, credentials
+from sandbox.errors import CommandError
+from sandbox.host import kubectl as kubectl_of_sandbox
 from sandbox.host.layout import from_environment
 
 ROOT = Path(__file__).parents[2]
@@ -30,26 +31,26 @@ ESTABLISHED = "condition=Established"
 
 @dataclass(frozen=True)
 class Kubectl:
-    """Runs kubectl against one cluster."""
+    """kubectl against one API server, with manifests as objects and expected failures."""
 
-    binary: Path
-    kubeconfig: Path
+    run: kubectl_of_sandbox.Kubectl
+
+    @classmethod
+    def of(cls, tier: api_tier.Handle) -> Kubectl:
+        """Return the sandbox's kubectl for this API server."""
+        # Its discovery cache is keyed by address; a later API server may have the same port.
+        environment = {**os.environ, "KUBECACHEDIR": str(tier.directory / "kubectl")}
+        binary = Cache(from_environment()).path("kubectl")
+        return cls(kubectl_of_sandbox.Kubectl(environment, [f"--kubeconfig={tier.kubeconfig}"], binary))
 
     def __call__(self, *arguments: str, manifest: object = None, fails: bool = False) -> str:
-        """What it prints; standard error when it is expected to fail."""
-        done = subprocess.run(
-            [str(self.binary), f"--kubeconfig={self.kubeconfig}", *arguments],
-            input=None if manifest is None else json.dumps(manifest),
-            stdin=subprocess.DEVNULL if manifest is None else None,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-            # Its discovery cache is keyed by address; ports come back, API servers do not.
-            env={**os.environ, "KUBECACHEDIR": str(self.kubeconfig.parent / "kubectl")},
-        )
-        assert (done.returncode != 0) == fails, done.stdout + done.stderr
-        return done.stderr if fails else done.stdout
+        """Return its standard output, or its standard error when it is expected to fail."""
+        stdin = None if manifest is None else json.dumps(manifest)
+        if fails:
+            with pytest.raises(CommandError) as failure:
+                self.run(*arguments, stdin=stdin)
+            return failure.value.stderr
+        return self.run(*arguments, stdin=stdin)
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Api:
 @pytest.fixture(scope="session")
 def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[api_tier.Handle]:
     with api_tier.start(tmp_path_factory.mktemp("cluster") / "api") as handle:
-        kubectl = Kubectl(Cache(from_environment()).path("kubectl"), handle.kubeconfig)
+        kubectl = Kubectl.of(handle)
         kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
         kubectl("wait", "--for", ESTABLISHED, "--timeout=30s", "-f", str(ROOT / "crds"))
         yield handle
@@ -106,7 +107,7 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[api_tier.Ha
 
 @pytest.fixture(scope="session")
 def kubectl(api_server: api_tier.Handle) -> Kubectl:
-    return Kubectl(Cache(from_environment()).path("kubectl"), api_server.kubeconfig)
+    return Kubectl.of(api_server)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
-import subprocess
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sandbox.builds.cache import Cache
+from sandbox.builds.cache import Cache, provide
 from sandbox.control_plane import api_tier
 from sandbox.host.layout import from_environment
 from serin.api.llmdeployment import LLMDeploymentSpec
@@ -27,6 +26,7 @@ from serin.manifests.contains import contains
 from serin.manifests.controller_revision import read_record, render_record
 from serin.manifests.evidence_map import read_evidence, render_evidence
 from serin.routers.gateway_api import GatewayApiRouter
+from tests.integration.conftest import Kubectl
 from tests.unit.manifests import samples
 from tests.unit.rollout.cases import GOOD, make_evidence
 
@@ -60,34 +60,16 @@ def children(spec: LLMDeploymentSpec, namespace: str) -> dict[str, Object]:
 KINDS = tuple(children(samples.make_spec(), "default"))
 
 
-class Hands:
-    """kubectl, as a person uses it."""
-
-    def __init__(self, kubeconfig: Path, cache: Cache) -> None:
-        self._command = [str(cache.path("kubectl")), "--kubeconfig", str(kubeconfig)]
-
-    def __call__(self, *arguments: str) -> str:
-        done = subprocess.run([*self._command, *arguments], capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def make_namespace(self, name: str, *labels: str) -> None:
-        self("create", "namespace", name)
-        if labels:
-            self("label", "namespace", name, *labels)
-
-
 @pytest.fixture(scope="session")
-def hands(api_server: api_tier.Handle, tmp_path_factory: pytest.TempPathFactory) -> Hands:
-    """A person at an API server that knows HTTPRoutes."""
+def routes(kubectl: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
+    """kubectl against an API server that has the Gateway API."""
     cache = Cache(from_environment())
     # Contour's build brings the definitions of the Gateway API along; the sandbox needs it anyway.
-    api_tier.provide(cache, ["contour"], tmp_path_factory.mktemp("contour"), None)
-    hands = Hands(api_server.kubeconfig, cache)
+    provide(cache, ["contour"], tmp_path_factory.mktemp("contour"), None)
     for definitions in cache.definitions():
-        hands("apply", "--server-side", "--filename", str(definitions))
-    hands("wait", "--for=condition=Established", "crd/httproutes.gateway.networking.k8s.io", "--timeout=30s")
-    return hands
+        kubectl("apply", "--server-side", "--filename", str(definitions))
+    kubectl("wait", "--for=condition=Established", "crd/httproutes.gateway.networking.k8s.io", "--timeout=30s")
+    return kubectl
 
 
 @pytest.fixture
@@ -100,10 +82,10 @@ async def cluster(api_server: api_tier.Handle, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture
-def namespace(hands: Hands, request: pytest.FixtureRequest) -> str:
+def namespace(routes: Kubectl, request: pytest.FixtureRequest) -> str:
     """A namespace of the test's own."""
     name = f"children-{abs(hash(request.node.nodeid)):x}"
-    hands.make_namespace(name)
+    routes("create", "namespace", name)
     return name
 
 
@@ -214,14 +196,14 @@ EDITS = {
 
 @pytest.mark.parametrize("name", EDITS)
 async def test_what_somebody_changes_by_hand_is_seen_and_put_right(
-    cluster: KubernetesCluster, hands: Hands, namespace: str, name: str
+    cluster: KubernetesCluster, routes: Kubectl, namespace: str, name: str
 ) -> None:
     kind, path, value = EDITS[name]
     child = children(SPECS["everything"], namespace)[kind]
     await cluster.apply(kind_of(child), child)
     edit = f'[{{"op": "replace", "path": "{path}", "value": {value}}}]'
     await asyncio.to_thread(
-        hands, "patch", kind, child["metadata"]["name"], "--namespace", namespace, "--type=json", "--patch", edit
+        routes, "patch", kind, child["metadata"]["name"], "--namespace", namespace, "--type=json", "--patch", edit
     )
 
     assert not contains(await stored(cluster, child), child)
@@ -231,25 +213,26 @@ async def test_what_somebody_changes_by_hand_is_seen_and_put_right(
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_what_others_add_is_left_alone(
-    cluster: KubernetesCluster, hands: Hands, namespace: str, kind: str
+    cluster: KubernetesCluster, routes: Kubectl, namespace: str, kind: str
 ) -> None:
     child = children(SPECS["everything"], namespace)[kind]
     await cluster.apply(kind_of(child), child)
     place = (kind, child["metadata"]["name"], "--namespace", namespace)
-    await asyncio.to_thread(hands, "annotate", *place, "example.com/note=seen", "serin.dev/note=by-hand")
-    await asyncio.to_thread(hands, "label", *place, "example.com/team=support")
+    await asyncio.to_thread(routes, "annotate", *place, "example.com/note=seen", "serin.dev/note=by-hand")
+    await asyncio.to_thread(routes, "label", *place, "example.com/team=support")
 
     assert contains(await stored(cluster, child), child)
 
 
-def test_a_rendered_pod_passes_the_restricted_level(hands: Hands, tmp_path: Path) -> None:
+def test_a_rendered_pod_passes_the_restricted_level(routes: Kubectl, tmp_path: Path) -> None:
     """Also proves each pod valid by itself: the API server looks at a Deployment's template less closely."""
-    hands.make_namespace("restricted", "pod-security.kubernetes.io/enforce=restricted")
-    hands("create", "serviceaccount", "default", "--namespace", "restricted")
+    routes("create", "namespace", "restricted")
+    routes("label", "namespace", "restricted", "pod-security.kubernetes.io/enforce=restricted")
+    routes("create", "serviceaccount", "default", "--namespace", "restricted")
     for name in ("smallest", "on-the-cpu", "from-a-claim"):
         template = samples.make_template(SPECS[name])
         pod = {"apiVersion": "v1", "kind": "Pod", **template}
         pod["metadata"] = template["metadata"] | {"name": name, "namespace": "restricted"}
         file = tmp_path / f"{name}.json"
         file.write_text(json.dumps(pod))
-        hands("create", "--dry-run=server", "--validate=strict", "--filename", str(file))
+        routes("create", "--dry-run=server", "--validate=strict", "--filename", str(file))

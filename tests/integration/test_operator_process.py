@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ import yaml
 
 from sandbox.control_plane import api_tier
 from sandbox.control_plane.api_tier import Handle
+from sandbox.host.ports import free_port
 from serin.cluster.api_server import ApiServer
 from serin.recursion import allow_deep_json
 from tests.fakes.nested import nested
@@ -90,7 +90,7 @@ class Process:
 
 @contextmanager
 def operator(tier: Handle, directory: Path, name: str, extra: Mapping[str, str] | None = None) -> Iterator[Process]:
-    probes, metrics = _free_port(), _free_port()
+    probes, metrics = free_port(), free_port()
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT / "operator"),
@@ -147,20 +147,6 @@ async def _install(api: ApiServer, crd: dict[str, Any]) -> None:
 
 def _conditions(obj: Mapping[str, Any]) -> list[dict[str, str]]:
     return list(obj.get("status", {}).get("conditions") or [])
-
-
-given: set[int] = set()
-
-
-def _free_port() -> int:
-    """A port that nothing listens on, and that was given to nobody before."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port not in given:
-            given.add(port)
-            return port
 
 
 def _llmdeployment(name: str) -> dict[str, Any]:
@@ -410,8 +396,8 @@ def test_settings_that_make_no_sense_end_it_with_one_sentence(environment: dict[
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT / "operator"),
         "SERIN_BIND_ADDRESS": "127.0.0.1",
-        "SERIN_PROBE_PORT": str(_free_port()),
-        "SERIN_METRICS_PORT": str(_free_port()),
+        "SERIN_PROBE_PORT": str(free_port()),
+        "SERIN_METRICS_PORT": str(free_port()),
     }
     ended = subprocess.run(
         [sys.executable, "-m", "serin"], env=base | environment, capture_output=True, check=False, timeout=LONG

@@ -15,10 +15,8 @@ from typing import Any
 
 import pytest
 
-from sandbox.builds.cache import Cache
 from sandbox.control_plane import api_tier
 from sandbox.control_plane.api_tier import Handle
-from sandbox.host.layout import from_environment
 from serin.analysis.counts import Interval, Tally
 from serin.analysis.trial_state import Epoch, TrialState
 from serin.analysis.update import advance
@@ -48,7 +46,7 @@ def tier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Handle]:
 
 @pytest.fixture(scope="module")
 def kubectl(tier: Handle) -> Kubectl:
-    kubectl = Kubectl(Cache(from_environment()).path("kubectl"), tier.kubeconfig)
+    kubectl = Kubectl.of(tier)
     kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
     kubectl("wait", "--for", ESTABLISHED, "--timeout=30s", "-f", str(ROOT / "crds"))
     return kubectl

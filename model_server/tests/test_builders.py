@@ -1,11 +1,14 @@
+<<<<<<< HEAD:model_server/tests/test_cache.py
 """The cache: names, complete builds, and the messages of the builders."""
+=======
+"""Names of built things, and the messages of builders that cannot build."""
+>>>>>>> f319adb (sandbox: one kubectl, one cache root, one free port; split what had two jobs):model_server/tests/test_builders.py
 
 import sys
 from pathlib import Path
 
 import pytest
 
-from model_server.cache import PARTIAL, building, cache_root, key_of
 from model_server.cpu import install as installer
 from model_server.cpu.install import (
     LOCKS,
@@ -23,6 +26,7 @@ from model_server.tiny.__main__ import model_key
 from sandbox.host import machine
 
 
+<<<<<<< HEAD:model_server/tests/test_cache.py
 def test_cache_root_follows_environment_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERIN_CACHE", "/elsewhere")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
@@ -73,6 +77,9 @@ def test_leftovers_of_killed_builds_are_removed(tmp_path: Path) -> None:
 
 
 def test_environment_key_depends_on_lock_python_and_machine() -> None:
+=======
+def test_an_environment_key_changes_with_lock_interpreter_and_machine() -> None:
+>>>>>>> f319adb (sandbox: one kubectl, one cache root, one free port; split what had two jobs):model_server/tests/test_builders.py
     keys = {
         environment_key("3.11.2", "x86_64", [b"a", b"b"]),
         environment_key("3.11.3", "x86_64", [b"a", b"b"]),

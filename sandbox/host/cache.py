@@ -1,7 +1,8 @@
-"""The cache directory outside the repository: names of built files, and builds that appear complete or not at all.
+"""The cache outside the checkout: where it is, how an entry is named, and how an entry appears only when complete.
 
-Called by the vLLM installer, the tiny model's trainer and the light image. Standard library only, because callers run
-before anything is installed. Not here: what is built. Nothing removes entries (`make down` keeps the cache on purpose).
+Callers: everything that builds: the cluster's binaries, the images, vLLM's environment, the tiny model. Standard
+library only: some callers run before anything is installed. Not here: what is built, and removing it (`make down` keeps
+the cache). The Makefile and `.ci/environment` repeat the rule of `cache_root` for shells: change all three together.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from sandbox.host import bounds
+from sandbox.host import locks
 
 KEY_LENGTH = 12
 PARTIAL = ".partial-"
@@ -22,17 +23,15 @@ PARTIAL = ".partial-"
 LOCK_SECONDS = 3600.0
 
 
-def cache_root() -> Path:
-    """The cache directory: SERIN_CACHE, else XDG_CACHE_HOME/serin, else ~/.cache/serin."""
-    explicit = os.environ.get("SERIN_CACHE")
-    if explicit:
-        return Path(explicit)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "serin"
+def cache_root(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the cache's folder: SERIN_CACHE, else XDG_CACHE_HOME/serin, else ~/.cache/serin."""
+    home = environment.get("HOME") or str(Path.home())
+    caches = environment.get("XDG_CACHE_HOME") or f"{home}/.cache"
+    return Path(environment.get("SERIN_CACHE") or f"{caches}/serin").expanduser().absolute()
 
 
 def key_of(*parts: str | bytes) -> str:
-    """A hash of the parts, in 12 hex digits; also the boundaries between parts matter."""
+    """Return a short name for content; every part counts, and so does where one part ends and the next begins."""
     digest = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
@@ -45,20 +44,20 @@ def key_of(*parts: str | bytes) -> str:
 def building(target: Path) -> Iterator[Path | None]:
     """Yield an empty directory that becomes `target` if the block succeeds, or None if `target` exists already.
 
-    One process at a time builds a target; others wait for it. A block that fails leaves no `target`. Directories that
-    killed builds left behind, of any target, are removed.
+    One process at a time builds a target; others wait for it. A block that fails leaves no `target`. The next builder
+    removes what a killed builder left, of this target or of another.
 
     Raises:
         SandboxError: another process has been building `target` for an hour.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Lock before the check: two callers that start together must not build twice.
-    with bounds.held(_lock(target), seconds=LOCK_SECONDS, waiting=print):
+    # The lock comes before the check: two callers that start together must not build twice.
+    with locks.held(_lock(target), seconds=LOCK_SECONDS, waiting=print):
         if target.is_dir():
             yield None
             return
         _sweep(target)
-        # Never reuse the directory of a killed build: its child processes may still be writing there.
+        # A new name: children of a builder that was killed may still write into its folder.
         partial = target.parent / f"{PARTIAL}{target.name}-{os.getpid()}"
         partial.mkdir()
         try:
@@ -66,7 +65,7 @@ def building(target: Path) -> Iterator[Path | None]:
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-        # Last, so that `target` is complete as soon as it exists.
+        # Last: a reader that finds `target` finds all of it.
         partial.rename(target)
 
 
@@ -75,7 +74,7 @@ def _lock(target: Path) -> Path:
 
 
 def _sweep(target: Path) -> None:
-    """Remove unfinished directories whose builder has ended; the kernel has released its lock."""
+    """Remove unfinished directories whose builder has ended; its lock ended with it."""
     for stale in target.parent.glob(f"{PARTIAL}*"):
         name = stale.name.removeprefix(PARTIAL).rpartition("-")[0]
         if name == target.name:
