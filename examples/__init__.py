@@ -1,5 +1,6 @@
-"""Examples to read and apply (the numbered folders), and two programs that run them.
+"""Numbered folders hold examples to read and apply; `load`, `demo` and `light` are Python that drives them.
 
-load    an open-loop load generator with the OpenAI client
-demo    `make demo`: runs the first example on a real cluster, checks it, and prints a table
+load    an open-loop load generator that speaks as a user's application does
+demo    `make demo`: a whole story on a real cluster, with a table and an exit status at its end
+light   LLMDeployments on an engine without a model, for end-to-end tests and benchmarks
 """

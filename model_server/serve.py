@@ -115,16 +115,6 @@ def _name(pid: int) -> str:
     return ""
 
 
-<<<<<<< HEAD
-def free_port() -> int:
-    """A port of 127.0.0.1 that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-=======
->>>>>>> f319adb (sandbox: one kubectl, one cache root, one free port; split what had two jobs)
 def tiny_model(environment: Path) -> Path:
     """The directory of the tiny model, which is trained if the cache does not have it (two minutes).
 

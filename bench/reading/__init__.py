@@ -16,11 +16,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest import mock
 
+from fakes.prometheus import FakePrometheus
 from serin.analysis.counts import Tally
 from serin.metric_sources.port import Watch
 from serin.metric_sources.prometheus import Prometheus
 from serin.settings import Settings
-from tests.fakes.prometheus import FakePrometheus
 
 ROLLOUTS, PODS, EPOCHS, ROUNDS = 20, 3, 32, 5
 LIVE = (7, 8, 9, 10, 11)

@@ -1,14 +1,13 @@
 """Ten canaries that fail 90 % of their requests, at a fixed weight and on the adaptive ramp: `make bench-rollback`.
 
-Measured by the client: from the first bad answer of the canary to the last request that was sent to it. Writes
-`bench/rollback/results.md`, and ends with status 1 if a fixed weight took longer than three scrape intervals plus two
-seconds. Needs the sandbox, which it starts and leaves up. Not here: what a decision costs in simulation
+The client measures from the first bad answer of the canary to the last request sent to it. Writes
+`bench/rollback/results.md`, and ends with status 1 if a rollback at a fixed weight took longer than three scrape
+intervals plus two seconds. Starts the sandbox if needed and leaves it running. Not here: simulated rollouts
 (`bench.decision`).
 """
 
 from __future__ import annotations
 
-import os
 import statistics
 import subprocess
 import sys
@@ -21,13 +20,10 @@ from examples.demo import conditions as seen
 from examples.demo import prepare
 from examples.demo.cluster import Cluster
 from examples.demo.follow import Follower
-from examples.demo.place import sandbox_state
 from examples.demo.say import Teller
-from sandbox.builds import pins
-from sandbox.builds.cache import Cache
-from sandbox.host.layout import from_environment
-from tests.e2e.light import NAME, PATIENCE, Story
-from tests.e2e.traffic import Traffic
+from examples.light.image import load_image
+from examples.light.story import NAME, PATIENCE, Story
+from examples.light.traffic import Traffic
 
 RUNS = 10
 RATE = 80.0
@@ -46,7 +42,7 @@ _WARM_UP = 60
 
 @dataclass(frozen=True)
 class Run:
-    """One rollback as its users felt it."""
+    """One rollback as clients saw it."""
 
     seconds: float
     bad: int
@@ -54,21 +50,18 @@ class Run:
 
 
 def main() -> int:
-    """Measure, write the page, say whether the limit was kept."""
+    """Measure, write the page, and return 1 if a rollback took longer than the limit."""
     tell = Teller()
     place = prepare.sandbox(tell)
     prepare.operator(tell, place)
-    archive = sandbox_state(os.environ) / "light.tar"
-    go = Cache(from_environment()).provide_go(pins.FULL_TIER)
-    prepare.stream(tell, [sys.executable, "-m", "model_server.light.image", str(archive)], {**os.environ, "GO": go})
-    prepare.stream(tell, [sys.executable, "-m", "sandbox", "load", str(archive)])
+    load_image(tell, place)
     cluster = Cluster(place.environment, "bench-rollback")
     cluster.make_namespace()
     try:
         with Follower(cluster, NAME) as follower, Traffic(place, cluster, RATE) as traffic:
             story = Story(cluster, follower)
             story.install()
-            # The rate before a rollout is what the adaptive ramp begins from.
+            # The adaptive ramp begins from the request rate before the rollout.
             traffic.wait_for(int(RATE * _WARM_UP), PATIENCE)
             runs = {
                 name: [_run(story, traffic, f"{name.split()[0]}-{n}", ramp, tell) for n in range(RUNS)]
@@ -87,7 +80,7 @@ def main() -> int:
 def _run(story: Story, traffic: Traffic, variant: str, ramp: Mapping[str, Any], tell: Teller) -> Run:
     canary = seen.side(story.change(variant, ramp=ramp, args=FAILS), "canary")["revision"]
     story.rolled_back(canary)
-    # What was on its way when the route changed has come back by now.
+    # By then, requests that were under way when the route changed have been answered.
     traffic.wait_for(int(RATE * 2), PATIENCE)
     failed = [failure for failure in traffic.failures if failure.revision == canary]
     first = min(failure.after for failure in failed)

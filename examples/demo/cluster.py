@@ -44,10 +44,6 @@ class Cluster:
         Raises:
             CommandError: it failed, or took longer than `timeout` seconds.
         """
-<<<<<<< HEAD
-        shortened = " ".join(command[:6])
-=======
->>>>>>> f319adb (sandbox: one kubectl, one cache root, one free port; split what had two jobs)
         try:
             return commands.output(
                 command,
@@ -57,20 +53,8 @@ class Cluster:
                 env=self.environment,
                 stdin=None if stdin is None else stdin.encode(),
             )
-<<<<<<< HEAD
-        except FileNotFoundError as error:
-            raise CommandError(f"{command[0]} is not on the PATH; install it or run `make sandbox`.") from error
-        except subprocess.TimeoutExpired as error:
-            raise CommandError(
-                f"`{shortened}` took longer than {timeout:.0f} s; check the state of the cluster."
-            ) from error
-        if done.returncode != 0:
-            raise CommandError(f"`{shortened}` failed; fix this error: {done.stderr.strip()[-600:]}")
-        return done.stdout
-=======
         except SandboxError as error:
             raise CommandError(str(error)) from error
->>>>>>> f319adb (sandbox: one kubectl, one cache root, one free port; split what had two jobs)
 
     def get(self, resource: str, *arguments: str) -> Object:
         """One object, or a List object, from `kubectl get`."""

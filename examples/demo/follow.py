@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Any
 
 from examples.demo.cluster import Cluster, Object
-from examples.demo.errors import Waited
 from sandbox.host.kubectl import Kubectl
 
 RESTARTS = 100
@@ -101,20 +100,8 @@ class Follower:
         thread.start()
 
     def _watch(self, output: str, read: Callable[[subprocess.Popen[str]], None]) -> None:
-<<<<<<< HEAD
-        command = [
-            *_ending_with_parent(),
-            "kubectl",
-            "--namespace",
-            self._cluster.namespace,
-            "get",
-            "llmdeployments",
-            "--watch",
-        ]
-=======
         kubectl = Kubectl(self._cluster.environment, ["--namespace", self._cluster.namespace])
-        command = [*_tied(), *kubectl.command("get", "llmdeployments", "--watch")]
->>>>>>> f319adb (sandbox: one kubectl, one cache root, one free port; split what had two jobs)
+        command = [*_ending_with_parent(), *kubectl.command("get", "llmdeployments", "--watch")]
         command += [f"--field-selector=metadata.name={self._name}"]
         if output == "json":
             command += ["--output=json", "--output-watch-events"]

@@ -1,8 +1,4 @@
-<<<<<<< HEAD:model_server/tests/test_cache.py
-"""The cache: names, complete builds, and the messages of the builders."""
-=======
 """Names of built things, and the messages of builders that cannot build."""
->>>>>>> f319adb (sandbox: one kubectl, one cache root, one free port; split what had two jobs):model_server/tests/test_builders.py
 
 import sys
 from pathlib import Path
@@ -26,60 +22,7 @@ from model_server.tiny.__main__ import model_key
 from sandbox.host import machine
 
 
-<<<<<<< HEAD:model_server/tests/test_cache.py
-def test_cache_root_follows_environment_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SERIN_CACHE", "/elsewhere")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert cache_root() == Path("/elsewhere")
-    monkeypatch.delenv("SERIN_CACHE")
-    assert cache_root() == Path("/xdg/serin")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_root() == Path.home() / ".cache" / "serin"
-
-
-def test_key_depends_on_parts_and_their_boundaries() -> None:
-    assert key_of("ab", "c") == key_of(b"ab", "c")
-    assert len({key_of("ab", "c"), key_of("a", "bc"), key_of("abc"), key_of("c", "ab")}) == 4
-
-
-def test_build_appears_when_complete_and_runs_once(tmp_path: Path) -> None:
-    target = tmp_path / "kind" / "key"
-    with building(target) as partial:
-        assert partial is not None
-        (partial / "file").write_text("content")
-        assert not target.exists()
-    assert (target / "file").read_text() == "content"
-    with building(target) as again:
-        assert again is None
-
-
-def test_failed_build_leaves_nothing_and_can_be_repeated(tmp_path: Path) -> None:
-    target = tmp_path / "key"
-    with pytest.raises(ValueError, match="broken"), building(target):
-        raise ValueError("broken")
-    assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")] == []
-    with building(target) as partial:
-        assert partial is not None
-    assert target.is_dir()
-
-
-def test_leftovers_of_killed_builds_are_removed(tmp_path: Path) -> None:
-    for name in ("key-1", "abandoned-1"):
-        (tmp_path / f"{PARTIAL}{name}").mkdir()
-    with building(tmp_path / "busy") as busy:
-        assert busy is not None
-        assert not (tmp_path / f"{PARTIAL}abandoned-1").exists()
-        with building(tmp_path / "key") as partial:
-            assert partial is not None
-            assert list(partial.iterdir()) == []
-            assert not (tmp_path / f"{PARTIAL}key-1").exists()
-            assert busy.is_dir()
-
-
-def test_environment_key_depends_on_lock_python_and_machine() -> None:
-=======
 def test_an_environment_key_changes_with_lock_interpreter_and_machine() -> None:
->>>>>>> f319adb (sandbox: one kubectl, one cache root, one free port; split what had two jobs):model_server/tests/test_builders.py
     keys = {
         environment_key("3.11.2", "x86_64", [b"a", b"b"]),
         environment_key("3.11.3", "x86_64", [b"a", b"b"]),

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from fakes.fake_cluster import Call, FakeCluster
 from serin.cluster.port import DEPLOYMENT, Kind
 from serin.errors import ClusterError
 from tests.contract.cluster_port import CHECKS, NAMESPACE, Harness, deployment
-from tests.fakes.fake_cluster import Call, FakeCluster
 
 
 def _clock() -> datetime:

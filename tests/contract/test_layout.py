@@ -5,6 +5,7 @@ Reads files only. Layers between modules are the import contracts' business (`li
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -85,6 +86,45 @@ def test_every_module_has_a_docstring() -> None:
     ]
 
     assert not silent
+
+
+# What each source folder may import of the others; tests may import everything, and nothing imports tests.
+MAY_IMPORT = {
+    "operator/serin": set(),
+    "sandbox": set(),
+    "model_server": {"sandbox", "serin"},
+    "fakes": {"serin"},
+    "examples": {"sandbox", "model_server"},
+    "docs": {"serin", "model_server"},
+    "bench": {"serin", "sandbox", "model_server", "examples", "fakes"},
+    ".ci": {"sandbox"},
+}
+OURS = {Path(folder).name for folder in MAY_IMPORT} | {"tests"}
+
+
+def imported(source: str) -> set[str]:
+    """The top-level packages that a module imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("folder", MAY_IMPORT)
+def test_folder_imports_only_what_it_may(folder: str) -> None:
+    sources = [path for path in files() if path.suffix == ".py" and path.is_relative_to(folder)]
+    wrong = [
+        f"{path} imports {name}"
+        for path in sources
+        if "tests" not in path.parts
+        for name in imported((ROOT / path).read_text()) & OURS - MAY_IMPORT[folder] - {Path(folder).name}
+    ]
+
+    assert sources
+    assert not wrong
 
 
 def test_no_file_names_a_registry_host() -> None:

@@ -1,12 +1,11 @@
-"""The whole sandbox with the operator installed by its charts, started once per run; ended only if it was not there.
+"""The whole sandbox with the operator installed by its charts, started once per run; ended only if this run started it.
 
-`place` says where it is, `began` since when, `light_image` loads the light engine, `cluster` is a namespace of a test's
-own. What is made here is what `make demo` makes: the tests reuse its modules.
+`place` is the sandbox, `began` the start of the run, `light_image` the light engine's image on the node, `cluster` a
+namespace for one test. The fixtures use the modules of `make demo`.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -17,23 +16,21 @@ import pytest
 
 from examples.demo import prepare
 from examples.demo.cluster import Cluster
-from examples.demo.place import ROOT, Place, sandbox_state
+from examples.demo.place import ROOT, Place
 from examples.demo.say import Teller
-from sandbox.builds import pins
-from sandbox.builds.cache import Cache
-from sandbox.host.layout import from_environment
-from tests.e2e.light import IMAGE
+from examples.light.image import load_image
+from examples.light.story import IMAGE
 
 
 @pytest.fixture(scope="session", autouse=True)
 def began() -> datetime:
-    """When this run began to touch the sandbox."""
+    """The time at which this run began."""
     return datetime.now(UTC)
 
 
 @pytest.fixture(scope="session")
 def place() -> Iterator[Place]:
-    """A sandbox in which the operator runs, as in the demo."""
+    """A sandbox in which the operator runs, installed as in the demo."""
     status = [sys.executable, "-m", "sandbox", "status"]
     was_up = subprocess.run(status, cwd=ROOT, capture_output=True, check=False).returncode == 0
     tell = Teller()
@@ -49,12 +46,7 @@ def place() -> Iterator[Place]:
 @pytest.fixture(scope="session")
 def light_image(place: Place) -> str:
     """The tag of the light engine's image, which the node has."""
-    archive = sandbox_state(place.environment) / "light.tar"
-    go = Cache(from_environment()).provide_go(pins.FULL_TIER)
-    command = [sys.executable, "-m", "model_server.light.image", str(archive)]
-    prepare.stream(Teller(), command, {**os.environ, "GO": go})
-    prepare.stream(Teller(), [sys.executable, "-m", "sandbox", "load", str(archive)])
-    return IMAGE
+    return load_image(Teller(), place)
 
 
 @pytest.fixture
@@ -65,6 +57,6 @@ def cluster(place: Place, light_image: str, request: pytest.FixtureRequest) -> I
     here = Cluster(place.environment, name)
     here.make_namespace()
     yield here
-    # The model first: a namespace that ends takes a minute for its pods, in which the operator would mourn them.
+    # The model first: a namespace needs a minute to end its pods, and the operator would report them as failures.
     here.kubectl("delete", "llmdeployments", "--all", "--wait", timeout=60)
     here.kubectl("delete", "namespace", name, "--wait=false")

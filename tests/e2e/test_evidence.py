@@ -11,9 +11,9 @@ from examples.demo import prepare
 from examples.demo.cluster import Cluster, Object
 from examples.demo.follow import Follower
 from examples.demo.place import Place
+from examples.light.story import NAME, PATIENCE, Story
+from examples.light.traffic import Traffic
 from tests.e2e.counters import finished, finished_rate
-from tests.e2e.light import NAME, PATIENCE, Story
-from tests.e2e.traffic import Traffic
 
 RATE = 200.0
 LIVES = 3

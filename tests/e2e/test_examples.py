@@ -6,8 +6,8 @@ from examples.demo import conditions as seen
 from examples.demo.cluster import Cluster, Object, load_manifest
 from examples.demo.follow import Follower
 from examples.demo.place import ROOT, Place
-from tests.e2e.light import NAME, PATIENCE, RESOURCE, Story, manifest
-from tests.e2e.traffic import Traffic
+from examples.light.story import NAME, PATIENCE, RESOURCE, Story, manifest
+from examples.light.traffic import Traffic
 
 PAUSE = ROOT / "examples" / "02-pause-and-resume"
 

@@ -6,8 +6,8 @@ from examples.demo import conditions as seen
 from examples.demo.cluster import Cluster
 from examples.demo.follow import Follower
 from examples.demo.place import Place
-from tests.e2e.light import NAME, PATIENCE, Story
-from tests.e2e.traffic import Traffic
+from examples.light.story import NAME, PATIENCE, Story
+from examples.light.traffic import Traffic
 
 REQUESTS = 50_000
 RATE = 400.0

@@ -14,8 +14,8 @@ from examples.demo.cluster import Cluster, load_manifest
 from examples.demo.follow import Follower
 from examples.demo.place import ROOT, Place
 from examples.demo.say import Teller
+from examples.light.story import host
 from examples.load import Load
-from tests.e2e.light import host
 
 EXAMPLE = ROOT / "examples" / "03-judged-by-latency"
 NAME = "triage"

@@ -12,8 +12,8 @@ from examples.demo.cluster import Cluster
 from examples.demo.follow import Follower
 from examples.demo.place import Place
 from examples.demo.say import Teller
-from tests.e2e.light import NAME, PATIENCE, RESOURCE, Story, manifest
-from tests.e2e.traffic import Traffic
+from examples.light.story import NAME, PATIENCE, RESOURCE, Story, manifest
+from examples.light.traffic import Traffic
 
 CHILDREN = (
     "deployments",

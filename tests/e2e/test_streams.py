@@ -6,8 +6,8 @@ from examples.demo import conditions as seen
 from examples.demo.cluster import Cluster
 from examples.demo.follow import Follower
 from examples.demo.place import Place
-from tests.e2e.light import NAME, Story
-from tests.e2e.traffic import Stream, Traffic, open_streams
+from examples.light.story import NAME, Story
+from examples.light.traffic import Stream, Traffic, open_streams
 
 SECONDS = 30.0
 LONGER = 50.0

@@ -20,8 +20,8 @@ from typing import Any
 import requests
 from prometheus_api_client import PrometheusApiClientException, PrometheusConnect
 
-from serin.analysis.counts import Interval, MetricReadings
 from sandbox.control_plane.api_tier import Handle
+from serin.analysis.counts import Interval, MetricReadings
 from serin.metric_sources.port import MetricSource, Watch
 from serin.settings import Settings
 

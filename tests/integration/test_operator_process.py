@@ -20,12 +20,12 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from sandbox.control_plane import api_tier
+from fakes.nested import nested
+from sandbox.control_plane import api_tier, credentials
 from sandbox.control_plane.api_tier import Handle
 from sandbox.host.ports import free_port
 from serin.cluster.api_server import ApiServer
 from serin.recursion import allow_deep_json
-from tests.fakes.nested import nested
 
 ROOT = Path(__file__).parents[2]
 LONG = 60.0

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from fakes.prometheus import FakePrometheus, answering
 from sandbox.control_plane import api_tier
 from sandbox.control_plane.api_tier import Handle
 from serin.analysis.counts import Interval, Tally
@@ -27,7 +28,6 @@ from serin.manifests.owner import Owner
 from serin.metric_sources.connection import Connection
 from serin.metric_sources.port import MetricSource, Server, Watch
 from serin.metric_sources.prometheus import Prometheus
-from tests.fakes.prometheus import FakePrometheus, answering
 from tests.integration.conftest import ESTABLISHED, ROOT, Kubectl
 from tests.integration.manifests import LLMDEPLOYMENT
 from tests.integration.scraped import REQUESTS, Pods, Rollout, scraped_pods, settings

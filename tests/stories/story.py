@@ -6,16 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from fakes.fake_cluster import Call
+from fakes.operator_in_memory import reconciler
+from fakes.world import KEY, NAME, NAMESPACE, World
 from serin.cluster.port import CONFIG_MAP, CONTROLLER_REVISION, DEPLOYMENT, SERVICE
 from serin.errors import ClusterError
 from serin.manifests.controller_revision import read_record
-from serin.manifests.engine_defaults import EngineDefaults
 from serin.reconciler import Reconciler
 from serin.rollout.phases import TRANSITIONS, Phase
-from serin.rollout.snapshot import Policy
-from serin.routers.gateway_api import GatewayApiRouter
-from tests.fakes.fake_cluster import Call
-from tests.fakes.world import KEY, NAME, NAMESPACE, World
 
 TICK_SECONDS = 5
 FEW_ALIKE = 2
@@ -25,26 +23,6 @@ TURNS_PER_TICK = 12
 
 class CrashError(Exception):
     """The operator dies here."""
-
-
-class SilentTelemetry:
-    def decided(self, *_: object) -> None: ...
-
-    def stopped(self, *_: object) -> None: ...
-
-    def forget(self, *_: object) -> None: ...
-
-
-def spec(behaviour: str = "good", **more: Any) -> dict[str, Any]:
-    steps = [{"weight": 5, "hold": "1m"}, {"weight": 25, "hold": "1m"}, {"weight": 50, "hold": "1m"}]
-    base: dict[str, Any] = {
-        "model": {"name": "triage", "source": "file:///models/triage"},
-        "engine": {"args": {"test-behaviour": behaviour}},
-        "replicas": 3,
-        "routing": {"gateway": {"parentRefs": [{"name": "llm"}]}},
-        "rollout": {"ramp": {"steps": steps}, "minimumBake": "1m", "drainTimeout": "5m", "progressDeadline": "10m"},
-    }
-    return base | more
 
 
 @dataclass
@@ -68,15 +46,7 @@ class Story:
     _weights_before: dict[str, int] = field(default_factory=dict)
 
     def reconciler(self) -> Reconciler:
-        return Reconciler(
-            cluster=self.world.cluster,
-            router=GatewayApiRouter(),
-            collector=self.world,
-            telemetry=SilentTelemetry(),
-            clock=lambda: self.world.now,
-            defaults=EngineDefaults(image="vllm:test", model_server_image=self.model_server),
-            policy=Policy(),
-        )
+        return reconciler(self.world, self.model_server)
 
     async def run(self, minutes: float, until: Callable[[Story], bool] | None = None) -> None:
         """Let time pass, at most this long, or until something is so (which must then happen)."""

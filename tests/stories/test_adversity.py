@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from fakes.operator_in_memory import spec
+from fakes.world import Behaviour
 from serin.cluster.port import CONTROLLER_REVISION, DEPLOYMENT, HTTP_ROUTE, POD_DISRUPTION_BUDGET, SERVICE
 from serin.rollout.phases import Phase
-from tests.fakes.world import Behaviour
-from tests.stories.story import Story, spec
+from tests.stories.story import Story
 
 QUICK: dict[str, Any] = {
     "replicas": 2,

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
+from fakes.operator_in_memory import spec
+from fakes.world import KEY, NAME, NAMESPACE, Behaviour
 from serin.cluster.port import CONFIG_MAP, CONTROLLER_REVISION, DEPLOYMENT, HTTP_ROUTE, Kind
 from serin.errors import Conflict, Invalid
 from serin.manifests.evidence_map import name_of
 from serin.rollout.phases import Phase
 from serin.routers.gateway_api import GatewayApiRouter
-from tests.fakes.world import KEY, NAME, NAMESPACE, Behaviour
-from tests.stories.story import Story, spec
+from tests.stories.story import Story
 
 EVIDENCE = name_of(NAME)
 BLIND = "Prometheus does not answer; check that it runs."

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from fakes.operator_in_memory import spec
+from fakes.world import KEY, NAME, NAMESPACE, Behaviour
 from serin.cluster.port import (
     CONFIG_MAP,
     CONTROLLER_REVISION,
@@ -19,8 +21,7 @@ from serin.cluster.port import (
     Kind,
 )
 from serin.rollout.phases import Phase
-from tests.fakes.world import KEY, NAME, NAMESPACE, Behaviour
-from tests.stories.story import Story, spec
+from tests.stories.story import Story
 
 QUICK: dict[str, Any] = {
     "replicas": 1,

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from fakes.traffic import Load, slow_successes, stalls
 from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
-from tests.fakes.traffic import Load, slow_successes, stalls
 from tests.stories.trials import Trial, play
 
 QUICK: dict[str, Any] = {

@@ -10,6 +10,9 @@ import aiohttp
 import pytest
 from kubernetes.aio.client.exceptions import ApiException
 
+from fakes.fake_cluster import Call
+from fakes.operator_in_memory import spec
+from fakes.world import NAME, NAMESPACE, Behaviour
 from serin.cluster.api_server import cluster_error
 from serin.cluster.port import (
     CONFIG_MAP,
@@ -23,9 +26,7 @@ from serin.cluster.port import (
 )
 from serin.errors import ClusterError, Conflict
 from serin.rollout.phases import Phase
-from tests.fakes.fake_cluster import Call
-from tests.fakes.world import NAME, NAMESPACE, Behaviour
-from tests.stories.story import Story, spec
+from tests.stories.story import Story
 
 QUICK: dict[str, Any] = {
     "replicas": 1,

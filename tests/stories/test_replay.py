@@ -6,6 +6,9 @@ import json
 
 import pytest
 
+from fakes.prometheus import answering
+from fakes.traffic import SCRAPE_SECONDS, Load
+from fakes.world import NAME, NAMESPACE
 from serin.analysis.update import advance
 from serin.evidence.metric import Comparison
 from serin.replay.command import chosen, lines, look_up, read_again
@@ -13,9 +16,6 @@ from serin.replay.recorded import replay
 from serin.replay.trial import begun, compare
 from serin.rollout.phases import Phase
 from serin.settings import Settings
-from tests.fakes.prometheus import answering
-from tests.fakes.traffic import SCRAPE_SECONDS, Load
-from tests.fakes.world import NAME, NAMESPACE
 from tests.stories.test_two_hundred import ADAPTIVE, ERRORS, FIXED, LATENCY
 from tests.stories.trials import play
 

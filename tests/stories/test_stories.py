@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from fakes.operator_in_memory import spec
+from fakes.world import KEY, SLOW, Behaviour
 from serin.cluster.port import HTTP_ROUTE
 from serin.rollout.phases import Phase
-from tests.fakes.world import KEY, SLOW, Behaviour
-from tests.stories.story import Story, spec
+from tests.stories.story import Story
 
 GOLDEN = Path(__file__).parent / "golden"
 Tell = Callable[[Story], Awaitable[None]]

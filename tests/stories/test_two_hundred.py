@@ -1,7 +1,7 @@
 """Of two hundred canaries that are no worse, hardly any is rolled back: from requests to verdicts, with the operator's
 own code in between.
 
-Each rollout has its own seed, so a run gives the same figures anywhere. What is simulated is in `tests.fakes.traffic`.
+Each rollout has its own seed, so a run gives the same figures anywhere. What is simulated is in `fakes.traffic`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
+from fakes.traffic import Load, slow_successes, time_outs
 from serin.analysis import presets
 from serin.analysis.counts import EPOCHS
 from serin.evidence.metric import Comparison
 from serin.rollout.phases import Phase
-from tests.fakes.traffic import Load, slow_successes, time_outs
 from tests.stories.trials import WARM_UP_SECONDS, Trial, play
 
 MOST_ROLLED_BACK = 6

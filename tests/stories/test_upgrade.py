@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 import serin.resolve
+from fakes.operator_in_memory import spec
 from serin.cluster.port import DEPLOYMENT
 from serin.manifests.engine_defaults import EngineDefaults
 from serin.reconciler import Reconciler
 from serin.rollout.phases import Phase
-from tests.stories.story import Story, spec
+from tests.stories.story import Story
 
 
 class UpgradedStory(Story):

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from fakes.operator_in_memory import spec
+from fakes.world import KEY, Behaviour
 from serin.cluster.port import HTTP_ROUTE
 from serin.rollout.phases import Phase
-from tests.fakes.world import KEY, Behaviour
-from tests.stories.story import Story, spec
+from tests.stories.story import Story
 from tests.stories.woken import STEP_SECONDS, WokenStory
 
 DOWN = "Prometheus does not answer; check that it runs."

@@ -1,4 +1,4 @@
-"""One rollout from requests to verdict: the world of `tests.fakes.traffic`, and the operator's own code on its clock.
+"""One rollout from requests to verdict: the world of `fakes.traffic`, and the operator's own code on its clock.
 
 The collector reads, the reconciler decides and is looked at; `test_two_hundred.py` plays many. Nothing is faked between
 the answers of Prometheus and the route.
@@ -11,6 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from fakes.operator_in_memory import SilentTelemetry, spec
+from fakes.prometheus import answering
+from fakes.traffic import SCRAPE_SECONDS, Busy, Load
+from fakes.world import KEY, NAME, NAMESPACE, Behaviour
 from serin.analysis.trial_state import TrialState
 from serin.cluster.port import CONFIG_MAP, CONTROLLER_REVISION
 from serin.evidence.slices import Totals
@@ -26,10 +30,6 @@ from serin.rollout.reasons import Reason
 from serin.rollout.snapshot import Policy
 from serin.routers.gateway_api import GatewayApiRouter
 from serin.settings import Settings
-from tests.fakes.prometheus import answering
-from tests.fakes.traffic import SCRAPE_SECONDS, Busy, Load
-from tests.fakes.world import KEY, NAME, NAMESPACE, Behaviour
-from tests.stories.story import SilentTelemetry, spec
 
 TICK_SECONDS = 15.0
 WARM_UP_SECONDS = 300.0

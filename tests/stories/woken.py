@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from fakes.world import KEY, World
 from serin.analysis.counts import MetricReadings
 from serin.api.names import LABEL_DEPLOYMENT
 from serin.cluster.port import LLMDEPLOYMENT, PROMPTVERSION
@@ -19,7 +20,6 @@ from serin.metric_sources.collector import Collector
 from serin.metric_sources.port import Watch
 from serin.reconciler import Reconciler
 from serin.workqueue import Schedule
-from tests.fakes.world import KEY, World
 from tests.stories.story import Story
 
 STEP_SECONDS = 0.7

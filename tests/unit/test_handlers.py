@@ -5,10 +5,10 @@ from typing import Any
 import kopf
 import pytest
 
+from fakes.nested import MOST, nested
 from serin.handlers import CHILDREN, PromptUsers, Wakers, make_kopf_settings, make_registry
 from serin.kube_types import Key
 from serin.settings import Settings
-from tests.fakes.nested import MOST, nested
 
 TRIAGE: Key = ("ns", "triage")
 

@@ -18,7 +18,7 @@ PRELUDE = f"""
 import json, resource, sys, threading
 resource.setrlimit(resource.RLIMIT_STACK, ({STACK}, resource.getrlimit(resource.RLIMIT_STACK)[1]))
 from serin.recursion import allow_deep_json
-from tests.fakes.nested import MOST, nested
+from fakes.nested import MOST, nested
 allow_deep_json()
 """
 

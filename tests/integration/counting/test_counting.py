@@ -9,8 +9,8 @@ from itertools import count
 import pytest
 from prometheus_api_client import PrometheusConnect
 
-from serin.analysis.counts import Baseline, Names, Tally
 from sandbox.control_plane.api_tier import Handle
+from serin.analysis.counts import Baseline, Names, Tally
 from serin.metric_sources.collector import Collector
 from serin.metric_sources.port import Watch
 from serin.metric_sources.prometheus import Prometheus

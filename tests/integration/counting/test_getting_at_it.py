@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from serin.analysis.counts import Tally
 from sandbox.control_plane.api_tier import Handle
+from serin.analysis.counts import Tally
 from serin.metric_sources import connection
 from serin.metric_sources.port import Server
 from serin.metric_sources.prometheus import Prometheus

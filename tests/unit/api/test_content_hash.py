@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes.nested import MOST, nested
 from serin.api.content_hash import content_hash
 from serin.api.promptversion import PromptVersionSpec
 from serin.errors import SpecError
-from tests.fakes.nested import MOST, nested
 
 BASE: dict[str, Any] = {
     "prompt": "triage",

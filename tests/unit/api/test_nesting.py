@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes.nested import nested
 from serin.api.nesting import is_deeper_than, load_json
-from tests.fakes.nested import nested
 
 JSON = st.recursive(
     st.none() | st.text(max_size=3),

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes.nested import nested
 from serin.api.content_hash import content_hash
 from serin.api.llmdeployment import DEFAULT_STEPS, LLMDeploymentSpec, Ramp, RampStep
 from serin.api.parse import parse_llmdeployment, parse_promptversion
 from serin.errors import SpecError
 from serin.metric_sources.promql import is_plain
-from tests.fakes.nested import nested
 from tests.integration.manifests import LLMDEPLOYMENT, PROMPTVERSION, changed
 
 

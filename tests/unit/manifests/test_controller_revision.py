@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes.nested import MOST, nested
 from serin.errors import RecordError
 from serin.manifests.controller_revision import MAX_RECORD_LEVELS, read_record, render_record
 from serin.rollout.record import Record, Rejection
 from serin.rollout.trial import Step, Trial
-from tests.fakes.nested import MOST, nested
 from tests.unit.manifests.samples import NOON, OWNER, make_record, make_resolved
 
 

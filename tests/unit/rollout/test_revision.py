@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from fakes.nested import nested
 from serin.api.llmdeployment import LLMDeploymentSpec
 from serin.errors import SpecError
 from serin.rollout.revision import engine_revision, revision
-from tests.fakes.nested import nested
 
 SMALLEST: dict[str, Any] = {
     "model": {"name": "triage", "source": "file:///models/triage"},

@@ -1,7 +1,7 @@
 """A Prometheus in memory: stores samples and answers the queries of `serin.metric_sources.queries`, and no others.
 
 It replaces only the connection (`answering`), so all code above it is the real one. Not here: pods and scrapes
-(`tests.fakes.traffic`).
+(`fakes.traffic`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Plain requests at a high rate over connections that stay open, and long streaming answers; every failure is kept.
+"""Plain requests at a high rate over connections that stay open, and long streaming answers; every failure is recorded.
 
-Called by the end-to-end tests. Bounded in rate, in count and in connections. Not here: the OpenAI client, which is a
-user's way and too slow for thousands of requests per second (examples.load).
+Callers: the end-to-end tests and `bench.rollback`. Rate, count and connections are bounded. Not here: the OpenAI
+client, which applications use and which is too slow for thousands of requests per second (`examples.load`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from examples.demo.cluster import Cluster
+from examples.demo.errors import WaitFailedError
 from examples.demo.place import Place
-from tests.e2e.light import NAME, host
+from examples.light.story import NAME, host
 
 PATH = "/v1/chat/completions"
 MARK = "told to fail"
@@ -38,13 +39,13 @@ class Failure:
     text: str
 
     def was_made_by(self, revisions: set[str]) -> bool:
-        """Whether one of these revisions' engines failed on purpose, rather than anything on the way."""
+        """Whether an engine of these revisions failed on purpose, rather than something between client and engine."""
         return self.status == 500 and MARK in self.text and self.revision in revisions
 
 
 @dataclass
 class Traffic:
-    """Use it as a context: inside, requests are sent until the limit; leaving it waits for what is under way."""
+    """A context manager: the body runs while requests are sent; its end waits for those under way."""
 
     place: Place
     cluster: Cluster
@@ -53,12 +54,12 @@ class Traffic:
     limit: int = 300_000
     connections: int = 16
     asks: str = "vpn"
-    """What every request asks from now on."""
+    """The content of every request from now on."""
     answered: Counter[str] = field(default_factory=Counter)
     """Good answers by revision."""
     failures: list[Failure] = field(default_factory=list)
     last_sent: dict[str, float] = field(default_factory=dict)
-    """By revision: when the last request was sent that it answered, good or bad; seconds since the traffic began."""
+    """By revision: when the last request that it answered was sent, in seconds since the traffic began."""
     _sent: int = 0
     _stopping: bool = False
     _changed: threading.Condition = field(default_factory=threading.Condition)
@@ -73,25 +74,26 @@ class Traffic:
     def __exit__(
         self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        """Send nothing more and wait for what is under way."""
+        """Send no more requests and wait for those under way."""
         self._stopping = True
         if self._thread:
             self._thread.join(150)
 
     @property
     def ended(self) -> int:
-        """Requests that came to an end, good or bad."""
+        """How many requests have ended, good or bad."""
         return sum(self.answered.values()) + len(self.failures)
 
     def wait_for(self, more: int, seconds: float) -> None:
-        """Wait until so many more requests have ended."""
+        """Wait until `more` further requests have ended."""
         self.wait_until(self.ended + more, seconds)
 
     def wait_until(self, wanted: int, seconds: float) -> None:
-        """Wait until so many requests have ended since the beginning."""
+        """Wait until `wanted` requests have ended since the beginning."""
         with self._changed:
             reached = self._changed.wait_for(lambda: self.ended >= wanted, seconds)
-        assert reached, f"only {self.ended} of {wanted} requests ended in time"
+        if not reached:
+            raise WaitFailedError(f"Only {self.ended} of {wanted} requests ended in {seconds:.0f} s; see the pods.")
 
     async def _run(self) -> None:
         connector = aiohttp.TCPConnector(limit=self.connections)
@@ -144,7 +146,7 @@ class Stream:
         self.took = 0.0
         """Seconds from the request to the end of the answer."""
         self.problem: str | None = None
-        """How it was cut; None if it came to its own end."""
+        """How the answer was cut; None if it was complete."""
         self._thread = threading.Thread(target=self._read, name="stream")
         self._thread.start()
 
@@ -156,7 +158,8 @@ class Stream:
     def join(self, seconds: float) -> None:
         """Wait for its end."""
         self._thread.join(seconds)
-        assert not self._thread.is_alive(), "the stream does not end"
+        if self._thread.is_alive():
+            raise WaitFailedError(f"A stream did not end in {seconds:.0f} s; see the pod that it reads from.")
 
     def _read(self) -> None:
         last = ""
@@ -173,7 +176,7 @@ class Stream:
 
 
 def open_streams(place: Place, cluster: Cluster, seconds: float, *, at_least: int, revisions: set[str]) -> list[Stream]:
-    """Open streams until each of these revisions has so many; those that fail at once are not counted."""
+    """Open streams until each of these revisions has `at_least`; a stream that fails at once is not counted."""
     streams: list[Stream] = []
     for _ in range(30 * at_least):
         stream = Stream(place, cluster, seconds)
@@ -184,4 +187,4 @@ def open_streams(place: Place, cluster: Cluster, seconds: float, *, at_least: in
         have = Counter(s.revision for s in streams)
         if all(have[revision] >= at_least for revision in revisions):
             return streams
-    raise AssertionError(f"streams reached only {dict(have)}")
+    raise WaitFailedError(f"Streams reached only {dict(have)}, and each of {revisions} needs {at_least}; see the route.")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from fakes.fake_cluster import FakeCluster
 from serin.analysis.counts import Baseline, InFlight, Interval, MetricReadings, Names, Point, Tally
 from serin.api.names import LABEL_DEPLOYMENT, LABEL_ENGINE_REVISION
 from serin.cluster.port import CONFIG_MAP, DEPLOYMENT, HTTP_ROUTE, LLMDEPLOYMENT, POD, PROMPTVERSION
@@ -18,7 +19,6 @@ from serin.kube_types import Key
 from serin.manifests.evidence_map import name_of
 from serin.metric_sources.port import Watch
 from serin.routers.gateway_api import GatewayApiRouter
-from tests.fakes.fake_cluster import FakeCluster
 
 NAMESPACE, NAME = "default", "triage"
 KEY = (NAMESPACE, NAME)

@@ -1,6 +1,6 @@
 """A `World` with single requests: they arrive at random, are routed, take time, and are counted and scraped.
 
-Its pods count like the model server's middleware, and its Prometheus is `tests.fakes.prometheus`, so the operator's own
+Its pods count like the model server's middleware, and its Prometheus is `fakes.prometheus`, so the operator's own
 code reads the counters. It simulates restarts, lost scrapes and new pods.
 """
 
@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fakes.prometheus import FakePrometheus
+from fakes.world import KEY, NAME, NAMESPACE, World
 from serin.analysis.trial_state import TrialState
 from serin.api.names import LABEL_DEPLOYMENT, LABEL_ENGINE_REVISION, LABEL_REVISION
 from serin.cluster.port import CONTROLLER_REVISION, HTTP_ROUTE, POD
 from serin.rollout.snapshot import NO_ROUTE
 from serin.routers.gateway_api import GatewayApiRouter
-from tests.fakes.prometheus import FakePrometheus
-from tests.fakes.world import KEY, NAME, NAMESPACE, World
 
 SCRAPE_SECONDS = 15.0
 BOUNDS = (0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 120.0)
@@ -284,8 +284,8 @@ class Busy(World):
                 anew = shows & (life != its_life)
                 if at > since:
                     grown = np.where(anew, requests, requests - value) * shows
-                    hidden = np.where(anew & (requests >= value), value, 0)
-                    sums[process.revision == canary] += np.stack([grown, hidden])[:, epochs].sum(axis=1)
+                    overtaken = np.where(anew & (requests >= value), value, 0)
+                    sums[process.revision == canary] += np.stack([grown, overtaken])[:, epochs].sum(axis=1)
                 value, life = np.where(shows, requests, value), np.where(shows, its_life, life)
         (good1, x1), (hidden_good1, hidden_x1) = sums[True].tolist()
         (good0, x0), (hidden_good0, hidden_x0) = sums[False].tolist()

@@ -1,6 +1,7 @@
 """LLMDeployments on the light engine, which starts in a second and answers thousands of requests per second.
 
-Called by the end-to-end tests. `Story` is one LLMDeployment and what it went through. Not here: traffic.
+Callers: the end-to-end tests and `bench.rollback`. `Story` is one LLMDeployment and the states it passes through.
+Not here: traffic.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ STEPS: Sequence[Mapping[str, Any]] = ({"weight": 20, "hold": "1s"}, {"weight": 5
 
 
 def host(cluster: Cluster) -> str:
-    """The host name of the model: every test has its own, so that no route takes another's requests."""
+    """Return the model's host name; each namespace has its own, so that no route takes the requests of another."""
     return f"{cluster.namespace}.example.com"
 
 
@@ -37,7 +38,7 @@ def manifest(
     metrics: Sequence[Mapping[str, Any]] = METRICS,
     ramp: Mapping[str, Any] | None = None,
 ) -> Object:
-    """An LLMDeployment; each variant makes an engine revision of its own."""
+    """Return an LLMDeployment; each variant makes an engine revision of its own."""
     return {
         "apiVersion": "serin.dev/v1alpha1",
         "kind": "LLMDeployment",
@@ -59,7 +60,7 @@ def manifest(
                 "progressDeadline": "2m",
                 "drainTimeout": "60s",
             },
-            # The light engine answers at once, and hundreds of requests a second prove this soon.
+            # The light engine answers at once, and hundreds of requests per second soon give a proof.
             "analysis": {"settleTime": "2s", "metrics": list(metrics)},
         },
     }
@@ -74,7 +75,7 @@ class Story:
 
     @property
     def latest(self) -> Object:
-        """As it is now, from the API server."""
+        """The object as the API server has it now."""
         return self.cluster.get(RESOURCE)
 
     def install(self, variant: str = "0", **options: Any) -> Object:
@@ -93,7 +94,7 @@ class Story:
         )
 
     def promoted(self, revision: str, within: float = PATIENCE) -> Object:
-        """Wait until a revision is the stable and nothing is under way."""
+        """Wait until a revision is the stable and no rollout is under way."""
         return self.follower.wait_for(
             f"{revision} is promoted",
             lambda s: seen.is_settled(s) and seen.side(s, "stable").get("revision") == revision,
@@ -120,11 +121,11 @@ class Story:
         )
 
     def command(self, verb: str, revision: str, token: str) -> None:
-        """Give a command as a person does."""
+        """Give the operator a command by annotation, as a person does."""
         self.cluster.kubectl("annotate", RESOURCE, "--overwrite", f"serin.dev/do={verb}@{revision}#{token}")
 
     def pods(self, engine_revision: str) -> dict[str, int]:
-        """UIDs of the pods that are not being deleted, with their restarts."""
+        """Return the UIDs of the pods that are not being deleted, with their restarts."""
         pods = self.cluster.items("pods", f"serin.dev/engine-revision={engine_revision}")
         return {
             pod["metadata"]["uid"]: sum(c["restartCount"] for c in pod["status"].get("containerStatuses", ()))
@@ -133,7 +134,7 @@ class Story:
         }
 
     def wait_pods_gone(self, engine_revision: str) -> None:
-        """Wait until none is left: the garbage collector comes after who deletes their Deployment."""
+        """Wait until no pod of the revision is left; the garbage collector deletes pods after their Deployment."""
         self.cluster.wait_gone("pods", f"serin.dev/engine-revision={engine_revision}", PATIENCE)
 
     def promoting(self, revision: str) -> Object:

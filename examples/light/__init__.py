@@ -1,0 +1,6 @@
+"""LLMDeployments on the light engine, and traffic at a high rate: for the end-to-end tests and the benchmarks.
+
+story     one LLMDeployment, and waiting for what happens to it
+traffic   plain requests and long streams
+image     the light engine's image, on the sandbox's node
+"""
