@@ -289,5 +289,5 @@ class Busy(World):
                 value, life = np.where(shows, requests, value), np.where(shows, its_life, life)
         (good1, x1), (hidden_good1, hidden_x1) = sums[True].tolist()
         (good0, x0), (hidden_good0, hidden_x0) = sums[False].tolist()
-        hidden = (hidden_good1 + hidden_x1, hidden_x1, hidden_good0 + hidden_x0, hidden_x0)
-        return (good1 + x1, x1, good0 + x0, x0), hidden
+        hidden_counts = (hidden_good1 + hidden_x1, hidden_x1, hidden_good0 + hidden_x0, hidden_x0)
+        return (good1 + x1, x1, good0 + x0, x0), hidden_counts

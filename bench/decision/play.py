@@ -36,11 +36,6 @@ class Played:
         return len(self.rolled) / len(self.runs)
 
     @property
-    def p_se(self) -> float:
-        """Standard error of that share."""
-        return math.sqrt(self.p * (1 - self.p) / len(self.runs))
-
-    @property
     def bad(self) -> float:
         """Mean excess of bad answers."""
         return float(self.runs[:, BAD].mean())

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from examples.demo.cluster import Cluster, Object
+from examples.demo.errors import WaitFailedError
 from sandbox.host.kubectl import Kubectl
 
 RESTARTS = 100

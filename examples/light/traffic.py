@@ -187,4 +187,6 @@ def open_streams(place: Place, cluster: Cluster, seconds: float, *, at_least: in
         have = Counter(s.revision for s in streams)
         if all(have[revision] >= at_least for revision in revisions):
             return streams
-    raise WaitFailedError(f"Streams reached only {dict(have)}, and each of {revisions} needs {at_least}; see the route.")
+    raise WaitFailedError(
+        f"Streams reached only {dict(have)}, and each of {revisions} needs {at_least}; see the route."
+    )

@@ -160,10 +160,6 @@ class WorkQueue:
         self._schedule.mark(key, self._clock())
         self._wake.set()
 
-    def drop(self, key: Key) -> None:
-        """Remove the key."""
-        self._schedule.drop(key)
-
     def __len__(self) -> int:
         return len(self._schedule)
 

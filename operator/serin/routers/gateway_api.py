@@ -47,11 +47,6 @@ _EPOCHS = frozenset(map(str, range(EPOCHS)))
 class GatewayApiRouter:
     """Implements `serin.routers.port.Router` with HTTPRoutes."""
 
-    name_in_response: bool = True
-    """Whether responses name the revision; False for gateways without response filters per backend."""
-    api_version: str = "gateway.networking.k8s.io/v1"
-    kind: str = "HTTPRoute"
-
     def render(self, owner: Owner, spec: Routing, weights: Mapping[str, int], epoch: int) -> dict[str, Any]:
         """See `Router.render`."""
         if sum(weights.values()) != FULL_WEIGHT or min(weights.values()) < 0:
@@ -74,8 +69,8 @@ class GatewayApiRouter:
         if gateway.hostnames:
             route["hostnames"] = gateway.hostnames
         return {
-            "apiVersion": self.api_version,
-            "kind": self.kind,
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "HTTPRoute",
             "metadata": owner.metadata(owner.name, common_labels(owner.name, "route")),
             "spec": route,
         }
@@ -97,9 +92,10 @@ class GatewayApiRouter:
     def _backend(self, owner: Owner, revision: str, weight: int, epoch: int) -> dict[str, Any]:
         name = {"name": REVISION_HEADER, "value": revision}
         stamp = {"set": [name, {"name": EPOCH_HEADER, "value": str(epoch)}]}
-        filters: list[dict[str, Any]] = [{"type": "RequestHeaderModifier", "requestHeaderModifier": stamp}]
-        if self.name_in_response:
-            filters.append({"type": "ResponseHeaderModifier", "responseHeaderModifier": {"set": [name]}})
+        filters = [
+            {"type": "RequestHeaderModifier", "requestHeaderModifier": stamp},
+            {"type": "ResponseHeaderModifier", "responseHeaderModifier": {"set": [name]}},
+        ]
         service = child_name(owner.name, revision)
         return {"group": "", "kind": "Service", "name": service, "port": PORT, "weight": weight, "filters": filters}
 

@@ -18,14 +18,6 @@ if TYPE_CHECKING:
 class Router(Protocol):
     """Splits traffic between revisions by one kind of route."""
 
-    @property
-    def api_version(self) -> str:
-        """apiVersion of the route; its name is that of the LLMDeployment."""
-
-    @property
-    def kind(self) -> str:
-        """Kind of the route."""
-
     def render(self, owner: Owner, spec: Routing, weights: Mapping[str, int], epoch: int) -> dict[str, Any]:
         """The route for these weights by revision, which sum to 10,000; a weight may be 0.
 

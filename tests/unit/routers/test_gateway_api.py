@@ -78,13 +78,6 @@ def test_all_backends_add_the_epoch_to_requests_only() -> None:
         assert "x-serin-epoch" not in str(response)
 
 
-def test_gateway_without_response_filters_gets_the_request_filter() -> None:
-    spec = make_spec()
-    route = GatewayApiRouter(name_in_response=False).render(OWNER, spec.routing, {STABLE: 10_000}, 0)
-
-    assert [f["type"] for f in rule_of(route)["backendRefs"][0]["filters"]] == ["RequestHeaderModifier"]
-
-
 def test_default_matches_are_inference_paths_only() -> None:
     matches = rule_of(rendered())["matches"]
 
