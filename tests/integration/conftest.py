@@ -1,4 +1,4 @@
-"""A real kube-apiserver with etcd for every test that asks for one, started once per run.
+"""A real kube-apiserver with etcd for every test that asks for one, started once per test process.
 
 `api_server` is its handle, with Serin's CRDs in place; `kubectl` runs commands against it; `api` speaks HTTP to it,
 which is fast enough for hundreds of manifests. Nothing here runs controllers: no pod ever starts in this tier.
@@ -55,7 +55,7 @@ class Kubectl:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the API server said."""
+    """A response of the API server."""
 
     status: int
     body: dict[str, Any]
@@ -63,14 +63,14 @@ class Answer:
 
     @property
     def causes(self) -> list[tuple[str, str]]:
-        """Field and message of each thing that is wrong."""
+        """Field and message of each error."""
         causes = self.body.get("details", {}).get("causes", [])
         return [(cause.get("field", ""), cause["message"]) for cause in causes]
 
 
 @dataclass
 class Api:
-    """Speaks HTTP to one API server, as its administrator."""
+    """HTTP requests to one API server, as its administrator."""
 
     connection: HTTPSConnection
     used: float = 0.0
@@ -86,7 +86,7 @@ class Api:
     ) -> Answer:
         target = f"{path}?{urlencode(query)}" if query else path
         payload = None if body is None else json.dumps(body)
-        # The API server hangs up after 90 s without a request; whoever was idle begins anew, long before.
+        # The API server closes a connection after 90 s without a request: open a new one well before.
         if time.monotonic() - self.used > IDLE_SECONDS:
             self.connection.close()
         self.connection.request(method, target, payload, {"Content-Type": content_type})

@@ -33,7 +33,7 @@ PLURALS = {"LLMDeployment": "llmdeployments", "PromptVersion": "promptversions"}
 
 
 def changed(manifest: Mapping[str, Any], path: str, value: Any) -> Manifest:
-    """A copy with one field set, the maps above it made as needed; list entries are numbers: `messages.0.role`."""
+    """Return a copy with one field set and the maps above it made; list entries are numbers: `messages.0.role`."""
     result: Any = copy.deepcopy(dict(manifest))
     node = result
     *parents, last = path.split(".")
@@ -47,5 +47,5 @@ def changed(manifest: Mapping[str, Any], path: str, value: Any) -> Manifest:
 
 
 def collection(manifest: Mapping[str, Any]) -> str:
-    """The path that manifests of its kind are created under."""
+    """Return the API path for manifests of this kind."""
     return f"/apis/serin.dev/v1alpha1/namespaces/default/{PLURALS[manifest['kind']]}"

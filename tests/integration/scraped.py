@@ -31,7 +31,7 @@ PAGES = "pages_asked_for"
 
 
 def settings(url: str, **more: Any) -> Settings:
-    patient: dict[str, Any] = {"prometheus_timeout": LONG}  # a busy machine may take longer than operators should
+    patient: dict[str, Any] = {"prometheus_timeout": LONG}  # a busy machine may take longer than the default
     return Settings(identity="test", prometheus_url=url, scrape_interval=1.0, **patient | more)
 
 
@@ -43,16 +43,16 @@ class Pod:
     prometheus: PrometheusConnect
     started: float = field(default_factory=time.time)
     counters: Counter[str] = field(default_factory=Counter)
-    """By series, as it is written in the exposition."""
+    """Values by series, as in the exposition format."""
     answers: bool = True
     scrapes: int = 0
 
     def count(self, revision: str, outcome: str = "ok", *, epoch: int | str = 1, by: int = 1) -> None:
-        """So many more requests were finished."""
+        """Count further requests as finished."""
         self.counters[f'{REQUESTS}{{revision="{revision}",epoch="{epoch}",outcome="{outcome}"}}'] += by
 
     def restart(self) -> None:
-        """Begin anew, as a container does."""
+        """Restart with all counters at zero, as a container does."""
         self.counters, self.started = Counter(), time.time()
 
     def page(self) -> str | None:
@@ -63,7 +63,7 @@ class Pod:
         return "\n".join([*lines, f"process_start_time_seconds {self.started}", f"{PAGES} {self.scrapes}", ""])
 
     async def scraped(self, times: int = 1) -> None:
-        """Wait until so many pages more were asked for, and the last of them is stored if there was an answer."""
+        """Wait for further scrapes, and until the last one is stored if it was answered."""
         wanted = self.scrapes + times
         async with asyncio.timeout(LONG):
             while not await asyncio.to_thread(self._shown, wanted):  # noqa: ASYNC110 - it is in Prometheus
@@ -75,24 +75,24 @@ class Pod:
         try:
             found = self.prometheus.custom_query(f'{PAGES}{{instance="{self.name}"}}', timeout=5)
         except (requests.RequestException, PrometheusApiClientException):
-            return False  # it is being restarted
-        # Asked for is not stored: Prometheus gives up what takes longer than a scrape interval.
+            return False  # Prometheus restarts
+        # A request is not yet a sample: Prometheus drops a scrape that takes longer than its interval.
         return any(float(series["value"][1]) >= page for series in found)
 
 
 @dataclass
 class Pods:
-    """All that is scraped."""
+    """All pods that Prometheus scrapes."""
 
     tier: Handle
     address: str
     pods: dict[str, Pod] = field(default_factory=dict)
     labels: dict[str, dict[str, str]] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
-    """Those that a test has had."""
+    """Pods that a test has used."""
 
     def add(self, name: str, *, age: float = 0.0, reload: bool = True, **labels: str) -> Pod:
-        """A pod that is scraped from now on, and was scraped never before."""
+        """Add a new pod, which Prometheus scrapes from now on."""
         pod = self.pods[name] = Pod(name, PrometheusConnect(self.tier.prometheus_url), time.time() - age)
         self.labels[name] = {"instance": name, **labels}
         if reload:
@@ -100,7 +100,7 @@ class Pods:
         return pod
 
     def reload(self) -> None:
-        """Scrape what there is now."""
+        """Make Prometheus scrape the present pods."""
         assert self.tier.prometheus_config
         targets = "".join(
             f'  - targets: ["{self.address}"]\n    labels: {{__metrics_path__: /{name}, '
@@ -116,7 +116,7 @@ class Pods:
 
 @contextmanager
 def serving(handler: type[BaseHTTPRequestHandler], wrap: Any = None) -> Iterator[ThreadingHTTPServer]:
-    """A server of this handler on a free port of loopback."""
+    """Serve this handler on a free loopback port."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     if wrap:
         server.socket = wrap.wrap_socket(server.socket, server_side=True)
@@ -132,7 +132,7 @@ def serving(handler: type[BaseHTTPRequestHandler], wrap: Any = None) -> Iterator
 
 @contextmanager
 def scraped_pods(tier: Handle) -> Iterator[Pods]:
-    """The pages of all pods, one path each."""
+    """Serve the pages of all pods, one path each."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -144,7 +144,7 @@ def scraped_pods(tier: Handle) -> Iterator[Pods]:
             self.wfile.write((page or "").encode())
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with serving(Handler) as server:
         pods = Pods(tier, f"127.0.0.1:{server.server_port}")
@@ -152,7 +152,7 @@ def scraped_pods(tier: Handle) -> Iterator[Pods]:
 
 
 class Rollout:
-    """What one LLMDeployment was told: everything that was read, added up."""
+    """One LLMDeployment, and the sum of all readings for it."""
 
     def __init__(self, source: MetricSource, watch: Watch) -> None:
         self.source = source
@@ -179,7 +179,7 @@ class Rollout:
                 self.totals[tally.selector, *point] += count
 
     async def past(self, moment: datetime | None = None) -> None:
-        """Read until everything up to now was read."""
+        """Read until the readings cover everything up to now."""
         moment = moment or datetime.now(UTC)
         async with asyncio.timeout(LONG):
             while self.at is None or self.at < moment:
@@ -187,5 +187,5 @@ class Rollout:
                 await asyncio.sleep(0.05)
 
     def of(self, revision: str, outcome: str | None = None) -> int:
-        """How many requests of a revision it knows of."""
+        """Return how many requests of a revision were counted."""
         return sum(n for (_, r, _, o), n in self.totals.items() if r == revision and outcome in {None, o})

@@ -1,4 +1,4 @@
-"""The real API server takes every child as it is rendered, and `contains` agrees with what it then stores."""
+"""The real API server accepts every child as it is rendered, and `contains` agrees with what it then stores."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SPECS = {
 
 
 def children(spec: LLMDeploymentSpec, namespace: str) -> dict[str, Object]:
-    """Everything that exists for one revision, by kind."""
+    """Return every child of one revision, by kind."""
     owner = replace(samples.OWNER, namespace=namespace)
     record = samples.make_record(spec)
     rendered = [
@@ -64,7 +64,7 @@ KINDS = tuple(children(samples.make_spec(), "default"))
 def routes(kubectl: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
     """kubectl against an API server that has the Gateway API."""
     cache = Cache(from_environment())
-    # Contour's build brings the definitions of the Gateway API along; the sandbox needs it anyway.
+    # Contour's build contains the definitions of the Gateway API, and the sandbox needs that build anyway.
     provide(cache, ["contour"], tmp_path_factory.mktemp("contour"), None)
     for definitions in cache.definitions():
         kubectl("apply", "--server-side", "--filename", str(definitions))
@@ -83,7 +83,7 @@ async def cluster(api_server: api_tier.Handle, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture
 def namespace(routes: Kubectl, request: pytest.FixtureRequest) -> str:
-    """A namespace of the test's own."""
+    """A namespace for one test."""
     name = f"children-{abs(hash(request.node.nodeid)):x}"
     routes("create", "namespace", name)
     return name
@@ -97,7 +97,7 @@ async def stored(cluster: KubernetesCluster, child: Object) -> Object:
 
 
 @pytest.mark.parametrize("name", SPECS)
-async def test_every_child_is_accepted_and_a_second_look_writes_nothing(
+async def test_every_child_is_accepted_and_contained_in_what_is_stored(
     cluster: KubernetesCluster, namespace: str, name: str
 ) -> None:
     for child in children(SPECS[name], namespace).values():
@@ -110,7 +110,7 @@ async def test_every_child_is_accepted_and_a_second_look_writes_nothing(
         assert again["metadata"]["resourceVersion"] == there["metadata"]["resourceVersion"], child["kind"]
 
 
-async def test_a_record_is_read_back_from_the_api_server_as_it_was(cluster: KubernetesCluster, namespace: str) -> None:
+async def test_record_survives_the_api_server(cluster: KubernetesCluster, namespace: str) -> None:
     record = samples.make_record(SPECS["everything"])
     child = children(SPECS["everything"], namespace)["ControllerRevision"]
     await cluster.apply(kind_of(child), child)
@@ -118,14 +118,14 @@ async def test_a_record_is_read_back_from_the_api_server_as_it_was(cluster: Kube
     assert read_record(await stored(cluster, child)) == record
 
 
-async def test_evidence_is_read_back_from_the_api_server_as_it_was(cluster: KubernetesCluster, namespace: str) -> None:
+async def test_evidence_survives_the_api_server(cluster: KubernetesCluster, namespace: str) -> None:
     child = children(SPECS["smallest"], namespace)["ConfigMap"]
     await cluster.apply(kind_of(child), child)
 
     assert read_evidence(await stored(cluster, child)) == make_evidence(GOOD)
 
 
-async def test_the_epoch_is_read_back_from_the_api_server_as_it_was(cluster: KubernetesCluster, namespace: str) -> None:
+async def test_epoch_survives_the_api_server(cluster: KubernetesCluster, namespace: str) -> None:
     child = children(SPECS["smallest"], namespace)["HTTPRoute"]
     await cluster.apply(kind_of(child), child)
 
@@ -133,7 +133,7 @@ async def test_the_epoch_is_read_back_from_the_api_server_as_it_was(cluster: Kub
 
 
 def gone(*path: str | int) -> Change:
-    """Removes what the path leads to."""
+    """Return a change that removes the field at this path."""
 
     def remove(child: Object) -> object:
         below: Any = child
@@ -162,7 +162,7 @@ NO_LONGER_WANTED: dict[str, tuple[str, Change]] = {
 
 
 @pytest.mark.parametrize("name", NO_LONGER_WANTED)
-async def test_what_is_no_longer_wanted_is_seen_and_taken_away(
+async def test_field_that_is_no_longer_wanted_is_detected_and_removed(
     cluster: KubernetesCluster, namespace: str, name: str
 ) -> None:
     kind, change = NO_LONGER_WANTED[name]
@@ -195,7 +195,7 @@ EDITS = {
 
 
 @pytest.mark.parametrize("name", EDITS)
-async def test_what_somebody_changes_by_hand_is_seen_and_put_right(
+async def test_manual_change_is_detected_and_reverted(
     cluster: KubernetesCluster, routes: Kubectl, namespace: str, name: str
 ) -> None:
     kind, path, value = EDITS[name]
@@ -212,7 +212,7 @@ async def test_what_somebody_changes_by_hand_is_seen_and_put_right(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_what_others_add_is_left_alone(
+async def test_additions_of_other_writers_stay(
     cluster: KubernetesCluster, routes: Kubectl, namespace: str, kind: str
 ) -> None:
     child = children(SPECS["everything"], namespace)[kind]
@@ -224,8 +224,8 @@ async def test_what_others_add_is_left_alone(
     assert contains(await stored(cluster, child), child)
 
 
-def test_a_rendered_pod_passes_the_restricted_level(routes: Kubectl, tmp_path: Path) -> None:
-    """Also proves each pod valid by itself: the API server looks at a Deployment's template less closely."""
+def test_rendered_pod_passes_the_restricted_level(routes: Kubectl, tmp_path: Path) -> None:
+    """Also shows that each pod is valid: the API server validates a Deployment's template less strictly."""
     routes("create", "namespace", "restricted")
     routes("label", "namespace", "restricted", "pod-security.kubernetes.io/enforce=restricted")
     routes("create", "serviceaccount", "default", "--namespace", "restricted")

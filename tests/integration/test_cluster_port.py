@@ -1,4 +1,4 @@
-"""The adapter keeps the contract on a real API server, and tells its refusals as our errors."""
+"""The adapter keeps the contract on a real API server, and turns its refusals into our errors."""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -40,13 +40,13 @@ async def harness(api_server: Handle, monkeypatch: pytest.MonkeyPatch) -> AsyncI
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-async def test_the_real_cluster_keeps_the_contract(
+async def test_real_cluster_keeps_the_contract(
     check: Callable[[Harness, str], Awaitable[None]], harness: RealHarness
 ) -> None:
     await check(harness, f"contract-{CHECKS.index(check)}")
 
 
-async def test_a_field_that_the_schema_does_not_know_is_refused_in_the_servers_own_words(harness: RealHarness) -> None:
+async def test_unknown_field_is_refused_with_the_servers_message(harness: RealHarness) -> None:
     wrong = deployment("unknown-field")
     wrong["spec"]["template"]["spec"]["containers"][0]["imagee"] = "typo"
     with pytest.raises(Invalid) as refusal:
@@ -55,15 +55,13 @@ async def test_a_field_that_the_schema_does_not_know_is_refused_in_the_servers_o
     assert await harness.cluster.get(DEPLOYMENT, NAMESPACE, "unknown-field") is None
 
 
-async def test_a_value_that_makes_no_sense_is_refused_in_the_servers_own_words(harness: RealHarness) -> None:
+async def test_invalid_value_is_refused_with_the_servers_message(harness: RealHarness) -> None:
     with pytest.raises(Invalid) as refusal:
         await harness.cluster.apply(DEPLOYMENT, deployment("negative", replicas=-1))
     assert "spec.replicas" in refusal.value.detail
 
 
-async def test_lists_longer_than_a_page_are_read_to_the_end(
-    harness: RealHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_list_of_several_pages_is_read_to_its_end(harness: RealHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kubernetes_cluster, "PAGE", 2)
     for number in range(5):
         await harness.cluster.apply(DEPLOYMENT, deployment(f"page-{number}", of="pages"))
@@ -71,7 +69,7 @@ async def test_lists_longer_than_a_page_are_read_to_the_end(
     assert sorted(o["metadata"]["name"] for o in found) == [f"page-{number}" for number in range(5)]
 
 
-async def test_a_list_without_end_is_an_error(harness: RealHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_list_without_end_is_an_error(harness: RealHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kubernetes_cluster, "PAGE", 1)
     monkeypatch.setattr(kubernetes_cluster, "MAX_PAGES", 2)
     for number in range(4):
@@ -80,13 +78,13 @@ async def test_a_list_without_end_is_an_error(harness: RealHarness, monkeypatch:
         await harness.cluster.list(DEPLOYMENT, NAMESPACE, labels={"of": "many"})
 
 
-async def test_a_kind_that_the_cluster_lacks_has_no_objects(harness: RealHarness) -> None:
+async def test_kind_that_the_cluster_lacks_has_no_objects(harness: RealHarness) -> None:
     missing = Kind("missing.example/v1", "things", "Thing")
     assert await harness.cluster.get(missing, NAMESPACE, "one") is None
     assert await harness.cluster.list(missing, NAMESPACE, labels={}) == []
 
 
-async def test_an_event_is_told_with_a_note_that_fits(harness: RealHarness) -> None:
+async def test_event_note_is_clipped_to_the_limit(harness: RealHarness) -> None:
     about = await harness.cluster.apply(DEPLOYMENT, deployment("told"))
     for _ in range(2):
         await harness.cluster.event(about, "RolledBack", "ä" * 2000, "Warning", "Rollback")
@@ -99,7 +97,7 @@ async def test_an_event_is_told_with_a_note_that_fits(harness: RealHarness) -> N
     assert len(told[0]["note"].encode()) <= NOTE_BYTES
 
 
-async def test_an_event_that_is_refused_is_logged_and_not_raised(harness: RealHarness) -> None:
+async def test_refused_event_is_logged_and_not_raised(harness: RealHarness) -> None:
     about = deployment("nowhere")
     about["metadata"]["namespace"] = "no-such-namespace"
     before = len(harness.written)
@@ -116,7 +114,7 @@ async def test_writes_are_counted_and_reads_are_not(harness: RealHarness) -> Non
     assert harness.written == [("Deployment", "apply"), ("Event", "create"), ("Deployment", "delete")]
 
 
-async def test_who_may_not_write_writes_nothing(harness: RealHarness) -> None:
+async def test_standby_writes_nothing(harness: RealHarness) -> None:
     deposed = KubernetesCluster(harness.api, identity="test", may_write=lambda: False)
     with pytest.raises(ClusterError, match="no longer holds the Lease"):
         await deposed.apply(DEPLOYMENT, deployment("deposed"))
@@ -125,7 +123,7 @@ async def test_who_may_not_write_writes_nothing(harness: RealHarness) -> None:
     assert await deposed.get(DEPLOYMENT, NAMESPACE, "deposed") is None
 
 
-async def test_a_server_that_is_not_there_is_one_sentence(api_server: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unreachable_server_is_one_sentence(api_server: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
     text = api_server.kubeconfig.read_text()
     nowhere = api_server.directory / "nowhere"
     nowhere.write_text(text.replace(api_server.url, "https://127.0.0.1:1"))
@@ -139,7 +137,7 @@ async def test_a_server_that_is_not_there_is_one_sentence(api_server: Handle, mo
         await api.close()
 
 
-async def test_without_any_way_in_the_sentence_names_both(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_message_without_credentials_names_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", json.dumps("/nowhere"))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(SettingsError, match="ServiceAccount, or set KUBECONFIG"):

@@ -1,4 +1,4 @@
-"""What people see with kubectl: columns, explanations, the scale subresource, and sentences when they err."""
+"""What people see with kubectl: columns, explanations, the scale subresource, and messages about mistakes."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def deployment(api: Api) -> Iterator[Manifest]:
     api("DELETE", f"{collection(manifest)}/seen")
 
 
-def test_the_columns_tell_where_a_rollout_stands(api: Api, kubectl: Kubectl, deployment: Manifest) -> None:
+def test_columns_show_the_state_of_a_rollout(api: Api, kubectl: Kubectl, deployment: Manifest) -> None:
     assert write_status(api, deployment, STATUS).status == 200
     heading, row = kubectl("get", "llmdep", "seen").splitlines()
     assert heading.split() == ["NAME", "PHASE", "WEIGHT", "STEP", "MODEL", "PROMPT", "VERDICT", "READY", "AGE"]
@@ -88,7 +88,7 @@ def test_the_columns_tell_where_a_rollout_stands(api: Api, kubectl: Kubectl, dep
     assert row.split()[9:] == ["aaaaaaaaaa", "bbbbbbbbbb", "The", "canary", "is", "held", "at", "5%."]
 
 
-def test_the_columns_of_a_prompt_tell_what_it_is(api: Api, kubectl: Kubectl) -> None:
+def test_columns_show_the_content_of_a_prompt(api: Api, kubectl: Kubectl) -> None:
     manifest = changed(PROMPTVERSION, "metadata.name", "seen-1.4.0")
     assert api("POST", collection(manifest), manifest).status == 201
     assert write_status(api, manifest, PROMPT_STATUS).status == 200
@@ -97,7 +97,7 @@ def test_the_columns_of_a_prompt_tell_what_it_is(api: Api, kubectl: Kubectl) -> 
     assert row.split()[:-1] == ["seen-1.4.0", "triage", "1.4.0", "3f9c00000000", "1"]
 
 
-def test_the_category_shows_both_kinds(kubectl: Kubectl, deployment: Manifest) -> None:
+def test_category_serin_holds_both_kinds(kubectl: Kubectl, deployment: Manifest) -> None:
     shown = kubectl("get", "serin", "-o", "name").split()
     assert f"llmdeployment.serin.dev/{deployment['metadata']['name']}" in shown
     resources = kubectl("api-resources", "--categories=serin", "--no-headers")
@@ -107,7 +107,7 @@ def test_the_category_shows_both_kinds(kubectl: Kubectl, deployment: Manifest) -
     ]
 
 
-def test_status_is_kept_whole_and_long_text_is_clipped(api: Api, deployment: Manifest) -> None:
+def test_status_is_stored_whole_and_long_text_is_clipped(api: Api, deployment: Manifest) -> None:
     answer = write_status(api, deployment, STATUS)
     assert answer.status == 200, answer.body
     assert answer.body["status"] == STATUS.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -116,7 +116,7 @@ def test_status_is_kept_whole_and_long_text_is_clipped(api: Api, deployment: Man
     assert LLMDeploymentStatus.model_validate(answer.body["status"]).metrics == STATUS.metrics
 
 
-def test_status_does_not_count_as_a_change_of_the_spec(api: Api, deployment: Manifest) -> None:
+def test_status_write_does_not_change_the_generation(api: Api, deployment: Manifest) -> None:
     assert write_status(api, deployment, STATUS).body["metadata"]["generation"] == 1
 
 
@@ -132,13 +132,13 @@ def test_scale_reads_status_and_writes_replicas(api: Api, kubectl: Kubectl, depl
     assert api("GET", path).body["spec"]["replicas"] == 3
 
 
-def test_what_serin_fills_in_is_shown(kubectl: Kubectl, deployment: Manifest) -> None:
+def test_defaults_are_shown(kubectl: Kubectl, deployment: Manifest) -> None:
     spec = json.loads(kubectl("get", "llmdep", deployment["metadata"]["name"], "-o", "json"))["spec"]
     assert spec["replicas"] == 1
     assert spec["revisionHistoryLimit"] == 10
     assert spec["paused"] is False
-    # Steps and metrics are not filled in: beside an adaptive ramp they would be refused, in a list they would be a
-    # difference for ever.
+    # Steps and metrics get no defaults: beside an adaptive ramp steps are refused, and in a list a default would always
+    # differ from the applied manifest.
     assert spec["rollout"] == {
         "minimumBake": "10m",
         "deadline": "24h",
@@ -162,17 +162,17 @@ def test_what_serin_fills_in_is_shown(kubectl: Kubectl, deployment: Manifest) ->
         ("pver.spec.messages.content", "Text of the message, with `{{ variable }}` placeholders."),
     ],
 )
-def test_explain_shows_the_description(kubectl: Kubectl, path: str, words: str) -> None:
+def test_explain_describes_each_field(kubectl: Kubectl, path: str, words: str) -> None:
     # kubectl breaks lines, so compare words.
     assert words in " ".join(kubectl("explain", path).split())
 
 
-def test_a_typing_error_is_refused_by_a_plain_apply(kubectl: Kubectl) -> None:
+def test_misspelt_field_is_refused_by_apply(kubectl: Kubectl) -> None:
     manifest = changed(LLMDEPLOYMENT, "spec.rollout.ramp.step", [])
     assert 'unknown field "spec.rollout.ramp.step"' in kubectl("apply", "-f", "-", manifest=manifest, fails=True)
 
 
-def test_a_broken_rule_is_told_in_one_sentence(kubectl: Kubectl) -> None:
+def test_broken_rule_is_one_sentence(kubectl: Kubectl) -> None:
     manifest = changed(LLMDEPLOYMENT, "spec.model.source", "hf://org/model")
     told = kubectl("apply", "-f", "-", manifest=manifest, fails=True)
     assert told.strip() == (

@@ -1,4 +1,4 @@
-"""The election on a real Lease: one leads, another takes over, and who cannot renew knows it."""
+"""The election on a real Lease: one candidate leads, another takes over, and a leader that cannot renew resigns."""
 
 import asyncio
 import time
@@ -14,14 +14,14 @@ from serin.cluster.api_server import ApiServer
 from serin.cluster.lease import Election, Timing
 
 FAST = Timing(lease_duration=6.0, renew_deadline=3.0, retry_period=0.1)
-"""For those who wait until somebody is deposed."""
+"""For tests that wait until a leader loses its Lease."""
 PATIENT = Timing(lease_duration=120.0, renew_deadline=60.0, retry_period=0.1)
-"""For all others: nobody is deposed because the machine was busy."""
+"""For all others: no leader loses its Lease because the machine is busy."""
 LONG = 60.0
 
 
 class Clock:
-    """Stands still until it is told."""
+    """A clock that a test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -65,7 +65,7 @@ async def test_of_two_candidates_one_leads(api: ApiServer) -> None:
         task.cancel()
 
 
-async def test_a_leader_that_renews_keeps_the_lease_beyond_its_duration(api: ApiServer) -> None:
+async def test_leader_that_renews_keeps_the_lease(api: ApiServer) -> None:
     clock = Clock()
     one, two = (candidate(api, "keeps", name, PATIENT, clock) for name in ("one", "two"))
     assert await one._try()
@@ -79,23 +79,23 @@ async def test_a_leader_that_renews_keeps_the_lease_beyond_its_duration(api: Api
     assert await two._try()
 
 
-async def test_a_released_lease_is_taken_over_at_once(api: ApiServer) -> None:
+async def test_released_lease_is_taken_over_at_once(api: ApiServer) -> None:
     one, two = candidate(api, "released", "one"), candidate(api, "released", "two")
     await asyncio.wait_for(one.acquire(), LONG)
     take = asyncio.create_task(two.acquire())
     await one.release()
     assert not one.leading
-    await asyncio.wait_for(take, LONG)  # half of what the Lease would have lasted
+    await asyncio.wait_for(take, LONG)  # less than the Lease's duration
     assert two.leading
     await one.release()
     assert await holder(api, "released") == "two"
 
 
-async def test_a_frozen_leader_is_replaced_after_expiry_and_notices_when_it_wakes(api: ApiServer) -> None:
-    soon = replace(PATIENT, lease_duration=FAST.lease_duration)  # it takes over soon, and is not deposed as soon
+async def test_frozen_leader_is_replaced_after_expiry_and_then_resigns(api: ApiServer) -> None:
+    soon = replace(PATIENT, lease_duration=FAST.lease_duration)  # it takes over soon, and keeps the Lease long
     one, two = candidate(api, "frozen", "one", FAST), candidate(api, "frozen", "two", soon)
     await asyncio.wait_for(one.acquire(), LONG)
-    # Frozen: from here on not a line of it runs until it wakes.
+    # Frozen: none of its code runs until it wakes.
     start = time.monotonic()
     await asyncio.wait_for(two.acquire(), LONG)
     assert time.monotonic() - start >= FAST.lease_duration
@@ -106,14 +106,12 @@ async def test_a_frozen_leader_is_replaced_after_expiry_and_notices_when_it_wake
     assert two.leading
 
 
-async def test_a_restarted_container_takes_its_own_lease_at_once(api: ApiServer) -> None:
-    for _ in range(2):  # the second time in half of what the Lease would have lasted
+async def test_restarted_container_takes_its_own_lease_at_once(api: ApiServer) -> None:
+    for _ in range(2):  # the second time in less than the Lease's duration
         await asyncio.wait_for(candidate(api, "restarted", "pod").acquire(), LONG)
 
 
-async def test_a_leader_whose_api_server_is_gone_stops_leading_in_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_leader_without_an_api_server_resigns_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with api_tier.start(tmp_path / "tier") as tier:
         monkeypatch.setenv("KUBECONFIG", str(tier.kubeconfig))
         monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
@@ -126,7 +124,7 @@ async def test_a_leader_whose_api_server_is_gone_stops_leading_in_time(
         clock.now += FAST.renew_deadline - 0.1
         assert not await one._try()
         assert one.leading
-        clock.now += 0.1  # long before the Lease is over
+        clock.now += 0.1  # long before the Lease expires
         assert not one.leading
         await asyncio.wait_for(holding, LONG)
         standby = asyncio.create_task(candidate(api, "gone", "two", FAST).acquire())

@@ -37,7 +37,7 @@ LLMDEPLOYMENTS = "/apis/serin.dev/v1alpha1/namespaces/default/llmdeployments"
 
 @dataclass
 class Process:
-    """One operator."""
+    """One operator process."""
 
     child: subprocess.Popen[bytes]
     probes: str
@@ -62,7 +62,7 @@ class Process:
         return None
 
     def wait(self, seen: Callable[[], object]) -> None:
-        """Wait until something is seen; a process that ended meanwhile, or time that ran out, shows the log."""
+        """Wait until a condition holds; fail with the log if the process ends or time runs out."""
         deadline = time.monotonic() + LONG
         while not seen():
             assert self.child.poll() is None, f"ended with {self.child.returncode}:\n{self.log.read_text()}"
@@ -70,11 +70,11 @@ class Process:
             time.sleep(0.05)
 
     def looks(self) -> float:
-        """How many reconciles ended well."""
+        """Return how many reconciles succeeded."""
         return self.metric('serin_reconcile_duration_seconds_count{outcome="ok"}') or 0.0
 
     def writes(self) -> list[str]:
-        """What was written to the API server until now, by kind and verb."""
+        """Return the counters of writes to the API server, by kind and verb."""
         return [line for line in self.get(self.metrics_url)[1].splitlines() if line.startswith("serin_api_writes")]
 
     def leads(self) -> bool:
@@ -103,7 +103,7 @@ def operator(tier: Handle, directory: Path, name: str, extra: Mapping[str, str] 
         "SERIN_PROBE_PORT": str(probes),
         "SERIN_METRICS_PORT": str(metrics),
         "SERIN_PROMETHEUS_URL": "http://127.0.0.1:1",
-        # Nobody is deposed because the machine was busy; who waits for that asks for less.
+        # No leader loses its Lease because the machine is busy; tests of that case set a shorter duration.
         "SERIN_LEASE_DURATION": "120",
         **(extra or {}),
     }
@@ -166,7 +166,7 @@ async def _holder(api: ApiServer, lease: str) -> str:
     return str(found["spec"]["holderIdentity"])
 
 
-async def test_it_leads_answers_and_ends_in_order(tier: Handle, api: ApiServer, tmp_path: Path) -> None:
+async def test_operator_leads_answers_probes_and_ends_in_order(tier: Handle, api: ApiServer, tmp_path: Path) -> None:
     with operator(tier, tmp_path, "one") as one:
         one.wait(lambda: one.get(f"{one.probes}/readyz")[0] == 200)
         one.wait(one.leads)
@@ -180,7 +180,7 @@ async def test_it_leads_answers_and_ends_in_order(tier: Handle, api: ApiServer, 
 
 
 @pytest.mark.usefixtures("api")
-def test_a_standby_is_ready_and_takes_over_when_the_leader_is_told_to_stop(tier: Handle, tmp_path: Path) -> None:
+def test_standby_is_ready_and_takes_over_from_a_leader_that_stops(tier: Handle, tmp_path: Path) -> None:
     with operator(tier, tmp_path, "one") as one, operator(tier, tmp_path, "two") as two:
         for process in (one, two):
             process.wait(lambda process=process: process.get(f"{process.probes}/readyz")[0] == 200)
@@ -188,12 +188,12 @@ def test_a_standby_is_ready_and_takes_over_when_the_leader_is_told_to_stop(tier:
         leader, standby = (one, two) if one.leads() else (two, one)
         assert not standby.leads()
         assert leader.end() == 0
-        standby.wait(standby.leads)  # long before the Lease is over
+        standby.wait(standby.leads)  # long before the Lease expires
         assert standby.end() == 0
 
 
 @pytest.mark.usefixtures("api")
-def test_a_frozen_leader_ends_with_an_error_once_it_was_replaced(tier: Handle, tmp_path: Path) -> None:
+def test_frozen_leader_ends_with_an_error_after_its_replacement(tier: Handle, tmp_path: Path) -> None:
     with operator(tier, tmp_path, "one", SOON) as one:
         one.wait(one.leads)
         with operator(tier, tmp_path, "two", SOON) as two:
@@ -205,14 +205,14 @@ def test_a_frozen_leader_ends_with_an_error_once_it_was_replaced(tier: Handle, t
             assert two.end() == 0
 
 
-async def test_a_leader_whose_api_server_is_gone_ends_with_an_error(tmp_path: Path) -> None:
+async def test_leader_without_an_api_server_ends_with_an_error(tmp_path: Path) -> None:
     with api_tier.start(tmp_path / "tier") as own, operator(own, tmp_path, "one", SOON) as one:
         one.wait(one.leads)
         own.kill("kube-apiserver")
         assert one.child.wait(LONG) == 1
 
 
-async def test_what_is_applied_is_reconciled_and_what_is_deleted_leaves_no_series(
+async def test_applied_object_is_reconciled_and_a_deleted_one_has_no_series(
     tier: Handle, api: ApiServer, tmp_path: Path
 ) -> None:
     await api.request("POST", LLMDEPLOYMENTS, body=_llmdeployment("triage"))
@@ -232,7 +232,7 @@ async def test_what_is_applied_is_reconciled_and_what_is_deleted_leaves_no_serie
         assert one.end() == 0
 
 
-async def test_a_prompt_tells_its_hash_and_who_uses_it(tier: Handle, api: ApiServer, tmp_path: Path) -> None:
+async def test_prompt_status_shows_its_hash_and_users(tier: Handle, api: ApiServer, tmp_path: Path) -> None:
     spec = {"prompt": "triage", "version": "1.4.0", "messages": [{"role": "system", "content": "Be brief."}]}
     meta = {"name": "triage-1.4.0", "namespace": "default"}
     body = {"apiVersion": "serin.dev/v1alpha1", "kind": "PromptVersion", "metadata": meta, "spec": spec}
@@ -257,7 +257,7 @@ async def test_a_prompt_tells_its_hash_and_who_uses_it(tier: Handle, api: ApiSer
     await api.request("DELETE", f"{PROMPTVERSIONS}/triage-1.4.0")
 
 
-async def test_what_somebody_deletes_is_put_back(tier: Handle, api: ApiServer, tmp_path: Path) -> None:
+async def test_deleted_child_is_created_again(tier: Handle, api: ApiServer, tmp_path: Path) -> None:
     await api.request("POST", LLMDEPLOYMENTS, body=_llmdeployment("repaired"))
     with operator(tier, tmp_path, "one") as one:
         applied = 'serin_api_writes_total{kind="Deployment",verb="apply"}'
@@ -270,11 +270,11 @@ async def test_what_somebody_deletes_is_put_back(tier: Handle, api: ApiServer, t
     await api.request("DELETE", f"{LLMDEPLOYMENTS}/repaired")
 
 
-async def test_a_settled_world_is_looked_at_and_not_written_to(tier: Handle, api: ApiServer, tmp_path: Path) -> None:
+async def test_settled_world_is_reconciled_without_a_write(tier: Handle, api: ApiServer, tmp_path: Path) -> None:
     await api.request("POST", LLMDEPLOYMENTS, body=_llmdeployment("settled"))
     with operator(tier, tmp_path, "one", {"SERIN_RESYNC_INTERVAL": "0.5"}) as one:
         one.wait(lambda: one.looks() >= 1 and one.writes())
-        # First everything settles, on a slow machine too; from then on not one write may come.
+        # First everything settles, on a slow machine, too; after that no write may follow.
         settled, since = one.writes(), one.looks()
 
         def quiet() -> bool:
@@ -364,7 +364,7 @@ async def test_deep_objects_are_refused_and_stop_nobody_else(tier: Handle, api: 
 
 
 @pytest.mark.usefixtures("api")
-def test_a_standby_that_is_told_to_stop_leaves_the_leader_alone(tier: Handle, tmp_path: Path) -> None:
+def test_standby_that_stops_leaves_the_lease_alone(tier: Handle, tmp_path: Path) -> None:
     with operator(tier, tmp_path, "one") as one:
         one.wait(one.leads)
         with operator(tier, tmp_path, "two") as two:
@@ -374,7 +374,7 @@ def test_a_standby_that_is_told_to_stop_leaves_the_leader_alone(tier: Handle, tm
         assert one.end() == 0
 
 
-def test_the_version_is_told_without_a_cluster() -> None:
+def test_version_is_printed_without_a_cluster() -> None:
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "operator")}
     told = subprocess.run(
         [sys.executable, "-m", "serin", "--version"], env=environment, capture_output=True, check=True
@@ -391,7 +391,7 @@ def test_the_version_is_told_without_a_cluster() -> None:
     ],
     ids=["not a number", "not a level", "no way to the API server"],
 )
-def test_settings_that_make_no_sense_end_it_with_one_sentence(environment: dict[str, str], sentence: str) -> None:
+def test_invalid_settings_end_the_operator_with_one_sentence(environment: dict[str, str], sentence: str) -> None:
     base = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT / "operator"),

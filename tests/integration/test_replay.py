@@ -1,4 +1,4 @@
-"""`serin replay` as a process, with a real API server and Prometheus; and what other tests take for a Prometheus."""
+"""`serin replay` as a process, with a real API server and Prometheus; and the fake Prometheus beside the real one."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def pods(tier: Handle) -> Iterator[Pods]:
 
 @pytest.fixture
 def serin(tier: Handle, tmp_path: Path) -> Any:
-    """Runs a command of Serin; exit status, standard output and standard error."""
+    """Run a command of Serin and return exit status, standard output and standard error."""
 
     def run(*arguments: str, given: str = "") -> tuple[int, str, str]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("SERIN_", "KUBE"))}
@@ -81,7 +81,7 @@ def serin(tier: Handle, tmp_path: Path) -> Any:
 
 
 class Remembering(Rollout):
-    """Keeps what it was told as it was cut."""
+    """Records each reading as it was cut."""
 
     def __init__(self, source: MetricSource, watch: Watch) -> None:
         super().__init__(source, watch)
@@ -93,7 +93,7 @@ class Remembering(Rollout):
 
 
 async def lived_through(pods: Pods, tier: Handle) -> TrialState:
-    """A few seconds of a trial: two epochs, a restart, and everything read as the operator reads it."""
+    """A few seconds of a trial: two epochs, a restart, and the readings of the operator."""
     (one, other), (first, second) = ([pods.pods[f"{revision}-{n}"] for n in "12"] for revision in (B, A))
     for pod in (first, second):
         pod.count(A, by=5000, epoch=0)
@@ -130,7 +130,7 @@ async def lived_through(pods: Pods, tier: Handle) -> TrialState:
     return advance(state, rollout.intervals, canary=B, stable=A)
 
 
-async def test_a_trial_is_replayed_checked_and_refused(pods: Pods, tier: Handle, kubectl: Kubectl, serin: Any) -> None:
+async def test_trial_is_replayed_checked_and_refused(pods: Pods, tier: Handle, kubectl: Kubectl, serin: Any) -> None:
     state = await lived_through(pods, tier)
     (totals,) = state.evidence[0].totals
     assert totals[0] == 2 * sum(4 + turn for turn in range(6))
@@ -188,8 +188,8 @@ async def test_a_trial_is_replayed_checked_and_refused(pods: Pods, tier: Handle,
     assert told.endswith("ask one that keeps its samples for longer, or scrapes these pods.\n")
 
 
-async def test_the_stand_in_of_other_tests_answers_as_a_prometheus_does(pods: Pods, tier: Handle) -> None:
-    """Its samples, the questions that are really asked, and every answer beside each other."""
+async def test_fake_prometheus_answers_as_the_real_one(pods: Pods, tier: Handle) -> None:
+    """Compares the answers of both to every query that the operator sends, on the same samples."""
     one, other = pods.pods[f"{A}-1"], pods.pods[f"{B}-1"]
     began = datetime.now(UTC)
     for _ in range(4):
@@ -198,7 +198,7 @@ async def test_the_stand_in_of_other_tests_answers_as_a_prometheus_does(pods: Po
         one.counters['latency_bucket{revision="late",epoch="1",le="1.0"}'] += 3
         await one.scraped()
         await other.scraped()
-    await one.scraped(2)  # what is read ends one scrape before now
+    await one.scraped(2)  # readings end one scrape before now
     real = Connection(Server(str(tier.prometheus_url)), timeout=4.0)
     now = datetime.now(UTC).replace(microsecond=0)
     fake = FakePrometheus(lambda: round(now.timestamp() * 1000))

@@ -1,4 +1,4 @@
-"""Every rule of the API against a real API server: what it accepts, what it refuses, and what it then tells the user.
+"""Every rule of the API against a real API server: what it accepts, what it refuses, and the message of the refusal.
 
 The parser has to come to the same judgement on each manifest, because it stands in where no API server has looked.
 """
@@ -40,30 +40,28 @@ def _create(api: Api, manifest: Manifest) -> Answer:
 
 
 def _at(rule: Rule) -> str:
-    """The field as the API server writes it: `messages[0].role`."""
+    """Return the field as the API server writes it: `messages[0].role`."""
     parts = rule.path.split(".")
     return "".join(f"[{part}]" if part.isdecimal() else f".{part}" for part in parts).removeprefix(".")
 
 
 @pytest.mark.parametrize(("rule", "value"), _cases("accepted"))
-def test_a_good_manifest_is_accepted(api: Api, rule: Rule, value: object) -> None:
+def test_valid_manifest_is_accepted(api: Api, rule: Rule, value: object) -> None:
     manifest = changed(rule.base, rule.path, value)
     answer = _create(api, manifest)
     assert answer.status == 201, answer.body["message"]
-    # What the server filled in means the same, and hashes alike.
+    # With the server's defaults it means the same and has the same hash.
     stored, written = (PARSERS[manifest["kind"]](each) for each in (answer.body, manifest))
     assert stored.model_dump(exclude_defaults=True) == written.model_dump(exclude_defaults=True)
 
 
 @pytest.mark.parametrize(("rule", "value"), _cases("refused"))
-def test_a_bad_manifest_is_refused_with_a_sentence_that_says_what_to_change(
-    api: Api, rule: Rule, value: object
-) -> None:
+def test_invalid_manifest_is_refused_with_advice(api: Api, rule: Rule, value: object) -> None:
     manifest = changed(rule.base, rule.path, value)
     answer = _create(api, manifest)
     assert answer.status == 422, answer.body
     told = [where for where, message in answer.causes if rule.message in message]
-    # A rule over the whole object has no field to point at.
+    # A rule over the whole object names no field.
     assert any(where in {"", "<nil>"} or where.startswith(_at(rule)) for where in told), answer.causes
     if rule.parsed:
         with pytest.raises(SpecError, match=r"\.$"):
@@ -73,7 +71,7 @@ def test_a_bad_manifest_is_refused_with_a_sentence_that_says_what_to_change(
 @pytest.mark.parametrize(
     ("rule", "value"), [pytest.param(r, v, id=f"{r.path}={_short(v)}") for r in RULES for v in r.refused]
 )
-def test_the_parser_tells_the_same_sentence(rule: Rule, value: object) -> None:
+def test_parser_gives_the_same_message(rule: Rule, value: object) -> None:
     manifest = changed(rule.base, rule.path, value)
     with pytest.raises(SpecError) as refusal:
         PARSERS[manifest["kind"]](manifest)
@@ -89,7 +87,7 @@ def _messages(schema: Mapping[str, Any]) -> Iterator[str]:
             yield from _messages(child)
 
 
-def test_no_rule_of_the_crds_is_left_out_here() -> None:
+def test_every_rule_of_the_crds_has_a_case() -> None:
     covered = tuple(rule.message for rule in RULES if rule.accepted and rule.refused)
     for resource in CUSTOM_RESOURCES:
         (version,) = render_crd(resource)["spec"]["versions"]
@@ -105,14 +103,14 @@ NOT_IMPLEMENTED = (
 
 
 @pytest.mark.parametrize("field", NOT_IMPLEMENTED)
-def test_a_field_that_nothing_implements_is_refused(api: Api, field: str) -> None:
+def test_field_that_nothing_implements_is_refused(api: Api, field: str) -> None:
     manifest = changed(LLMDEPLOYMENT, f"spec.{field}", {})
     answer = _create(api, manifest)
     assert answer.status == 400
     assert f'unknown field "spec.{field}"' in answer.body["message"]
 
 
-def test_server_side_apply_refuses_an_unknown_field_whatever_the_client_asks_for(api: Api) -> None:
+def test_server_side_apply_always_refuses_an_unknown_field(api: Api) -> None:
     manifest = changed(LLMDEPLOYMENT, "spec.gates", [])
     answer = api(
         "PATCH",
@@ -127,7 +125,7 @@ def test_server_side_apply_refuses_an_unknown_field_whatever_the_client_asks_for
     assert ".spec.gates: field not declared in schema" in answer.body["message"]
 
 
-def test_a_client_that_asks_for_no_strictness_is_warned_of_the_unknown_field(api: Api) -> None:
+def test_lenient_client_is_warned_of_an_unknown_field(api: Api) -> None:
     manifest = changed(LLMDEPLOYMENT, "spec.gates", [])
     answer = api("POST", collection(manifest), manifest, dryRun="All")
     assert answer.status == 201
@@ -156,12 +154,12 @@ def prompt(api: Api) -> Manifest:
 
 
 @pytest.mark.parametrize(("path", "value"), PROMPT_CHANGES, ids=[path for path, _ in PROMPT_CHANGES])
-def test_a_prompt_cannot_be_changed_once_it_is_created(api: Api, prompt: Manifest, path: str, value: object) -> None:
+def test_prompt_cannot_be_changed_after_creation(api: Api, prompt: Manifest, path: str, value: object) -> None:
     answer = api("PUT", f"{collection(prompt)}/immutable", changed(prompt, path, value))
     assert answer.status == 422
     assert [(where, IMMUTABLE in message) for where, message in answer.causes] == [("spec", True)]
 
 
-def test_the_metadata_of_a_prompt_can_be_changed(api: Api, prompt: Manifest) -> None:
+def test_metadata_of_a_prompt_can_be_changed(api: Api, prompt: Manifest) -> None:
     answer = api("PUT", f"{collection(prompt)}/immutable", changed(prompt, "metadata.labels", {"a": "b"}), dryRun="All")
     assert answer.status == 200, answer.body

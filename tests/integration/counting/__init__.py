@@ -1,1 +1,1 @@
-"""Counting on a real Prometheus, and getting at one. The tests share it, and the pods that it scrapes."""
+"""Counting on a real Prometheus, and connecting to one. The tests share it and the pods that it scrapes."""

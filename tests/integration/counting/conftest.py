@@ -25,7 +25,7 @@ KINDS: tuple[dict[str, str], ...] = (
     {"namespace": "ns", "deployment": "triage", "engine_revision": "engine-b"},
     {"namespace": "ns", "deployment": "flight", "engine_revision": "e-flight"},
 )
-"""Target labels of pairs of pods: Prometheus takes its time to see new ones, so they are all there from the start."""
+"""Target labels of pairs of pods; all exist from the start, because Prometheus finds new ones only after seconds."""
 
 
 @pytest.fixture(scope="package")

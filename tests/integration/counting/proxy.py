@@ -1,4 +1,4 @@
-"""A server in front of a real Prometheus that fails, dawdles or wants credentials, as it is told.
+"""A server in front of a real Prometheus that fails, delays or demands credentials, as a test sets it.
 
 Called by `test_getting_at_it`.
 """
@@ -28,7 +28,7 @@ class Behaviour:
 
 @contextmanager
 def before(url: str, behave: Behaviour, wrap: ssl.SSLContext | None = None) -> Iterator[str]:
-    """A proxy in front of Prometheus that behaves as it is told."""
+    """A proxy in front of Prometheus, with the behaviour that a test sets."""
 
     class Proxy(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -51,7 +51,7 @@ def before(url: str, behave: Behaviour, wrap: ssl.SSLContext | None = None) -> I
                 self.wfile.write(b" ")
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with serving(Proxy, wrap) as server:
         yield f"http{'s' if wrap else ''}://127.0.0.1:{server.server_port}"

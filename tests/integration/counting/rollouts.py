@@ -15,14 +15,14 @@ numbers = count()
 
 
 def watch(*tallies: Tally, name: str = "triage", engines: Sequence[str] = ("e1", "e2"), **more: Any) -> Watch:
-    """A canary on its first requests; its revisions are nobody else's."""
+    """A canary on its first requests, with revisions that no other test uses."""
     number = next(numbers)
     revisions = tuple((f"{role}{number}", engine) for role, engine in zip(("stable", "canary"), engines, strict=True))
     return Watch(datetime.now(UTC), revisions, tallies or (TALLY,), namespace="ns", name=name, **more)
 
 
 async def two(pods: Pods, **labels: str) -> tuple[Pod, Pod]:
-    """Two pods that no other test has had, and that were scraped."""
+    """Return two pods that no other test has used, after their first scrape."""
     names = [
         name for name, its in pods.labels.items() if its == {"instance": name, **labels} and name not in pods.taken
     ]

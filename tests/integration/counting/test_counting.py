@@ -1,4 +1,4 @@
-"""Counting on a real Prometheus: every request once, whatever pods, Prometheus and the operator do meanwhile."""
+"""Counting on a real Prometheus: every request once, also when pods, Prometheus or the operator restart."""
 
 import asyncio
 from collections import Counter
@@ -19,8 +19,8 @@ from tests.integration.counting.rollouts import TALLY, scraped, two, watch
 from tests.integration.scraped import LONG, REQUESTS, Pod, Pods, Rollout, settings
 
 
-async def test_a_canary_that_is_born_failing_is_counted_from_its_first_failure(pods: Pods, source: Prometheus) -> None:
-    """The failures of the first seconds, two pods, an old stable beside it; and what increase() makes of it."""
+async def test_canary_is_counted_from_its_first_failure(pods: Pods, source: Prometheus) -> None:
+    """The failures of the first seconds on two pods beside an old stable, compared with increase()."""
     one, other = await two(pods)
     rollout = Rollout(source, watch())
     (stable, _), (canary, _) = rollout.watch.engine_of
@@ -28,7 +28,7 @@ async def test_a_canary_that_is_born_failing_is_counted_from_its_first_failure(p
         pod.count(stable, by=1000)
     await scraped(one, other)
     rollout.at = datetime.now(UTC)
-    # Two thirds of its failures are there before anybody scrapes it, as if it refused every request.
+    # Two thirds of its failures happen before the first scrape, as if it refused every request.
     for failures in ((20, 20), (5, 4), (3, 7)):
         for pod, by in zip((one, other), failures, strict=True):
             pod.count(canary, "error", by=by)
@@ -43,9 +43,7 @@ async def test_a_canary_that_is_born_failing_is_counted_from_its_first_failure(p
     assert float(estimated[0]["value"][1]) < 0.94 * 59, "then increase() would do"
 
 
-async def test_pods_that_restart_fall_silent_vanish_and_come_lose_and_import_nothing(
-    pods: Pods, source: Prometheus
-) -> None:
+async def test_pods_that_restart_vanish_or_appear_lose_and_add_nothing(pods: Pods, source: Prometheus) -> None:
     one, other = await two(pods)
     rollout = Rollout(source, watch())
     (stable, _), (canary, _) = rollout.watch.engine_of
@@ -59,7 +57,7 @@ async def test_pods_that_restart_fall_silent_vanish_and_come_lose_and_import_not
 
     work(one, other)
     await scraped(one, other)
-    # One restarts; the other cannot be scraped for a while, and goes on working.
+    # One restarts; the other cannot be scraped for a while and continues to work.
     one.restart()
     work(one, by=2)
     other.answers = False
@@ -71,7 +69,7 @@ async def test_pods_that_restart_fall_silent_vanish_and_come_lose_and_import_not
     await scraped(one, other)
     await rollout.past()
     assert rollout.of(stable) == truth
-    # One vanishes. The other goes on under another label, an old process appears, and a young one.
+    # One vanishes. The other continues under another label, and an old and a new process appear.
     del pods.labels[one.name]
     pods.labels[other.name]["zone"] = "a"
     other.started -= 3600
@@ -92,8 +90,8 @@ async def test_pods_that_restart_fall_silent_vanish_and_come_lose_and_import_not
     assert rollout.errors == []
 
 
-async def test_nothing_is_lost_or_counted_twice_when_the_operator_restarts(pods: Pods, tier: Handle) -> None:
-    """At every moment: before the first reading, between two, with and without having acknowledged."""
+async def test_operator_restart_loses_and_repeats_no_request(pods: Pods, tier: Handle) -> None:
+    """Restarts before the first reading and between two, with and without an acknowledgement."""
     one, other = await two(pods)
     assert tier.prometheus_url
     first = watch()
@@ -118,7 +116,7 @@ async def test_nothing_is_lost_or_counted_twice_when_the_operator_restarts(pods:
         async with asyncio.timeout(LONG):
             while not (intervals := collector.readings(first.key).intervals) and life:  # noqa: ASYNC110 - no waker
                 await asyncio.sleep(0.02)
-        # What is taken into account is written down; the odd lives end before they can say so.
+        # Every second operator ends after it persisted the counts and before it acknowledged them.
         for interval in intervals if life % 2 == 0 else ():
             persisted.take(interval)
         running.cancel()
@@ -133,9 +131,7 @@ async def test_nothing_is_lost_or_counted_twice_when_the_operator_restarts(pods:
     assert {epoch for _, _, epoch, _ in persisted.totals} == {0, 1, 2}
 
 
-async def test_nothing_is_lost_or_counted_twice_when_prometheus_restarts(
-    pods: Pods, tier: Handle, source: Prometheus
-) -> None:
+async def test_prometheus_restart_loses_and_repeats_no_request(pods: Pods, tier: Handle, source: Prometheus) -> None:
     one, other = await two(pods)
     rollout = Rollout(source, watch())
     (stable, _), _ = rollout.watch.engine_of
@@ -159,9 +155,7 @@ async def test_nothing_is_lost_or_counted_twice_when_prometheus_restarts(
     assert rollout.of(stable) == 34
 
 
-async def test_two_deployments_with_the_same_revision_are_told_apart_by_their_targets(
-    pods: Pods, source: Prometheus
-) -> None:
+async def test_equal_revisions_are_separated_by_their_target_labels(pods: Pods, source: Prometheus) -> None:
     here, _ = await two(pods, namespace="ns", deployment="triage")
     there, _ = await two(pods, namespace="other", deployment="triage")
     mine = watch()
@@ -210,7 +204,7 @@ async def test_histograms_gateways_and_engines_are_counted_alike(pods: Pods, sou
         (plain.selector, stable, None, ""): 9,
     }
     wanting = replace(one, baseline_of=canary, requests=plain)
-    # Prometheus can estimate nothing of a series that it has seen once.
+    # Prometheus needs two samples of a series for an estimate.
     async with asyncio.timeout(LONG):
         while len((known := await baseline(source, wanting)).histograms[own]) < 3:
             await scraped(pod, engine)
@@ -224,13 +218,13 @@ async def baseline(source: Prometheus, wanting: Watch) -> Baseline:
     return found
 
 
-async def test_the_baseline_is_the_rate_of_all_revisions_of_late(pods: Pods, source: Prometheus) -> None:
+async def test_baseline_is_the_recent_rate_of_all_revisions(pods: Pods, source: Prometheus) -> None:
     one, other = await two(pods)
     wanting = replace(watch(), read_until=None, requests=TALLY)
     (before, _), (stable, _) = wanting.engine_of
     wanting = replace(wanting, baseline_of=stable, traffic_of=(before, stable))
     idle = await baseline(source, wanting)
-    # Promoted just now: nearly all of the traffic was answered by the one before.
+    # Promoted just now: the previous revision answered nearly all of the traffic.
     for pod, revision, times in ((one, before, 100), (other, stable, 1)):
         pod.count(revision)
         pod.count("somebody-else", by=10**6)
@@ -257,7 +251,7 @@ async def test_the_baseline_is_the_rate_of_all_revisions_of_late(pods: Pods, sou
         "x_total{}\n",
     ],
 )
-async def test_what_we_take_for_a_plain_selector_prometheus_does_too(source: Prometheus, selector: str) -> None:
+async def test_prometheus_accepts_every_selector_that_we_accept(source: Prometheus, selector: str) -> None:
     assert is_plain(selector)
     one = watch(Tally(selector))
     rollout = Rollout(source, one)
@@ -267,9 +261,7 @@ async def test_what_we_take_for_a_plain_selector_prometheus_does_too(source: Pro
     assert rollout.last.intervals
 
 
-async def test_requests_in_flight_are_summed_over_pods_and_as_old_as_their_scrape(
-    pods: Pods, source: Prometheus
-) -> None:
+async def test_requests_in_flight_are_summed_with_the_age_of_their_scrape(pods: Pods, source: Prometheus) -> None:
     one, other = await two(pods, namespace="ns", deployment="flight", engine_revision="e-flight")
     for pod, running, waiting in ((one, 2, 1), (other, 4, 0)):
         pod.counters.update({"vllm:num_requests_running": running, "vllm:num_requests_waiting": waiting})
@@ -285,12 +277,12 @@ async def test_requests_in_flight_are_summed_over_pods_and_as_old_as_their_scrap
                 await asyncio.sleep(0.02)
 
     at = await seen(7)
-    # Between two scrapes the measurement does not get younger, although the question is asked anew.
+    # Between two scrapes a new query returns the same measurement with the same age.
     async with asyncio.timeout(LONG):
         while at != (again := await seen(7)):
             at = again
     assert at
     assert at < datetime.now(UTC)
-    # Pods that do not answer are unknown and not idle.
+    # A pod that does not answer is unknown, not idle.
     one.answers = other.answers = False
     await seen(None)

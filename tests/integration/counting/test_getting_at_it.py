@@ -1,4 +1,4 @@
-"""Getting at a real Prometheus that fails, dawdles, wants credentials, or refuses what it is asked."""
+"""Connections to a real Prometheus that fails, delays, demands credentials, or refuses a query."""
 
 import ssl
 import time
@@ -17,9 +17,7 @@ from tests.integration.counting.rollouts import two, watch
 from tests.integration.scraped import LONG, Pods, Rollout, settings
 
 
-async def test_a_prometheus_that_fails_or_dawdles_in_mid_rollout_is_told_and_then_caught_up_with(
-    pods: Pods, tier: Handle
-) -> None:
+async def test_failing_prometheus_is_reported_and_later_caught_up(pods: Pods, tier: Handle) -> None:
     assert tier.prometheus_url
     behave = Behaviour()
     one, _ = await two(pods)
@@ -74,9 +72,7 @@ async def test_a_prometheus_that_fails_or_dawdles_in_mid_rollout_is_told_and_the
         assert sentence.endswith(".")
 
 
-async def test_one_gets_in_by_password_token_header_and_authority_and_no_secret_gets_out(
-    tier: Handle, pods: Pods
-) -> None:
+async def test_each_credential_is_accepted_and_no_secret_is_logged(tier: Handle, pods: Pods) -> None:
     assert tier.prometheus_url
     assert pods
     certificates = tier.directory / "certificates"
@@ -119,7 +115,7 @@ async def test_one_gets_in_by_password_token_header_and_authority_and_no_secret_
             said = str(await error(server))
             assert words in said
             assert "hush" not in said
-        # The operator's own server takes its authorities from a file.
+        # The operator's own Prometheus takes its authorities from a file.
         own = Prometheus(settings(url, prometheus_ca_file=str(certificates / "ca.crt"), prometheus_bearer_token="hush"))
         one = watch()
         behave.wants = {"Authorization: Bearer hush"}
@@ -135,9 +131,7 @@ async def test_one_gets_in_by_password_token_header_and_authority_and_no_secret_
     assert not any(path.exists() for path in files)
 
 
-async def test_an_answer_without_end_and_a_tenant_without_a_secret_are_told_as_what_they_are(
-    tier: Handle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_endless_answer_and_missing_secret_are_reported(tier: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
     assert tier.prometheus_url
     behave = Behaviour()
     with before(tier.prometheus_url, behave) as url:
@@ -154,7 +148,7 @@ async def test_an_answer_without_end_and_a_tenant_without_a_secret_are_told_as_w
         source.close()
 
 
-async def test_a_selector_that_prometheus_refuses_is_told_in_its_words(source: Prometheus) -> None:
+async def test_refused_selector_is_reported_with_the_servers_message(source: Prometheus) -> None:
     begun = datetime.now(UTC) - timedelta(seconds=10)
     one, other = (replace(each, read_until=begun) for each in (watch(Tally('x{a=~"("}')), watch(name="other")))
     read = await source.read([one, other])

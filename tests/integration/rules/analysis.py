@@ -1,4 +1,4 @@
-"""The rules of metrics, their Prometheus, and patience."""
+"""The rules of metrics, their Prometheus, and time limits."""
 
 from __future__ import annotations
 
@@ -232,13 +232,13 @@ ANALYSIS = (
 
 
 def _adaptively(metrics: list[Manifest]) -> Manifest:
-    """A spec with an adaptive ramp and these metrics."""
+    """Return a spec with an adaptive ramp and these metrics."""
     ramp = {"rollout": {"ramp": {"adaptive": {}}}, "analysis": {"metrics": metrics}}
     return LLMDEPLOYMENT["spec"] | ramp
 
 
 def _with_latency(**more: Any) -> Manifest:
-    """A spec without an adaptive ramp, which may be judged by anything."""
+    """Return a spec without an adaptive ramp, which may have any metric."""
     return LLMDEPLOYMENT["spec"] | {"analysis": {"metrics": [LATENCY]}} | more
 
 

@@ -1,4 +1,4 @@
-"""What the schema says without a rule; the API server's own words are clear enough here."""
+"""Bounds of the schema that have no rule, because the API server's own message is clear."""
 
 from __future__ import annotations
 

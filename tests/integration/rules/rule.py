@@ -1,4 +1,4 @@
-"""What a rule is, and how the values of some are written."""
+"""What a rule is, and the values of common rules."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Rule:
     refused: tuple[Any, ...]
     base: Manifest = field(default_factory=lambda: LLMDEPLOYMENT)
     parsed: bool = True
-    """False where only the API server can tell."""
+    """False where only the API server can check the rule."""
 
 
 def prompt(path: str, message: str, accepted: tuple[Any, ...], refused: tuple[Any, ...]) -> Rule:

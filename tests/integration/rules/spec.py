@@ -108,7 +108,7 @@ ENGINE = (
                 *("model", "model-tag", "revision", "served-model-name", "middleware", "enable-lora", "max-loras"),
                 *("shutdown-timeout", "port", "host", "uds", "api-server-count", "config", "disable-log-stats"),
                 *("ssl-keyfile", "ssl-certfile", "ssl-ca-certs", "ssl-anything-new", "asc"),
-                # Written otherwise: underscores, capitals, negations, abbreviations, parts of a JSON option.
+                # Other spellings: underscores, capitals, negations, abbreviations, parts of a JSON option.
                 *("served_model_name", "Served-Model_NAME", "no-enable-lora", "no_disable_log_stats"),
                 *("serv", "mid", "por", "max-l", "ssl", "ssl_x", "config.x", "middleware+", "no-mid"),
             )
