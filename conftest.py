@@ -1,4 +1,4 @@
-"""For every test: hypothesis tries the same examples each time, and no example has to be quick."""
+"""For every test: hypothesis tries the same examples each time, and sets no time limit for an example."""
 
 from hypothesis import settings
 

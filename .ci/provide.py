@@ -1,6 +1,6 @@
 """Builds named programs of the sandbox into the cache, with progress: `python .ci/provide.py helm`.
 
-Called by the Makefile before tests, so that nobody waits for a build inside a silent test run. Not here: the programs
+Called by the Makefile before tests, so that no build happens inside a silent test run. Not here: the programs
 themselves (`sandbox/builds/pins.py`), and a cluster (`python -m sandbox up`).
 """
 
@@ -15,7 +15,7 @@ from sandbox.host.progress import Progress
 
 
 def main(names: list[str]) -> int:
-    """Build what is missing of `names`."""
+    """Build what is missing of `names` and return the exit status."""
     cache = Cache(from_environment())
     missing = cache.missing(names)
     if missing:
@@ -26,7 +26,7 @@ def main(names: list[str]) -> int:
         except SandboxError as error:
             print(f"serin: {error}", file=sys.stderr)
             return 1
-        progress.finish("built, and kept in the cache")
+        progress.finish("built, in the cache")
     return 0
 
 

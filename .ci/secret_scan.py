@@ -1,8 +1,8 @@
-"""Looks for secrets in every commit and in every file that could become one: the first step of `make check`.
+"""Looks for secrets in every commit and in every file that could be committed: the first step of `make check`.
 
-Run from the repository's root, with a folder as argument for another repository than this one. Exit status 1 and the
-places, never the secrets, when something is found. Gitleaks is built from its pinned module by Go's own tool cache.
-Deliberately not here: rules (`gitleaks/gitleaks.toml`), and files that git ignores.
+Takes a folder as argument to scan another repository than this one. If it finds secrets, it prints their places, never
+their text, and ends with status 1. Gitleaks is built from its pinned module into Go's own tool cache.
+Not here: rules (`gitleaks/gitleaks.toml`), and files that git ignores.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FOUND = 1
 
 
 def main(arguments: list[str]) -> int:
-    """Scan history and tree; 0 when both are clean."""
+    """Scan history and tree and return the exit status: 0 when both are clean."""
     root = Path(arguments[0] if arguments else HERE.parent).resolve()
     try:
         go = Cache(from_environment()).provide_go([], modules=[MODULE / "go.mod"])
@@ -39,8 +39,8 @@ def main(arguments: list[str]) -> int:
         return 2
     if not (history_clean and tree_clean):
         print(
-            "secret scan: found secrets, see above; revoke each of them first, then take it out "
-            "(a commit that was never pushed can be amended; history that was pushed has to be rewritten).",
+            "secret scan: found secrets, listed above. Revoke each of them first, then remove it "
+            "(amend a commit that was never pushed; rewrite history that was pushed).",
             file=sys.stderr,
         )
         return FOUND
@@ -48,11 +48,11 @@ def main(arguments: list[str]) -> int:
 
 
 def _copy_tree(root: Path, target: Path) -> None:
-    """Copy what is tracked or could be: everything that git does not ignore, changes included."""
+    """Copy every file that git tracks or does not ignore, with uncommitted changes."""
     listed = _git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
     for name in filter(None, listed):
         source = root / name
-        # Deleted but not yet committed, or a link: its target is either listed too or not ours.
+        # Deleted but not yet committed; or a link, whose target is listed itself or lies outside.
         if not source.is_file() or source.is_symlink():
             continue
         (target / name).parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ def _gitleaks(go: str, verb: str, folder: Path, what: str) -> bool:
         SandboxError: gitleaks could not be built or did not run to its end; that is not "clean".
     """
     print(f"secret scan: {what}", flush=True)
-    # A readonly module with its checksums; `go tool` builds it the first time (about half a minute) and caches it.
+    # The module is read-only and has checksums; `go tool` builds it once (about half a minute) and caches it.
     environment = {
         **os.environ,
         "CGO_ENABLED": "0",
@@ -96,7 +96,9 @@ def _gitleaks(go: str, verb: str, folder: Path, what: str) -> bool:
         return True
     print((done.stdout + done.stderr).decode(errors="replace").replace(f"{folder}/", ""), flush=True)
     if done.returncode != 97:
-        raise SandboxError("gitleaks did not run to its end, see above; check network and disk and run it again.")
+        raise SandboxError(
+            "The scan is incomplete because gitleaks failed, see above. Check network and disk, then run it again."
+        )
     return False
 
 
@@ -104,7 +106,7 @@ def _git(root: Path, *arguments: str) -> str:
     done = commands.finish(["git", "-C", root, *arguments], doing="git", seconds=commands.QUICK_SECONDS)
     if done.returncode:
         raise SandboxError(
-            f"{root} is not a git checkout ({done.stderr.decode().strip()}); clone the repository and run it there."
+            f"{root} is not a git checkout ({done.stderr.decode().strip()}). Clone the repository and run it there."
         )
     return done.stdout.decode()
 

@@ -1,5 +1,6 @@
-"""Benchmarks: each is a package with a `main`, measures in one run, and depends on nothing but the code.
+"""Benchmarks: each is a package with a `main`.
 
-`make bench` runs those of time. Machines are noisy, so a claim there is a ratio of two things timed in turn, never a
-time. `make bench-decision` runs that of the statistics: no clock in it, the same figures on any machine.
+`make bench` runs those that need only a process: `settled` and `reading`. Their results are ratios of two things timed
+in turn, because times vary with the machine. `make bench-decision` simulates rollouts: no clock, equal figures on any
+machine. `make bench-latency`, `bench-rollback` and `bench-model-server` need the sandbox or a real vLLM.
 """

@@ -1,4 +1,4 @@
-"""Runs every benchmark: `python -m bench`."""
+"""Runs the benchmarks that need only a process: `python -m bench`."""
 
 from bench import reading, settled
 

@@ -21,12 +21,12 @@ from model_server.serve import MODEL, Server, serving
 
 SIZES = (2_048, 65_536, 524_288)
 CONNECTIONS = 1
-"""More of them measure how two cores are shared between client, server and engine: intervals are five times wider."""
+"""With more, the intervals are five times as wide: client, server and engine share two cores."""
 THROUGHPUT_AT_LEAST, P99_AT_MOST = 0.99, 1.0
 """Ratio, and milliseconds of the time to first token."""
 RESULTS = Path(__file__).with_name("results.md")
 REQUESTS = 12
-"""Per round: a tenth of a second. What else the machine does then hits both sides of a pair, or neither."""
+"""Per round of a tenth of a second, so that other programs slow down both sides of a pair, or neither."""
 _RESAMPLES = 1000
 FLAGS = ("--max-model-len=256", "--uvicorn-log-level=warning", "--disable-uvicorn-access-log")
 
@@ -40,7 +40,7 @@ class Estimate:
     high: float
 
     def shown(self, form: str) -> str:
-        """As it is printed."""
+        """Return value and interval as text."""
         return f"{form.format(self.value)} ({form.format(self.low)} to {form.format(self.high)})"
 
 
@@ -60,17 +60,17 @@ class Compared:
 
     @property
     def broken(self) -> bool:
-        """Whether a limit is broken beyond doubt."""
+        """Whether the whole interval is beyond a limit."""
         return self.throughput.high < THROUGHPUT_AT_LEAST or self.p99.low > P99_AT_MOST
 
     @property
     def limits(self) -> str:
-        """What this says about the limits."""
+        """The result for the limits, as text."""
         held = self.throughput.low >= THROUGHPUT_AT_LEAST and self.p99.high <= P99_AT_MOST
         return "held" if held else "broken" if self.broken else "not shown: too loud here"
 
     def row(self) -> str:
-        """Of the table."""
+        """The row of the table."""
         cpu = f"{self.cpu.shown('{:.3f}')} of {self.cpu_bare * 1e3:.1f} ms"
         added = " | ".join(f"{each.shown('{:+.2f}')} ms" for each in (self.median, self.p99))
         return (
@@ -81,7 +81,7 @@ class Compared:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(prog="python -m bench.model_server", description="What the middleware costs.")
+    parser = argparse.ArgumentParser(prog="python -m bench.model_server", description="The cost of the middleware.")
     parser.add_argument("--rounds", type=int, default=600, help="pairs of rounds per size, a quarter of a second each")
     rounds = parser.parse_args(arguments).rounds
     load = os.getloadavg()
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shares = " / ".join(_share(one.median, each.cpu_bare) for one, each in zip(alone, compared, strict=True))
     lines = [
         "<!-- Written by `make bench-model-server`. -->",
-        "# What the middleware costs",
+        "# The cost of the middleware",
         "",
         f"vLLM {VLLM_VERSION} on a CPU with the tiny model, {os.cpu_count()} cores, everything on loopback; {rounds}",
         "pairs of rounds per size, with and without the middleware in turn, order swapped each time,",

@@ -1,7 +1,7 @@
-"""The middleware alone: the same ASGI messages to an application that does nothing, with and without it around.
+"""The middleware alone: the same ASGI messages to an application that does nothing, with and without it.
 
-Called by the benchmark. What differs is the middleware, so microseconds can be told; the two take turns. Processor
-time, since nothing here ever waits and other programs may run.
+Called by the benchmark. Only the middleware differs, so that microseconds can be measured; the two take turns. Measures
+processor time, because nothing waits here and other programs may run.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from model_server.serin_model_server.recorder import Recorder
 from model_server.serin_model_server.timings import Times
 
 EVENTS = 22
-"""What vLLM sends for an answer of 20 tokens: one event each, the finish reason and the end."""
+"""The events of an answer of 20 tokens from vLLM: one each, the finish reason and the end."""
 CHUNK = 65_536
-"""How much of a body uvicorn hands over at once, at most."""
+"""Bytes of a body that uvicorn hands over at once, at most."""
 ROUNDS, REQUESTS = 41, 300
 _EVENT = (
     b'data: {"id":"chatcmpl-0123456789abcdef0123456789abcdef","object":"chat.completion.chunk","created":1795689814,'
@@ -54,7 +54,7 @@ def costs(sizes: Iterable[int]) -> list[Cost]:
 
 
 def page_milliseconds() -> float:
-    """What the series add to a page of /metrics when all 64 pairs are in use."""
+    """Return the milliseconds that the series add to a page of /metrics when all 64 pairs are in use."""
     registry = CollectorRegistry()
     metrics = Metrics(registry)
     for number in range(MAX_PAIRS):
@@ -91,7 +91,7 @@ async def _cost(size: int) -> Cost:
         bare = await _seconds(app, size)
         added.append((await _seconds(measured, size) - bare) / REQUESTS * 1e6)
     if registry.get_sample_value("serin_middleware_failures_total"):
-        logging.getLogger(__name__).error("measuring failed; the numbers are of no use")
+        logging.getLogger(__name__).error("the middleware failed to measure; the results are invalid")
     return Cost(size, statistics.median(added), max(added))
 
 

@@ -1,6 +1,6 @@
-"""The client: a few keep-alive connections, each asking again as soon as its answer is over.
+"""The client: a few keep-alive connections, each of which sends a request as soon as its last answer has ended.
 
-Called by the benchmark. Raw sockets in one event loop, because a client library's cost would drown what is measured.
+Called by the benchmark. Raw sockets in one event loop, because a client library would cost more than the middleware.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ CHAT = "/v1/chat/completions"
 
 @dataclass(frozen=True)
 class Round:
-    """What one round of requests showed. Seconds."""
+    """The results of one round of requests, in seconds."""
 
     elapsed: float
     first_tokens: tuple[float, ...]
     cpu: float = 0.0
-    """Of the API server."""
+    """Processor time of the API server."""
 
     @property
     def throughput(self) -> float:
@@ -66,7 +66,7 @@ async def _connection(port: int, waiting: Iterator[bytes], first_tokens: list[fl
             await writer.drain()
             head = await reader.readuntil(b"\r\n\r\n")
             if b" 200 " not in head.split(b"\r\n", 1)[0]:
-                raise SystemExit(f"bench: the server answered {head[:200]!r}; correct the request.")
+                raise SystemExit(f"bench: The server refused the request with {head[:200]!r}. Correct the request.")
             # A stream comes in chunks; the first one holds the first token.
             first = True
             while (size := int(await reader.readline(), 16)) > 0:

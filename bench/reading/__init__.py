@@ -1,8 +1,8 @@
-"""What one reading of Prometheus costs the operator, when the stables still show every epoch of an earlier trial.
+"""The operator's cost of one reading of Prometheus, when the stables still have series of every earlier epoch.
 
-A pod keeps a series for each of 32 epochs, but only a few of a trial can still grow. Both ways of asking are timed in
-turn in one process, and the median ratio of processor time is printed: decoding the answers, folding and summing. The
-server's own part is not in it: its answers are made beforehand.
+A pod has a series for each of 32 epochs, but only those of a few epochs can still grow. Queries for these and queries
+for all are timed in turn in one process, and the median ratio of processor time is printed: decoding, folding and
+summing. The server's part is not included: its answers are made before.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from serin.settings import Settings
 
 ROLLOUTS, PODS, EPOCHS, ROUNDS = 20, 3, 32, 5
 LIVE = (7, 8, 9, 10, 11)
-"""One that runs, and four that may begin before the collector is told."""
+"""The running epoch, and four that may begin before the collector knows them."""
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BOUNDS = tuple(str(bound) for bound in range(22))
 REQUESTS, TTFT = Tally("serin_requests_total", by="outcome"), Tally("serin_ttft_bucket", by="le")
@@ -41,7 +41,7 @@ def main() -> None:
     low, median, high = min(ratios), statistics.median(ratios), max(ratios)
     print(
         f"reading: {ROLLOUTS} rollouts, all {EPOCHS} epochs cost {median:.1f} times what the live ones do "
-        f"({low:.1f} to {high:.1f}); the event loop stood still for {1000 * longest:.0f} ms at most"
+        f"({low:.1f} to {high:.1f}); the event loop was blocked for {1000 * longest:.0f} ms at most"
     )
 
 
@@ -63,7 +63,7 @@ def _store() -> FakePrometheus:
 
 
 async def _read(store: FakePrometheus, epochs: tuple[int, ...] | None) -> tuple[float, float]:
-    """Seconds of processor time, and for how long at most nothing else could run."""
+    """Return seconds of processor time, and the longest time for which the event loop was blocked."""
     watches = [
         Watch(
             NOW - timedelta(seconds=30),
@@ -85,7 +85,7 @@ async def _read(store: FakePrometheus, epochs: tuple[int, ...] | None) -> tuple[
         async def query(self, query: str, at: int | None = None) -> Any:
             key = f"{query} {at}"
             if key in answers:
-                # As the client library does, in a thread of the connection.
+                # In a thread, as the connection does.
                 return await asyncio.to_thread(json.loads, answers[key])
             found = store.query(query, at)
             answers[key] = json.dumps(found)
@@ -98,7 +98,7 @@ async def _read(store: FakePrometheus, epochs: tuple[int, ...] | None) -> tuple[
         source = Prometheus(Settings(identity="bench"), clock=lambda: NOW)
         told = await source.read(watches)  # makes the answers
         if not all(evidence.intervals and evidence.intervals[0].counts for evidence in told.values()):
-            raise SystemExit("bench: nothing was counted; see serin.metric_sources.queries.")
+            raise SystemExit("bench: The readings are empty. See serin.metric_sources.queries.")
         watching = asyncio.create_task(_longest_pause())
         await asyncio.sleep(0)
         began = time.process_time()

@@ -1,8 +1,8 @@
-"""What a look at a settled LLMDeployment costs, as a multiple of only decoding the same objects from JSON.
+"""The cost of reconciling a settled LLMDeployment, as a multiple of decoding the same objects from JSON.
 
-Thousands of settled deployments are looked at by the slow resync; the thinking must stay in the order of what the
-API client does anyway. Both sides are timed in turn in one process; the median ratio is printed. No I/O is involved:
-the API server's part is the same for both.
+The resync reconciles thousands of settled deployments; that must cost about as much as the API client's decoding. Both
+are timed in turn in one process, and the median ratio is printed. There is no I/O: the API server's part would be equal
+for both.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ def main() -> None:
     loop = asyncio.new_event_loop()
     writes = len(world.cluster.writes)
 
-    def look() -> None:
+    def reconcile() -> None:
         loop.run_until_complete(settled.reconcile(KEY))
 
     def decode() -> None:
         for text in texts:
             json.loads(text)
 
-    ratios = [_seconds(look) / _seconds(decode) for _ in range(ROUNDS)]
+    ratios = [_seconds(reconcile) / _seconds(decode) for _ in range(ROUNDS)]
     loop.close()
     if len(world.cluster.writes) != writes:
-        raise SystemExit("A settled deployment was written to; run the stories to see why.")
+        raise SystemExit("A reconcile of a settled deployment wrote something. Run the stories to see why.")
     low, median, high = min(ratios), statistics.median(ratios), max(ratios)
-    print(f"settled: one look costs {median:.1f} times decoding its {len(texts)} objects ({low:.1f} to {high:.1f})")
+    print(f"settled: a reconcile costs {median:.1f} times decoding its {len(texts)} objects ({low:.1f} to {high:.1f})")
 
 
 async def _settle(world: World) -> None:
