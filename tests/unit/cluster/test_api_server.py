@@ -48,7 +48,9 @@ def test_unknown_field_in_server_side_apply_is_invalid() -> None:
     assert error.detail == message
 
 
-@pytest.mark.parametrize("body", [None, "", "<html>", "[]", "{}"], ids=["none", "empty", "html", "list", "object"])
+@pytest.mark.parametrize(
+    "body", [None, "", "<html>", "[]", "{}", "[" * 100_000], ids=["none", "empty", "html", "list", "object", "deep"]
+)
 def test_body_without_status_object_gives_the_http_reason(body: str | None) -> None:
     error = _refusal("GET /x", ApiException(status=502, reason="Bad Gateway", body=body))
     assert "HTTP 502: Bad Gateway" in str(error)
