@@ -11,12 +11,11 @@ import math
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
-from unittest import mock
 
+from serin.metric_sources.connection import Connect
 from serin.metric_sources.port import Server
 
 Samples = list[tuple[int, float]]
@@ -154,12 +153,11 @@ class _Connection:
         """Do nothing."""
 
 
-@contextmanager
-def answering(store: FakePrometheus) -> Iterator[None]:
-    """Inside the block, every connection leads to `store`."""
+def answering(store: FakePrometheus) -> Connect:
+    """What makes connections of which every server is `store`."""
 
-    def connect(_server: Server, **_: object) -> _Connection:
+    def connect(server: Server, *, timeout: float, ca_file: str = "") -> _Connection:
+        del server, timeout, ca_file
         return _Connection(store)
 
-    with mock.patch("serin.metric_sources.prometheus.Connection", connect):
-        yield
+    return connect

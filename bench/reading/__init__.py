@@ -14,7 +14,6 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from unittest import mock
 
 from fakes.prometheus import FakePrometheus
 from serin.analysis.counts import Tally
@@ -94,18 +93,17 @@ async def _read(store: FakePrometheus, epochs: tuple[int, ...] | None) -> tuple[
         def close(self) -> None:
             """Nothing is open."""
 
-    with mock.patch("serin.metric_sources.prometheus.Connection", return_value=Answering()):
-        source = Prometheus(Settings(identity="bench"), clock=lambda: NOW)
-        told = await source.read(watches)  # makes the answers
-        if not all(evidence.intervals and evidence.intervals[0].counts for evidence in told.values()):
-            raise SystemExit("bench: The readings are empty. See serin.metric_sources.queries.")
-        watching = asyncio.create_task(_longest_pause())
-        await asyncio.sleep(0)
-        began = time.process_time()
-        await source.read([replace(watch) for watch in watches])
-        spent = time.process_time() - began
-        watching.cancel()
-        source.close()
+    source = Prometheus(Settings(identity="bench"), clock=lambda: NOW, connect=lambda *_, **__: Answering())
+    told = await source.read(watches)  # makes the answers
+    if not all(evidence.intervals and evidence.intervals[0].counts for evidence in told.values()):
+        raise SystemExit("bench: The readings are empty. See serin.metric_sources.queries.")
+    watching = asyncio.create_task(_longest_pause())
+    await asyncio.sleep(0)
+    began = time.process_time()
+    await source.read([replace(watch) for watch in watches])
+    spent = time.process_time() - began
+    watching.cancel()
+    source.close()
     return spent, await watching
 
 

@@ -217,8 +217,9 @@ async def test_fake_prometheus_answers_as_the_real_one(pods: Pods, tier: Handle)
         namespace="default",
         name="triage",
     )
-    with answering(fake):
-        read = (await Prometheus(settings(str(tier.prometheus_url)), clock=lambda: now).read([watch]))[watch.key]
+    read = (
+        await Prometheus(settings(str(tier.prometheus_url)), clock=lambda: now, connect=answering(fake)).read([watch])
+    )[watch.key]
     assert read.intervals
     assert read.intervals[0].counts
     assert read.baseline

@@ -33,9 +33,9 @@ SETTINGS = Settings(identity="test", scrape_interval=SCRAPE_SECONDS)
 async def test_a_rollout_is_read_again_to_the_last_request(load: Load, rollout: dict[str, object], ends: Phase) -> None:
     trial = await play(load, 7, rollout=rollout, analysis={"metrics": [ERRORS, LATENCY]})
     assert trial.outcome is ends
-    with answering(trial.world.prometheus):
-        kept = await look_up(trial.world.cluster, NAMESPACE, NAME)
-        intervals = [interval async for interval in read_again(NAMESPACE, NAME, kept, SETTINGS)]
+    connect = answering(trial.world.prometheus)
+    kept = await look_up(trial.world.cluster, NAMESPACE, NAME)
+    intervals = [interval async for interval in read_again(NAMESPACE, NAME, kept, SETTINGS, connect=connect)]
     canary, stable = kept.compared.canary.revision, kept.compared.stable.revision
     again = advance(begun(kept.state), intervals, canary=canary, stable=stable)
     finding = compare(kept.state, again)
@@ -47,8 +47,7 @@ async def test_a_rollout_is_read_again_to_the_last_request(load: Load, rollout: 
         assert isinstance(test, Comparison)
         assert answers[-1]["log_e"] == pytest.approx(test.log_e, abs=1e-9)
     # Cut elsewhere it is the same trial: the totals stay.
-    with answering(trial.world.prometheus):
-        elsewhere = SETTINGS.model_copy(update={"scrape_interval": 7.0, "evidence_lag": SCRAPE_SECONDS})
-        others = [interval async for interval in read_again(NAMESPACE, NAME, kept, elsewhere)]
+    elsewhere = SETTINGS.model_copy(update={"scrape_interval": 7.0, "evidence_lag": SCRAPE_SECONDS})
+    others = [interval async for interval in read_again(NAMESPACE, NAME, kept, elsewhere, connect=connect)]
     assert len(others) > len(intervals)
     assert compare(kept.state, advance(begun(kept.state), others, canary=canary, stable=stable)).agrees

@@ -71,7 +71,11 @@ class Operator:
 
     def __post_init__(self) -> None:
         world, settings = self.world, Settings(identity="test", scrape_interval=SCRAPE_SECONDS)
-        self.collector = Collector(Prometheus(settings, clock=lambda: world.now), interval=5.0, woke=self._wake)
+        self.collector = Collector(
+            Prometheus(settings, clock=lambda: world.now, connect=answering(world.prometheus)),
+            interval=5.0,
+            woke=self._wake,
+        )
         self.reconciler = Reconciler(
             cluster=world.cluster,
             router=GatewayApiRouter(),
@@ -105,26 +109,25 @@ async def play(load: Load, seed: int, *, minutes: float = 60.0, **changes: Mappi
     """Install, warm up, change the model, and wait for what becomes of the canary."""
     world = Busy(load, seed)
     world.behaviours |= {"good": Behaviour(load_seconds=0.0), "other": Behaviour(load_seconds=20.0)}
-    with answering(world.prometheus):
-        operator = Operator(world, world.now)
-        world.user_applies(spec("good", **changes))
-        for _ in range(4):
-            await _pass(world, operator, 5.0)
-        await _pass(world, operator, WARM_UP_SECONDS)
-        world.user_applies(spec("other", **changes))
-        operator.woken = True
-        began = world.now
-        canary, astray, missing = "", False, False
-        outcome: Phase | None = None
-        while outcome is None and world.now - began < timedelta(minutes=minutes):
-            if world.random.random() < RESTARTS:
-                operator = Operator(world, world.now)
-            await _pass(world, operator, TICK_SECONDS)
-            told = world.status().get("canary", {})
-            canary = canary or told.get("revision", "")
-            astray |= any("whose weight was" in caveat for caveat in told.get("caveats", ()))
-            missing |= any(c["reason"] == Reason.REQUESTS_MISSING for c in world.status()["conditions"])
-            outcome = _outcome(world, canary)
+    operator = Operator(world, world.now)
+    world.user_applies(spec("good", **changes))
+    for _ in range(4):
+        await _pass(world, operator, 5.0)
+    await _pass(world, operator, WARM_UP_SECONDS)
+    world.user_applies(spec("other", **changes))
+    operator.woken = True
+    began = world.now
+    canary, astray, missing = "", False, False
+    outcome: Phase | None = None
+    while outcome is None and world.now - began < timedelta(minutes=minutes):
+        if world.random.random() < RESTARTS:
+            operator = Operator(world, world.now)
+        await _pass(world, operator, TICK_SECONDS)
+        told = world.status().get("canary", {})
+        canary = canary or told.get("revision", "")
+        astray |= any("whose weight was" in caveat for caveat in told.get("caveats", ()))
+        missing |= any(c["reason"] == Reason.REQUESTS_MISSING for c in world.status()["conditions"])
+        outcome = _outcome(world, canary)
     state = read_evidence(world.cluster.find(CONFIG_MAP, NAMESPACE, name_of(NAME)))
     assert state is not None, world.status()
     held, hidden = world.held(state, canary)

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import io
-import os
 import re
 import ssl
-import tempfile
 import time
+import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import requests
 from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
+from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase, HTTPBasicAuth
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 from urllib3.util.retry import Retry
@@ -28,8 +28,8 @@ from urllib3.util.retry import Retry
 from serin.errors import MetricsError
 from serin.metric_sources.port import Server
 
-MOST_BYTES = 256 * 2**20
-"""No answer is larger."""
+MOST_BYTES = 16 * 2**20
+"""No answer is larger, decompressed."""
 TENANT = "X-Scope-OrgID"
 """The one header that is no secret: a tenant may be called 1, and then any number would hold it."""
 _FIT = re.compile(r"([\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?)?")
@@ -43,6 +43,26 @@ class RefusedError(MetricsError):
 
 class _TooLargeError(requests.RequestException):
     """An answer has more than MOST_BYTES."""
+
+
+class Link(Protocol):
+    """One way into one server, as the source of counts sees it."""
+
+    used: float
+    """When it was last asked, by the monotonic clock."""
+
+    async def query(self, query: str, at: int | None = None) -> list[Any]:
+        """What an instant query finds; see `Connection.query`."""
+
+    def close(self) -> None:
+        """Let go of whatever is open."""
+
+
+class Connect(Protocol):
+    """Makes the way into a server: `Connection`, or a test's stand-in."""
+
+    def __call__(self, server: Server, *, timeout: float, ca_file: str = "") -> Link:
+        """A new link; see `Connection`."""
 
 
 class Connection:
@@ -68,12 +88,9 @@ class Connection:
             raise MetricsError(
                 f"A header or token for Prometheus at {self._where} is not fit for HTTP; check it for line breaks."
             )
-        self._authorities: Path | None = None
+        adapter = None if server.ca is None else _Adapter(self._trust(server.ca))
         session = _Session(timeout)
-        if server.ca is not None:
-            self._authorities = self._write(server.ca)
-            session.verify = str(self._authorities)
-        elif ca_file:
+        if ca_file and server.ca is None:
             session.verify = ca_file
         auth: AuthBase | None = None
         if server.basic_auth is not None:
@@ -89,15 +106,15 @@ class Connection:
             method="POST",
             timeout=timeout,
         )
+        if adapter:  # over the one that the client library has just mounted
+            session.mount(server.url.rstrip("/"), adapter)
         # Threads of its own, few: a server that drips its answer holds these two, for twice the timeout, and no other.
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="prometheus")
 
     def close(self) -> None:
-        """Let go of threads, connections and the file of authorities."""
+        """Let go of threads and connections."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._client.close()
-        if self._authorities is not None:
-            self._authorities.unlink(missing_ok=True)
 
     async def query(self, query: str, at: int | None = None) -> list[Any]:
         """What an instant query finds.
@@ -175,18 +192,35 @@ class Connection:
             text = text.replace(secret, "***")
         return text[:300]
 
-    def _write(self, pem: str) -> Path:
-        """The authorities as a file that nobody else can read: requests takes them from nowhere else."""
+    def _trust(self, pem: str) -> ssl.SSLContext:
+        """A context that trusts these authorities only."""
         try:
-            ssl.create_default_context(cadata=pem)
+            return ssl.create_default_context(cadata=pem)
         except (ssl.SSLError, ValueError) as error:
             raise MetricsError(
                 f"The authorities for Prometheus at {self._where} are no certificates; give them as PEM."
             ) from error
-        handle, path = tempfile.mkstemp(prefix="serin-", suffix=".pem")
-        with os.fdopen(handle, "w") as file:
-            file.write(pem)
-        return Path(path)
+
+
+class _Adapter(HTTPAdapter):
+    """Checks certificates against one context. requests itself takes authorities from a file only."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        super().__init__(max_retries=Retry(0))
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        return super().proxy_manager_for(*args, **kwargs, ssl_context=self._context)
+
+    def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
+        del verify  # a file that the environment names would be trusted, too
+        return super().build_connection_pool_key_attributes(request, True, cert)  # noqa: FBT003 - its signature
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        """Nothing to add: requests would let the context trust its own bundle, too."""
 
 
 class _Session(requests.Session):
@@ -195,6 +229,7 @@ class _Session(requests.Session):
     def __init__(self, seconds: float) -> None:
         super().__init__()
         self._seconds = seconds
+        self.headers["Accept-Encoding"] = "gzip"  # what `_decoder` knows
 
     def request(self, method: str | bytes, url: str | bytes, *args: Any, **kwargs: Any) -> requests.Response:
         deadline = time.monotonic() + self._seconds
@@ -204,28 +239,51 @@ class _Session(requests.Session):
         response = super().request(method, url, *args, **kwargs | {"allow_redirects": False, "stream": True})
         try:
             body = _all_of(response, deadline)
-        except _TooLargeError:
-            response.close()
-            raise
         except (requests.Timeout, HTTPError) as error:
             response.close()
             late = isinstance(error, requests.Timeout | ReadTimeoutError)
             raise (requests.Timeout if late else requests.ConnectionError) from error
+        except requests.RequestException:
+            response.close()
+            raise
         response.raw.release_conn()
         response.raw = io.BytesIO(body)
         return response
 
 
 def _all_of(response: requests.Response, deadline: float) -> bytes:
-    """The body. The timeout of requests begins anew with every byte; this one does not, and ends the thread."""
+    """The body, decompressed. The timeout of requests begins anew with every byte; this one ends the thread.
+
+    Decompressed here: urllib3 has no bound, and 64 KiB may hold 64 MiB.
+    """
+    decode = _decoder(response.headers.get("Content-Encoding", ""))
     body = bytearray()
-    while part := response.raw.read1(2**16, decode_content=True):
-        body += part
+    while part := response.raw.read1(2**16, decode_content=False):
+        body += decode(part, MOST_BYTES + 1 - len(body))
         if time.monotonic() > deadline:
             raise requests.Timeout
         if len(body) > MOST_BYTES:
             raise _TooLargeError
     return bytes(body)
+
+
+def _decoder(encoding: str) -> Callable[[bytes, int], bytes]:
+    """Decodes the next part of a body, to at most so many bytes."""
+    match encoding.strip().lower():
+        case "" | "identity":
+            return lambda part, _most: part
+        case "gzip":
+            stream = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+
+            def decompress(part: bytes, most: int) -> bytes:
+                try:
+                    return stream.decompress(part, most)
+                except zlib.error as error:
+                    raise requests.RequestException("the gzip is damaged") from error
+
+            return decompress
+        case _:
+            raise requests.RequestException("an encoding that Serin did not ask for")
 
 
 class _Bearer(AuthBase):

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from serin.analysis.counts import MetricReadings
 from serin.errors import MetricsError
 from serin.kube_types import Key
-from serin.metric_sources.connection import TENANT, Connection
+from serin.metric_sources.connection import TENANT, Connect, Connection, Link
 from serin.metric_sources.port import Server, Watch
 from serin.metric_sources.queries import Questions
 from serin.settings import Settings
@@ -32,13 +32,21 @@ class Prometheus:
     Args:
         settings: the operator's own server, and how every server's series are labelled.
         clock: our own time, in UTC.
+        connect: makes the connection to a server.
     """
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        connect: Connect = Connection,
+    ) -> None:
         self._settings = settings
         self._clock = clock
+        self._connect = connect
         self._own = own_server(settings)
-        self._connections: dict[Server, Connection] = {}
+        self._connections: dict[Server, Link] = {}
         self._users: dict[Server, int] = defaultdict(int)
         self._free = asyncio.Semaphore(MOST_CONNECTIONS)
 
@@ -91,14 +99,14 @@ class Prometheus:
         return answers
 
     @asynccontextmanager
-    async def _connection(self, server: Server) -> AsyncIterator[Connection]:
+    async def _connection(self, server: Server) -> AsyncIterator[Link]:
         """The connection to a server, made if there is none; never more than MOST_CONNECTIONS at once."""
         async with self._free:
             connection = self._connections.get(server)
             if connection is None:
                 self._close_unused()
                 own = server == self._own
-                connection = self._connections[server] = Connection(
+                connection = self._connections[server] = self._connect(
                     server,
                     timeout=self._settings.prometheus_timeout,
                     ca_file=self._settings.prometheus_ca_file if own else "",

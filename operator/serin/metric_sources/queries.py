@@ -18,7 +18,7 @@ from serin.errors import MetricsError
 from serin.kube_types import Key
 from serin.metric_sources import counter_growth, intervals
 from serin.metric_sources.attribution import Owners
-from serin.metric_sources.connection import Connection, RefusedError
+from serin.metric_sources.connection import Link, RefusedError
 from serin.metric_sources.counter_growth import LOOK_BACK, Row, milliseconds
 from serin.metric_sources.intervals import Family, Found, family_of
 from serin.metric_sources.port import Watch
@@ -44,7 +44,7 @@ class Questions:
         settings: labels and intervals.
     """
 
-    def __init__(self, connection: Connection, settings: Settings) -> None:
+    def __init__(self, connection: Link, settings: Settings) -> None:
         self._ask = connection.query
         self._settings = settings
         self._scrape = timedelta(seconds=settings.scrape_interval)

@@ -29,6 +29,7 @@ from serin.errors import MetricsError, RecordError, SerinError
 from serin.evidence.metric import Comparison
 from serin.manifests.controller_revision import read_record
 from serin.manifests.evidence_map import name_of, read_evidence
+from serin.metric_sources.connection import Connect, Connection
 from serin.metric_sources.port import MetricSource, Server, Watch
 from serin.metric_sources.prometheus import Prometheus
 from serin.metric_sources.server import server
@@ -155,7 +156,9 @@ def lines(kept: Kept, intervals: list[Interval], *, metric: int, leaf: int) -> I
         yield dataclasses.asdict(s)
 
 
-async def read_again(namespace: str, name: str, kept: Kept, settings: Settings) -> AsyncIterator[Interval]:
+async def read_again(
+    namespace: str, name: str, kept: Kept, settings: Settings, *, connect: Connect = Connection
+) -> AsyncIterator[Interval]:
     """Everything that was counted from `since` to `until`, a scrape interval at a time.
 
     Raises:
@@ -172,7 +175,7 @@ async def read_again(namespace: str, name: str, kept: Kept, settings: Settings) 
     )
     step = timedelta(seconds=settings.scrape_interval)
     clock = _Clock(state.since)
-    source = Prometheus(settings, clock=lambda: clock.now + timedelta(seconds=settings.lag))
+    source = Prometheus(settings, clock=lambda: clock.now + timedelta(seconds=settings.lag), connect=connect)
     try:
         at = state.since
         while at < state.until:

@@ -1,15 +1,17 @@
 """Connections to a real Prometheus that fails, delays, demands credentials, or refuses a query."""
 
 import ssl
+import tempfile
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import certifi
 import pytest
 
 from sandbox.control_plane.api_tier import Handle
 from serin.analysis.counts import Tally
-from serin.metric_sources import connection
+from serin.metric_sources.connection import MOST_BYTES
 from serin.metric_sources.port import Server
 from serin.metric_sources.prometheus import Prometheus
 from tests.integration.counting.proxy import Behaviour, before
@@ -72,9 +74,13 @@ async def test_failing_prometheus_is_reported_and_later_caught_up(pods: Pods, ti
         assert sentence.endswith(".")
 
 
-async def test_each_credential_is_accepted_and_no_secret_is_logged(tier: Handle, pods: Pods) -> None:
+async def test_each_credential_is_accepted_and_no_secret_is_logged(
+    tier: Handle, pods: Pods, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert tier.prometheus_url
     assert pods
+    # As in the shipped pod: no file can be written.
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
     certificates = tier.directory / "certificates"
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates / "server.crt", certificates / "server.key")
@@ -115,6 +121,11 @@ async def test_each_credential_is_accepted_and_no_secret_is_logged(tier: Handle,
             said = str(await error(server))
             assert words in said
             assert "hush" not in said
+        # Only the authorities of the server itself are trusted.
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates / "ca.crt"))
+        assert "certificate" in str(await error(Server(url, ca=certifi.contents())))
+        assert await error(Server(url, ca=authority)) is None
+        monkeypatch.delenv("REQUESTS_CA_BUNDLE")
         # The operator's own Prometheus takes its authorities from a file.
         own = Prometheus(settings(url, prometheus_ca_file=str(certificates / "ca.crt"), prometheus_bearer_token="hush"))
         one = watch()
@@ -124,14 +135,10 @@ async def test_each_credential_is_accepted_and_no_secret_is_logged(tier: Handle,
         missing = Prometheus(settings(url, prometheus_ca_file="/nowhere/ca.crt"))
         assert "/nowhere/ca.crt" in str((await missing.read([one]))[one.key].error)
         missing.close()
-    files = [connection._authorities for connection in source._connections.values() if connection._authorities]
-    assert files
-    assert all(path.stat().st_mode & 0o077 == 0 for path in files)
     source.close()
-    assert not any(path.exists() for path in files)
 
 
-async def test_endless_answer_and_missing_secret_are_reported(tier: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_endless_answer_and_missing_secret_are_reported(tier: Handle) -> None:
     assert tier.prometheus_url
     behave = Behaviour()
     with before(tier.prometheus_url, behave) as url:
@@ -142,9 +149,8 @@ async def test_endless_answer_and_missing_secret_are_reported(tier: Handle, monk
         assert "tenant 0 said x***_*** at 10" in str((await source.read([one]))[one.key].error)
         behave.status, behave.body = 503, b"starting"
         assert "failed (HTTP Status Code 503)" in str((await source.read([one]))[one.key].error)
-        behave.status, behave.body = 200, b" " * 2**21
-        monkeypatch.setattr(connection, "MOST_BYTES", 2**20)
-        assert "sent more than 1 MiB; narrow the selector." in str((await source.read([one]))[one.key].error)
+        behave.status, behave.body = 200, b" " * (MOST_BYTES + 1)
+        assert "sent more than 16 MiB; narrow the selector." in str((await source.read([one]))[one.key].error)
         source.close()
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from serin.metric_sources import prometheus
 from serin.metric_sources.counter_growth import milliseconds
 from serin.metric_sources.prometheus import Prometheus
 from serin.settings import Settings
@@ -13,15 +12,13 @@ from tests.unit.metric_sources.tsdb import Tsdb
 
 
 @pytest.fixture
-def tsdb(monkeypatch: pytest.MonkeyPatch) -> Tsdb:
-    tsdb = Tsdb(now=milliseconds(NOW))
-    monkeypatch.setattr(prometheus, "Connection", lambda *_, **__: tsdb)
-    return tsdb
+def tsdb() -> Tsdb:
+    return Tsdb(now=milliseconds(NOW))
 
 
 @pytest.fixture
 def source(tsdb: Tsdb) -> Iterator[Prometheus]:
     assert not tsdb.closed
-    source = Prometheus(Settings(identity="test"), clock=lambda: NOW)
+    source = Prometheus(Settings(identity="test"), clock=lambda: NOW, connect=tsdb.connect)
     yield source
     source.close()

@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serin.analysis.counts import Names, Tally
 from serin.errors import MetricsError
-from serin.metric_sources import prometheus
 from serin.metric_sources.connection import RefusedError
 from serin.metric_sources.counter_growth import milliseconds
 from serin.metric_sources.prometheus import Prometheus
@@ -271,13 +270,12 @@ EVENTS = st.sampled_from(["work", "failures", "idle", "silent", "restart", "gone
 LIVES = st.lists(st.tuples(st.integers(-300, 900), st.lists(EVENTS, min_size=1, max_size=60)), min_size=1, max_size=3)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @given(LIVES, st.lists(st.integers(1, 1799), max_size=8))
 def test_whatever_targets_do_intervals_add_up_to_the_truth_wherever_they_are_cut(
-    monkeypatch: pytest.MonkeyPatch, lives: list[tuple[int, list[str]]], cuts: list[int]
+    lives: list[tuple[int, list[str]]], cuts: list[int]
 ) -> None:
     begin, tsdb = NOW - 1800 * SECOND, Tsdb()
-    monkeypatch.setattr(prometheus, "Connection", lambda *_, **__: tsdb)
     truth = sum(
         Life(f"t{n}", milliseconds(begin + born * SECOND), events).record(tsdb, milliseconds(begin))
         for n, (born, events) in enumerate(lives)
@@ -290,7 +288,7 @@ def test_whatever_targets_do_intervals_add_up_to_the_truth_wherever_they_are_cut
             tsdb.now = milliseconds(now)
             while True:
                 one = watch("a", at)
-                source = Prometheus(Settings(identity="test"), clock=lambda: now)  # noqa: B023 - used at once
+                source = Prometheus(Settings(identity="test"), clock=lambda: now, connect=tsdb.connect)  # noqa: B023 - used at once
                 evidence = (await source.read([one]))[one.key]
                 source.close()
                 assert evidence.error is None

@@ -7,7 +7,6 @@ import pytest
 
 from serin.analysis.counts import Interval, Tally
 from serin.errors import MetricsError
-from serin.metric_sources import prometheus
 from serin.metric_sources.connection import RefusedError
 from serin.metric_sources.counter_growth import milliseconds
 from serin.metric_sources.port import Server, Watch
@@ -29,8 +28,7 @@ async def test_an_interval_ends_one_scrape_ago_by_the_clock_that_is_behind(tsdb:
 
 
 async def test_a_lag_of_its_own_replaces_the_scrape_interval(tsdb: Tsdb) -> None:
-    assert tsdb
-    slow = Prometheus(Settings(identity="test", evidence_lag=60), clock=lambda: NOW)
+    slow = Prometheus(Settings(identity="test", evidence_lag=60), clock=lambda: NOW, connect=tsdb.connect)
     one = watch("a", END - 60 * SECOND)
     assert (await slow.read([one]))[one.key].intervals[0].end == NOW - 60 * SECOND
 
@@ -168,7 +166,8 @@ class Servers:
     def __init__(self) -> None:
         self.made: list[tuple[Server, Tsdb]] = []
 
-    def __call__(self, server: Server, **_: object) -> Tsdb:
+    def __call__(self, server: Server, *, timeout: float, ca_file: str = "") -> Tsdb:
+        del timeout, ca_file
         self.made.append((server, Tsdb(now=milliseconds(NOW))))
         return self.made[-1][1]
 
@@ -178,14 +177,12 @@ class Servers:
 
 
 @pytest.fixture
-def servers(monkeypatch: pytest.MonkeyPatch) -> Servers:
-    servers = Servers()
-    monkeypatch.setattr(prometheus, "Connection", servers)
-    return servers
+def servers() -> Servers:
+    return Servers()
 
 
 async def test_every_distinct_server_has_one_connection_and_few_live_at_once(servers: Servers) -> None:
-    source = Prometheus(Settings(identity="test"), clock=lambda: NOW)
+    source = Prometheus(Settings(identity="test"), clock=lambda: NOW, connect=servers)
     many = [watch(f"n{n}", server=Server(f"http://p{n}")) for n in range(MOST_CONNECTIONS + 8)]
     read = await source.read([*many, watch("own"), replace(many[0], name="again")])
     assert all(evidence.error is None and evidence.intervals for evidence in read.values())
@@ -196,7 +193,7 @@ async def test_every_distinct_server_has_one_connection_and_few_live_at_once(ser
 
 
 async def test_a_connection_that_nobody_uses_is_closed(servers: Servers) -> None:
-    source = Prometheus(Settings(identity="test"), clock=lambda: NOW)
+    source = Prometheus(Settings(identity="test"), clock=lambda: NOW, connect=servers)
     await source.read([watch("a", server=Server("http://old"))])
     await source.read([watch("b", server=Server("http://new"))])
     assert servers.alive == 2
@@ -207,7 +204,7 @@ async def test_a_connection_that_nobody_uses_is_closed(servers: Servers) -> None
 
 
 async def test_a_server_that_fails_fails_its_own_rollouts_only(servers: Servers) -> None:
-    source = Prometheus(Settings(identity="test"), clock=lambda: NOW)
+    source = Prometheus(Settings(identity="test"), clock=lambda: NOW, connect=servers)
     own, theirs = watch("own"), watch("theirs", server=Server("http://else"))
     await source.read([own, theirs])
     servers.made[1][1].fails["time()"] = MetricsError("Away; look.")

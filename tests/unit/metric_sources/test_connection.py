@@ -1,0 +1,103 @@
+"""How much of an answer is taken, from a real server over HTTP."""
+
+from __future__ import annotations
+
+import gzip
+import threading
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from serin.errors import MetricsError
+from serin.metric_sources.connection import MOST_BYTES, Connection, RefusedError
+from serin.metric_sources.port import Server
+
+EMPTY = b'{"status":"success","data":{"resultType":"vector","result":[]}}'
+ROWS = EMPTY.replace(b"[]", b'[{"metric":{},"value":[0,"1"]}]')
+NO_PROMETHEUS = r"is not a Prometheus \(.*\); check the URL\.$"
+BOMB = gzip.compress(gzip.compress(bytes(60 * 2**20)))
+"""60 MiB of zeros, compressed twice."""
+
+
+@contextmanager
+def serving(body: bytes, encoding: str = "") -> Iterator[Connection]:
+    """A connection to a server that gives one answer to every question."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            if encoding:
+                self.send_header("Content-Encoding", encoding)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            try:
+                self.wfile.write(body)
+            except OSError:
+                return  # the client has heard enough
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        connection = Connection(Server(f"http://127.0.0.1:{server.server_port}"), timeout=20.0)
+        try:
+            yield connection
+        finally:
+            connection.close()
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(("body", "encoding"), [(ROWS, ""), (ROWS, "identity"), (gzip.compress(ROWS), "gzip")])
+async def test_an_answer_is_read_compressed_or_not(body: bytes, encoding: str) -> None:
+    with serving(body, encoding) as connection:
+        assert await connection.query("up") == [{"metric": {}, "value": [0, "1"]}]
+
+
+async def test_an_answer_of_exactly_the_bound_is_read() -> None:
+    with serving(gzip.compress(EMPTY + b" " * (MOST_BYTES - len(EMPTY))), "gzip") as connection:
+        assert await connection.query("up") == []
+
+
+@pytest.mark.parametrize("encoding", ["", "gzip"])
+async def test_an_answer_above_the_bound_is_refused_with_a_sentence(encoding: str) -> None:
+    body = EMPTY + b" " * (MOST_BYTES - len(EMPTY) + 1)
+    sent = gzip.compress(body) if encoding else body
+    with (
+        serving(sent, encoding) as connection,
+        pytest.raises(RefusedError, match=r"sent more than 16 MiB; narrow the selector\.$"),
+    ):
+        await connection.query("up")
+
+
+async def test_a_compressed_bomb_is_refused_before_it_is_decoded() -> None:
+    with serving(gzip.decompress(BOMB), "gzip") as connection:
+        tracemalloc.start()
+        try:
+            with pytest.raises(RefusedError, match="sent more than 16 MiB"):
+                await connection.query("up")
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak < 3 * MOST_BYTES
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding"),
+    [(BOMB, "gzip, gzip"), (b"oops", "gzip"), (b"oops", "br"), (gzip.compress(ROWS)[:-20], "gzip")],
+    ids=["twice", "damaged", "another", "cut off"],
+)
+async def test_an_encoding_that_cannot_be_read_is_a_sentence(body: bytes, encoding: str) -> None:
+    with serving(body, encoding) as connection, pytest.raises(MetricsError, match=NO_PROMETHEUS):
+        await connection.query("up")
+
+
+async def test_an_answer_nested_without_end_is_a_sentence() -> None:
+    with serving(b"[" * 2**20) as connection, pytest.raises(MetricsError, match=NO_PROMETHEUS):
+        await connection.query("up")
