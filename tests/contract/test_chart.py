@@ -22,7 +22,6 @@ from sandbox.host.progress import Progress
 from serin import handlers, reconciler
 from serin.cluster import port
 from serin.cluster.port import Kind
-from serin.routers.gateway_api import GatewayApiRouter
 from serin.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -87,8 +86,8 @@ def kinds_given_to(method: str) -> set[Kind]:
 
 def kinds_rendered() -> set[Kind]:
     """Kinds of the whole objects that manifests and routers build."""
-    found = {GatewayApiRouter().kind}
-    for module in (PACKAGE / "manifests").glob("*.py"):
+    found: set[str] = set()
+    for module in (*(PACKAGE / "manifests").glob("*.py"), *(PACKAGE / "routers").glob("*.py")):
         for node in ast.walk(ast.parse(module.read_text())):
             if isinstance(node, ast.Dict):
                 keys = {

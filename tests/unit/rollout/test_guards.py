@@ -232,7 +232,7 @@ def test_the_order_of_the_guards() -> None:
         (Reason.ROUTE_REFUSED, {"route": make_route({A: 5_000, B: 5_000}, refused="No.", programmed=False)}),
         (Reason.CANARY_ENTERING, {"route": make_route({A: 5_000, B: 5_000}, UNSETTLED)}),
         (Reason.CANARY_RUNNING, {"held": MINUTE}),
-        (Reason.METRICS_UNAVAILABLE, {"evidence": BLIND}),
+        (Reason.METRICS_UNAVAILABLE, {"readings": BLIND}),
         (Reason.AWAITING_EVIDENCE, {"counts": DOUBTFUL}),
         (Reason.BAKING, {"spec": make_spec(rollout={"minimumBake": "2h"}), "held": HELD}),
     ]

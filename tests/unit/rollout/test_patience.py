@@ -112,7 +112,7 @@ def test_a_holdback_ends_neither_on_old_evidence_nor_on_silence() -> None:
 @pytest.mark.parametrize(
     ("step", "changes"),
     [
-        pytest.param(2, {"evidence": BLIND}, id="blind"),
+        pytest.param(2, {"readings": BLIND}, id="blind"),
         pytest.param(2, {"saved_state": make_evidence(DOUBTFUL, unseen=25.0)}, id="silent by now"),
         pytest.param(2, {"counts": NOTHING}, id="silent all the time"),
         pytest.param(0, {"counts": NOTHING}, id="silent in the first step"),
@@ -123,7 +123,7 @@ def test_the_deadline_never_promotes_blind_nor_on_silence(step: int, changes: di
     assert decision.target is not None
     rejected = decision.target.rejection is not None
     # Whoever cannot see does not condemn, either.
-    assert rejected == (policy == "Rollback" and changes.get("evidence") is not BLIND)
+    assert rejected == (policy == "Rollback" and changes.get("readings") is not BLIND)
     if not rejected:
         assert (decision.phase, decision.reason, decision.stalled) == (
             Phase.PAUSED, Reason.INCONCLUSIVE, Reason.INCONCLUSIVE,
@@ -213,7 +213,7 @@ def test_when_sight_returns_the_ramp_starts_again_from_its_first_step_and_knows_
     unasked = decide(canary_at(2, trial=blind, route=route))
     assert trial_of(unasked).blinded, "a source that has not been asked yet has not been seen"
     memory, read = read_until(NOON - MINUTE), MetricReadings(intervals=(Interval(NOON - MINUTE, NOON),))
-    seeing = decide(canary_at(2, trial=blind, route=route, saved_state=memory, evidence=read))
+    seeing = decide(canary_at(2, trial=blind, route=route, saved_state=memory, readings=read))
     trial = trial_of(seeing)
     assert (weight_of(seeing, B), trial.step, trial.blinded, trial.counted) == (500, 0, False, GOOD[B].requests)
     assert seeing.trial_state is not None
