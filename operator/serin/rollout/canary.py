@@ -18,18 +18,11 @@ from serin.analysis.verdict import judge
 from serin.api.names import FULL_WEIGHT
 from serin.evidence.slices import NOTHING
 from serin.rollout import roles
+from serin.rollout.candidate import Candidate
 from serin.rollout.decision import Decision
-from serin.rollout.guards import (
-    Candidate,
-    Finding,
-    at_deadline,
-    carried,
-    carries,
-    clock_due,
-    first_finding,
-    no_node_for,
-)
-from serin.rollout.guards import blind_at_entry as unwatched
+from serin.rollout.evidence_guards import canary_cannot_be_measured_yet
+from serin.rollout.finding import Finding
+from serin.rollout.guards import clock_due, deadline_promotes, first_finding
 from serin.rollout.phases import Phase
 from serin.rollout.ramp import first_weight, pin, pin_budget, pin_holdback, pods_for, reweighed
 from serin.rollout.reasons import Reason
@@ -47,7 +40,7 @@ def on_trial(snapshot: Snapshot, stable: Record, target: Record) -> Decision:
     trial, state = _begun(snapshot, stable, target)
     candidate = _candidate(snapshot, stable, target, trial, state)
     finding = first_finding(candidate)
-    if at_deadline(candidate, finding):
+    if deadline_promotes(candidate, finding):
         ended = candidate.trial.at_step(len(candidate.trial.steps), snapshot.now, candidate.counted)
         # The old stable keeps its part also where the policy promotes, not a person.
         kept = replace(ended, in_holdback=True) if ended.holdback else replace(ended, forced=True)
@@ -107,7 +100,7 @@ def _candidate(snapshot: Snapshot, stable: Record, target: Record, trial: Trial,
     waits = trial.weight == 0 or trial.traffic_since is None  # while it loads, traffic may change
     if trial.budget and waits and (rate := _rate_before(snapshot, state)) is not None:
         trial = replace(trial, weight=first_weight(trial.budget, rate, snapshot.policy))
-    elif state and candidate.sees and not snapshot.spec.paused and replace(candidate, trial=trial).in_force:
+    elif state and candidate.metrics_answer and not snapshot.spec.paused and replace(candidate, trial=trial).in_force:
         due = reweighed(trial, state, snapshot.policy, snapshot.now)
         # Requests that are missing are in no count: what was counted must not give more weight meanwhile.
         trial = trial if due.weight > trial.weight and missing(state) else due
@@ -150,7 +143,7 @@ def _moved_on(candidate: Candidate) -> Candidate:
 
 def _trial_decision(candidate: Candidate, finding: Finding | None) -> Decision:
     snapshot, weight = candidate.snapshot, _weight_now(candidate)
-    running = candidate.in_force and not snapshot.spec.paused and carries(candidate, candidate.weight)
+    running = candidate.in_force and not snapshot.spec.paused and candidate.carries(candidate.weight)
     trial = candidate.trial.with_clock(snapshot.now, running=running)
     trial = trial.with_exposure(snapshot.now, running=candidate.weight_on_route > 0 and not snapshot.spec.paused)
     state = candidate.state
@@ -175,7 +168,7 @@ def _trial_decision(candidate: Candidate, finding: Finding | None) -> Decision:
         judgement=candidate.judgement,
         trial_state=_to_be_kept(snapshot, state),
         stalled=finding.reason if finding.stalls else None,
-        capacity=no_node_for(candidate.engine),
+        capacity=candidate.engine.no_node,
         due_in=_earliest(finding.due_in, clock_due(replace(candidate, trial=trial, state=state))),
     )
 
@@ -237,12 +230,12 @@ def _weight_now(candidate: Candidate) -> int:
 
     Nothing while it could not be watched: also what it has from a trial whose evidence was lost.
     """
-    if unwatched(candidate):
+    if canary_cannot_be_measured_yet(candidate):
         return 0
     frozen = candidate.snapshot.spec.paused or candidate.snapshot.route.refused
-    if carries(candidate, candidate.weight) and not frozen:
+    if candidate.carries(candidate.weight) and not frozen:
         return candidate.weight
-    return min(candidate.weight_on_route, candidate.weight, carried(candidate))
+    return min(candidate.weight_on_route, candidate.weight, candidate.weight_of_ready_pods)
 
 
 def _canary_share(candidate: Candidate, weight: int) -> dict[str, int]:

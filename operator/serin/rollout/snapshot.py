@@ -55,6 +55,12 @@ class EngineView:
         """How many pods are Ready and not on their way out."""
         return sum(pod.ready and not pod.deleting for pod in self.pods)
 
+    @property
+    def no_node(self) -> str | None:
+        """The sentence of the scheduler or of the quota that keeps pods from starting, or None."""
+        pending = next((pod.unschedulable for pod in self.pods if pod.unschedulable and not pod.deleting), None)
+        return pending or self.replica_failure
+
 
 @dataclass(frozen=True)
 class RouteView:

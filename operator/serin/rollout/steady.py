@@ -12,7 +12,6 @@ from typing import Any
 
 from serin.api.names import FULL_WEIGHT
 from serin.rollout.decision import Decision
-from serin.rollout.guards import no_node_for
 from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record
@@ -57,7 +56,7 @@ def install(snapshot: Snapshot, target: Record) -> Decision:
         message=f"{Reason.INSTALLING.explanation} {engine.ready} of {needed} pods Ready.",
         target=target,
         engines={target.engine_revision: needed},
-        capacity=no_node_for(engine),
+        capacity=engine.no_node,
     )
     if target.rejection:
         message = (
@@ -74,7 +73,7 @@ def install(snapshot: Snapshot, target: Record) -> Decision:
 
 def _what_keeps(snapshot: Snapshot, engine: EngineView, message: str) -> dict[str, Any]:
     """Why a first install is not Ready yet, as changes to its decision; it is never given up."""
-    if no_node := no_node_for(engine):
+    if no_node := engine.no_node:
         return {"message": f"{message} {no_node}", "reason": Reason.WAITING_FOR_CAPACITY}
     if crash := next((p for p in engine.pods if p.crash), None):
         told = f"Pod {crash.name}: {crash.crash}; correct spec.engine or spec.model."
@@ -109,7 +108,7 @@ def settled(snapshot: Snapshot, stable: Record, target: Record) -> Decision:
         target=target,
         weights={stable.revision: FULL_WEIGHT},
         engines={stable.engine_revision: wanted},
-        capacity=no_node_for(engine),
+        capacity=engine.no_node,
     )
 
 

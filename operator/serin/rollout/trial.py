@@ -80,6 +80,11 @@ class Trial:
     exposed_since: datetime | None = None
     """None while it stands still."""
 
+    @property
+    def is_past_ramp(self) -> bool:
+        """Whether all steps are done."""
+        return self.step >= len(self.steps)
+
     def held(self, now: datetime) -> timedelta:
         """How long the current step has been in force."""
         # Never less than nothing: another operator's clock may have been ahead.
