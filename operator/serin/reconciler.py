@@ -49,6 +49,7 @@ from serin.reporting.events import announcements
 from serin.reporting.refusal import refused
 from serin.reporting.status import blocked_status, status
 from serin.resolve import Target, resolve
+from serin.rollout.commands import parse_command
 from serin.rollout.decide import decide
 from serin.rollout.decision import Decision
 from serin.rollout.reasons import Reason
@@ -194,7 +195,7 @@ class Reconciler:
             route=view,
             readings=readings,
             saved_state=memory,
-            command=meta.get("annotations", {}).get(ANNOTATION_COMMAND),
+            command=parse_command(meta.get("annotations", {}).get(ANNOTATION_COMMAND)),
             spec_error=target.message,
             spec_reason=target.reason,
             policy=self.policy,

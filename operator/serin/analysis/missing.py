@@ -1,8 +1,8 @@
 """Requests of the canary that are missing: those that did not arrive at its pods, and those that have not ended.
 
-Neither is ever counted as an answer, so no metric sees them. The guard `canary_requests_are_missing` holds the canary meanwhile;
-the adaptive ramp and `serin.reporting.caveats` read the same. Only the model server counts arrivals: where the gateway
-counts, nothing is known here. `serin.analysis.update` updates the numbers. Pure.
+Neither is ever counted as an answer, so no metric sees them. The guard `canary_requests_are_missing` holds the
+canary meanwhile; the adaptive ramp and `serin.reporting.caveats` read the same. Only the model server counts arrivals:
+where the gateway counts, nothing is known here. `serin.analysis.update` updates the numbers. Pure.
 """
 
 from __future__ import annotations

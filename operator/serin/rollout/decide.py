@@ -16,7 +16,7 @@ from serin.analysis.counts import EPOCHS, Wanted
 from serin.analysis.trial_state import TrialState, begin_epoch
 from serin.rollout import drain, roles
 from serin.rollout.canary import on_trial
-from serin.rollout.commands import CommandResult, carry_out, ignored, out_of_place, was_handled
+from serin.rollout.commands import CommandResult, carry_out, handled_elsewhere, ignored, was_handled
 from serin.rollout.decision import Decision
 from serin.rollout.record import Record
 from serin.rollout.route import REFUSAL_LASTS, is_settled, lasting_refusal, next_split
@@ -48,7 +48,7 @@ def decide(snapshot: Snapshot) -> Decision:
 
 
 def _obey(snapshot: Snapshot, stable: Record | None) -> tuple[Record | None, CommandResult | None]:
-    if not snapshot.command or was_handled(snapshot.command, snapshot.records):
+    if snapshot.command is None or was_handled(snapshot.command, snapshot.records):
         return snapshot.target, None
     if snapshot.target is None:
         return None, ignored(snapshot.command, "The spec cannot be carried out; correct it first.")
@@ -85,7 +85,7 @@ def _changed_records(snapshot: Snapshot, decision: Decision) -> tuple[Record, ..
     stored = {r.revision: r for r in snapshot.records}
     wanted = roles.closed_trials(snapshot, decision.canary.revision if decision.canary else None)
     changed = {r.revision: r for r in wanted}
-    for named in out_of_place(snapshot.command, snapshot.records, decision.target):
+    for named in handled_elsewhere(snapshot.command, snapshot.records, decision.target):
         changed[named.revision] = replace(changed.get(named.revision, named), handled=named.handled)
     for r in (decision.stable, decision.target):
         if r:  # one revision may be both: then the stable knows of its promotion, the target of its commands

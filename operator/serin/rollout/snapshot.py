@@ -18,6 +18,7 @@ from serin.rollout.reasons import Reason
 
 if TYPE_CHECKING:
     from serin.api.llmdeployment import LLMDeploymentSpec
+    from serin.rollout.commands import Command, MalformedCommand
     from serin.rollout.record import Record
 
 
@@ -116,8 +117,8 @@ class Snapshot:
     readings: MetricReadings = NO_READINGS
     saved_state: TrialState | None = None
     """What the evidence has shown up to now, of whichever trial; None where nothing is kept, or it cannot be read."""
-    command: str | None = None
-    """The raw value of the command annotation."""
+    command: Command | MalformedCommand | None = None
+    """What the command annotation orders; None without one."""
     spec_error: str | None = None
     """Why there is no target: one sentence that ends with what to do."""
     spec_reason: Reason = Reason.ACCEPTED

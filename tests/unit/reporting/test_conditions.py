@@ -18,6 +18,7 @@ from serin.reporting.caveats import NO_EPOCH, NOT_RANDOM, ONE_POD
 from serin.reporting.conditions import TYPES
 from serin.reporting.events import announcements
 from serin.reporting.status import blocked_status, status
+from serin.rollout.commands import parse_command
 from serin.rollout.decide import decide
 from serin.rollout.phases import TRANSITIONS, Phase
 from serin.rollout.reasons import Reason
@@ -351,7 +352,7 @@ def test_a_required_metric_that_nobody_shows_is_named_as_soon_as_others_are_seen
 
 
 def test_a_rejection_and_a_command_are_shown_and_stay() -> None:
-    seen = told(replace(ROLLED_BACK, command=f"promote@{B}#1"))
+    seen = told(replace(ROLLED_BACK, command=parse_command(f"promote@{B}#1")))
     assert seen.rejected is not None
     assert (seen.rejected.revision, seen.rejected.at) == (B, REJECTION.at)
     assert seen.last_handled_command is not None
@@ -397,12 +398,12 @@ def test_a_step_and_a_command_are_announced() -> None:
     first, second = told(canary_at()), told(canary_at(1))
     (event,) = announcements(first, second)
     assert "Step 2/3" in event.message
-    done = told(canary_at(command=f"skip@{B}#1"), first)
+    done = told(canary_at(command=parse_command(f"skip@{B}#1")), first)
     assert [(e.reason, e.action) for e in announcements(first, done)][-1] == (Reason.COMMAND_DONE, "Command")
-    ignored = told(canary_at(command="nonsense"), first)
+    ignored = told(canary_at(command=parse_command("nonsense")), first)
     (warning,) = announcements(first, ignored)
     assert (warning.reason, warning.type) == (Reason.COMMAND_IGNORED, "Warning")
-    assert announcements(ignored, told(canary_at(command="nonsense"), ignored)) == ()
+    assert announcements(ignored, told(canary_at(command=parse_command("nonsense")), ignored)) == ()
 
 
 def test_every_phase_has_its_row_in_the_table_and_can_be_left() -> None:
@@ -424,12 +425,14 @@ def test_every_reason_is_a_word_with_a_sentence() -> None:
 
 
 @pytest.mark.parametrize(
-    "first", [canary_at(counts=BAD), canary_at(command=f"abort@{B}#1")], ids=["after a Fail", "after an abort"]
+    "first",
+    [canary_at(counts=BAD), canary_at(command=parse_command(f"abort@{B}#1"))],
+    ids=["after a Fail", "after an abort"],
 )
 def test_a_second_try_counts_as_the_second(first: Snapshot) -> None:
     rejected = decide(first).target
     assert rejected is not None
-    retried = decide(serving(target=rejected, records=(STABLE, rejected), command=f"retry@{B}#2")).canary
+    retried = decide(serving(target=rejected, records=(STABLE, rejected), command=parse_command(f"retry@{B}#2"))).canary
     assert retried is not None
     assert retried.trial is not None
     assert (retried.trial.attempt, retried.trial.step, retried.trial.started_at) == (2, 0, NOON)

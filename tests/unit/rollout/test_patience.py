@@ -11,6 +11,7 @@ import pytest
 from serin.analysis.counts import Baseline, Interval, MetricReadings
 from serin.analysis.presets import Series, measurements
 from serin.analysis.trial_state import nothing_yet
+from serin.rollout.commands import parse_command
 from serin.rollout.decide import decide
 from serin.rollout.phases import Phase
 from serin.rollout.ramp import pin_holdback
@@ -222,7 +223,7 @@ def test_when_sight_returns_the_ramp_starts_again_from_its_first_step_and_knows_
 
 def test_a_person_may_promote_while_nobody_sees() -> None:
     snapshot = canary_at(readings=BLIND, saved_state=read_until(NOON - HOUR), engines=canary_pods(*make_pods(3)))
-    decision = decide(replace(snapshot, command=f"promote@{B}#1"))
+    decision = decide(replace(snapshot, command=parse_command(f"promote@{B}#1")))
     assert (decision.reason, decision.weights) == (Reason.PROMOTED, {A: 0, B: 10_000})
 
 
@@ -316,17 +317,17 @@ def test_the_deadline_does_not_promote_who_is_above_a_limit() -> None:
 
 
 def test_a_person_who_promotes_skips_the_holdback() -> None:
-    before = decide(replace(passed(), command=f"promote@{B}#1"))
-    within = decide(replace(in_holdback(held=MINUTE), command=f"promote@{B}#1"))
+    before = decide(replace(passed(), command=parse_command(f"promote@{B}#1")))
+    within = decide(replace(in_holdback(held=MINUTE), command=parse_command(f"promote@{B}#1")))
     assert (before.reason, within.reason) == (Reason.PROMOTED, Reason.PROMOTED)
 
 
 def test_a_person_who_skips_ends_the_holdback_and_nothing_else() -> None:
-    over = decide(replace(in_holdback(held=MINUTE), command=f"skip@{B}#1"))
+    over = decide(replace(in_holdback(held=MINUTE), command=parse_command(f"skip@{B}#1")))
     assert (over.reason, over.weights) == (Reason.PROMOTED, {A: 0, B: 10_000})
-    blind = decide(replace(in_holdback(held=MINUTE, readings=BLIND), command=f"skip@{B}#1"))
+    blind = decide(replace(in_holdback(held=MINUTE, readings=BLIND), command=parse_command(f"skip@{B}#1")))
     assert (blind.reason, trial_of(blind).forced) == (Reason.METRICS_UNAVAILABLE, False)
-    failing = decide(replace(in_holdback(held=MINUTE, counts=BAD), command=f"skip@{B}#1"))
+    failing = decide(replace(in_holdback(held=MINUTE, counts=BAD), command=parse_command(f"skip@{B}#1")))
     assert failing.weights == {A: 10_000, B: 0}
 
 
