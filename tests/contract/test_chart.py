@@ -84,6 +84,20 @@ def kinds_given_to(method: str) -> set[Kind]:
     return {kind for name in first if isinstance(kind := getattr(port, name, None), Kind)}
 
 
+def kinds_read_by_name() -> set[Kind]:
+    """Kinds of `get`: a constant of the port, or in a loop the children that Serin writes itself."""
+    expressions = {ast.unparse(call.args[0]) for call in calls("get") if call.args and _is_of_cluster(call)}
+    constants = {name: kind for name in expressions if isinstance(kind := getattr(port, name, None), Kind)}
+    computed = expressions - constants.keys()
+
+    assert computed <= {"kind", "kind_of(obj)"}, "not a constant: say here which kinds it can be"
+    return set(constants.values()) | (kinds_rendered() if computed else set())
+
+
+def _is_of_cluster(call: ast.Call) -> bool:
+    return isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value).endswith("cluster")
+
+
 def kinds_rendered() -> set[Kind]:
     """Kinds of the whole objects that manifests and routers build."""
     found: set[str] = set()
@@ -125,7 +139,7 @@ def rights_of_the_code() -> set[Right]:
         rights(watched, "list", "watch")
         | rights(reconciler._CHILD_KINDS, "list")
         | rights(kinds_given_to("list"), "list")
-        | rights(kinds_given_to("get"), "get")
+        | rights(kinds_read_by_name(), "get")
         | rights(kinds_given_to("apply_status"), "patch", subresource="/status")
         | rights(kinds_rendered(), "create", "patch")
         | rights(kinds_deleted(), "delete")
