@@ -15,7 +15,7 @@ _BAD_PHASES = frozenset({Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.BLOCKED})
 
 
 @dataclass(frozen=True)
-class Announcement:
+class TransitionEvent:
     """One Event: reason as in the conditions, action is what Serin was at."""
 
     reason: str
@@ -24,7 +24,7 @@ class Announcement:
     action: str
 
 
-def announcements(before: LLMDeploymentStatus, after: LLMDeploymentStatus) -> tuple[Announcement, ...]:
+def transition_events(before: LLMDeploymentStatus, after: LLMDeploymentStatus) -> tuple[TransitionEvent, ...]:
     """The Events between two statuses; none if neither phase, reason, step nor command changed."""
     told = []
     stalled = _of(after, "Stalled")
@@ -32,11 +32,13 @@ def announcements(before: LLMDeploymentStatus, after: LLMDeploymentStatus) -> tu
     if (before.phase, _of(before, "Stalled")[1], before.step) != (after.phase, reason, after.step):
         bad = stalled[0] == "True" or after.phase in _BAD_PHASES or reason in _BAD_REASONS
         step = f" Step {after.step}." if after.step else ""
-        told.append(Announcement(reason, f"{after.message}{step}", "Warning" if bad else "Normal", after.phase or ""))
+        told.append(
+            TransitionEvent(reason, f"{after.message}{step}", "Warning" if bad else "Normal", after.phase or "")
+        )
     command = after.last_handled_command
     if command and command != before.last_handled_command:
         kind: Literal["Normal", "Warning"] = "Normal" if command.outcome == "CommandDone" else "Warning"
-        told.append(Announcement(command.outcome or "", command.message or "", kind, "Command"))
+        told.append(TransitionEvent(command.outcome or "", command.message or "", kind, "Command"))
     return tuple(told)
 
 

@@ -22,7 +22,7 @@ _FOR_GOOD = (Invalid, Forbidden, NotFound, Conflict)
 """Answers that come again until a person changes something."""
 
 
-def refused(
+def with_refusal(
     snapshot: Snapshot, decision: Decision, error: ClusterError, before: LLMDeploymentStatus
 ) -> tuple[Snapshot, Decision]:
     """Snapshot and decision as the status tells them: Blocked, and stalled once the refusal is there to stay.

@@ -14,7 +14,7 @@ from serin.analysis.presets import DEFAULT_SERIES, arrivals, requests
 from serin.analysis.trial_state import Epoch, TrialState, begin_epoch
 from serin.analysis.update import advance
 from serin.api.status import LLMDeploymentStatus
-from serin.reporting.events import announcements
+from serin.reporting.events import transition_events
 from serin.reporting.status import status
 from serin.rollout.decide import decide
 from serin.rollout.phases import Phase
@@ -84,7 +84,7 @@ def test_missing_requests_hold_the_canary_and_the_message_tells_them_apart(
 def test_missing_requests_are_a_warning_event(memory: TrialState, said: str) -> None:
     snapshot = canary_at(held=HELD, saved_state=memory)
     after = status("triage", 7, snapshot, decide(snapshot), LLMDeploymentStatus())
-    (event,) = announcements(LLMDeploymentStatus(), after)
+    (event,) = transition_events(LLMDeploymentStatus(), after)
     assert (event.reason, event.type) == ("RequestsMissing", "Warning")
     assert said in event.message
 

@@ -16,7 +16,7 @@ from serin.api.analysis import Analysis
 from serin.api.status import LLMDeploymentStatus
 from serin.reporting.caveats import NO_EPOCH, NOT_RANDOM, ONE_POD
 from serin.reporting.conditions import TYPES
-from serin.reporting.events import announcements
+from serin.reporting.events import transition_events
 from serin.reporting.status import blocked_status, status
 from serin.rollout.commands import parse_command
 from serin.rollout.decide import decide
@@ -381,29 +381,29 @@ def test_a_spec_that_cannot_be_read_says_so_and_leaves_the_rest() -> None:
 
 def test_one_event_per_transition_and_none_without() -> None:
     running, paused = told(canary_at()), told(canary_at(spec=make_spec(paused=True)))
-    assert announcements(running, running) == ()
-    (event,) = announcements(running, paused)
+    assert transition_events(running, running) == ()
+    (event,) = transition_events(running, paused)
     assert (event.reason, event.type, event.action) == (Reason.PAUSED, "Normal", Phase.PAUSED)
-    (warning,) = announcements(running, told(canary_at(counts=BAD)))
+    (warning,) = transition_events(running, told(canary_at(counts=BAD)))
     assert (warning.reason, warning.type) == (Reason.VERDICT_FAILED, "Warning")
-    (missing,) = announcements(running, told(canary_at(saved_state=make_evidence(GOOD, unseen=20.0))))
+    (missing,) = transition_events(running, told(canary_at(saved_state=make_evidence(GOOD, unseen=20.0))))
     assert (missing.reason, missing.type) == (Reason.NO_TRAFFIC, "Warning")
-    (first,) = announcements(NOTHING, told(INSTALLING))
+    (first,) = transition_events(NOTHING, told(INSTALLING))
     assert (first.reason, first.type) == (Reason.INSTALLING, "Normal")
     later = canary_at(now=NOON + timedelta(seconds=30), counts={A: GOOD[A], B: GOOD[A]})
-    assert announcements(running, told(later, running)) == ()
+    assert transition_events(running, told(later, running)) == ()
 
 
 def test_a_step_and_a_command_are_announced() -> None:
     first, second = told(canary_at()), told(canary_at(1))
-    (event,) = announcements(first, second)
+    (event,) = transition_events(first, second)
     assert "Step 2/3" in event.message
     done = told(canary_at(command=parse_command(f"skip@{B}#1")), first)
-    assert [(e.reason, e.action) for e in announcements(first, done)][-1] == (Reason.COMMAND_DONE, "Command")
+    assert [(e.reason, e.action) for e in transition_events(first, done)][-1] == (Reason.COMMAND_DONE, "Command")
     ignored = told(canary_at(command=parse_command("nonsense")), first)
-    (warning,) = announcements(first, ignored)
+    (warning,) = transition_events(first, ignored)
     assert (warning.reason, warning.type) == (Reason.COMMAND_IGNORED, "Warning")
-    assert announcements(ignored, told(canary_at(command=parse_command("nonsense")), ignored)) == ()
+    assert transition_events(ignored, told(canary_at(command=parse_command("nonsense")), ignored)) == ()
 
 
 def test_every_phase_has_its_row_in_the_table_and_can_be_left() -> None:
