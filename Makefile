@@ -19,6 +19,8 @@ PYTHON := $(BIN)/python
 TIER ?= full
 # More arguments for pytest: make test PYTEST='-k lease -x'
 PYTEST ?=
+# Processes that run the tests of `make test`; each starts API servers of its own. 0: in pytest's own process, for --pdb.
+JOBS ?= 2
 # The module that plays the demo, and the one that runs the benchmarks.
 DEMO ?= examples.demo
 BENCH ?= bench
@@ -49,7 +51,7 @@ demo: environment ## a real cluster, a real model, one good canary and one bad o
 test: environment ## unit, story, contract and integration tests, the latter on a real API server
 	@$(PYTHON) -m sandbox build --tier api
 	@$(PYTHON) .ci/provide.py helm
-	@$(PYTHON) -m pytest --ignore model_server/tests/slow $(PYTEST) $(FAST_TESTS)
+	@$(PYTHON) -m pytest -n $(JOBS) --dist worksteal --ignore model_server/tests/slow $(PYTEST) $(FAST_TESTS)
 
 check: environment ## secret scan, lint, format, types, contracts, drift of generated files, in this order
 	@$(PYTHON) .ci/secret_scan.py
