@@ -121,8 +121,8 @@ class Reconciler:
         # After a refused write the trial state may not be persisted, so nothing new is watched or acknowledged.
         if not failures.write:
             self._watch(key, world, decision)
-        if error := failures.first or status_error:
-            raise error
+        if failure := failures.first or status_error:
+            raise failure
         return decision.due_in
 
     # Observe ----------------------------------------------------------------------------------------------------------
