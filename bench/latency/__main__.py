@@ -13,7 +13,7 @@ import time
 from examples.demo import conditions as seen
 from examples.demo import prepare
 from examples.demo.cluster import Cluster, Object, load_manifest
-from examples.demo.errors import Waited
+from examples.demo.errors import WaitFailedError
 from examples.demo.follow import Follower
 from examples.demo.place import ROOT
 from examples.demo.say import Teller
@@ -47,7 +47,7 @@ def main() -> int:
             _warm_up(load)
             promoted = _promote_equal(cluster, follower, tell)
             rejected = _roll_back_slow(cluster, follower, promoted, tell)
-    except Waited as error:
+    except WaitFailedError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     finally:
@@ -64,7 +64,7 @@ def main() -> int:
 def _warm_up(load: Load) -> None:
     load.start()
     if not load.wait_for(lambda outcomes: len(outcomes) >= WARM_UP, WARM_UP):
-        raise Waited(f"{WARM_UP} requests did not end in {WARM_UP} s; see the pods of {RESOURCE}.")
+        raise WaitFailedError(f"{WARM_UP} requests did not end in {WARM_UP} s; see the pods of {RESOURCE}.")
 
 
 def _apply(cluster: Cluster, name: str) -> int:

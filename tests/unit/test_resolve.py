@@ -106,7 +106,10 @@ def test_deleted_prompt_resolves_to_its_recorded_copy() -> None:
             id="an overlong number",
         ),
         pytest.param(
-            {"prompt": {"name": "p"}}, prompt(outputSchema={"maximum": 2**60}), "keep whole numbers within 53 bits", id="the same in a prompt"
+            {"prompt": {"name": "p"}},
+            prompt(outputSchema={"maximum": 2**60}),
+            "keep whole numbers within 53 bits",
+            id="the same in a prompt",
         ),
     ],
 )
