@@ -19,11 +19,10 @@ from serin.api.names import FULL_WEIGHT
 from serin.evidence.slices import NOTHING
 from serin.rollout import roles
 from serin.rollout.candidate import Candidate
-from serin.rollout.decision import Decision
 from serin.rollout.evidence_guards import canary_cannot_be_measured_yet
 from serin.rollout.finding import Finding
 from serin.rollout.guards import clock_due, deadline_promotes, first_finding
-from serin.rollout.phases import Phase
+from serin.rollout.outcome import Outcome, Situation
 from serin.rollout.ramp import first_weight, pin, pin_budget, pin_holdback, pods_for, reweighed
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record, Rejection
@@ -35,7 +34,7 @@ SAVE_EVERY = timedelta(seconds=30)
 """How often the state of the evidence is written while nothing was counted."""
 
 
-def on_trial(snapshot: Snapshot, stable: Record, target: Record) -> Decision:
+def on_trial(snapshot: Snapshot, stable: Record, target: Record) -> Outcome:
     """The target is the canary: ask the guards, move the ramp on if none objects."""
     trial, state = _begun(snapshot, stable, target)
     candidate = _candidate(snapshot, stable, target, trial, state)
@@ -52,13 +51,12 @@ def on_trial(snapshot: Snapshot, stable: Record, target: Record) -> Decision:
         finding = first_finding(candidate)
     if finding and finding.rejects:
         rejection = Rejection(finding.reason, finding.message, snapshot.now)
-        decision = rejected(snapshot, stable, replace(target, trial=candidate.trial, rejection=rejection))
-        return replace(decision, judgement=candidate.judgement, trial_state=state)
+        refused = replace(target, trial=candidate.trial, rejection=rejection)
+        return rejected(snapshot, stable, refused, judgement=candidate.judgement, state=state)
     if ends:
         promoted = replace(target, trial=None, promotion=roles.next_promotion(snapshot.records))
-        decision = settled(snapshot, promoted, promoted)
-        return replace(decision, reason=Reason.PROMOTED, judgement=candidate.judgement, trial_state=state)
-    return _trial_decision(candidate, finding)
+        return settled(snapshot, promoted, promoted, promotes=True, judgement=candidate.judgement, state=state)
+    return _goes_on(candidate, finding)
 
 
 def _begun(snapshot: Snapshot, stable: Record, target: Record) -> tuple[Trial, TrialState | None]:
@@ -141,7 +139,7 @@ def _moved_on(candidate: Candidate) -> Candidate:
     return replace(candidate, trial=trial.at_step(trial.step + 1, now, candidate.counted))
 
 
-def _trial_decision(candidate: Candidate, finding: Finding | None) -> Decision:
+def _goes_on(candidate: Candidate, finding: Finding | None) -> Outcome:
     snapshot, weight = candidate.snapshot, _weight_now(candidate)
     running = candidate.in_force and not snapshot.spec.paused and candidate.carries(candidate.weight)
     trial = candidate.trial.with_clock(snapshot.now, running=running)
@@ -151,12 +149,12 @@ def _trial_decision(candidate: Candidate, finding: Finding | None) -> Decision:
         trial = replace(trial, traffic_since=snapshot.now)
         state = _first_evidence(candidate)
     if finding is None:  # all steps done and the pods are there already: the next tick promotes
-        finding = Finding(Phase.PROMOTING, Reason.PROMOTING, Reason.PROMOTING.explanation, due_in=timedelta(seconds=0))
+        finding = Finding(Reason.PROMOTING, Reason.PROMOTING.explanation, due_in=timedelta(seconds=0))
     canary = replace(candidate.record, trial=trial)
-    return Decision(
-        phase=Phase.PROMOTING if candidate.is_last and finding.phase is Phase.PREPARING else finding.phase,
-        reason=finding.reason,
-        message=finding.message,
+    return Outcome(
+        Situation.ON_TRIAL,
+        finding.reason,
+        finding.message,
         stable=candidate.stable,
         canary=canary,
         target=canary,
@@ -167,6 +165,7 @@ def _trial_decision(candidate: Candidate, finding: Finding | None) -> Decision:
         },
         judgement=candidate.judgement,
         trial_state=_to_be_kept(snapshot, state),
+        had_traffic=candidate.trial.traffic_since is not None,
         stalled=finding.reason if finding.stalls else None,
         capacity=candidate.engine.no_node,
         due_in=_earliest(finding.due_in, clock_due(replace(candidate, trial=trial, state=state))),

@@ -11,7 +11,6 @@ from serin.analysis.missing import missing
 from serin.analysis.verdict import Verdict
 from serin.rollout.candidate import Candidate
 from serin.rollout.finding import Finding, if_positive, rejection
-from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
 
 EXPECTED = 20.0
@@ -29,9 +28,9 @@ def canary_cannot_be_measured_yet(c: Candidate) -> Finding | None:
     if c.trial.traffic_since is not None or c.trial.forced:
         return None
     if readings.error:
-        return Finding(Phase.PREPARING, Reason.METRICS_UNAVAILABLE, readings.error)
+        return Finding(Reason.METRICS_UNAVAILABLE, readings.error)
     if readings.baseline is None:
-        return Finding(Phase.PREPARING, Reason.AWAITING_BASELINE, Reason.AWAITING_BASELINE.explanation)
+        return Finding(Reason.AWAITING_BASELINE, Reason.AWAITING_BASELINE.explanation)
     return None
 
 
@@ -40,7 +39,7 @@ def metrics_failed_beyond_blind_timeout(c: Candidate) -> Finding | None:
     if not c.trial.blinded or c.trial.forced:
         return None
     message = f"{Reason.BLIND.explanation} {c.snapshot.readings.error or ''}".strip()
-    return Finding(Phase.PREPARING, Reason.BLIND, message)
+    return Finding(Reason.BLIND, message)
 
 
 def canary_requests_are_missing(c: Candidate) -> Finding | None:
@@ -67,7 +66,7 @@ def newest_sample_is_too_old(c: Candidate) -> Finding | None:
     """Holds the canary until the step itself was measured; only time is missing, so the deadline has no say."""
     if not _needs_data(c) or _is_measured(c):
         return None
-    return Finding(_phase(c), Reason.AWAITING_EVIDENCE, f"Waits for a sample. {c.judgement.message}")
+    return Finding(Reason.AWAITING_EVIDENCE, f"Waits for a sample. {c.judgement.message}")
 
 
 def step_has_no_request(c: Candidate) -> Finding | None:
@@ -118,10 +117,6 @@ def _has_own_requests(c: Candidate) -> bool:
     return (c.is_last and not c.trial.in_holdback) or c.counted > c.trial.counted
 
 
-def _phase(c: Candidate) -> Phase:
-    return Phase.PROMOTING if c.trial.in_holdback else Phase.RAMPING
-
-
 def _hold_for_evidence(c: Candidate, reason: Reason, message: str) -> Finding:
     """Holds the canary because evidence is missing; at rollout.deadline, rollout.onInconclusive decides."""
     if not c.overdue:
@@ -129,8 +124,8 @@ def _hold_for_evidence(c: Candidate, reason: Reason, message: str) -> Finding:
         # Over before its end only in a holdback. Unavailable metrics are the business of blindTimeout.
         stalls = left <= timedelta() and reason is not Reason.METRICS_UNAVAILABLE
         due_in = if_positive(left) if c.trial.exposed_since else None
-        return Finding(_phase(c), reason, message, stalls=stalls, due_in=due_in)
+        return Finding(reason, message, stalls=stalls, due_in=due_in)
     message = f"{Reason.INCONCLUSIVE.explanation} {message}"
     if c.metrics_answer and c.snapshot.spec.rollout.on_inconclusive == "Rollback":
         return rejection(Reason.INCONCLUSIVE, message)
-    return Finding(Phase.PAUSED, Reason.INCONCLUSIVE, message, stalls=True)
+    return Finding(Reason.INCONCLUSIVE, message, stalls=True)

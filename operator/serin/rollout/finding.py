@@ -1,6 +1,6 @@
-"""What a guard answers: why the canary does not move on, and for how long.
+"""A finding: why a revision does not move on, and for how long.
 
-Made by the guards (`serin.rollout.guards`), read by `serin.rollout.canary`.
+Guards answer with one (`serin.rollout.guards`), as does the first install (`serin.rollout.steady`).
 """
 
 from __future__ import annotations
@@ -8,15 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Why the canary does not move on."""
+    """Why a revision does not move on."""
 
-    phase: Phase
     reason: Reason
     message: str
     rejects: bool = False
@@ -29,7 +27,7 @@ class Finding:
 
 def rejection(reason: Reason, message: str) -> Finding:
     """A finding that rolls the canary back."""
-    return Finding(Phase.ROLLING_BACK, reason, message, rejects=True)
+    return Finding(reason, message, rejects=True)
 
 
 def if_positive(left: timedelta) -> timedelta | None:

@@ -6,7 +6,6 @@ from datetime import timedelta
 
 from serin.rollout.candidate import Candidate
 from serin.rollout.finding import Finding, if_positive, rejection
-from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
 
 _WHOLE_SECOND = timedelta(seconds=1)
@@ -32,7 +31,7 @@ def too_few_pods_are_ready(c: Candidate) -> Finding | None:
     late = left <= timedelta() and not c.snapshot.spec.paused
     if no_node := c.engine.no_node:
         message = f"{ready}; {no_node}"
-        return Finding(Phase.PREPARING, Reason.WAITING_FOR_CAPACITY, message, stalls=late, due_in=if_positive(left))
+        return Finding(Reason.WAITING_FOR_CAPACITY, message, stalls=late, due_in=if_positive(left))
     if late:
         waiting = next((f": {pod.waiting}" for pod in c.engine.pods if pod.waiting), "")
         deadline = c.snapshot.spec.rollout.progress_deadline
@@ -41,4 +40,4 @@ def too_few_pods_are_ready(c: Candidate) -> Finding | None:
         reason = Reason.CANARY_LOADING
     else:
         reason = Reason.CANARY_SCALING if c.carries(c.weight_on_route) else Reason.CANARY_NOT_READY
-    return Finding(Phase.PREPARING, reason, f"{reason.explanation} {ready}.", due_in=if_positive(left))
+    return Finding(reason, f"{reason.explanation} {ready}.", due_in=if_positive(left))

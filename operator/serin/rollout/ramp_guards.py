@@ -8,19 +8,18 @@ from serin.analysis.verdict import Verdict
 from serin.rollout.candidate import Candidate
 from serin.rollout.evidence_guards import no_traffic
 from serin.rollout.finding import Finding
-from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
 
 
 def spec_is_paused(c: Candidate) -> Finding | None:
     """Holds ramp and promotion while `spec.paused` is true."""
-    return Finding(Phase.PAUSED, Reason.PAUSED, Reason.PAUSED.explanation) if c.snapshot.spec.paused else None
+    return Finding(Reason.PAUSED, Reason.PAUSED.explanation) if c.snapshot.spec.paused else None
 
 
 def gateway_refuses_route(c: Candidate) -> Finding | None:
     """Holds the canary until the gateway accepts the route."""
     if refused := c.snapshot.route.refused:
-        return Finding(Phase.PREPARING, Reason.ROUTE_REFUSED, refused)
+        return Finding(Reason.ROUTE_REFUSED, refused)
     return None
 
 
@@ -29,8 +28,7 @@ def gateway_does_not_serve_weight_yet(c: Candidate) -> Finding | None:
     if c.is_last or c.in_force:
         return None
     settling = timedelta(seconds=c.snapshot.policy.settle_seconds + 1)
-    phase = Phase.RAMPING if c.trial.traffic_since else Phase.PREPARING
-    return Finding(phase, Reason.CANARY_ENTERING, Reason.CANARY_ENTERING.explanation, due_in=settling)
+    return Finding(Reason.CANARY_ENTERING, Reason.CANARY_ENTERING.explanation, due_in=settling)
 
 
 def pause_step_has_not_ended(c: Candidate) -> Finding | None:
@@ -40,11 +38,11 @@ def pause_step_has_not_ended(c: Candidate) -> Finding | None:
     hold = c.trial.steps[c.trial.step].hold
     if hold is None:
         how = f"serin.dev/do=resume@{c.record.revision}#<token>"
-        return Finding(Phase.PAUSED, Reason.PAUSED_BY_STEP, f"Waits for a person: annotate with {how} to go on.")
+        return Finding(Reason.PAUSED_BY_STEP, f"Waits for a person: annotate with {how} to go on.")
     left = hold - c.trial.held(c.snapshot.now)
     if left <= timedelta():
         return None
-    return Finding(Phase.PAUSED, Reason.PAUSED_BY_STEP, f"Pauses for {hold}.", due_in=left)
+    return Finding(Reason.PAUSED_BY_STEP, f"Pauses for {hold}.", due_in=left)
 
 
 def weight_was_not_held_long_enough(c: Candidate) -> Finding | None:
@@ -55,13 +53,12 @@ def weight_was_not_held_long_enough(c: Candidate) -> Finding | None:
     left = (held.hold or timedelta()) - c.trial.held(c.snapshot.now)
     if left <= timedelta():
         return None
-    phase = Phase.PROMOTING if c.trial.in_holdback else Phase.RAMPING
     if missing := no_traffic(c):
-        return Finding(phase, Reason.NO_TRAFFIC, f"{missing} {c.judgement.message}", due_in=left)
+        return Finding(Reason.NO_TRAFFIC, f"{missing} {c.judgement.message}", due_in=left)
     if c.trial.in_holdback:
         message = f"{Reason.HOLDBACK.explanation} {c.judgement.message}"
-        return Finding(phase, Reason.HOLDBACK, message, due_in=left)
-    return Finding(phase, Reason.CANARY_RUNNING, c.judgement.message, due_in=left)
+        return Finding(Reason.HOLDBACK, message, due_in=left)
+    return Finding(Reason.CANARY_RUNNING, c.judgement.message, due_in=left)
 
 
 def minimum_bake_has_not_passed(c: Candidate) -> Finding | None:
@@ -71,4 +68,4 @@ def minimum_bake_has_not_passed(c: Candidate) -> Finding | None:
     left = c.snapshot.spec.rollout.minimum_bake - c.trial.exposed(c.snapshot.now)
     if left <= timedelta() or c.judgement.verdict is not Verdict.PASS:
         return None
-    return Finding(Phase.RAMPING, Reason.BAKING, f"{Reason.BAKING.explanation} {c.judgement.message}", due_in=left)
+    return Finding(Reason.BAKING, f"{Reason.BAKING.explanation} {c.judgement.message}", due_in=left)
