@@ -106,8 +106,8 @@ class Reconciler:
             return FORGET
         try:
             world = await self._observe(obj, parse_llmdeployment(obj))
-        except (SpecError, RecordError) as error:
-            await self._report_unreadable(obj, error)
+        except (SpecError, RecordError) as unreadable:
+            await self._report_unreadable(obj, unreadable)
             return None
         decision = decide(world.snapshot)
         todo = plan(world.owner, self.router, world.snapshot, decision, world.children)

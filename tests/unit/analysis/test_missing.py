@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from serin.rollout.commands import parse_command
 from serin.analysis.counts import Interval
 from serin.analysis.missing import missing, off_weight, too_many_in_progress
 from serin.analysis.presets import DEFAULT_SERIES, arrivals, requests
@@ -114,7 +115,7 @@ def test_deadline_never_promotes_while_requests_are_missing(memory: TrialState, 
 def test_fail_and_human_promotion_win_over_missing_requests(facts: dict[str, Any]) -> None:
     failed = decide(canary_at(held=HELD, saved_state=make_evidence(BAD, **facts)))
     assert failed.reason is Reason.VERDICT_FAILED
-    forced = decide(canary_at(held=HELD, saved_state=make_evidence(GOOD, **facts), command=f"promote@{B}#1"))
+    forced = decide(canary_at(held=HELD, saved_state=make_evidence(GOOD, **facts), command=parse_command(f"promote@{B}#1")))
     assert forced.reason is not Reason.REQUESTS_MISSING
     assert trial_of(forced).forced
 

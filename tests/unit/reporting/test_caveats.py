@@ -1,4 +1,4 @@
-"""What a comparison cannot see: the sentences about noise and about requests that go astray."""
+"""The caveats: what the comparison of a trial cannot show."""
 
 from __future__ import annotations
 
@@ -7,14 +7,38 @@ from datetime import timedelta
 
 import pytest
 
-from serin.analysis.trial_state import Epoch
-from serin.reporting.caveats import NOISY, caveats
+from serin.analysis.counts import Baseline, MetricReadings
+from serin.analysis.presets import DEFAULT_SERIES, measurements
+from serin.analysis.trial_state import Epoch, nothing_yet
+from serin.api.analysis import Analysis
+from serin.reporting.caveats import NO_EPOCH, NOT_RANDOM, ONE_POD, caveats
 from serin.rollout.decide import decide
 from serin.rollout.snapshot import Snapshot
-from tests.unit.rollout.cases import GOOD, HOUR, MINUTE, NOON, canary_at, make_evidence
+from tests.unit.reporting.statuses import (
+    NOTHING_COUNTED,
+    status_of,
+)
+from tests.unit.rollout.cases import (
+    GOOD,
+    HOUR,
+    MINUTE,
+    NOON,
+    A,
+    B,
+    by_name,
+    canary_at,
+    make_engine,
+    make_evidence,
+    make_pods,
+    make_record,
+    make_spec,
+)
+
+BARE = make_record(A, promotion=1, pod_template={})
+ROUTED_BY_HEADER = {"parentRefs": [{"name": "llm"}], "matches": [{"headers": [{"name": "x-team", "value": "a"}]}]}
 
 
-def told(snapshot: Snapshot) -> tuple[str, ...]:
+def caveats_of(snapshot: Snapshot) -> tuple[str, ...]:
     decision = decide(snapshot)
     assert decision.canary
     return caveats(snapshot, decision, decision.canary)
@@ -52,13 +76,63 @@ def arrived(canary: int, stable: int, *, weight: int = 500, lately: int = 0, age
         *("nobody came", "everything is the canary's", "nothing is"),
     ],
 )
-def test_requests_that_do_not_follow_the_weight_are_warned_of(snapshot: Snapshot, side: str | None) -> None:
-    astray = [sentence for sentence in told(snapshot) if "reached the canary" in sentence]
-    assert [f"lost on the way to the {side}" in sentence for sentence in astray] == [True] * (side is not None)
+def test_requests_that_do_not_follow_the_weight_are_a_caveat(snapshot: Snapshot, side: str | None) -> None:
+    off_weight = [sentence for sentence in caveats_of(snapshot) if "reached the canary" in sentence]
+    assert [f"Requests to the {side} are lost" in sentence for sentence in off_weight] == [True] * (side is not None)
 
 
-def test_a_noisy_metric_is_named() -> None:
+def test_noisy_metric_is_named() -> None:
     state = make_evidence(GOOD)
     for _ in range(40):
         state.noise[0].add({"a": [(100, 50)], "b": [(100, 5)]}, 15.0)
-    assert f"{NOISY} errors." in told(replace(canary_at(), saved_state=state))
+    sentences = caveats_of(replace(canary_at(), saved_state=state))
+    assert any(s.startswith("The stable's own pods differ by more than chance: errors.") for s in sentences)
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "expected"),
+    [
+        pytest.param(canary_at(), {ONE_POD}, id="one pod"),
+        pytest.param(
+            canary_at(engines=by_name(make_engine(A, *make_pods(3)), make_engine(B, *make_pods(2)))), set(), id="none"
+        ),
+        pytest.param(
+            canary_at(2, spec=make_spec(routing={"gateway": ROUTED_BY_HEADER})), {NOT_RANDOM}, id="a header chooses"
+        ),
+        pytest.param(
+            canary_at(2, record={"pod_template": {}}), {NO_EPOCH}, id="the canary's pods carry no middleware"
+        ),
+        pytest.param(
+            canary_at(2, records=(BARE, make_record(B))), {NO_EPOCH}, id="the stable's pods carry no middleware"
+        ),
+    ],
+)  # fmt: skip
+def test_caveats_name_the_limits_of_the_comparison(snapshot: Snapshot, expected: set[str]) -> None:
+    seen = status_of(snapshot)
+    assert seen.canary is not None
+    assert set(seen.canary.caveats or ()) == expected
+
+
+def test_unread_advisory_metric_is_a_caveat() -> None:
+    seen = status_of(canary_at(2, readings=MetricReadings(left_out="Prometheus refused a query; check the selector.")))
+    assert seen.canary is not None
+    assert seen.canary.caveats == (
+        (
+            "An Advisory metric could not be read; the verdict does not depend on it. "
+            "Prometheus refused a query; check the selector."
+        ),
+    )
+
+
+def test_required_metric_without_samples_is_named_once_others_have_some() -> None:
+    """It blocks nothing, so a misspelt selector would go unnoticed."""
+    metrics = [{"name": "errors", "preset": "ErrorRate"}, {"name": "typo", "preset": "QueueTime"}]
+    pinned = measurements(
+        Analysis.model_validate({"metrics": metrics}), DEFAULT_SERIES, Baseline(NOON, 10.0), measured=True
+    )
+    for counts, named in ((GOOD, True), (NOTHING_COUNTED, False)):
+        evidence = (make_evidence(counts).evidence[0], nothing_yet(pinned[1]))
+        seen = status_of(canary_at(2, saved_state=make_evidence(counts, measurements=pinned, evidence=evidence)))
+        assert seen.canary is not None
+        sentence = "No samples on either side: typo. This metric is ignored; check its selector."
+        assert (sentence in (seen.canary.caveats or ())) == named
