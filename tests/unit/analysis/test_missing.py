@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from serin.rollout.commands import parse_command
 from serin.analysis.counts import Interval
 from serin.analysis.missing import missing, off_weight, too_many_in_progress
 from serin.analysis.presets import DEFAULT_SERIES, arrivals, requests
@@ -17,6 +16,7 @@ from serin.analysis.update import advance
 from serin.api.status import LLMDeploymentStatus
 from serin.reporting.events import transition_events
 from serin.reporting.status import status
+from serin.rollout.commands import parse_command
 from serin.rollout.decide import decide
 from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
@@ -115,7 +115,9 @@ def test_deadline_never_promotes_while_requests_are_missing(memory: TrialState, 
 def test_fail_and_human_promotion_win_over_missing_requests(facts: dict[str, Any]) -> None:
     failed = decide(canary_at(held=HELD, saved_state=make_evidence(BAD, **facts)))
     assert failed.reason is Reason.VERDICT_FAILED
-    forced = decide(canary_at(held=HELD, saved_state=make_evidence(GOOD, **facts), command=parse_command(f"promote@{B}#1")))
+    forced = decide(
+        canary_at(held=HELD, saved_state=make_evidence(GOOD, **facts), command=parse_command(f"promote@{B}#1"))
+    )
     assert forced.reason is not Reason.REQUESTS_MISSING
     assert trial_of(forced).forced
 

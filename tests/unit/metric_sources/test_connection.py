@@ -54,7 +54,11 @@ def serving(body: bytes, encoding: str = "") -> Iterator[Connection]:
             thread.join()
 
 
-@pytest.mark.parametrize(("body", "encoding"), [(ROWS, ""), (ROWS, "identity"), (gzip.compress(ROWS), "gzip")])
+@pytest.mark.parametrize(
+    ("body", "encoding"),
+    [(ROWS, ""), (ROWS, "identity"), (gzip.compress(ROWS), "gzip")],
+    ids=["no encoding", "identity", "gzip"],
+)
 async def test_answer_is_read_compressed_or_not(body: bytes, encoding: str) -> None:
     with serving(body, encoding) as connection:
         assert await connection.query("up") == [{"metric": {}, "value": [0, "1"]}]

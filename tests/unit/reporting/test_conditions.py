@@ -11,11 +11,6 @@ from serin.analysis.counts import MetricReadings
 from serin.analysis.verdict import Counts
 from serin.api.status import LLMDeploymentStatus
 from serin.reporting.conditions import TYPES
-from serin.reporting.events import transition_events
-from serin.reporting.status import blocked_status, status
-from serin.rollout.commands import parse_command
-from serin.rollout.decide import decide
-from serin.rollout.phases import TRANSITIONS, Phase
 from serin.rollout.reasons import Reason
 from serin.rollout.snapshot import NO_ROUTE, Snapshot
 from tests.unit.reporting.statuses import (

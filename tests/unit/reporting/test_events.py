@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from serin.rollout.commands import parse_command
 from serin.reporting.events import transition_events
+from serin.rollout.commands import parse_command
 from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
 from serin.rollout.snapshot import Snapshot

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from serin.rollout.commands import parse_command
 from serin.reporting.status import blocked_status
+from serin.rollout.commands import parse_command
 from serin.rollout.decide import decide
 from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason

@@ -186,7 +186,9 @@ def test_a_guard_holds_the_canary_where_it_is(snapshot: Snapshot, phase: Phase, 
             canary_at(1, counts=BAD, spec=make_spec(rollout=PAUSES)), Reason.VERDICT_FAILED, id="fail in a pause step"
         ),
         pytest.param(
-            canary_at(counts=BAD, command=parse_command(f"promote@{B}#1")), Reason.VERDICT_FAILED, id="fail, and a person says promote"
+            canary_at(counts=BAD, command=parse_command(f"promote@{B}#1")),
+            Reason.VERDICT_FAILED,
+            id="fail, and a person says promote",
         ),
         pytest.param(canary_at(held=HELD, counts=BAD), Reason.VERDICT_FAILED, id="fail when the hold is over"),
         pytest.param(canary_at(counts=BAD, readings=BLIND), Reason.VERDICT_FAILED, id="fail, then blind"),
@@ -202,7 +204,9 @@ def test_a_guard_holds_the_canary_where_it_is(snapshot: Snapshot, phase: Phase, 
         pytest.param(waiting(NOON - 31 * MINUTE), Reason.PROGRESS_DEADLINE_EXCEEDED, id="never Ready"),
         pytest.param(canary_at(command=parse_command(f"abort@{B}#1")), Reason.ABORTED, id="a person aborts"),
         pytest.param(
-            canary_at(command=parse_command(f"abort@{B}#1"), spec=make_spec(paused=True)), Reason.ABORTED, id="abort while paused"
+            canary_at(command=parse_command(f"abort@{B}#1"), spec=make_spec(paused=True)),
+            Reason.ABORTED,
+            id="abort while paused",
         ),
     ],
 )  # fmt: skip

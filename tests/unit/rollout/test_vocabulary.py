@@ -38,7 +38,9 @@ def test_every_reason_is_a_word_with_a_sentence() -> None:
 
 
 @pytest.mark.parametrize(
-    "first", [canary_at(counts=BAD), canary_at(command=parse_command(f"abort@{B}#1"))], ids=["after a Fail", "after an abort"]
+    "first",
+    [canary_at(counts=BAD), canary_at(command=parse_command(f"abort@{B}#1"))],
+    ids=["after a Fail", "after an abort"],
 )
 def test_retry_begins_the_second_attempt(first: Snapshot) -> None:
     rejected = decide(first).target
