@@ -23,7 +23,7 @@ from serin.rollout.evidence_guards import canary_cannot_be_measured_yet
 from serin.rollout.finding import Finding
 from serin.rollout.guards import clock_due, deadline_promotes, first_finding
 from serin.rollout.outcome import Outcome, Situation
-from serin.rollout.ramp import first_weight, pin, pin_budget, pin_holdback, pods_for, reweighed
+from serin.rollout.ramp import first_weight, pin, pin_budget, pin_holdback, pods_for, with_adaptive_weight
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record, Rejection
 from serin.rollout.snapshot import Snapshot
@@ -99,7 +99,7 @@ def _candidate(snapshot: Snapshot, stable: Record, target: Record, trial: Trial,
     if trial.budget and waits and (rate := _rate_before(snapshot, state)) is not None:
         trial = replace(trial, weight=first_weight(trial.budget, rate, snapshot.policy))
     elif state and candidate.metrics_answer and not snapshot.spec.paused and replace(candidate, trial=trial).in_force:
-        due = reweighed(trial, state, snapshot.policy, snapshot.now)
+        due = with_adaptive_weight(trial, state, snapshot.policy, snapshot.now)
         # Requests that are missing are in no count: what was counted must not give more weight meanwhile.
         trial = trial if due.weight > trial.weight and missing(state) else due
     if candidate.blind_too_long:
