@@ -167,7 +167,8 @@ def _metrics(snapshot: Snapshot, decision: Decision) -> _Answer:
         return _Answer("False", Reason.METRICS_UNAVAILABLE, snapshot.readings.error)
     if decision.trial_state is None or decision.trial_state.until <= decision.trial_state.since:
         return _Answer("Unknown", Reason.AWAITING_EVIDENCE, "No sample has been read for this canary yet.")
-    silent = [side for side, seen in zip(("canary", "stable"), decision.trial_state.seen, strict=True) if not seen]
+    requests = {"canary": decision.trial_state.canary_requests, "stable": decision.trial_state.stable_requests}
+    silent = [side for side, number in requests.items() if not number]
     if silent:
         message = f"Prometheus answers; of the {' and the '.join(silent)} no request has been counted yet."
         return _Answer("Unknown", Reason.AWAITING_EVIDENCE, message)

@@ -50,7 +50,7 @@ class Candidate:
     @property
     def counted(self) -> int:
         """Requests of the canary that were counted since it got traffic."""
-        return self.state.counted if self.state else 0
+        return self.state.canary_requests if self.state else 0
 
     @property
     def measured(self) -> bool:
@@ -93,8 +93,8 @@ class Candidate:
         """Whether a Required limit is broken, by both sides or by the canary: nobody is promoted meanwhile."""
         if self.state is None:
             return False
-        required = [e for m, e in zip(self.state.measurements, self.state.evidence, strict=True) if m.required]
-        return any(evidence.shared or evidence.exceeded for evidence in required)
+        required = [metric.tests for metric in self.state.metrics if metric.measurement.required]
+        return any(tests.shared or tests.exceeded for tests in required)
 
     @property
     def is_last(self) -> bool:
@@ -291,9 +291,10 @@ def _phase(c: Candidate) -> Phase:
 def missing_traffic(c: Candidate) -> str | None:
     """That requests which the canary should have got did not come, as far as was read; None where they do."""
     state = c.state
-    if state is None or state.unseen < EXPECTED or state.silent_for < _scraped_since(c):
+    if state is None or state.expected_without_sample < EXPECTED or state.silent_for < _scraped_since(c):
         return None
-    return f"About {state.unseen:.0f} requests should have reached the canary and none did; check the route."
+    expected = f"{state.expected_without_sample:.0f}"
+    return f"About {expected} requests should have reached the canary and none did; check the route."
 
 
 def _scraped_since(c: Candidate) -> timedelta:

@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from serin.analysis.trial_state import Epoch
+from serin.analysis.trial_state import Arrived, Epoch
+from serin.evidence.slices import Counts, RequestsBySide
 from serin.reporting.caveats import NOISY, caveats
 from serin.rollout.decide import decide
 from serin.rollout.snapshot import Snapshot
@@ -22,7 +23,9 @@ def told(snapshot: Snapshot) -> tuple[str, ...]:
 
 def arrived(canary: int, stable: int, *, weight: int = 500, lately: int = 0, age: timedelta = 24 * HOUR) -> Snapshot:
     epochs = {1: Epoch(NOON - age, weight)}
-    state = make_evidence(GOOD, epochs=epochs, arrived=(canary, stable), lately=((NOON, lately),))
+    state = make_evidence(
+        GOOD, epochs=epochs, arrived=RequestsBySide(canary, stable), newest_arrivals=(Arrived(NOON, lately),)
+    )
     return replace(canary_at(), saved_state=state)
 
 
@@ -59,6 +62,8 @@ def test_requests_that_do_not_follow_the_weight_are_warned_of(snapshot: Snapshot
 
 def test_a_noisy_metric_is_named() -> None:
     state = make_evidence(GOOD)
+    noise = state.metrics[0].noise
     for _ in range(40):
-        state.noise[0].add({"a": [(100, 50)], "b": [(100, 5)]}, 15.0)
+        noise = noise.add({"a": [Counts(100, 50)], "b": [Counts(100, 5)]}, 15.0)
+    state = replace(state, metrics=(replace(state.metrics[0], noise=noise), *state.metrics[1:]))
     assert f"{NOISY} errors." in told(replace(canary_at(), saved_state=state))

@@ -10,10 +10,10 @@ import pytest
 
 from serin.analysis.counts import Baseline, MetricReadings
 from serin.analysis.presets import DEFAULT_SERIES, measurements
-from serin.analysis.trial_state import nothing_yet
-from serin.analysis.verdict import Counts
+from serin.analysis.trial_state import MetricState
 from serin.api.analysis import Analysis
 from serin.api.status import LLMDeploymentStatus
+from serin.evidence.slices import Counts
 from serin.reporting.caveats import NO_EPOCH, NOT_RANDOM, ONE_POD
 from serin.reporting.conditions import TYPES
 from serin.reporting.events import announcements
@@ -344,8 +344,9 @@ def test_a_required_metric_that_nobody_shows_is_named_as_soon_as_others_are_seen
     metrics = [{"name": "errors", "preset": "ErrorRate"}, {"name": "typo", "preset": "QueueTime"}]
     pinned = measurements(Analysis.model_validate({"metrics": metrics}), DEFAULT_SERIES, UNSEEN, measured=True)
     for counts, named in ((GOOD, True), (NOTHING_COUNTED, False)):
-        evidence = (make_evidence(counts).evidence[0], nothing_yet(pinned[1]))
-        seen = told(canary_at(2, saved_state=make_evidence(counts, measurements=pinned, evidence=evidence)))
+        errors = replace(make_evidence(counts).metrics[0], measurement=pinned[0])
+        metrics = (errors, MetricState.begin(pinned[1]))
+        seen = told(canary_at(2, saved_state=make_evidence(counts, metrics=metrics)))
         assert seen.canary is not None
         assert any("typo" in sentence for sentence in seen.canary.caveats or ()) == named
 
@@ -385,7 +386,7 @@ def test_one_event_per_transition_and_none_without() -> None:
     assert (event.reason, event.type, event.action) == (Reason.PAUSED, "Normal", Phase.PAUSED)
     (warning,) = announcements(running, told(canary_at(counts=BAD)))
     assert (warning.reason, warning.type) == (Reason.VERDICT_FAILED, "Warning")
-    (missing,) = announcements(running, told(canary_at(saved_state=make_evidence(GOOD, unseen=20.0))))
+    (missing,) = announcements(running, told(canary_at(saved_state=make_evidence(GOOD, expected_without_sample=20.0))))
     assert (missing.reason, missing.type) == (Reason.NO_TRAFFIC, "Warning")
     (first,) = announcements(NOTHING, told(INSTALLING))
     assert (first.reason, first.type) == (Reason.INSTALLING, "Normal")
