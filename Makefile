@@ -1,42 +1,45 @@
 # Everything a contributor does, by verb. `make demo` and `make test` install what they need themselves.
-# Each recipe is a few words: what a verb does is told where it is done. Caches: SERIN_CACHE, else ~/.cache/serin.
+# Each recipe is one line or a few: the program that it starts describes what it does.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-# A service may have no HOME; Go and the caches want one.
+# A service may have no HOME; Go and the caches need one.
 ifeq ($(HOME),)
 export HOME := $(shell echo ~)
 endif
+# The rule of sandbox/host/cache.py, for make; .ci/environment has it for the shell. Change all three together.
 CACHE := $(or $(SERIN_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/serin)
 UV := $(CACHE)/uv-$(shell sed -n 's/^uv==//p' requirements/bootstrap.in)/bin/uv
 BIN := .venv/bin
 PYTHON := $(BIN)/python
 # The tier of `make sandbox`: full, or api for etcd, the API server and Prometheus only.
 TIER ?= full
-# More words for pytest: make test PYTEST='-k lease -x'
+# More arguments for pytest: make test PYTEST='-k lease -x'
 PYTEST ?=
+# Processes that run the tests of `make test`; each starts API servers of its own. 0: in pytest's own process, for --pdb.
+JOBS ?= 2
 # The module that plays the demo, and the one that runs the benchmarks.
 DEMO ?= examples.demo
 BENCH ?= bench
 
 export UV
 export UV_SYSTEM_CERTS := 1
-# Never through a proxy: this machine, and the node of its sandbox, in whichever network that is (sandbox/node/network.py).
+# Reached without a proxy: this machine, and its sandbox's node in each network that it may get (sandbox/node/network.py).
 comma := ,
 NODES := $(foreach octet,213 214 219 231 237 83,10.$(octet).0.2 10.$(octet).0.0/16)
 LOCAL := $(sort $(subst $(comma), ,$(NO_PROXY) $(no_proxy)) localhost 127.0.0.1 ::1 $(NODES))
 export NO_PROXY := $(subst $() ,$(comma),$(LOCAL))
 export no_proxy := $(NO_PROXY)
-# Source roots: the package lies in operator/, everything else is found from here.
+# Source roots: operator/ for the package serin, this folder for every other package.
 export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)
 
 FAST_TESTS := tests/unit tests/stories tests/contract tests/integration sandbox/tests model_server/tests examples/tests
 E2E_TESTS := tests/e2e model_server/tests/slow
 
-.PHONY: help demo test check e2e sandbox down crds fmt bench bench-decision bench-model-server bench-rollback environment
+.PHONY: help demo test check e2e sandbox down crds fmt bench bench-decision bench-latency bench-model-server bench-rollback environment
 
 help:
 	@echo "Serin: canary rollouts of LLMs on Kubernetes. Verbs:"
@@ -48,7 +51,7 @@ demo: environment ## a real cluster, a real model, one good canary and one bad o
 test: environment ## unit, story, contract and integration tests, the latter on a real API server
 	@$(PYTHON) -m sandbox build --tier api
 	@$(PYTHON) .ci/provide.py helm
-	@$(PYTHON) -m pytest --ignore model_server/tests/slow $(PYTEST) $(FAST_TESTS)
+	@$(PYTHON) -m pytest -n $(JOBS) --dist worksteal --ignore model_server/tests/slow $(PYTEST) $(FAST_TESTS)
 
 check: environment ## secret scan, lint, format, types, contracts, drift of generated files, in this order
 	@$(PYTHON) .ci/secret_scan.py
@@ -74,24 +77,29 @@ crds: environment ## write crds/, charts/serin-crds/ and docs/reference/ from th
 	@$(PYTHON) -m serin.api crds charts/serin-crds/templates
 	@$(PYTHON) -m docs.reference.generate
 
-fmt: environment ## format the code and put right what lint can put right
+fmt: environment ## format the code and fix what lint can fix
 	@$(BIN)/ruff check --fix --quiet
 	@$(BIN)/ruff format --quiet
 
-bench: environment ## benchmarks; bench-decision: bad answers served, beside the rules of others
+bench: environment ## benchmarks of processor time; bench-decision, -latency, -rollback, -model-server: see the Makefile
 	@$(PYTHON) -m $(BENCH)
 
-# Row by row what the decision engine must reach, about five minutes; fails if it does not, writes bench/decision/results.md.
+# The decision engine against its limits and the rules of others, about five minutes; fails if one is exceeded; writes
+# bench/decision/results.md.
 bench-decision: environment
 	@$(PYTHON) -m bench.decision
 
-# What the measuring middleware costs a real vLLM, about ten minutes; writes bench/model_server/results.md.
+# The cost of the measuring middleware for a real vLLM, about ten minutes; writes bench/model_server/results.md.
 bench-model-server: environment
 	@$(PYTHON) -m bench.model_server
 
-# How long a failing canary goes on getting requests, on the sandbox, about twenty minutes; writes bench/rollback/results.md.
+# How long a failing canary still gets requests, on the sandbox, about twenty minutes; writes bench/rollback/results.md.
 bench-rollback: environment
 	@$(PYTHON) -m bench.rollback
+
+# Example 03 on a real vLLM: a canary that is only slower is rolled back, about four minutes on the sandbox.
+bench-latency: environment
+	@$(PYTHON) -m bench.latency
 
 environment:
 	@.ci/environment

@@ -71,7 +71,8 @@ class Load:
     worse: float = 1.0
     """Bad rate of the canary divided by that of the stable."""
     labelled_late: bool = False
-    """Whether a request counts in the epoch in which it ends, instead of the one in which it arrived."""
+    """Whether a request is counted in the epoch in which it ends, instead of the one in which it arrived; arrivals are
+    not counted then."""
     restarts_per_hour: float = 0.5
     """Mean number of restarts of each pod."""
     lost_scrapes: float = 0.02
@@ -126,7 +127,8 @@ class Process:
         self._keep("process_start_time_seconds", 0, "", moment, self.started)
         requests = self.counts.sum(axis=2)
         self.shown.append((moment, self.life, requests))
-        for epoch in np.flatnonzero(self.arrived).tolist():
+        # A pod that learns the epoch of a request at its end has no arrivals by epoch to show.
+        for epoch in np.flatnonzero(self.arrived).tolist() if self.began is None else ():
             self._keep("serin_requests_started_total", epoch, "", moment, int(self.arrived[epoch]))
         for epoch in np.flatnonzero(requests.sum(axis=1)).tolist():
             for outcome, count in zip(_OUTCOMES, requests[epoch].tolist(), strict=True):

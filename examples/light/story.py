@@ -120,6 +120,14 @@ class Story:
             never=lambda s: (seen.status(s).get("rejected") or {}).get("revision") == revision,
         )
 
+    def paused(self, revision: str) -> Object:
+        """Wait until the ramp of a canary pauses for a person."""
+        return self.follower.wait_for(
+            f"the ramp of {revision} pauses",
+            lambda s: seen.phase(s) == "Paused" and seen.side(s, "canary").get("revision") == revision,
+            PATIENCE,
+        )
+
     def command(self, verb: str, revision: str, token: str) -> None:
         """Give the operator a command by annotation, as a person does."""
         self.cluster.kubectl("annotate", RESOURCE, "--overwrite", f"serin.dev/do={verb}@{revision}#{token}")

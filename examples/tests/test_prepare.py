@@ -26,9 +26,9 @@ def test_prepare_installs_everything_and_plays_nothing(monkeypatch: pytest.Monke
     for name in ("sandbox", "engines", "operator"):
         monkeypatch.setattr(prepare, name, noted(name))
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    monkeypatch.setattr(demo, "users_own", lambda: None)
+    monkeypatch.setattr(demo, "users_cluster", lambda: None)
     monkeypatch.setattr(demo, "check_demo", lambda: None)
-    monkeypatch.setattr(demo, "start_over", lambda *_: pytest.fail("the story has begun"))
+    monkeypatch.setattr(demo, "remove_earlier_run", lambda *_: pytest.fail("the story has begun"))
 
     assert demo.main(["--prepare"]) == 0
     assert done == ["sandbox", "engines", "operator"]

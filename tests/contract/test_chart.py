@@ -19,16 +19,22 @@ import yaml
 from sandbox.builds.cache import Cache
 from sandbox.host.layout import from_environment
 from sandbox.host.progress import Progress
-from serin import handlers, reconciler
+from serin import handlers, owned_objects
 from serin.cluster import port
 from serin.cluster.port import Kind
-from serin.routers.gateway_api import GatewayApiRouter
 from serin.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "serin"
 PACKAGE = ROOT / "operator" / "serin"
-SHELL = ("reconciler.py", "prompt_reconciler.py", "cluster/lease.py", "planner.py")
+SHELL = (
+    "reconciler.py",
+    "prompt_reconciler.py",
+    "owned_objects.py",
+    "plan_execution.py",
+    "status_writing.py",
+    "cluster/lease.py",
+)
 LEASE_VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 # Kinds that the planner deletes, by field of `Children`.
 CHILDREN = {
@@ -71,24 +77,41 @@ def render(run_helm: Callable[..., subprocess.CompletedProcess[str]]) -> Render:
     return run
 
 
-def calls(method: str) -> Iterator[ast.Call]:
-    """Every call of `something.<method>(…)` in the modules that use the cluster."""
-    for name in SHELL:
-        for node in ast.walk(ast.parse((PACKAGE / name).read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == method:
+def calls(name: str) -> Iterator[ast.Call]:
+    """Every call of `<name>(…)` or `something.<name>(…)` in the modules that use the cluster."""
+    for module in SHELL:
+        for node in ast.walk(ast.parse((PACKAGE / module).read_text())):
+            if isinstance(node, ast.Call) and name in {
+                getattr(node.func, "attr", None),
+                getattr(node.func, "id", None),
+            }:
                 yield node
 
 
-def kinds_given_to(method: str) -> set[Kind]:
-    """Kinds that are the first argument of a call of the cluster port."""
-    first = {call.args[0].id for call in calls(method) if call.args and isinstance(call.args[0], ast.Name)}
-    return {kind for name in first if isinstance(kind := getattr(port, name, None), Kind)}
+def kinds_given_to(function: str) -> set[Kind]:
+    """Kinds that are an argument of its calls, as constants of the cluster port."""
+    names = {argument.id for call in calls(function) for argument in call.args if isinstance(argument, ast.Name)}
+    return {kind for name in names if isinstance(kind := getattr(port, name, None), Kind)}
+
+
+def kinds_read_by_name() -> set[Kind]:
+    """Kinds of `get`: a constant of the port, or in a loop the children that Serin writes itself."""
+    expressions = {ast.unparse(call.args[0]) for call in calls("get") if call.args and _is_of_cluster(call)}
+    constants = {name: kind for name in expressions if isinstance(kind := getattr(port, name, None), Kind)}
+    computed = expressions - constants.keys()
+
+    assert computed <= {"kind", "kind_of(obj)"}, "not a constant: say here which kinds it can be"
+    return set(constants.values()) | (kinds_rendered() if computed else set())
+
+
+def _is_of_cluster(call: ast.Call) -> bool:
+    return isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value).endswith("cluster")
 
 
 def kinds_rendered() -> set[Kind]:
     """Kinds of the whole objects that manifests and routers build."""
-    found = {GatewayApiRouter().kind}
-    for module in (PACKAGE / "manifests").glob("*.py"):
+    found: set[str] = set()
+    for module in (*(PACKAGE / "manifests").glob("*.py"), *(PACKAGE / "routers").glob("*.py")):
         for node in ast.walk(ast.parse(module.read_text())):
             if isinstance(node, ast.Dict):
                 keys = {
@@ -124,10 +147,10 @@ def rights_of_the_code() -> set[Right]:
     watched = {port.LLMDEPLOYMENT, port.PROMPTVERSION, *handlers.CHILDREN}
     return (
         rights(watched, "list", "watch")
-        | rights(reconciler._CHILD_KINDS, "list")
+        | rights(owned_objects.LISTED_KINDS, "list")
         | rights(kinds_given_to("list"), "list")
-        | rights(kinds_given_to("get"), "get")
-        | rights(kinds_given_to("apply_status"), "patch", subresource="/status")
+        | rights(kinds_read_by_name(), "get")
+        | rights(kinds_given_to("write_status"), "patch", subresource="/status")
         | rights(kinds_rendered(), "create", "patch")
         | rights(kinds_deleted(), "delete")
         | (rights({port.EVENT}, "create") if any(calls("event")) else set())

@@ -236,3 +236,13 @@ def test_adrs_are_numbered_without_gaps_and_complete() -> None:
 
     assert [page.name[:4] for page in pages] == [f"{number:04d}" for number in range(1, len(pages) + 1)]
     assert not [page.name for page in pages if any(part not in page.read_text() for part in parts)]
+
+
+@pytest.mark.parametrize(("name", "module"), [("Decision", "decide.py"), ("Headline", "headline.py")])
+def test_decision_and_headline_are_built_in_one_module(name: str, module: str) -> None:
+    modules = (ROOT / "operator" / "serin" / "rollout").glob("*.py")
+    calls = [(path.name, node) for path in modules for node in ast.walk(ast.parse(path.read_text()))]
+    found = [where for where, node in calls if isinstance(node, ast.Call) and ast.unparse(node.func) == name]
+
+    assert set(found) == {module}
+    assert name == "Headline" or len(found) == 1

@@ -1,4 +1,4 @@
-"""What the sandbox's Prometheus holds of the model server's counters. Called by the end-to-end tests."""
+"""The model server's counters in the sandbox's Prometheus. Called by the end-to-end tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOT_COUNTED = {"excluded"}
 
 
 def finished(place: Place, cluster: Cluster, revision: str, epochs: set[str]) -> tuple[int, int]:
-    """Requests that a revision's running pods finished in these epochs, and how many of them were bad."""
+    """Return how many requests a revision's running pods finished in these epochs, and how many of them were bad."""
     query = (
         f'sum by (outcome) (serin_requests_total{{namespace="{cluster.namespace}",'
         f'revision="{revision}",epoch=~"{"|".join(sorted(epochs))}"}})'
@@ -28,7 +28,7 @@ def finished(place: Place, cluster: Cluster, revision: str, epochs: set[str]) ->
 
 
 def finished_rate(place: Place, cluster: Cluster) -> float:
-    """Requests per second that all pods of the namespace finish, as Prometheus estimates it; 0.0 where it cannot."""
+    """Return the requests per second that all pods of the namespace finish, as Prometheus estimates; 0.0 if unknown."""
     rows = _ask(place, f'sum(increase(serin_requests_total{{namespace="{cluster.namespace}"}}[5m]))')
     return sum(float(row["value"][1]) for row in rows) / 300
 

@@ -17,13 +17,13 @@ from examples.demo.say import Teller
 
 LONGEST = 900
 LEAVE = 60
-"""Seconds that the demo has to end by itself once it is told to."""
+"""Seconds that the demo has to end by itself after a SIGTERM."""
 SCENES = ("Scene 1", "Scene 2", "Scene 3", "Scene 4")
 
 
 @pytest.fixture(scope="module")
 def engines(place: Place) -> None:
-    """VLLM and the checkpoints: downloads and trainings take as long as the network and the machine make them."""
+    """VLLM and the checkpoints, made outside the demo's time limit: downloads and training depend on the machine."""
     assert place.sandbox
     prepare.engines(Teller())
 
@@ -32,7 +32,7 @@ def engines(place: Place) -> None:
 def demo(place: Place, engines: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, str]:  # noqa: ARG001
     log: Path = tmp_path_factory.mktemp("demo") / "output"
     command = [sys.executable, "-m", "examples.demo"]
-    # The sandbox's own settings: whatever cluster the user's shell names is not played on.
+    # The sandbox's own settings, not the cluster that the user's shell may name.
     environment = dict(place.environment)
     with (
         log.open("w") as output,
@@ -53,7 +53,7 @@ def demo(place: Place, engines: None, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it started: kindly, then surely."""
+    """End a process and all that it started: SIGTERM, then SIGKILL."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
@@ -67,7 +67,7 @@ def test_every_expectation_of_the_demo_holds(demo: tuple[int, str]) -> None:
     assert ", 0 did not." in output
 
 
-def test_the_demo_tells_four_scenes_and_ends_with_a_table(demo: tuple[int, str]) -> None:
+def test_demo_prints_four_scenes_and_a_table(demo: tuple[int, str]) -> None:
     _, output = demo
     assert [scene for scene in SCENES if scene in output] == list(SCENES)
     table = output[output.index("What users saw") :]

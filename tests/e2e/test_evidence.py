@@ -1,4 +1,4 @@
-"""The evidence on a real cluster: what was counted is what Prometheus holds, and a weight that follows it."""
+"""The counts of a trial on a real cluster equal those in Prometheus, and the adaptive weight follows the evidence."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from tests.e2e.counters import finished, finished_rate
 
 RATE = 200.0
 LIVES = 3
-"""Operators that are killed in the course of one trial."""
+"""How many leaders are killed in one trial."""
 FAILS_AT_TIMES = {"error-rate": "0.004"}
 ADAPTIVE = {"adaptive": {"blastBudget": 2, "maxWeight": 25}}
 
 
 def state(cluster: Cluster) -> Object:
-    """What the operator keeps of the evidence."""
+    """Return the trial state that the operator persisted."""
     kept = cluster.get(f"configmap/{NAME}-serin-evidence")
     return dict(json.loads(kept["data"]["state.json"]))
 
 
 def errors(story: Story) -> tuple[int, int, int, int]:
-    """Requests and bad ones of canary and stable, as the status shows them."""
+    """Return requests and bad ones of canary and stable, as the status shows them."""
     (metric,) = (m for m in seen.status(story.latest)["metrics"] if m["name"] == "errors")
     canary, stable = metric["canary"], metric["stable"]
     return canary["requests"], canary["bad"], stable["requests"], stable["bad"]
 
 
 def eventually(is_so: Callable[[], bool], seconds: float) -> bool:
-    """Whether it becomes so in time."""
+    """Whether the condition becomes true within `seconds`."""
     end = time.monotonic() + seconds
     while not is_so():
         if time.monotonic() > end:
@@ -46,17 +46,17 @@ def eventually(is_so: Callable[[], bool], seconds: float) -> bool:
 
 
 def kill_the_leader(place: Place) -> None:
-    """End the pod that holds the Lease, without a chance to say goodbye."""
+    """Kill the pod that holds the Lease, without a graceful end, and wait for another leader."""
     system = Cluster(place.environment, prepare.SYSTEM_NAMESPACE)
     holder = system.get("lease/serin")["spec"]["holderIdentity"]
     system.kubectl("delete", f"pod/{holder}", "--grace-period=0", "--force", timeout=60)
     assert eventually(lambda: system.get("lease/serin")["spec"]["holderIdentity"] not in {holder, ""}, 60)
 
 
-def test_operators_that_are_killed_lose_nothing_and_count_nothing_twice(place: Place, cluster: Cluster) -> None:
+def test_killed_operators_lose_no_request_and_count_none_twice(place: Place, cluster: Cluster) -> None:
     with Follower(cluster, NAME) as follower:
         story = Story(cluster, follower)
-        # Both sides fail alike, so there is no verdict to come first, however long a take-over is.
+        # Both sides fail alike, so that no verdict ends the trial, however long a takeover is.
         stable = seen.side(story.install(args=FAILS_AT_TIMES), "stable")["revision"]
         steps = [{"weight": 10, "hold": "1s"}, {"weight": 40, "hold": "1s"}, {"pause": {}}]
         with Traffic(place, cluster, RATE) as traffic:
@@ -66,7 +66,7 @@ def test_operators_that_are_killed_lose_nothing_and_count_nothing_twice(place: P
                 traffic.wait_for(600, PATIENCE)
                 kill_the_leader(place)
             traffic.wait_for(600, PATIENCE)
-        # Nothing is sent any more: what is counted comes to rest.
+        # No request is sent any more: the counts become final.
         epochs = set(state(cluster)["epochs"])
 
         def counted_all() -> bool:
@@ -78,7 +78,7 @@ def test_operators_that_are_killed_lose_nothing_and_count_nothing_twice(place: P
         assert agree, f"status {errors(story)}, Prometheus {held}"
         assert held[0] > 600
         assert not seen.status(story.latest).get("rejected")
-        # A gateway that keeps the weight, and pods that are alike: nobody is told otherwise.
+        # The gateway keeps the weight and the pods are alike: no caveat says otherwise.
         kept = state(cluster)
         assert sum(kept["arrived"]) > 600
         assert kept["noise"][0]["halves"]
@@ -86,14 +86,12 @@ def test_operators_that_are_killed_lose_nothing_and_count_nothing_twice(place: P
     assert [caveat for caveat in told if "reached the canary" in caveat or "own pods differ" in caveat] == []
 
 
-def test_a_weight_that_follows_the_evidence_promotes_the_good_and_spares_users_the_bad(
-    place: Place, cluster: Cluster
-) -> None:
+def test_adaptive_weight_promotes_the_good_and_limits_bad_answers(place: Place, cluster: Cluster) -> None:
     with Follower(cluster, NAME) as follower:
         story = Story(cluster, follower)
         story.install()
         with Traffic(place, cluster, RATE) as traffic:
-            # So that a rate of traffic is known: two scrapes, and what is read ends one before now.
+            # Until the request rate is known: two scrapes, and readings end one scrape before now.
             assert eventually(lambda: finished_rate(place, cluster) > 0, PATIENCE)
             traffic.wait_for(int(RATE * 15), PATIENCE)
             good = seen.side(story.change("good", ramp=ADAPTIVE), "canary")["revision"]
@@ -105,10 +103,10 @@ def test_a_weight_that_follows_the_evidence_promotes_the_good_and_spares_users_t
         for _, s in follower.states
         if seen.side(s, "canary").get("revision") == good and seen.status(s).get("weight")
     ]
-    # Where it begins depends on the traffic of the minutes before, and how far it gets before the proof is complete on
-    # what happened to fail; beyond its limit it never goes.
+    # The first weight depends on the traffic of the minutes before, and the last one on how soon the proof is complete;
+    # the limit holds always.
     assert max(weights) <= ADAPTIVE["adaptive"]["maxWeight"]
-    assert len(set(weights)) > 2, "it went up in one jump"
+    assert len(set(weights)) > 2, "the weight rose in one step"
     bad_answers = [f for f in traffic.failures if f.revision == bad]
     assert [f for f in traffic.failures if f.revision != bad] == []
-    assert 0 < len(bad_answers) < RATE, "it cost as much as a second of all traffic"
+    assert 0 < len(bad_answers) < RATE, "as many bad answers as a second of all traffic"

@@ -1,4 +1,4 @@
-"""The numbered examples that the demo does not play, end to end, on the light engine."""
+"""Example 02 end to end, on the light engine."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ PAUSE = ROOT / "examples" / "02-pause-and-resume"
 
 
 def on_light_engine(cluster: Cluster, example: Object) -> Object:
-    """The example with the test's engine and name, and the example's own rollout."""
+    """Return the example with the test's engine and name, and the example's own rollout."""
     fitting = manifest(cluster, example["spec"]["engine"]["args"]["max-model-len"])
     fitting["spec"]["rollout"] = example["spec"]["rollout"]
     return fitting
 
 
-def test_pause_and_resume(place: Place, cluster: Cluster) -> None:
+def test_pause_holds_until_a_command_resumes_it(place: Place, cluster: Cluster) -> None:
     first, change = (load_manifest(PAUSE / name) for name in ("01-install.yaml", "02-longer-prompts.yaml"))
     with Follower(cluster, NAME) as follower:
         story = Story(cluster, follower)
@@ -34,7 +34,7 @@ def test_pause_and_resume(place: Place, cluster: Cluster) -> None:
             cluster.kubectl("patch", RESOURCE, "--type=merge", '--patch={"spec":{"paused":true}}')
             story.command("resume", canary, "monday")
             follower.wait_for(
-                "the command is carried out, and spec.paused holds the canary where it is",
+                "the command is carried out, and spec.paused keeps the canary at its weight",
                 lambda s: (
                     seen.is_current(s)
                     and seen.conditions(s)["Reconciling"]["reason"] == "Paused"

@@ -1,4 +1,4 @@
-"""Fifty thousand requests across five ramps and two rollbacks: not one fails because of Serin."""
+"""Fifty thousand requests across five promotions and two rollbacks: none fails because of Serin."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ ROLLOUTS = ("good-1", "good-2", "bad-2", "good-3", "good-4", "bad-4", "good-5")
 FAILS = {"error-rate": "0.5"}
 
 
-def test_of_fifty_thousand_requests_only_those_fail_that_a_bad_canary_failed_itself(
-    place: Place, cluster: Cluster
-) -> None:
+def test_only_bad_canaries_fail_any_of_fifty_thousand_requests(place: Place, cluster: Cluster) -> None:
     bad: set[str] = set()
     good: list[str] = []
     with Follower(cluster, NAME) as follower:
@@ -27,7 +25,7 @@ def test_of_fifty_thousand_requests_only_those_fail_that_a_bad_canary_failed_its
             for n, name in enumerate(ROLLOUTS, start=1):
                 fails = name.startswith("bad")
                 canary = seen.side(story.change(name, args=FAILS if fails else None), "canary")["revision"]
-                # However quick the rollouts are: each has its share of the requests before the next one begins.
+                # Each rollout gets its share of the requests, even if it ends sooner.
                 traffic.wait_until(REQUESTS * n // len(ROLLOUTS), PATIENCE)
                 if fails:
                     bad.add(canary)

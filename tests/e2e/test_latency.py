@@ -1,83 +1,35 @@
-"""A real vLLM under real requests: the same again is promoted, and what is only slower is rolled back."""
+"""Latency decides on a real cluster: an equal canary is promoted, and one that is only slower is rolled back.
+
+`make bench-latency` plays the same with a real vLLM, which takes minutes to load.
+"""
 
 from __future__ import annotations
 
-import re
-import time
-from collections.abc import Iterator
-
-import pytest
-
 from examples.demo import conditions as seen
-from examples.demo import prepare
-from examples.demo.cluster import Cluster, load_manifest
+from examples.demo.cluster import Cluster
 from examples.demo.follow import Follower
-from examples.demo.place import ROOT, Place
-from examples.demo.say import Teller
-from examples.light.story import host
-from examples.load import Load
+from examples.demo.place import Place
+from examples.light.story import METRICS, NAME, Story
+from examples.light.traffic import Traffic
 
-EXAMPLE = ROOT / "examples" / "03-judged-by-latency"
-NAME = "triage"
-PATIENCE = 420.0
-"""Seconds that a model may take to load beside another one, and to be judged at a few requests per second."""
-RPS = 6.0
-
-
-@pytest.fixture
-def load(place: Place, cluster: Cluster) -> Iterator[Load]:
-    """Tickets, half of them long."""
-    assert place.sandbox
-    load = Load(place.gateway_url, NAME, rps=RPS, seconds=1800, timeout=120, long_share=0.5, host=host(cluster))
-    yield load
-    load.stop()
+RATE = 200.0
+FAST, SLOW = ({"first-token-delay": seconds} for seconds in ("0.02", "0.08"))
+"""A few milliseconds more, as measured, fall below the bucket bounds 0.04 and 0.1."""
+SHOWN = [*METRICS, {"name": "ttft", "preset": "TimeToFirstToken", "mode": "Advisory"}]
+JUDGED = [*METRICS, {"name": "ttft", "preset": "TimeToFirstToken"}]
 
 
-def test_the_same_again_is_promoted_and_what_is_only_slower_is_rolled_back(cluster: Cluster, load: Load) -> None:
-    prepare.engines(Teller())
-    resource = f"llmdeployment/{NAME}"
-
-    def apply(name: str) -> int:
-        manifest = load_manifest(EXAMPLE / name)
-        manifest["spec"]["routing"]["gateway"]["hostnames"] = [host(cluster)]
-        cluster.apply(manifest)
-        return int(cluster.get(resource)["metadata"]["generation"])
-
+def test_equal_canary_is_promoted_and_a_slower_one_rolled_back(place: Place, cluster: Cluster) -> None:
     with Follower(cluster, NAME) as follower:
-        apply("01-install.yaml")
-        follower.wait_for("it serves", seen.is_settled, PATIENCE)
-        load.start()
-        assert load.wait_for(lambda outcomes: len(outcomes) >= 120, 120)
-        stable = seen.side(cluster.get(resource), "stable")["revision"]
-
-        generation = apply("02-the-same-again.yaml")
-        promoted = follower.wait_for(
-            "the same again is promoted",
-            lambda s: (
-                s["metadata"]["generation"] == generation
-                and seen.is_settled(s)
-                and seen.side(s, "stable").get("revision") != stable
-            ),
-            PATIENCE,
-            never=lambda s: bool(seen.status(s).get("rejected")),
-        )
-        stable = seen.side(promoted, "stable")["revision"]
-
-        began = time.time()
-        generation = apply("03-slow-start.yaml")
-        follower.wait_for(
-            "what is only slower is rolled back",
-            lambda s: s["metadata"]["generation"] == generation and seen.is_rolled_back(s),
-            PATIENCE,
-            never=lambda s: seen.side(s, "stable").get("revision") not in {stable, None},
-            since=began,
-        )
-    rejected = seen.status(cluster.get(resource))["rejected"]
+        story = Story(cluster, follower)
+        story.install(args=FAST, metrics=SHOWN)
+        with Traffic(place, cluster, RATE) as traffic:
+            equal = seen.side(story.change("equal", args=FAST, metrics=SHOWN), "canary")["revision"]
+            story.promoted(equal)
+            slow = seen.side(story.change("slow", args=SLOW, metrics=JUDGED), "canary")["revision"]
+            story.rolled_back(slow)
+    rejected = seen.status(story.latest)["rejected"]
     assert rejected["reason"] == "VerdictFailed"
     assert rejected["message"].startswith("ttft: "), rejected["message"]
-    metrics = [metric for _, state in follower.states for metric in seen.status(state).get("metrics", [])]
-    speeds = {metric["message"] for metric in metrics if metric["name"] == "speed"}
-    assert any(re.search(r"canary \d[\d.]*, stable \d", told) for told in speeds), speeds
-    slow = [o for o in load.outcomes() if o.revision == rejected["revision"]]
-    assert slow
-    assert [o.error for o in slow if o.failed] == []
+    assert traffic.answered[slow] > 0
+    assert traffic.failures == []

@@ -1,4 +1,4 @@
-"""What holds all along the life of an LLMDeployment: waiting, promoting, uninstalling the operator, deleting."""
+"""The life of an LLMDeployment: installed, served, without the operator, and deleted with all that it owns."""
 
 from __future__ import annotations
 
@@ -29,60 +29,49 @@ OURS = f"serin.dev/deployment={NAME}"
 
 @pytest.fixture
 def installed_again(place: Place) -> Iterator[None]:
-    """Whatever a test uninstalls is there for the next one."""
+    """Install the operator again if a test failed after it uninstalled it."""
     yield
-    prepare.operator(Teller(), place)
-
-
-def test_kubectl_wait_for_ready_returns_when_the_model_serves(place: Place, cluster: Cluster) -> None:
-    cluster.apply(manifest(cluster, "0"))
-    cluster.wait(RESOURCE, "condition=Ready", 120)
-    with Traffic(place, cluster, 50, limit=100) as traffic:
-        traffic.wait_for(100, PATIENCE)
-    assert traffic.failures == []
-
-
-def test_promotion_keeps_the_canarys_pods_and_removes_the_old_ones(place: Place, cluster: Cluster) -> None:
-    with Follower(cluster, NAME) as follower:
-        story = Story(cluster, follower)
-        old = seen.side(story.install(replicas=2), "stable")
-        with Traffic(place, cluster, 50):
-            steps = [{"weight": 60, "hold": "1s"}]
-            canary = seen.side(story.change("1", steps=steps, replicas=2), "canary")
-            story.at_weight(canary["revision"], "60%")
-            pods = story.pods(canary["engineRevision"])
-            story.promoted(canary["revision"])
-        assert len(pods) == 2
-        assert story.pods(canary["engineRevision"]) == dict.fromkeys(pods, 0)
-        story.wait_pods_gone(old["engineRevision"])
+    system = Cluster(place.environment, prepare.SYSTEM_NAMESPACE)
+    releases = system.run(["helm", "list", "--namespace", system.namespace, "--short"]).split()
+    if not {prepare.RELEASE, prepare.DEFINITIONS_RELEASE} <= set(releases):
+        prepare.operator(Teller(), place)
 
 
 @pytest.mark.usefixtures("installed_again")
-def test_uninstalling_operator_and_definitions_leaves_models_running(place: Place, cluster: Cluster) -> None:
+def test_model_serves_without_the_operator_and_is_deleted_whole(place: Place, cluster: Cluster) -> None:
+    cluster.apply(manifest(cluster, "0"))
+    cluster.wait(RESOURCE, "condition=Ready", 120)
     with Follower(cluster, NAME) as follower:
         story = Story(cluster, follower)
-        stable = seen.side(story.install(), "stable")
+        stable = seen.side(follower.wait_for("it serves", seen.is_settled, PATIENCE), "stable")
+    assert_serves(place, cluster, requests=100)
     pods = story.pods(stable["engineRevision"])
-    system = Cluster(place.environment, prepare.SYSTEM_NAMESPACE)
-    # helm takes the rights away before the pods have ended; a leader that is gone by then releases its Lease in peace.
-    system.kubectl("scale", f"deployment/{prepare.RELEASE}", "--replicas=0")
-    system.wait_gone("pods", prepare.OPERATOR_PODS, 90)
-    for release in (prepare.RELEASE, prepare.DEFINITIONS_RELEASE):
-        system.run(["helm", "uninstall", release, "--namespace", system.namespace, "--wait"], timeout=200)
-    with Traffic(place, cluster, 50, limit=200) as traffic:
-        traffic.wait_for(200, PATIENCE)
-    assert traffic.failures == []
+
+    uninstall(place)
+    assert_serves(place, cluster, requests=200)
     assert pods
     assert story.pods(stable["engineRevision"]) == dict.fromkeys(pods, 0)
-    assert story.latest["spec"]["model"]["name"] == NAME
 
-
-def test_deleting_an_llmdeployment_removes_everything_that_it_owns(cluster: Cluster) -> None:
-    with Follower(cluster, NAME) as follower:
-        Story(cluster, follower).install()
-    before = {kind for kind in CHILDREN if cluster.items(kind, OURS)}
-    assert before == set(CHILDREN)
+    prepare.operator(Teller(), place)
+    assert {kind for kind in CHILDREN if cluster.items(kind, OURS)} == set(CHILDREN)
     cluster.kubectl("delete", RESOURCE, "--wait", timeout=90)
     for kind in CHILDREN:
         cluster.wait_gone(kind, OURS, 120)
         assert cluster.items(kind, OURS) == []
+
+
+def assert_serves(place: Place, cluster: Cluster, requests: int) -> None:
+    """Send requests; none may fail."""
+    with Traffic(place, cluster, 50, limit=requests) as traffic:
+        traffic.wait_for(requests, PATIENCE)
+    assert traffic.failures == []
+
+
+def uninstall(place: Place) -> None:
+    """Remove both releases; the definitions stay, and with them every LLMDeployment."""
+    system = Cluster(place.environment, prepare.SYSTEM_NAMESPACE)
+    # helm removes the permissions before the pods end: the leader ends first, while it may still release its Lease.
+    system.kubectl("scale", f"deployment/{prepare.RELEASE}", "--replicas=0")
+    system.wait_gone("pods", prepare.OPERATOR_PODS, 90)
+    for release in (prepare.RELEASE, prepare.DEFINITIONS_RELEASE):
+        system.run(["helm", "uninstall", release, "--namespace", system.namespace, "--wait"], timeout=200)

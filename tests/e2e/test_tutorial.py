@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.e2e.light import IMAGE
 
 from examples.demo.cluster import Cluster, load_manifest
 from examples.demo.place import ROOT, Place
+from examples.light.story import IMAGE
 
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 NAMESPACE = "first-canary"

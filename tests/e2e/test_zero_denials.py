@@ -1,6 +1,6 @@
-"""Whatever the other end-to-end tests made the operator do, its ServiceAccount was never refused anything.
+"""In all of the other end-to-end tests the API server denied no request of the operator's ServiceAccount.
 
-The last file by name, hence the last to run. What happened before this run, perhaps by a person's hand, does not count.
+The last file by name, hence the last to run. Denials before this run, perhaps caused by a person, are ignored.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ ACCOUNT = f"system:serviceaccount:{SYSTEM_NAMESPACE}:{RELEASE}"
 DECISION = "authorization.k8s.io/decision"
 
 
-def test_the_operator_was_never_denied_anything(place: Place, began: datetime) -> None:
+def test_no_request_of_the_operator_was_denied(place: Place, began: datetime) -> None:
     allowed, denied = judged(events(Path(place.environment["SERIN_AUDIT_LOG"])), since=began)
     assert allowed > 0
     assert denied == []
 
 
-def test_a_denial_of_this_run_is_found_and_named() -> None:
+def test_denial_of_this_run_is_found_and_named() -> None:
     began = datetime(2026, 1, 2, tzinfo=UTC)
 
     def event(verb: str, decision: str, after: timedelta, user: str = ACCOUNT) -> dict[str, Any]:
@@ -37,13 +37,17 @@ def test_a_denial_of_this_run_is_found_and_named() -> None:
         }
 
     later = timedelta(seconds=1.5)
-    log = [event("get", "allow", later), event("update", "forbid", later), event("list", "forbid", later, "somebody")]
+    log = [
+        event("get", "allow", later),
+        event("update", "forbid", later),
+        event("list", "forbid", later, "other"),
+    ]
     assert judged(log, since=began) == (1, ["update /leases/serin"])
     assert judged([event("get", "allow", -later), event("update", "forbid", -later)], since=began) == (1, [])
 
 
 def judged(log: Iterable[dict[str, Any]], *, since: datetime) -> tuple[int, list[str]]:
-    """How many requests of the operator were ever allowed, and which were denied since then."""
+    """Return how many requests of the operator were ever allowed, and which were denied since then."""
     allowed, denied = 0, []
     for event in log:
         if event["user"]["username"] != ACCOUNT:
@@ -56,7 +60,7 @@ def judged(log: Iterable[dict[str, Any]], *, since: datetime) -> tuple[int, list
 
 
 def events(log: Path) -> Iterator[dict[str, Any]]:
-    """Requests of the operator, oldest first, from older files of the log too."""
+    """Yield the requests of the operator, oldest first, also from rotated files of the log."""
     for file in sorted(log.parent.glob(f"{log.stem}*{log.suffix}")):
         with file.open() as lines:
             yield from (json.loads(line) for line in lines if ACCOUNT in line)

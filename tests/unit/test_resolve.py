@@ -102,11 +102,14 @@ def test_deleted_prompt_resolves_to_its_recorded_copy() -> None:
         pytest.param(
             {"podTemplate": {"spec": {"priority": 2**60}}},
             None,
-            "write the number as a string",
+            "write them as strings",
             id="an overlong number",
         ),
         pytest.param(
-            {"prompt": {"name": "p"}}, prompt(outputSchema={"maximum": 2**60}), "2^53 - 1", id="the same in a prompt"
+            {"prompt": {"name": "p"}},
+            prompt(outputSchema={"maximum": 2**60}),
+            "keep whole numbers within 53 bits",
+            id="the same in a prompt",
         ),
     ],
 )

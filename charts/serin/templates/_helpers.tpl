@@ -63,13 +63,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [serin.dev]
   resources: [llmdeployments/finalizers]
   verbs: [update]
-# Children. Server-side apply needs patch, and create for objects that do not exist.
+# Children. Server-side apply needs patch, and create for objects that do not exist. A child that lost its label is not
+# in the list, so the operator reads it by name.
 - apiGroups: [apps]
   resources: [controllerrevisions, deployments]
-  verbs: [list, watch, create, patch, delete]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [services]
-  verbs: [list, watch, create, patch, delete]
+  verbs: [get, list, watch, create, patch, delete]
 # The trial state.
 - apiGroups: [""]
   resources: [configmaps]
@@ -80,7 +81,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [get]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
-  verbs: [list, watch, create, patch, delete]
+  verbs: [get, list, watch, create, patch, delete]
 # The operator never deletes the route; garbage collection deletes it with its LLMDeployment.
 - apiGroups: [gateway.networking.k8s.io]
   resources: [httproutes]

@@ -1,8 +1,9 @@
 """Requests of the canary that are missing: those that did not arrive at its pods, and those that have not ended.
 
-Neither becomes an answer, so no metric contains them. While requests are missing, the guard `requests_missing` holds
-the canary and the adaptive ramp does not raise its weight; `serin.reporting.caveats` warns. Only the model server
-counts arrivals, so without it nothing is found here. `serin.analysis.update` updates the numbers. Pure.
+Neither becomes an answer, so no metric contains them. While requests are missing, the guard
+`canary_requests_are_missing` holds the canary and the adaptive ramp does not raise its weight;
+`serin.reporting.caveats` warns. Only the model server counts arrivals, so without it nothing is found here.
+`serin.analysis.update` updates the numbers. Pure.
 """
 
 from __future__ import annotations

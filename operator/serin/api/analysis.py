@@ -76,16 +76,16 @@ class Ratio(ApiModel):
     """Share of bad requests, from two counters of yours that have the label `revision`."""
 
     bad: Selector
-    """Selector of the counter of bad requests."""
+    """PromQL selector of the counter of bad requests."""
     total: Selector
-    """Selector of the counter of all requests, bad ones included."""
+    """PromQL selector of the counter of all requests, bad ones included."""
 
 
 class Histogram(ApiModel):
     """A histogram of yours that has the label `revision`."""
 
     buckets: Selector
-    """Selector of its `_bucket` series; Serin groups them by `le`."""
+    """PromQL selector of its `_bucket` series; Serin groups them by `le`."""
 
 
 class Ceiling(ApiModel):
@@ -171,7 +171,8 @@ class Metric(ApiModel):
     """How many times as bad as the stable the canary may be before this counts against it. Default: 1.1 for errors,
     1.25 for all other metrics."""
     tolerance: Tolerance | None = None
-    """How much worse than the stable a canary may be and still be promoted."""
+    """How much worse than the stable a canary may be and still be promoted: its bad rate must be proven to be at most
+    the stable's bad rate times `ratio`, plus `absolute`."""
 
     @property
     def required(self) -> bool:

@@ -1,1 +1,5 @@
-"""Where evidence comes from: a port of one method, Prometheus behind it, and one collector for all active rollouts."""
+"""Reads exact counts from Prometheus for all running trials, as intervals without gaps. Decides nothing.
+
+`collector` polls and holds the intervals, `prometheus` manages servers and connections, `queries` asks one server,
+`intervals` sums what came back; `port` has the interfaces between them and the reconciler.
+"""

@@ -1,12 +1,14 @@
-"""Whose requests a series counts: from its labels to LLMDeployments and revisions. Pure.
+"""Attribution of series: from the labels of a series to the revisions whose requests it counts. Pure.
 
-Used by `serin.metric_sources.queries`. The ways in which series say it are `serin.analysis.counts.Names`.
+Called by `serin.metric_sources.queries`. `serin.analysis.counts.Names` lists the ways in which a series names its
+revision: by its own label, by the gateway's backend, or by the engine revision of its pod.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from serin.analysis.counts import Names
 from serin.api.names import PORT, child_name
@@ -15,30 +17,34 @@ from serin.metric_sources.counter_growth import Labels
 from serin.metric_sources.port import Watch
 from serin.settings import Settings
 
-NOBODY = "none"
-"""What the model server writes where a request has no revision."""
-
-Owner = tuple[Key, str]
-"""An LLMDeployment and one of its revisions."""
+NO_REVISION = "none"
+"""Label value that the model server writes for a request without a revision."""
 
 
-class Owners:
-    """Who is behind the values of one label.
+class Counted(NamedTuple):
+    """A revision of an LLMDeployment whose requests are counted."""
 
-    An engine revision that several revisions of one LLMDeployment run on is behind none of them: its series cannot tell
-    them apart, so what they count stays unknown.
+    key: Key
+    revision: str
+
+
+class Attribution:
+    """The revisions that the values of one label name.
+
+    An engine revision on which several revisions of one LLMDeployment run names none of them: its series count them
+    together, so their counts stay unknown.
 
     Args:
-        names: how the series say it.
-        wanted: the watches, each with the revisions it asks for.
-        settings: the names of labels.
+        names: how the series name their revision.
+        wanted: the watches, each with the revisions that it counts.
+        settings: the names of the labels.
     """
 
     def __init__(self, names: Names, wanted: Iterable[tuple[Watch, Sequence[str]]], settings: Settings) -> None:
-        self._places = (settings.namespace_label, settings.deployment_label)
-        # The gateway's own namespace is no statement about its backend, whose name says it all.
-        self._has_place = names is not Names.BACKEND
-        self._owners: dict[str, list[Owner]] = {}
+        self._target_labels = (settings.namespace_label, settings.deployment_label)
+        # The target labels of a gateway are its own; the name of the backend includes namespace and LLMDeployment.
+        self._has_target_labels = names is not Names.BACKEND
+        self._counted: dict[str, list[Counted]] = {}
         match names:
             case Names.REVISION:
                 self.label = settings.revision_label
@@ -61,23 +67,26 @@ class Owners:
                         value = engines.get(revision, "")
                         if users[value] > 1:
                             continue
-                if value and value != NOBODY:
-                    self._owners.setdefault(value, []).append((watch.key, revision))
+                if value and value != NO_REVISION:
+                    self._counted.setdefault(value, []).append(Counted(watch.key, revision))
 
     @property
     def values(self) -> list[str]:
-        """What the label may show, in order."""
-        return sorted(self._owners)
+        """The label values that name a wanted revision, sorted."""
+        return sorted(self._counted)
 
-    def behind(self, value: str) -> list[Owner]:
-        """Those whom a value of the label names."""
-        return self._owners.get(value, [])
+    def named_by(self, value: str) -> list[Counted]:
+        """The revisions that a value of the label names."""
+        return self._counted.get(value, [])
 
-    def of(self, labels: Labels) -> list[Owner]:
-        """Those whose requests this series counts; target labels decide where they are there."""
+    def of(self, labels: Labels) -> list[Counted]:
+        """The revisions whose requests this series counts; its target labels must fit if it has them."""
         return [
-            (key, revision)
-            for key, revision in self.behind(labels.get(self.label, ""))
-            if not self._has_place
-            or all(labels.get(label) in {None, "", part} for label, part in zip(self._places, key, strict=True))
+            counted
+            for counted in self.named_by(labels.get(self.label, ""))
+            if not self._has_target_labels
+            or all(
+                labels.get(label) in {None, "", part}
+                for label, part in zip(self._target_labels, counted.key, strict=True)
+            )
         ]

@@ -1,7 +1,7 @@
-"""One Prometheus server over HTTP: a query in, rows out, and every way it can fail as one sentence.
+"""A connection to one Prometheus server over HTTP: sends a query, returns rows, turns each failure into one sentence.
 
-Used by `serin.metric_sources.prometheus`; the queries are made in `serin.metric_sources.queries`. No secret leaves
-here: not into a log, not into a sentence, and not to where a redirect points, because none is followed.
+Called by `serin.metric_sources.prometheus`; `serin.metric_sources.queries` writes the queries. Secrets appear in no log
+and no message, and are not sent to another server, because redirects are not followed.
 """
 
 from __future__ import annotations
@@ -28,67 +28,70 @@ from urllib3.util.retry import Retry
 from serin.errors import MetricsError
 from serin.metric_sources.port import Server
 
-MOST_BYTES = 16 * 2**20
-"""No answer is larger, decompressed."""
+MAX_BYTES = 16 * 2**20
+"""Largest answer that is read, decompressed."""
 TENANT = "X-Scope-OrgID"
-"""The one header that is no secret: a tenant may be called 1, and then any number would hold it."""
-_FIT = re.compile(r"([\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?)?")
-_REFUSED = ("400", "422")
-_MOVED = ("301", "302", "303", "307", "308")
+"""The only header whose value is not masked in messages: a tenant may be called 1, as many numbers in them are."""
+_HTTP_VALUE = re.compile(r"([\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?)?")
+_REFUSED_CODES = ("400", "422")
+_REDIRECT_CODES = ("301", "302", "303", "307", "308")
 
 
 class RefusedError(MetricsError):
-    """The server understood and does not carry this query out; others may still be asked."""
+    """The server refused this query; it may still answer others."""
 
 
 class _TooLargeError(requests.RequestException):
-    """An answer has more than MOST_BYTES."""
+    """The answer has more than MAX_BYTES."""
 
 
 class Link(Protocol):
-    """One way into one server, as the source of counts sees it."""
+    """A connection to one server, as the metric source uses it."""
 
     used: float
-    """When it was last asked, by the monotonic clock."""
+    """Time of the last query, on the monotonic clock."""
 
     async def query(self, query: str, at: int | None = None) -> list[Any]:
-        """What an instant query finds; see `Connection.query`."""
+        """The rows that an instant query returns; see `Connection.query`."""
 
     def close(self) -> None:
-        """Let go of whatever is open."""
+        """Close all that is open."""
 
 
 class Connect(Protocol):
-    """Makes the way into a server: `Connection`, or a test's stand-in."""
+    """Makes a connection to a server: `Connection`, or a replacement in tests."""
 
     def __call__(self, server: Server, *, timeout: float, ca_file: str = "") -> Link:
-        """A new link; see `Connection`."""
+        """A new connection; see `Connection`."""
 
 
 class Connection:
-    """A way into one server.
+    """A connection to one server.
 
     Args:
-        server: where it is and how one gets in.
-        timeout: seconds that one answer may take, from the question to its last byte.
-        ca_file: authorities in a file, for a server that names none itself; "" for the system's.
+        server: URL and credentials.
+        timeout: seconds from sending a query to the last byte of its answer.
+        ca_file: file of certificate authorities, for a server that has none of its own; "" for those of the system.
 
     Raises:
-        MetricsError: the server's authorities are no PEM, or its headers not fit for HTTP.
+        MetricsError: the certificate authorities are not PEM, or a header or the token is not valid in HTTP.
     """
 
     def __init__(self, server: Server, *, timeout: float, ca_file: str = "") -> None:
         self.used = time.monotonic()
         self._server = server
         self._timeout = timeout
-        self._where = _shown(server.url)
+        self._url = _without_credentials(server.url)
         token = (server.bearer_token or "").strip()
-        if not all(_FIT.fullmatch(text) for text in (token, *(part for header in server.headers for part in header))):
-            # What would refuse them further down shows them in its message.
+        if not all(
+            _HTTP_VALUE.fullmatch(text) for text in (token, *(part for header in server.headers for part in header))
+        ):
+            # Checked here because the HTTP client would show the secret in its message.
             raise MetricsError(
-                f"A header or token for Prometheus at {self._where} is not fit for HTTP; check it for line breaks."
+                f"A header or the token for Prometheus at {self._url} has characters that HTTP does not allow; check "
+                "it for line breaks."
             )
-        adapter = None if server.ca is None else _Adapter(self._trust(server.ca))
+        adapter = None if server.ca is None else _Adapter(self._context(server.ca))
         session = _Session(timeout)
         if ca_file and server.ca is None:
             session.verify = ca_file
@@ -102,33 +105,33 @@ class Connection:
             headers=dict(server.headers),
             auth=auth,
             session=session,
-            retry=Retry(0),  # the collector asks again anyway; a retry would only make it late
+            retry=Retry(0),  # the collector repeats the query anyway, and a retry here would delay it
             method="POST",
             timeout=timeout,
         )
-        if adapter:  # over the one that the client library has just mounted
+        if adapter:  # replaces the adapter that the client library has just mounted
             session.mount(server.url.rstrip("/"), adapter)
-        # Threads of its own, few: a server that drips its answer holds these two, for twice the timeout, and no other.
+        # Threads of its own: a server that sends its answer slowly can block these two, and no other server's.
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="prometheus")
 
     def close(self) -> None:
-        """Let go of threads and connections."""
+        """Close the threads and the HTTP connections."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._client.close()
 
     async def query(self, query: str, at: int | None = None) -> list[Any]:
-        """What an instant query finds.
+        """The rows that an instant query returns.
 
         Args:
             query: in PromQL.
-            at: milliseconds since 1970; None: the server's now.
+            at: evaluation time in milliseconds since 1970; None: the current time of the server.
 
         Raises:
-            RefusedError: the server does not carry this query out.
-            MetricsError: it cannot be reached, is slow, lets nobody in, or is no Prometheus.
+            RefusedError: the server refuses this query.
+            MetricsError: the server cannot be reached, is slow, rejects the credentials, or is not a Prometheus.
         """
         self.used = time.monotonic()
-        # Thanos would rather leave out series than fail; Prometheus does not know the word and ignores it.
+        # Without it Thanos omits series instead of failing; Prometheus ignores it.
         form = {"timeout": f"{self._timeout:g}s", "partial_response": "false"}
         if at is not None:
             form["time"] = f"{at // 1000}.{at % 1000:03d}"
@@ -138,72 +141,75 @@ class Connection:
                 found = await loop.run_in_executor(self._threads, self._client.custom_query, query, form)
         except (TimeoutError, requests.Timeout) as error:
             raise MetricsError(
-                f"Prometheus at {self._where} did not answer within {self._timeout:g} s; check its load."
+                f"Prometheus at {self._url} did not answer within {self._timeout:g} s; check its load."
             ) from error
         except _TooLargeError as error:
             raise RefusedError(
-                f"Prometheus at {self._where} sent more than {MOST_BYTES // 2**20} MiB; narrow the selector."
+                f"Prometheus at {self._url} sent more than {MAX_BYTES // 2**20} MiB; narrow the selector."
             ) from error
         except requests.exceptions.SSLError as error:
             raise MetricsError(
-                f"The certificate of Prometheus at {self._where} does not hold ({self._said(error)}); "
-                "check the authorities it is checked against."
+                f"Prometheus at {self._url} failed TLS verification ({self._detail(error)}); check its certificate and "
+                "the certificate authorities."
             ) from error
         except requests.ConnectionError as error:
             raise MetricsError(
-                f"Prometheus at {self._where} cannot be reached; check that it runs and that the URL is right."
+                f"Prometheus at {self._url} cannot be reached; check that it runs and that the URL is right."
             ) from error
         except PrometheusApiClientException as error:
-            raise self._failed(error) from error
+            raise self._status_error(error) from error
         except (requests.RequestException, OSError, LookupError, TypeError, ValueError, RuntimeError) as error:
             raise MetricsError(
-                f"What answers at {self._where} is not a Prometheus ({self._said(error)}); check the URL."
+                f"The server at {self._url} is not a Prometheus ({self._detail(error)}); check the URL."
             ) from error
         if not isinstance(found, list):
-            raise MetricsError(f"What answers at {self._where} is not a Prometheus (no result); check the URL.")
+            raise MetricsError(f"The server at {self._url} is not a Prometheus (no result); check the URL.")
         return found
 
-    def _failed(self, error: Exception) -> MetricsError:
-        """The sentence for an answer that is no success."""
+    def _status_error(self, error: Exception) -> MetricsError:
+        """The error for an answer whose HTTP status is not 200."""
         code = str(error).removeprefix("HTTP Status Code ")[:3]
-        said = self._said(error)
-        if code in _REFUSED:
+        detail = self._detail(error)
+        if code in _REFUSED_CODES:
             return RefusedError(
-                f"Prometheus at {self._where} refused a query ({said}); check the selector, then its log."
+                f"Prometheus at {self._url} refused a query ({detail}); check the selector, then its log."
             )
         if code in {"401", "403"}:
-            return MetricsError(f"Prometheus at {self._where} lets nobody in ({said}); check the credentials.")
-        if code in _MOVED:
-            return MetricsError(f"Prometheus at {self._where} is elsewhere ({said}); set the URL it redirects to.")
-        return MetricsError(f"Prometheus at {self._where} failed ({said}); check its log.")
+            return MetricsError(f"Prometheus at {self._url} rejected the credentials ({detail}); correct them.")
+        if code in _REDIRECT_CODES:
+            return MetricsError(
+                f"Prometheus at {self._url} redirects to another URL ({detail}), and redirects are not followed; set "
+                "the URL that it redirects to."
+            )
+        return MetricsError(f"Prometheus at {self._url} failed ({detail}); check its log.")
 
-    def _said(self, error: Exception) -> str:
-        """What went wrong, without secrets: Prometheus' own words, or the code alone of whoever else answers there."""
+    def _detail(self, error: Exception) -> str:
+        """The cause, with secrets masked: Prometheus' own message, or only the HTTP status if it has none."""
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         if text.startswith("HTTP Status Code"):
-            # The client library shows the body as the text of bytes, with every backslash doubled.
+            # The client library shows the body as the repr of bytes, so each backslash is doubled.
             own = re.search(r'"errorType":.*?"error":\s*"(.*)"', text)
             text = own[1].replace('\\\\"', '"') if own else text[: len("HTTP Status Code 000")]
         server = self._server
         secrets = [value for name, value in server.headers if name != TENANT]
         secrets += [server.bearer_token or "", *(server.basic_auth or ())[1:], urlsplit(server.url).password or ""]
-        # The longest first: one may be a part of another.
+        # The longest first, because one secret may be a part of another.
         for secret in sorted(filter(None, map(str.strip, secrets)), key=len, reverse=True):
             text = text.replace(secret, "***")
         return text[:300]
 
-    def _trust(self, pem: str) -> ssl.SSLContext:
-        """A context that trusts these authorities only."""
+    def _context(self, pem: str) -> ssl.SSLContext:
+        """A TLS context that trusts only these certificate authorities."""
         try:
             return ssl.create_default_context(cadata=pem)
         except (ssl.SSLError, ValueError) as error:
             raise MetricsError(
-                f"The authorities for Prometheus at {self._where} are no certificates; give them as PEM."
+                f"The certificate authorities for Prometheus at {self._url} are not PEM certificates; correct ca.crt."
             ) from error
 
 
 class _Adapter(HTTPAdapter):
-    """Checks certificates against one context. requests itself takes authorities from a file only."""
+    """Verifies certificates with one TLS context; requests itself reads certificate authorities only from a file."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context
@@ -216,15 +222,15 @@ class _Adapter(HTTPAdapter):
         return super().proxy_manager_for(*args, **kwargs, ssl_context=self._context)
 
     def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
-        del verify  # a file that the environment names would be trusted, too
+        del verify  # it may be a file from the environment, which must not be trusted as well
         return super().build_connection_pool_key_attributes(request, True, cert)  # noqa: FBT003 - its signature
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
-        """Nothing to add: requests would let the context trust its own bundle, too."""
+        """Do nothing, because requests would add its own bundle to the context."""
 
 
 class _Session(requests.Session):
-    """A session that says little and hears no more than it asked for."""
+    """A session that sends queries in the body, follows no redirect and reads at most MAX_BYTES before a deadline."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
@@ -234,11 +240,11 @@ class _Session(requests.Session):
     def request(self, method: str | bytes, url: str | bytes, *args: Any, **kwargs: Any) -> requests.Response:
         deadline = time.monotonic() + self._seconds
         if method == "POST" and not args and "data" not in kwargs:
-            # The client library would put what belongs into the body into the URL.
+            # The client library puts the form into the URL, where proxies log it and limit its length.
             kwargs["data"] = kwargs.pop("params", None)
         response = super().request(method, url, *args, **kwargs | {"allow_redirects": False, "stream": True})
         try:
-            body = _all_of(response, deadline)
+            body = _read_body(response, deadline)
         except (requests.Timeout, HTTPError) as error:
             response.close()
             late = isinstance(error, requests.Timeout | ReadTimeoutError)
@@ -251,24 +257,25 @@ class _Session(requests.Session):
         return response
 
 
-def _all_of(response: requests.Response, deadline: float) -> bytes:
-    """The body, decompressed. The timeout of requests begins anew with every byte; this one ends the thread.
+def _read_body(response: requests.Response, deadline: float) -> bytes:
+    """The decompressed body.
 
-    Decompressed here: urllib3 has no bound, and 64 KiB may hold 64 MiB.
+    The deadline is checked here because the timeout of requests starts again with each byte. The body is decompressed
+    here because urllib3 has no limit, and 64 KiB can decompress to 64 MiB.
     """
     decode = _decoder(response.headers.get("Content-Encoding", ""))
     body = bytearray()
     while part := response.raw.read1(2**16, decode_content=False):
-        body += decode(part, MOST_BYTES + 1 - len(body))
+        body += decode(part, MAX_BYTES + 1 - len(body))
         if time.monotonic() > deadline:
             raise requests.Timeout
-        if len(body) > MOST_BYTES:
+        if len(body) > MAX_BYTES:
             raise _TooLargeError
     return bytes(body)
 
 
 def _decoder(encoding: str) -> Callable[[bytes, int], bytes]:
-    """Decodes the next part of a body, to at most so many bytes."""
+    """A function that decompresses the next part of a body to at most so many bytes."""
     match encoding.strip().lower():
         case "" | "identity":
             return lambda part, _most: part
@@ -279,15 +286,15 @@ def _decoder(encoding: str) -> Callable[[bytes, int], bytes]:
                 try:
                     return stream.decompress(part, most)
                 except zlib.error as error:
-                    raise requests.RequestException("the gzip is damaged") from error
+                    raise requests.RequestException("the gzip data is damaged") from error
 
             return decompress
         case _:
-            raise requests.RequestException("an encoding that Serin did not ask for")
+            raise requests.RequestException("an encoding that Serin did not request")
 
 
 class _Bearer(AuthBase):
-    """A bearer token; as an AuthBase, so that a .netrc does not replace it."""
+    """A bearer token, as an AuthBase so that a .netrc file does not replace it."""
 
     def __init__(self, token: str) -> None:
         self._token = token
@@ -297,10 +304,10 @@ class _Bearer(AuthBase):
         return request
 
 
-def _shown(url: str) -> str:
+def _without_credentials(url: str) -> str:
     """The URL without user and password."""
     try:
         parts = urlsplit(url)
         return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     except ValueError:
-        raise MetricsError("The URL of a Prometheus is none; correct it.") from None
+        raise MetricsError("The URL of a Prometheus server is not a URL; correct it.") from None

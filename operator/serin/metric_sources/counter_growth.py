@@ -1,8 +1,8 @@
-"""How raw samples of counters become whole numbers of events in `(begin, end]`. Pure.
+"""Growth of one counter in `(begin, end]`, from its raw samples. Pure.
 
-Used by `serin.metric_sources.queries`, which asks for the samples. What a counter grew by depends on its samples and
-on nothing that was remembered, so intervals that follow each other add up to the truth wherever they are cut. Whose
-series it is says `serin.metric_sources.attribution`.
+Called by `serin.metric_sources.queries` and `intervals`. Growth depends only on the samples and on no earlier reading,
+so the growths of consecutive intervals add up to the whole, wherever the intervals are cut. `increase()` cannot be used
+for that: it extrapolates, and it misses the first value of a new series.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from datetime import UTC, datetime, timedelta
 from serin.analysis.counts import EPOCHS
 
 LOOK_BACK = timedelta(hours=1)
-"""For so long a silent series, or target, is the same that it was."""
+"""How long a series or a target may be without samples and still continue its earlier values."""
 DISCOVERY = timedelta(seconds=10)
-"""So late Prometheus may begin to scrape a new target: it takes up changes every five seconds."""
+"""How late Prometheus may begin to scrape a new target; it applies changes every five seconds."""
 
 Labels = Mapping[str, str]
 Series = frozenset[tuple[str, str]]
@@ -38,111 +38,111 @@ class Row:
 
     @property
     def series(self) -> Series:
-        """What identifies the series among all answers to one question."""
+        """What identifies the series among all answers to one query."""
         return frozenset(self.labels.items())
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is known of a scraped process, from LOOK_BACK before the window until the end of the interval."""
+    """The scrapes of one process, from LOOK_BACK before the window until the end of the interval."""
 
     attempts: Samples
-    """Every scrape that was tried: 1 where it succeeded, 0 where not (`up`)."""
+    """All attempts to scrape it (`up`): 1 is a success, 0 a failure."""
     started: Samples
-    """When the process says it began, in seconds since 1970, by scrape (`process_start_time_seconds`)."""
+    """Start of the process in seconds since 1970, by scrape (`process_start_time_seconds`)."""
 
 
 def milliseconds(at: datetime) -> int:
-    """Milliseconds since 1970, rounded down: Prometheus knows no finer time."""
+    """Milliseconds since 1970, rounded down; Prometheus has no finer time."""
     return (at - _START_OF_TIME) // timedelta(milliseconds=1)
 
 
 def end_of(begin: datetime, until: datetime, longest: timedelta) -> datetime | None:
-    """Where the interval ends that begins here, when all is known until then; None: nothing to read yet."""
+    """End of the interval that begins at `begin`, if all samples up to `until` are known; None if it is empty."""
     if until <= begin:
         return None
     if until - begin <= longest:
         return until
-    # On a grid, so that rollouts that stopped at different moments catch up by the same queries.
+    # On a grid, so that rollouts that stopped at different times share their queries while they catch up.
     grid = longest / 2
     return _START_OF_TIME + (begin + longest - _START_OF_TIME) // grid * grid
 
 
 def has_base(samples: Samples, begin: int) -> bool:
-    """Whether the value at the beginning of the interval is among the samples."""
+    """Whether the samples include the value at the beginning of the interval."""
     return bool(samples) and samples[0][0] <= begin
 
 
 def first_after(samples: Samples, begin: int, end: int) -> int | None:
-    """When the series was first seen in `(begin, end]`."""
+    """Time of the first sample in `(begin, end]`; None if there is none."""
     return next((at for at, _ in samples if begin < at <= end), None)
 
 
 def last(samples: Samples, since: int, end: int) -> float | None:
-    """The newest value in `(since, end]`, in milliseconds since 1970; None if there is none."""
+    """Newest value in `(since, end]`, times in milliseconds since 1970; None if there is none."""
     return next((value for at, value in reversed(samples) if since < at <= end), None)
 
 
 def growth(samples: Samples, begin: int, end: int, base: float | None = None) -> float:
-    """What a counter grew by in `(begin, end]`.
+    """Growth of a counter in `(begin, end]`.
 
     Args:
         samples: of the series.
-        begin: milliseconds since 1970; a sample at this moment belongs to what was before.
-        end: milliseconds since 1970; a sample at this moment belongs to the interval.
-        base: the value before the first sample; None: unknown, so that the first one counts nothing.
+        begin: milliseconds since 1970; a sample at this time belongs to the interval before.
+        end: milliseconds since 1970; a sample at this time belongs to this interval.
+        base: the value before the first sample; None if unknown, so the first sample adds nothing.
     """
     total, before = 0.0, base
     for at, value in samples:
         if at > end:
             break
         if at > begin and before is not None:
-            # Lower than before means that the counter started anew: all that it shows is new.
+            # A lower value means that the counter was reset, so all of it is growth.
             total += value - before if value >= before else value
         before = value
     return total
 
 
 def is_new(first: int, begin: int, target: Target, interval: timedelta) -> bool:
-    """Whether a series without any earlier sample began at zero, so that its first value is growth.
+    """Whether a series without an earlier sample began at zero in this interval, so that its first value is growth.
 
-    Else it may be a series under another label, or of a Prometheus that lost its data, and would import the total of a
-    lifetime.
+    If not, it may be a known series under new labels, or Prometheus may have lost its data. Its first value would then
+    be the total of a whole process life.
 
     Args:
-        first: when it was first seen.
-        begin: where the interval begins.
-        target: the process it was scraped from.
-        interval: between two scrapes.
+        first: time of its first sample.
+        begin: begin of the interval.
+        target: the process that it was scraped from.
+        interval: time between two scrapes.
     """
     tries = [(at, up) for at, up in target.attempts if first - LOOK_BACK // timedelta(milliseconds=1) < at <= first]
     if any(up == 1 for at, up in tries if at < first):
-        return True  # it was scraped before, and had no such series
-    shown = bisect_right(target.started, first, key=lambda sample: sample[0])
-    if not shown:
+        return True  # it was scraped before without this series
+    at_or_before = bisect_right(target.started, first, key=lambda sample: sample[0])
+    if not at_or_before:
         return False
-    started = round(target.started[shown - 1][1] * 1000)
+    started = round(target.started[at_or_before - 1][1] * 1000)
     if started > begin:
         return True
-    # Never scraped with success before. Tried all its life (a port that opens once the model is loaded), or so young
-    # that there was no time to try: then it was not missed either.
+    # Never scraped successfully before. Either scrapes were tried since it started (its port opens once the model is
+    # loaded), or it is so young that no scrape was due: in both cases no sample of it is missing.
     grace = (2 * interval + DISCOVERY) // timedelta(milliseconds=1)
     return bool(tries) and started > tries[0][0] - grace
 
 
 def epoch_of(text: str | None) -> int | None:
-    """The epoch that a label shows; None if it shows none."""
+    """The epoch of a label value; None if it is not one."""
     if text is None or not re.fullmatch(r"0|[1-9][0-9]?", text, re.ASCII):
         return None
     return int(text) if int(text) < EPOCHS else None
 
 
 def target_of(labels: Labels, known: Iterable[Row], started: Iterable[Row]) -> Target:
-    """What is known of the target that the series with these labels was scraped from."""
+    """The scrapes of the target that a series with these labels belongs to."""
 
     def merged(rows: Iterable[Row]) -> Samples:
-        # Every label of the target is on its series; the other way round an older name of the same target fits too,
-        # if it was shorter.
+        # A series has all labels of its target. An earlier target with fewer labels fits too, so the one with the
+        # most labels is taken.
         fitting = [row for row in rows if row.labels.items() <= labels.items()]
         most = max((len(row.labels) for row in fitting), default=0)
         return sorted(sample for row in fitting if len(row.labels) == most for sample in row.samples)

@@ -1,7 +1,7 @@
-"""From samples to intervals: what every series of a reading grew by, summed for each rollout that asked. Pure.
+"""Intervals from samples: the growth of all series, summed by tally and point for each watch. Pure.
 
-Called by `serin.metric_sources.queries`, in a thread: of a hundred rollouts there are many samples. What one counter
-grew by is said in `serin.metric_sources.counter_growth`, whose it is in `serin.metric_sources.attribution`.
+Called by `serin.metric_sources.queries`, in a thread because a hundred rollouts have many samples. Uses
+`counter_growth` for one series, and `attribution` for the revisions that it counts.
 """
 
 from __future__ import annotations
@@ -10,68 +10,91 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from serin.analysis.counts import Interval, Names, Point, Tally
 from serin.kube_types import Key
 from serin.metric_sources import counter_growth
-from serin.metric_sources.attribution import Owners
+from serin.metric_sources.attribution import Attribution
 from serin.metric_sources.counter_growth import Labels, Row, Series, milliseconds
 from serin.metric_sources.port import Watch
 
 PROCESS = "instance"
-"""The target label that tells processes apart."""
+"""The target label that identifies a process."""
 
-Family = tuple[str, Names]
-"""Selector and names: tallies that differ only in `by` are read by the same query."""
+
+class Family(NamedTuple):
+    """The tallies that one query reads: all with this selector and these names, whatever their `by`."""
+
+    selector: str
+    names: Names
+
+
+class _Growth(NamedTuple):
+    """Growth of one series of one watch."""
+
+    revision: str
+    labels: Labels
+    events: float
+
+
 _Levels = dict[Key, dict[tuple[str, int], float]]
-"""Values of counters by watch, revision and epoch."""
-_Grown = tuple[str, Labels, float]
-"""A series of one watch: revision, labels, and what it grew by."""
+"""Counter values by watch, then by revision and epoch."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """The answer to one family, and what the first sample of a series is to be compared with."""
+class FamilySamples:
+    """The samples of one family, and the base values of series that begin within an interval."""
 
-    owners: Owners
+    attribution: Attribution
     rows: Sequence[Row]
-    fresh: Sequence[tuple[Row, int]]
-    """The series that are first seen within an interval, with where it begins."""
+    beginning: Sequence[tuple[Row, int]]
+    """The series whose first sample is within an interval, each with the begin of that interval."""
     bases: dict[tuple[Series, int], float | None]
-    """By series and beginning, for series without a sample before it; None: their first value counts nothing."""
+    """The base value of those series, by series and begin; None if unknown, so the first sample adds nothing."""
 
 
 def family_of(tally: Tally) -> Family:
-    """By which query a tally is read."""
-    return (tally.selector, tally.names)
+    """The family whose query reads a tally."""
+    return Family(tally.selector, tally.names)
 
 
-def intervals(
+def make_intervals(
     watches: Sequence[Watch],
     begins: Mapping[Key, datetime],
     end: datetime,
-    found: Mapping[Family, Found],
+    samples: Mapping[Family, FamilySamples],
     epoch_label: str,
     *,
     fresh: timedelta,
 ) -> dict[Key, Interval]:
-    """What each watch is told of the time from its own beginning to the common end.
+    """The interval of each watch, from its own begin to the common end.
 
-    A process that was not scraped for `fresh` before the end is taken to be gone.
+    Args:
+        watches: those that want counts.
+        begins: the begin of the interval, by watch.
+        end: the end of all intervals.
+        samples: by family; the tallies of a family that is missing are `unread`.
+        epoch_label: name of the label with the epoch.
+        fresh: a process without a scrape for so long before the end counts as gone.
     """
     starts = {key: milliseconds(begin) for key, begin in begins.items()}
     compared = {family_of(tally) for watch in watches for tally in watch.in_progress or ()}
     levels = {
-        family: _levels(found[family], milliseconds(end - fresh), milliseconds(end), epoch_label)
-        for family in compared & found.keys()
+        family: _levels(samples[family], milliseconds(end - fresh), milliseconds(end), epoch_label)
+        for family in compared & samples.keys()
     }
-    grown = {family: _grown(each, starts, milliseconds(end)) for family, each in found.items()}
+    grown = {family: _grown(each, starts, milliseconds(end)) for family, each in samples.items()}
     return {
         watch.key: _interval(
             watch,
             begins[watch.key],
             end,
-            {tally: grown[family_of(tally)].get(watch.key, ()) for tally in watch.tallies if family_of(tally) in found},
+            {
+                tally: grown[family_of(tally)].get(watch.key, ())
+                for tally in watch.tallies
+                if family_of(tally) in samples
+            },
             epoch_label,
             in_progress=_in_progress(watch, levels),
         )
@@ -83,7 +106,7 @@ def _interval(
     watch: Watch,
     begin: datetime,
     end: datetime,
-    by_tally: Mapping[Tally, Sequence[_Grown]],
+    by_tally: Mapping[Tally, Sequence[_Growth]],
     epoch_label: str,
     *,
     in_progress: Mapping[tuple[str, int], int] | None,
@@ -98,32 +121,32 @@ def _interval(
         if tally.by == "le":
             bounds[tally] = _bounds(grown)
         if tally in watch.apart:
-            by_process: dict[str, list[_Grown]] = defaultdict(list)
-            for revision, labels, growth in grown:
-                if growth and revision == watch.apart_of and (process := labels.get(PROCESS)):
-                    by_process[process].append((revision, labels, growth))
+            by_process: dict[str, list[_Growth]] = defaultdict(list)
+            for growth in grown:
+                if growth.events and growth.revision == watch.apart_of and (process := growth.labels.get(PROCESS)):
+                    by_process[process].append(growth)
             apart[tally] = {process: _points(part, tally, epoch_label) for process, part in by_process.items()}
     return Interval(begin, end, counts, bounds, apart, frozenset(watch.tallies) - by_tally.keys(), in_progress)
 
 
-def _levels(found: Found, since: int, end: int, epoch_label: str) -> _Levels:
-    """What the counters of a family show in `(since, end]`, summed over processes, by whose requests they count."""
+def _levels(family: FamilySamples, since: int, end: int, epoch_label: str) -> _Levels:
+    """The newest values in `(since, end]` of a family's counters, summed over processes."""
     levels: _Levels = defaultdict(lambda: defaultdict(float))
-    for row in found.rows:
+    for row in family.rows:
         value, epoch = (
             counter_growth.last(row.samples, since, end),
             counter_growth.epoch_of(row.labels.get(epoch_label)),
         )
         if value is not None and epoch is not None:
-            for key, revision in found.owners.of(row.labels):
+            for key, revision in family.attribution.of(row.labels):
                 levels[key][revision, epoch] += value
     return levels
 
 
 def _in_progress(watch: Watch, levels: Mapping[Family, _Levels]) -> dict[tuple[str, int], int] | None:
-    """Requests in progress by revision and epoch; None where one of the two counters is not wanted or was not read.
+    """Requests in progress by revision and epoch; None if one of the two counters is not wanted or was not read.
 
-    One page shows both counters of a process, so their last values belong together.
+    A scrape reads both counters of a process at once, so their newest values belong together.
     """
     families = [family_of(tally) for tally in watch.in_progress or ()]
     if not families or any(family not in levels for family in families):
@@ -133,33 +156,33 @@ def _in_progress(watch: Watch, levels: Mapping[Family, _Levels]) -> dict[tuple[s
     return {place: count for place, count in counts.items() if count > 0}
 
 
-def _grown(found: Found, starts: Mapping[Key, int], end: int) -> dict[Key, list[_Grown]]:
-    """What every series grew by, by whose requests it counts; those that did not grow are told as well."""
-    grown: dict[Key, list[_Grown]] = defaultdict(list)
-    for row in found.rows:
-        for key, revision in found.owners.of(row.labels):
+def _grown(family: FamilySamples, starts: Mapping[Key, int], end: int) -> dict[Key, list[_Growth]]:
+    """The growth of every series by watch, including series that did not grow."""
+    grown: dict[Key, list[_Growth]] = defaultdict(list)
+    for row in family.rows:
+        for key, revision in family.attribution.of(row.labels):
             begin = starts[key]
-            base = None if counter_growth.has_base(row.samples, begin) else found.bases.get((row.series, begin))
-            grown[key].append((revision, row.labels, counter_growth.growth(row.samples, begin, end, base)))
+            base = None if counter_growth.has_base(row.samples, begin) else family.bases.get((row.series, begin))
+            grown[key].append(_Growth(revision, row.labels, counter_growth.growth(row.samples, begin, end, base)))
     return grown
 
 
-def _bounds(grown: Iterable[_Grown]) -> dict[str, frozenset[str]]:
-    """The bounds of a histogram's series by revision, whether or not they grew."""
+def _bounds(grown: Iterable[_Growth]) -> dict[str, frozenset[str]]:
+    """The bounds of a histogram's series by revision, including series that did not grow."""
     found: dict[str, set[str]] = defaultdict(set)
-    for revision, labels, _ in grown:
-        if bound := labels.get("le"):
-            found[revision].add(bound)
+    for growth in grown:
+        if bound := growth.labels.get("le"):
+            found[growth.revision].add(bound)
     return {revision: frozenset(bounds) for revision, bounds in found.items()}
 
 
-def _points(grown: Iterable[_Grown], tally: Tally, epoch_label: str) -> dict[Point, int]:
-    """Growth of one rollout by point; a point that did not grow by a whole event is absent."""
+def _points(grown: Iterable[_Growth], tally: Tally, epoch_label: str) -> dict[Point, int]:
+    """Growth of one watch by point; a point that grew by less than one event is absent."""
     sums: dict[Point, float] = defaultdict(float)
-    for revision, labels, growth in grown:
-        if not growth:
+    for revision, labels, count in grown:
+        if not count:
             continue
         epoch = counter_growth.epoch_of(labels.get(epoch_label)) if tally.names is Names.REVISION else None
-        sums[revision, epoch, labels.get(tally.by, "") if tally.by is not None else ""] += growth
+        sums[revision, epoch, labels.get(tally.by, "") if tally.by is not None else ""] += count
     scaled = {point: round(total * tally.scale) for point, total in sums.items()}
     return {point: count for point, count in scaled.items() if count}

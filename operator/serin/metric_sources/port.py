@@ -1,48 +1,49 @@
-"""What the collector asks of a metric source: exact counts for several rollouts, read at once.
+"""The interfaces of metric sources: what the reconciler asks of the collector, and the collector of a source.
 
-Implemented by `serin.metric_sources.prometheus`; tests use a table. What the counts mean for a canary is not judged
-here but in `serin.rollout`.
+`serin.metric_sources.collector` implements the first; `serin.metric_sources.prometheus` and a table in tests implement
+the second. What the counts mean for a canary is decided in `serin.analysis` and `serin.rollout`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from serin.analysis.counts import MetricReadings, Wanted
 from serin.kube_types import Key
 
 LONGEST = timedelta(minutes=10)
-"""No interval is longer: what was missed during an outage is read piece by piece."""
+"""Longest interval of one read; after an outage the missing time is read in several intervals."""
 SHORTEST = timedelta(minutes=1)
-"""Pieces are halved while reading them fails, but no further; twice while something that decides nothing is refused."""
+"""While reads fail, the longest interval is halved down to this; while only an optional tally is refused, down to a
+quarter of LONGEST."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """A Prometheus, and how one gets in. Secrets are never shown."""
+    """A Prometheus server with its credentials, which are not part of the repr."""
 
     url: str
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    """Sent with every request, such as the tenant's."""
+    """Sent with every request, such as the header that names the tenant."""
     basic_auth: tuple[str, str] | None = field(default=None, repr=False)
     bearer_token: str | None = field(default=None, repr=False)
     ca: str | None = field(default=None, repr=False)
-    """PEM of the authorities that its certificate is checked against; None: the system's."""
+    """PEM of the certificate authorities that it is verified against; None: those of the system."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Watch(Wanted):
-    """What is wanted, of whom, and who is asked."""
+    """What to read for one LLMDeployment, and from which server."""
 
     namespace: str
     name: str
     longest: timedelta = LONGEST
-    """How much time one interval may span at most."""
+    """Longest interval that one read may return."""
     server: Server | None = None
-    """Which Prometheus; None: the operator's own setting."""
+    """The server to query; None: the one of the operator's settings."""
 
     @property
     def key(self) -> Key:
@@ -51,10 +52,27 @@ class Watch(Wanted):
 
 
 class MetricSource(Protocol):
-    """One way to evidence."""
+    """A source of readings."""
 
     async def read(self, watches: Sequence[Watch]) -> Mapping[Key, MetricReadings]:
-        """The evidence of every watch as of now.
+        """The readings of every watch as of now.
 
-        Never raises: a source that is down, slow or talks nonsense gives `Evidence(error=…)` to every watch it fails.
+        Never raises: if the source is down, slow or sends an invalid answer, the readings of each watch that it cannot
+        serve are `MetricReadings(error=…)`.
         """
+
+
+class ReadingsSource(Protocol):
+    """What was read for each LLMDeployment: the collector, as the reconciler uses it."""
+
+    def set_watch(self, watch: Watch) -> None:
+        """Start to read what this watch asks for, instead of what was asked for before."""
+
+    def acknowledge(self, key: Key, until: datetime, epochs: tuple[int, ...]) -> None:
+        """Drop the intervals up to `until`, which are persisted; from now on read only these epochs."""
+
+    def drop(self, key: Key) -> None:
+        """Stop to read for this LLMDeployment."""
+
+    def readings(self, key: Key) -> MetricReadings:
+        """What was read and not acknowledged."""

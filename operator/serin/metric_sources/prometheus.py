@@ -1,7 +1,7 @@
-"""Exact counts from Prometheus: a `MetricSource` on any number of servers.
+"""The `MetricSource` for Prometheus: any number of servers, one connection for each.
 
-Used by the collector. What is asked, and what becomes of the answers, is in `serin.metric_sources.queries`; here are
-the connections (one for each distinct server, closed when nobody uses it) and whom a failure concerns.
+Called by the collector. `serin.metric_sources.queries` has the queries of one server. Here are the connections, which
+are shared by the rollouts of a server and closed when idle, and the decision which watches a failure concerns.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from serin.errors import MetricsError
 from serin.kube_types import Key
 from serin.metric_sources.connection import TENANT, Connect, Connection, Link
 from serin.metric_sources.port import Server, Watch
-from serin.metric_sources.queries import Questions
+from serin.metric_sources.queries import Queries
 from serin.settings import Settings
 
-MOST_CONNECTIONS = 32
+MAX_CONNECTIONS = 32
+"""Most connections at once."""
 IDLE_SECONDS = 300.0
-"""After so long without a question a connection is closed."""
+"""Seconds without a query after which a connection is closed."""
 
 
 class Prometheus:
     """A `MetricSource`.
 
     Args:
-        settings: the operator's own server, and how every server's series are labelled.
-        clock: our own time, in UTC.
+        settings: the operator's own server, and the labels of the series on all servers.
+        clock: the current time, in UTC.
         connect: makes the connection to a server.
     """
 
@@ -48,59 +49,63 @@ class Prometheus:
         self._own = own_server(settings)
         self._connections: dict[Server, Link] = {}
         self._users: dict[Server, int] = defaultdict(int)
-        self._free = asyncio.Semaphore(MOST_CONNECTIONS)
+        self._free = asyncio.Semaphore(MAX_CONNECTIONS)
 
     def close(self) -> None:
-        """Let go of threads and connections."""
+        """Close all connections and their threads."""
         for connection in self._connections.values():
             connection.close()
         self._connections.clear()
 
     async def read(self, watches: Sequence[Watch]) -> Mapping[Key, MetricReadings]:
-        """One new interval for every watch that wants counts, and whatever else it wants; never raises.
+        """One interval for every watch that wants counts, and its other readings; never raises.
 
-        An interval begins at the watch's `read_until` and ends where everything is known, at most ten minutes later.
+        An interval begins at the watch's `read_until` and ends where all samples are known, at most LONGEST later.
         """
         servers: dict[Server, list[Watch]] = defaultdict(list)
         for watch in watches:
             servers[watch.server or self._own].append(watch)
         read = await asyncio.gather(*(self._read(server, group) for server, group in servers.items()))
-        return {key: evidence for part in read for key, evidence in part.items()}
+        return {key: readings for part in read for key, readings in part.items()}
 
     async def _read(self, server: Server, watches: Sequence[Watch]) -> dict[Key, MetricReadings]:
         wanting = [watch for watch in watches if watch.tallies or watch.draining or watch.baseline_of]
-        evidence = {watch.key: MetricReadings() for watch in watches}
+        readings = {watch.key: MetricReadings() for watch in watches}
         if not wanting:
-            return evidence
+            return readings
         try:
             async with self._connection(server) as connection:
-                return evidence | await self._answers(Questions(connection, self._settings), wanting)
+                return readings | await self._answers(Queries(connection, self._settings), wanting)
         except MetricsError as error:
-            return evidence | {watch.key: MetricReadings(error=str(error)) for watch in wanting}
+            return readings | {watch.key: MetricReadings(error=str(error)) for watch in wanting}
 
-    async def _answers(self, questions: Questions, watches: Sequence[Watch]) -> dict[Key, MetricReadings]:
-        """Everything, of one server; one that fails as such fails everybody."""
-        until = await questions.until(self._clock())
-        in_flight = await questions.in_flight(engine for watch in watches for engine in watch.draining)
-        baselines = await questions.baselines(watches, until)
-        intervals = await questions.intervals(watches, until)
+    async def _answers(self, queries: Queries, watches: Sequence[Watch]) -> dict[Key, MetricReadings]:
+        """The readings of all watches of one server.
+
+        Raises:
+            MetricsError: the server does not answer at all.
+        """
+        until = await queries.until(self._clock())
+        in_flight = await queries.in_flight(engine for watch in watches for engine in watch.draining)
+        baselines = await queries.baselines(watches, until)
+        intervals = await queries.intervals(watches, until)
         answers = {}
         for watch in watches:
             interval, baseline = intervals.get(watch.key), baselines.get(watch.key)
             errors = [str(each) for each in (interval, baseline) if isinstance(each, MetricsError)]
-            flying = {engine: in_flight.get((*watch.key, engine)) for engine in watch.draining}
+            measured = {engine: in_flight.get((*watch.key, engine)) for engine in watch.draining}
             answers[watch.key] = MetricReadings(
                 error=errors[0] if errors else None,
-                left_out=questions.left_out.get(watch.key),
+                left_out=queries.left_out.get(watch.key),
                 intervals=() if interval is None or isinstance(interval, MetricsError) else (interval,),
                 baseline=None if isinstance(baseline, MetricsError) else baseline,
-                in_flight={engine: measured for engine, measured in flying.items() if measured is not None},
+                in_flight={engine: requests for engine, requests in measured.items() if requests is not None},
             )
         return answers
 
     @asynccontextmanager
     async def _connection(self, server: Server) -> AsyncIterator[Link]:
-        """The connection to a server, made if there is none; never more than MOST_CONNECTIONS at once."""
+        """The connection to a server, made if there is none; at most MAX_CONNECTIONS exist at once."""
         async with self._free:
             connection = self._connections.get(server)
             if connection is None:
@@ -119,12 +124,12 @@ class Prometheus:
                 self._close_idle()
 
     def _close_unused(self) -> None:
-        """Make room for one more: whoever was not asked for longest goes first."""
+        """Close unused connections, the least recently used first, until there is room for one more."""
         unused = sorted(
             (server for server in self._connections if not self._users[server]),
             key=lambda server: self._connections[server].used,
         )
-        for server in unused[: max(0, len(self._connections) + 1 - MOST_CONNECTIONS)]:
+        for server in unused[: max(0, len(self._connections) + 1 - MAX_CONNECTIONS)]:
             self._close(server)
 
     def _close_idle(self) -> None:
@@ -139,7 +144,7 @@ class Prometheus:
 
 
 def own_server(settings: Settings) -> Server:
-    """The server of the operator's own settings; its authorities are a file and stay one."""
+    """The server of the operator's settings; its certificate authorities are in a file, which is not part of it."""
     user, token = settings.prometheus_username, settings.prometheus_bearer_token
     return Server(
         url=settings.prometheus_url,

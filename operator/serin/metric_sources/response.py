@@ -1,6 +1,7 @@
-"""Rows of Prometheus' answers as what they are: series with samples, or labels with a number. Pure.
+"""Parses the rows of Prometheus' answers: series with samples, or labels with a number. Pure.
 
-Used by `serin.metric_sources.queries`. What cannot be read is said, never skipped.
+Called by `serin.metric_sources.queries`. A row that cannot be parsed is an error and is never skipped, because a
+missing row would count as zero requests.
 """
 
 from __future__ import annotations
@@ -16,13 +17,21 @@ T = TypeVar("T")
 
 
 def vector(rows: Iterable[Any]) -> list[tuple[dict[str, str], float]]:
-    """Labels without the metric's name, and the value, of every row of an instant vector that is a number."""
+    """Labels without the metric name, and the value, of each row of an instant vector; NaN and infinity are left out.
+
+    Raises:
+        MetricsError: a row cannot be parsed.
+    """
     found = _read(rows, lambda row: float(row["value"][1]))
     return [(labels, value) for labels, value in found if math.isfinite(value)]
 
 
 def matrix(rows: Iterable[Any]) -> list[Row]:
-    """Every row of a range vector; a native histogram has no values and is left out."""
+    """The series of a range vector; native histograms, which have no values, are left out.
+
+    Raises:
+        MetricsError: a row cannot be parsed.
+    """
 
     def samples(row: Any) -> list[tuple[int, float]]:
         read = [(round(float(at) * 1000), float(value)) for at, value in row.get("values", ())]
@@ -39,6 +48,6 @@ def _read(rows: Iterable[Any], value: Callable[[Any], T]) -> list[tuple[dict[str
             found.append((labels, value(row)))
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise MetricsError(
-                f"Prometheus sent a row that cannot be read ({str(row)[:200]}); check its version."
+                f"Prometheus sent a row that cannot be read ({str(row)[:200]}); check the URL and its version."
             ) from error
     return found

@@ -1,4 +1,7 @@
-"""From `spec.analysis.prometheus` and its Secret to a server that can be asked. Pure; called by the reconciler."""
+"""The Prometheus server that an LLMDeployment names, with the credentials of its Secret. Pure.
+
+Called by the reconciler. Messages name the Secret and its keys, never a value.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,14 @@ if TYPE_CHECKING:
 
 
 def server(spec: PrometheusServer | None, secret: Mapping[str, Any] | None) -> Server | None:
-    """The server that an LLMDeployment names; None: the operator's own.
+    """The server of `spec.analysis.prometheus`; None for the server of the operator's settings.
 
     Args:
         spec: `spec.analysis.prometheus`.
-        secret: the Secret that it names, as the API server gave it; None if there is none.
+        secret: the Secret that it names, as the API server returned it; None if it does not exist.
 
     Raises:
-        MetricsError: the Secret is missing, or holds nothing that could be used.
+        MetricsError: the Secret does not exist, or its keys cannot be used.
     """
     if spec is None:
         return None
@@ -47,4 +50,4 @@ def _text(secret: str, key: str, value: object) -> str:
     try:
         return base64.b64decode(str(value), validate=True).decode().strip()
     except (binascii.Error, UnicodeDecodeError) as error:
-        raise MetricsError(f"Secret {secret} holds no text under {key}; write it anew.") from error
+        raise MetricsError(f"Key {key} of Secret {secret} is not UTF-8 text in base64; correct its value.") from error

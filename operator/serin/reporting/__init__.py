@@ -1,1 +1,1 @@
-"""What people read: the status, its conditions and caveats, and Events. No decision rests on it. Pure."""
+"""The status, with its conditions and caveats, and the Events. Nothing is decided from it. Pure."""

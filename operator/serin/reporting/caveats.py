@@ -1,4 +1,8 @@
-"""What the comparison of a running trial cannot see, as sentences for the status. Pure; judges nothing."""
+"""The limitations of a running trial's comparison, as sentences for `status.canary.caveats`.
+
+A caveat decides nothing; it tells readers of the verdict what the counts cannot show, and what to change. Called by
+`serin.reporting.status`. Pure.
+"""
 
 from __future__ import annotations
 
@@ -12,59 +16,76 @@ if TYPE_CHECKING:
     from serin.rollout.record import Record
     from serin.rollout.snapshot import Snapshot
 
-ONE_POD = "The canary has one pod, so its version cannot be told from its node; more replicas or weight bring a second."
+ONE_POD = (
+    "With one canary pod, an effect of the revision cannot be told apart from an effect of its node. Raise replicas or "
+    "weight."
+)
 NOT_RANDOM = (
-    "spec.routing matches headers or query parameters: where those choose who reaches the canary, the comparison is "
-    "between users, not between revisions."
+    "spec.routing matches headers or query parameters. If they decide which requests reach the canary, the verdict "
+    "compares groups of users instead of revisions; let only the weight decide."
 )
 NO_EPOCH = (
-    "The pods of one side carry no middleware, so errors are read from the gateway and latencies from vLLM; what ends "
-    "shortly after a change of weight is left out."
-)
-
-NOISY = (
-    "The stable's own pods differ by more than chance, so a difference to the canary may be one between any two pods, "
-    "and this proves no promotion:"
+    "The pods of one side have no middleware, so the gateway counts errors and vLLM counts latencies. Requests that "
+    "end shortly after a change of weight are not counted."
 )
 
 
 def caveats(snapshot: Snapshot, decision: Decision, canary: Record) -> tuple[str, ...]:
-    """The sentences that hold for this trial."""
+    """The caveats of this trial."""
     engine = snapshot.engines.get(canary.engine_revision)
     gateway = snapshot.spec.routing.gateway
     shared = decision.stable is not None and decision.stable.engine_revision == canary.engine_revision
-    found = {
+    applies = {
         ONE_POD: engine is not None and engine.ready == 1 and not shared,
         NOT_RANDOM: any(match.keys() & {"headers", "queryParams"} for match in gateway.matches),
         NO_EPOCH: not (canary.resolved.measures and decision.stable is not None and decision.stable.resolved.measures),
     }
-    if unseen := _unseen(decision):
-        found[f"Seen on neither side, so nothing is decided by it: {', '.join(unseen)}; check the selector."] = True
-    if left_out := snapshot.readings.left_out:
-        found[f"Not read, though nothing is decided by it: {left_out}"] = True
-    if noisy := [m.name for m in decision.judgement.metrics if m.noisy] if decision.judgement else []:
-        found[f"{NOISY} {', '.join(noisy)}."] = True
-    if astray := _astray(decision):
-        found[astray] = True
-    return tuple(sentence for sentence, holds in found.items() if holds)
+    left_out = snapshot.readings.left_out
+    found = (
+        *(sentence for sentence, holds in applies.items() if holds),
+        _without_samples(decision),
+        left_out and f"An Advisory metric could not be read; the verdict does not depend on it. {left_out}",
+        _noisy(decision),
+        _off_weight(decision),
+    )
+    return tuple(filter(None, found))
 
 
-def _unseen(decision: Decision) -> list[str]:
-    """Required metrics of which nothing was counted although requests were: their selector may be misspelt."""
+def _without_samples(decision: Decision) -> str | None:
+    """That Required metrics have no samples although others have: their selectors may be misspelt."""
     metrics = decision.judgement.metrics if decision.judgement else ()
     if not any(metric.canary and metric.canary.requests for metric in metrics):
-        return []
-    return [m.name for m in metrics if m.required and m.verdict is Verdict.NOT_APPLICABLE]
+        return None
+    silent = [m.name for m in metrics if m.required and m.verdict is Verdict.NOT_APPLICABLE]
+    if not silent:
+        return None
+    ignored = (
+        "These metrics are ignored; check their selectors"
+        if len(silent) > 1
+        else "This metric is ignored; check its selector"
+    )
+    return f"No samples on either side: {', '.join(silent)}. {ignored}."
 
 
-def _astray(decision: Decision) -> str | None:
-    """That the share of the requests that reach the canary is not its weight; None while it may well be."""
+def _noisy(decision: Decision) -> str | None:
+    """That the stable's own pods differ, and in which metrics."""
+    noisy = [metric.name for metric in decision.judgement.metrics if metric.noisy] if decision.judgement else []
+    if not noisy:
+        return None
+    return (
+        f"The stable's own pods differ by more than chance: {', '.join(noisy)}. A difference from the canary may have "
+        "the same cause, so this proves nothing; find the pod that stands out."
+    )
+
+
+def _off_weight(decision: Decision) -> str | None:
+    """That the canary's share of the requests is not its weight; None without strong evidence of that."""
     arrivals = off_weight(decision.trial_state)
     if arrivals is None:
         return None
-    few, many = ("canary", "stable") if arrivals.share < arrivals.weight else ("stable", "canary")
+    short, other = ("canary", "stable") if arrivals.share < arrivals.weight else ("stable", "canary")
     return (
-        f"Of {arrivals.canary + arrivals.stable} requests {100 * arrivals.share:.3g} % "
-        f"reached the canary, whose weight was {100 * arrivals.weight:.3g} %: some are lost on the way to the {few} or "
-        f"tried again at the {many}, or the gateway does not keep the weight; look at the gateway's errors and retries."
+        f"{100 * arrivals.share:.3g} % of {arrivals.canary + arrivals.stable} requests reached the canary, but its "
+        f"weight was {100 * arrivals.weight:.3g} %. Requests to the {short} are lost or retried at the {other}, or the "
+        "gateway does not apply the weight; check the gateway's errors and retries."
     )

@@ -1,6 +1,7 @@
-"""The eight conditions, from a decision: the table of the product, as code.
+"""The eight conditions of an LLMDeployment, computed from a decision.
 
-All types are present from the first write. `lastTransitionTime` moves only when the status of a condition does.
+One function per condition returns its status, reason and message. All types are present from the first write on.
+`lastTransitionTime` changes only if the status of the condition does. Called by `serin.reporting.status`. Pure.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ TYPES = (
 )
 _ON_TRIAL = frozenset({Phase.PREPARING, Phase.RAMPING, Phase.PAUSED, Phase.PROMOTING})
 
-
 Status = Literal["True", "False", "Unknown"]
 
 
@@ -43,7 +43,14 @@ class _Answer:
 def conditions(
     snapshot: Snapshot, decision: Decision, generation: int, before: Sequence[Condition]
 ) -> tuple[Condition, ...]:
-    """Every condition as of this decision."""
+    """All conditions, in the order of TYPES.
+
+    Args:
+        snapshot: the input of the decision.
+        decision: what was decided.
+        generation: of the LLMDeployment.
+        before: the conditions so far, for their transition times.
+    """
     old = {condition.type: condition for condition in before}
     available = _available(snapshot, decision, old.get("Available"))
     answers = (
@@ -82,15 +89,16 @@ def _available(snapshot: Snapshot, decision: Decision, before: Condition | None)
     if engine is None or (engine.ready == 0 and snapshot.spec.replicas > 0):
         return _Answer("False", Reason.STABLE_UNAVAILABLE, Reason.STABLE_UNAVAILABLE.explanation)
     if not snapshot.route.weights.get(stable.revision) or not snapshot.route.accepted:
-        return _Answer("False", *_told(_route(snapshot)))
+        return _with_status("False", _route(snapshot))
     first = stable.promotion == 1 and len(snapshot.route.weights) == 1 and (before is None or before.status != "True")
     if first and not is_settled(snapshot.route, snapshot.now, snapshot.policy.settle_seconds):
-        # A gateway accepts a route before it serves it, and nothing served before: whoever waits would ask too early.
+        # A gateway accepts a route before it serves it, and nothing was served before: `kubectl wait` must not return.
         if not snapshot.route.programmed:
-            return replace(_route(snapshot), status="False")
-        told = "The gateway has accepted the first route and gets a few seconds to serve it."
-        return _Answer("False", Reason.ROUTE_PENDING, told)
-    return _Answer("True", Reason.SERVING, f"{engine.ready} pods of {stable.revision} are Ready.")
+            return _with_status("False", _route(snapshot))
+        message = "The gateway has accepted the first route; it may need a few seconds to serve it."
+        return _Answer("False", Reason.ROUTE_PENDING, message)
+    pods = f"{engine.ready} Ready {'pod' if engine.ready == 1 else 'pods'}"
+    return _Answer("True", Reason.SERVING, f"The stable, revision {stable.revision}, has {pods}.")
 
 
 def _ready(snapshot: Snapshot, decision: Decision, available: _Answer) -> _Answer:
@@ -111,15 +119,15 @@ def _reconciling(snapshot: Snapshot, decision: Decision, available: _Answer) -> 
     if refusal := lasting_refusal(snapshot):
         return _Answer("False", Reason.ROUTE_REFUSED, refusal)
     settled = decision.phase in {Phase.STABLE, Phase.ROLLED_BACK, Phase.BLOCKED}
-    tried_again = decision.phase is Phase.BLOCKED and decision.stalled is None
-    if not settled or tried_again:
+    retried = decision.phase is Phase.BLOCKED and decision.stalled is None
+    if not settled or retried:
         return _Answer("True", decision.reason, decision.message)
     if decision.phase is Phase.STABLE and decision.reason is not Reason.SERVING:
         return _Answer("True", decision.reason, decision.message)
     if decision.phase is Phase.STABLE and not snapshot.route.programmed:
-        return _Answer("True", *_told(_route(snapshot)))
+        return _with_status("True", _route(snapshot))
     if decision.phase is Phase.STABLE and available.reason is Reason.ROUTE_PENDING:
-        return _Answer("True", *_told(available))
+        return _with_status("True", available)
     return _Answer("False", decision.reason, decision.message)
 
 
@@ -166,23 +174,27 @@ def _metrics(snapshot: Snapshot, decision: Decision) -> _Answer:
     if snapshot.readings.error:
         return _Answer("False", Reason.METRICS_UNAVAILABLE, snapshot.readings.error)
     if decision.trial_state is None or decision.trial_state.until <= decision.trial_state.since:
-        return _Answer("Unknown", Reason.AWAITING_EVIDENCE, "No sample has been read for this canary yet.")
+        message = "Nothing has been counted for this canary yet; counting starts with its first weight."
+        return _Answer("Unknown", Reason.AWAITING_EVIDENCE, message)
     requests = {"canary": decision.trial_state.canary_requests, "stable": decision.trial_state.stable_requests}
     silent = [side for side, number in requests.items() if not number]
     if silent:
-        message = f"Prometheus answers; of the {' and the '.join(silent)} no request has been counted yet."
+        message = (
+            f"Prometheus answers, but no request of the {' or the '.join(silent)} has been counted yet; check that "
+            "requests arrive and that the pods are scraped."
+        )
         return _Answer("Unknown", Reason.AWAITING_EVIDENCE, message)
     return _Answer("True", Reason.METRICS_AVAILABLE, Reason.METRICS_AVAILABLE.explanation)
 
 
-def _told(answer: _Answer) -> tuple[Reason, str]:
-    return answer.reason, answer.message
+def _with_status(status: Status, answer: _Answer) -> _Answer:
+    return replace(answer, status=status)
 
 
 def conditions_when_blocked(
     generation: int, now: datetime, before: Sequence[Condition], reason: Reason, message: str
 ) -> tuple[Condition, ...]:
-    """The conditions when nothing could be looked at: what they say of the world stays, Unknown if never said."""
+    """The conditions if spec or records cannot be read: those about the cluster stay, or are Unknown."""
     refused: dict[str, Status] = {"Ready": "False", "Accepted": "False", "Reconciling": "False", "Stalled": "True"}
     old = {condition.type: condition for condition in before}
     return tuple(

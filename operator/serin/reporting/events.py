@@ -1,4 +1,8 @@
-"""What people are told as Events: one per transition, read off the difference between two statuses."""
+"""The Events of a transition: one if phase, reason or step changed, and one for a handled command.
+
+Computed from the status before and after, so a reconcile that changes neither emits none. Called by the reconciler
+after the status was written. Pure.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,13 @@ from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
 
 _BAD_REASONS = frozenset({Reason.NO_TRAFFIC, Reason.REQUESTS_MISSING, Reason.METRICS_UNAVAILABLE, Reason.BLIND})
-"""What a person should look at although nothing has stalled."""
+"""Reasons for a Warning although the rollout has not stalled."""
 _BAD_PHASES = frozenset({Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.BLOCKED})
 
 
 @dataclass(frozen=True)
-class Announcement:
-    """One Event: reason as in the conditions, action is what Serin was at."""
+class TransitionEvent:
+    """One Event; its reason is that of the conditions, its action the phase, or `Command`."""
 
     reason: str
     message: str
@@ -24,22 +28,25 @@ class Announcement:
     action: str
 
 
-def announcements(before: LLMDeploymentStatus, after: LLMDeploymentStatus) -> tuple[Announcement, ...]:
-    """The Events between two statuses; none if neither phase, reason, step nor command changed."""
-    told = []
-    stalled = _of(after, "Stalled")
-    reason = stalled[1]
-    if (before.phase, _of(before, "Stalled")[1], before.step) != (after.phase, reason, after.step):
-        bad = stalled[0] == "True" or after.phase in _BAD_PHASES or reason in _BAD_REASONS
-        step = f" Step {after.step}." if after.step else ""
-        told.append(Announcement(reason, f"{after.message}{step}", "Warning" if bad else "Normal", after.phase or ""))
+def transition_events(before: LLMDeploymentStatus, after: LLMDeploymentStatus) -> tuple[TransitionEvent, ...]:
+    """The Events between two statuses."""
+    events = []
+    # Every reason of the rollout is also the reason of Stalled, whatever its status.
+    stalled, reason = _status_and_reason(after, "Stalled")
+    _, reason_before = _status_and_reason(before, "Stalled")
+    if (before.phase, reason_before, before.step) != (after.phase, reason, after.step):
+        bad = stalled == "True" or after.phase in _BAD_PHASES or reason in _BAD_REASONS
+        step = {None: "", "adaptive": " The ramp is adaptive.", "holdback": ""}.get(after.step, f" Step {after.step}.")
+        events.append(
+            TransitionEvent(reason, f"{after.message}{step}", "Warning" if bad else "Normal", after.phase or "")
+        )
     command = after.last_handled_command
     if command and command != before.last_handled_command:
         kind: Literal["Normal", "Warning"] = "Normal" if command.outcome == "CommandDone" else "Warning"
-        told.append(Announcement(command.outcome or "", command.message or "", kind, "Command"))
-    return tuple(told)
+        events.append(TransitionEvent(command.outcome or "", command.message or "", kind, "Command"))
+    return tuple(events)
 
 
-def _of(status: LLMDeploymentStatus, type_: str) -> tuple[str, str]:
+def _status_and_reason(status: LLMDeploymentStatus, type_: str) -> tuple[str, str]:
     found = next((c for c in status.conditions if c.type == type_), None)
     return (found.status, found.reason) if found else ("", "")

@@ -1,4 +1,7 @@
-"""The status of a PromptVersion: its identity, whether it can be used, and who uses it. Pure."""
+"""The status of a PromptVersion: content hash, condition Accepted, and the LLMDeployments that use it.
+
+Called by `serin.prompt_reconciler`. Pure.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +26,13 @@ def prompt_status(
     now: datetime,
     before: PromptVersionStatus,
 ) -> PromptVersionStatus:
-    """What readers see.
+    """The new status.
 
     Args:
-        spec: the parsed prompt, or the sentence that says why it cannot be used.
+        spec: the parsed prompt, or the message of the error if it is invalid.
         generation: of the PromptVersion.
         used_by: names of the LLMDeployments whose spec refers to it.
-        now: the time of a condition that changes.
+        now: the transition time of a condition that changes.
         before: the status so far.
     """
     old = next((c for c in before.conditions if c.type == "Accepted"), None)
@@ -41,7 +44,7 @@ def prompt_status(
         observed_generation=generation,
         last_transition_time=old.last_transition_time if old and old.status == status else now,
         reason=Reason.INVALID_SPEC if refusal else Reason.ACCEPTED,
-        message=refusal or "The prompt can be used.",
+        message=refusal or "The prompt is valid; LLMDeployments can use it.",
     )
     return PromptVersionStatus(
         observed_generation=generation,
@@ -53,7 +56,7 @@ def prompt_status(
 
 
 def _hash_of(spec: PromptVersionSpec | str) -> tuple[str | None, str | None]:
-    """The content hash, or the sentence that says why there is none."""
+    """The content hash, or the message that says why there is none."""
     if isinstance(spec, str):
         return None, spec
     try:

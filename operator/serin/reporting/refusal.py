@@ -1,6 +1,7 @@
-"""What readers are told when the API server did not carry out a write that a decision needs.
+"""What the status says if the API server did not carry out a write that the decision needs.
 
-Called by the reconciler, which makes what of the decision can be made: weight is taken from a canary all the same.
+Called by the reconciler after `serin.plan_execution`, which has taken weight from the canary all the same if that was
+decided. Pure.
 """
 
 from __future__ import annotations
@@ -15,38 +16,39 @@ from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
 from serin.rollout.snapshot import Snapshot
 
-PATIENCE = timedelta(minutes=1)
-"""How long a write may fail for a reason that may pass (a timeout, a webhook that is down) before it stalls."""
+TEMPORARY = timedelta(minutes=1)
+"""How long writes may fail for a temporary reason (a timeout, a webhook that is down) before the rollout stalls."""
 
-_FOR_GOOD = (Invalid, Forbidden, NotFound, Conflict)
-"""Answers that come again until a person changes something."""
+_FINAL = (Invalid, Forbidden, NotFound, Conflict)
+"""Answers that stay the same until somebody changes something."""
 
 
-def refused(
+def with_refusal(
     snapshot: Snapshot, decision: Decision, error: ClusterError, before: LLMDeploymentStatus
 ) -> tuple[Snapshot, Decision]:
-    """Snapshot and decision as the status tells them: Blocked, and stalled once the refusal is there to stay.
+    """Snapshot and decision for the status: Blocked, and stalled if the refusal is final or has lasted.
 
     Args:
-        snapshot: what the decision rests on.
-        decision: what could not be carried out as a whole.
+        snapshot: the input of the decision.
+        decision: what could not be carried out completely.
         error: the first refusal.
-        before: the status so far; it tells whether, and since when, writes have been refused.
+        before: the status so far, which says since when writes have been refused.
     """
     reason, message = Reason.CHILD_REFUSED, str(error)
     rejection = decision.target.rejection if decision.target else None
     if decision.target and rejection:
         message += (
-            f" {decision.target.revision} gets no traffic: it was rejected ({rejection.reason}). {rejection.message}"
+            f" Revision {decision.target.revision} gets no traffic, because it was rejected ({rejection.reason}): "
+            f"{rejection.message}"
         )
-    stays = isinstance(error, _FOR_GOOD) or _has_lasted(snapshot, before)
-    if stays:
+    final = isinstance(error, _FINAL) or _has_lasted(snapshot, before)
+    if final:
         snapshot = replace(snapshot, target=None, spec_reason=reason, spec_error=message)
-    stalled = reason if stays else None
+    stalled = reason if final else None
     return snapshot, replace(decision, phase=Phase.BLOCKED, reason=reason, message=message, stalled=stalled)
 
 
 def _has_lasted(snapshot: Snapshot, before: LLMDeploymentStatus) -> bool:
     ready = next((c for c in before.conditions if c.type == "Ready" and c.reason == Reason.CHILD_REFUSED), None)
     since = ready.last_transition_time if ready else None
-    return since is not None and snapshot.now - since >= PATIENCE
+    return since is not None and snapshot.now - since >= TEMPORARY

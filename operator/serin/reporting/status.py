@@ -1,7 +1,8 @@
-"""The status of an LLMDeployment, from a decision. Written for readers; no decision reads it back.
+"""The status of an LLMDeployment, computed from a decision. Users read it; no decision does.
 
-The conditions are in `serin.reporting.conditions`. The status before keeps what the world does not show any more:
-when a condition changed, whether anything was served before, the counts that were seen last, the last command.
+Conditions are in `serin.reporting.conditions`, caveats in `serin.reporting.caveats`. Four things are taken over from
+the status before, because the cluster does not show them any more: transition times, whether the first route was
+served already, the last counts and the last command. Called by the reconciler. Pure.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
 def status(
     name: str, generation: int, snapshot: Snapshot, decision: Decision, before: LLMDeploymentStatus
 ) -> LLMDeploymentStatus:
-    """What readers see after this decision; equal to `before` if nothing visible changed."""
-    shown = decision.target or decision.stable
+    """The status after this decision; equal to `before` if nothing visible changed."""
+    newest = decision.target or decision.stable
     canary = decision.canary
     return LLMDeploymentStatus(
         observed_generation=generation,
@@ -48,8 +49,8 @@ def status(
         conditions=conditions(snapshot, decision, generation, before.conditions),
         weight=_percent(snapshot.route.weights.get(canary.revision, 0)) if canary else None,
         step=_step(canary) if canary else None,
-        model=shown.resolved.model_name if shown else snapshot.spec.model.name,
-        prompt=shown.resolved.prompt_name if shown else None,
+        model=newest.resolved.model_name if newest else snapshot.spec.model.name,
+        prompt=newest.resolved.prompt_name if newest else None,
         verdict=decision.judgement.verdict if canary and decision.judgement else None,
         replicas=sum(len([p for p in e.pods if not p.deleting]) for e in snapshot.engines.values()),
         ready_replicas=sum(e.ready for e in snapshot.engines.values()),
@@ -102,18 +103,18 @@ def _step(canary: Record) -> str | None:
 
 
 def _metrics(snapshot: Snapshot, decision: Decision, before: LLMDeploymentStatus) -> tuple[MetricStatus, ...]:
-    """What the verdict rests on.
+    """The metrics of the verdict.
 
-    After a rollback the counts that it rested on stay to be read, and what was seen last while Prometheus is away;
-    condition MetricsAvailable says that it is old. What was seen of another canary is not shown.
+    Two cases take over the metrics of `before`: after a rollback those that caused it, and while metrics are
+    unavailable the last ones of the same trial (condition MetricsAvailable says that they are old).
     """
     judgement, canary, rejected = decision.judgement, decision.canary, _rejected(decision.target)
     if canary and canary.trial:
-        was = before.canary and (before.canary.revision, before.canary.attempt)
-        kept = bool(snapshot.readings.error) and was == (canary.revision, canary.trial.attempt)
+        trial_before = before.canary and (before.canary.revision, before.canary.attempt)
+        take_over = bool(snapshot.readings.error) and trial_before == (canary.revision, canary.trial.attempt)
     else:
-        kept = rejected is not None and _as_stored(rejected) == _as_stored(before.rejected)
-    if kept and before.metrics:
+        take_over = rejected is not None and _as_stored(rejected) == _as_stored(before.rejected)
+    if take_over and before.metrics:
         return before.metrics
     if judgement is None:
         return ()
@@ -137,7 +138,7 @@ def _counts(counts: Counts | None) -> MetricCounts | None:
 
 
 def _as_stored(rejected: RejectedStatus | None) -> dict[str, object] | None:
-    """A rejection as the API server stores it: the record has its time in microseconds, the status in whole seconds."""
+    """A rejection as the status stores it: its time has whole seconds, that of a record microseconds."""
     return rejected.model_dump(mode="json") if rejected else None
 
 
@@ -163,7 +164,7 @@ def _percent(weight: int) -> str:
 def blocked_status(
     generation: int, now: datetime, before: LLMDeploymentStatus, reason: Reason, message: str
 ) -> LLMDeploymentStatus:
-    """The status when spec or records cannot be read: nothing was looked at, so nothing else is claimed anew."""
+    """The status if spec or records cannot be read; everything else stays as it was, because nothing was observed."""
     return before.model_copy(
         update={
             "observed_generation": generation,

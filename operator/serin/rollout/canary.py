@@ -17,20 +17,12 @@ from serin.analysis.trial_state import MetricState, ThroughputState, TrialState
 from serin.analysis.verdict import judge
 from serin.api.names import FULL_WEIGHT
 from serin.rollout import roles
-from serin.rollout.decision import Decision
-from serin.rollout.guards import (
-    Candidate,
-    Finding,
-    at_deadline,
-    carried,
-    carries,
-    clock_due,
-    first_finding,
-    no_node_for,
-)
-from serin.rollout.guards import blind_at_entry as unwatched
-from serin.rollout.phases import Phase
-from serin.rollout.ramp import first_weight, pin, pin_budget, pin_holdback, pods_for, reweighed
+from serin.rollout.candidate import Candidate
+from serin.rollout.evidence_guards import canary_cannot_be_measured_yet
+from serin.rollout.finding import Finding
+from serin.rollout.guards import clock_due, deadline_promotes, first_finding
+from serin.rollout.outcome import Outcome, Situation
+from serin.rollout.ramp import first_weight, pin, pin_budget, pin_holdback, pods_for, with_adaptive_weight
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record, Rejection
 from serin.rollout.snapshot import Snapshot
@@ -41,12 +33,12 @@ SAVE_EVERY = timedelta(seconds=30)
 """How often the state of the evidence is written while nothing was counted."""
 
 
-def on_trial(snapshot: Snapshot, stable: Record, target: Record) -> Decision:
+def on_trial(snapshot: Snapshot, stable: Record, target: Record) -> Outcome:
     """The target is the canary: ask the guards, move the ramp on if none objects."""
     trial, state = _begun(snapshot, stable, target)
     candidate = _candidate(snapshot, stable, target, trial, state)
     finding = first_finding(candidate)
-    if at_deadline(candidate, finding):
+    if deadline_promotes(candidate, finding):
         ended = candidate.trial.at_step(len(candidate.trial.steps), snapshot.now, candidate.counted)
         # The old stable keeps its part also where the policy promotes, not a person.
         kept = replace(ended, in_holdback=True) if ended.holdback else replace(ended, forced=True)
@@ -58,13 +50,12 @@ def on_trial(snapshot: Snapshot, stable: Record, target: Record) -> Decision:
         finding = first_finding(candidate)
     if finding and finding.rejects:
         rejection = Rejection(finding.reason, finding.message, snapshot.now)
-        decision = rejected(snapshot, stable, replace(target, trial=candidate.trial, rejection=rejection))
-        return replace(decision, judgement=candidate.judgement, trial_state=state)
+        refused = replace(target, trial=candidate.trial, rejection=rejection)
+        return rejected(snapshot, stable, refused, judgement=candidate.judgement, state=state)
     if ends:
         promoted = replace(target, trial=None, promotion=roles.next_promotion(snapshot.records))
-        decision = settled(snapshot, promoted, promoted)
-        return replace(decision, reason=Reason.PROMOTED, judgement=candidate.judgement, trial_state=state)
-    return _trial_decision(candidate, finding)
+        return settled(snapshot, promoted, promoted, promotes=True, judgement=candidate.judgement, state=state)
+    return _goes_on(candidate, finding)
 
 
 def _begun(snapshot: Snapshot, stable: Record, target: Record) -> tuple[Trial, TrialState | None]:
@@ -106,8 +97,8 @@ def _candidate(snapshot: Snapshot, stable: Record, target: Record, trial: Trial,
     waits = trial.weight == 0 or trial.traffic_since is None  # while it loads, traffic may change
     if trial.budget and waits and (rate := _rate_before(snapshot, state)) is not None:
         trial = replace(trial, weight=first_weight(trial.budget, rate, snapshot.policy))
-    elif state and candidate.sees and not snapshot.spec.paused and replace(candidate, trial=trial).in_force:
-        due = reweighed(trial, state, snapshot.policy, snapshot.now)
+    elif state and candidate.metrics_answer and not snapshot.spec.paused and replace(candidate, trial=trial).in_force:
+        due = with_adaptive_weight(trial, state, snapshot.policy, snapshot.now)
         # Requests that are missing are in no count: what was counted must not give more weight meanwhile.
         trial = trial if due.weight > trial.weight and missing(state) else due
     if candidate.blind_too_long:
@@ -147,9 +138,9 @@ def _moved_on(candidate: Candidate) -> Candidate:
     return replace(candidate, trial=trial.at_step(trial.step + 1, now, candidate.counted))
 
 
-def _trial_decision(candidate: Candidate, finding: Finding | None) -> Decision:
+def _goes_on(candidate: Candidate, finding: Finding | None) -> Outcome:
     snapshot, weight = candidate.snapshot, _weight_now(candidate)
-    running = candidate.in_force and not snapshot.spec.paused and carries(candidate, candidate.weight)
+    running = candidate.in_force and not snapshot.spec.paused and candidate.carries(candidate.weight)
     trial = candidate.trial.with_clock(snapshot.now, running=running)
     trial = trial.with_exposure(snapshot.now, running=candidate.weight_on_route > 0 and not snapshot.spec.paused)
     state = candidate.state
@@ -157,12 +148,12 @@ def _trial_decision(candidate: Candidate, finding: Finding | None) -> Decision:
         trial = replace(trial, traffic_since=snapshot.now)
         state = _first_evidence(candidate)
     if finding is None:  # all steps done and the pods are there already: the next tick promotes
-        finding = Finding(Phase.PROMOTING, Reason.PROMOTING, Reason.PROMOTING.explanation, due_in=timedelta(seconds=0))
+        finding = Finding(Reason.PROMOTING, Reason.PROMOTING.explanation, due_in=timedelta(seconds=0))
     canary = replace(candidate.record, trial=trial)
-    return Decision(
-        phase=Phase.PROMOTING if candidate.is_last and finding.phase is Phase.PREPARING else finding.phase,
-        reason=finding.reason,
-        message=finding.message,
+    return Outcome(
+        Situation.ON_TRIAL,
+        finding.reason,
+        finding.message,
         stable=candidate.stable,
         canary=canary,
         target=canary,
@@ -173,8 +164,9 @@ def _trial_decision(candidate: Candidate, finding: Finding | None) -> Decision:
         },
         judgement=candidate.judgement,
         trial_state=_to_be_kept(snapshot, state),
+        had_traffic=candidate.trial.traffic_since is not None,
         stalled=finding.reason if finding.stalls else None,
-        capacity=no_node_for(candidate.engine),
+        capacity=candidate.engine.no_node,
         due_in=_earliest(finding.due_in, clock_due(replace(candidate, trial=trial, state=state))),
     )
 
@@ -233,12 +225,12 @@ def _weight_now(candidate: Candidate) -> int:
 
     Nothing while it could not be watched: also what it has from a trial whose evidence was lost.
     """
-    if unwatched(candidate):
+    if canary_cannot_be_measured_yet(candidate):
         return 0
     frozen = candidate.snapshot.spec.paused or candidate.snapshot.route.refused
-    if carries(candidate, candidate.weight) and not frozen:
+    if candidate.carries(candidate.weight) and not frozen:
         return candidate.weight
-    return min(candidate.weight_on_route, candidate.weight, carried(candidate))
+    return min(candidate.weight_on_route, candidate.weight, candidate.weight_of_ready_pods)
 
 
 def _canary_share(candidate: Candidate, weight: int) -> dict[str, int]:

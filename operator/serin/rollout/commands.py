@@ -1,6 +1,7 @@
 """Commands from people: the annotation `serin.dev/do: "<verb>@<revision>#<token>"`.
 
-Bound to a revision and carried out once per token, so that a stale or repeated one does nothing.
+A command names a revision and is carried out once per token, so a stale or repeated command does nothing. The
+reconciler parses the annotation once (`parse_command`); `serin.rollout.decide` carries the command out.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from serin.rollout.trial import Trial
 
 HANDLED_LIMIT = 20
 """Tokens remembered per revision; more commands than that on one revision are not expected from people."""
-_PATTERN = re.compile(r"(?P<verb>[a-z]+)@(?P<revision>[0-9a-f]{1,64})#(?P<token>[A-Za-z0-9._:-]{1,64})")
+RAW_LIMIT = 256
+"""Characters of the annotation that a report repeats; an annotation may have 256 KiB."""
 
 
 class Verb(StrEnum):
@@ -29,34 +31,70 @@ class Verb(StrEnum):
     RETRY = "retry"
 
 
+_PATTERN = re.compile(rf"({'|'.join(Verb)})@([0-9a-f]{{1,64}})#([A-Za-z0-9._:-]{{1,64}})")
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a person ordered."""
+
+    raw: str
+    """The value of the annotation."""
+    verb: Verb
+    revision: str
+    token: str
+
+
+@dataclass(frozen=True)
+class MalformedCommand:
+    """An annotation that is not a command; it is reported and changes nothing."""
+
+    raw: str
+
+
 @dataclass(frozen=True)
 class CommandResult:
     """What became of a command, for status and Event."""
 
     command: str
+    """The annotation, at most RAW_LIMIT characters of it."""
     reason: Reason
     message: str
 
 
-def carry_out(raw: str, target: Record, stable: Record | None, now: datetime) -> tuple[Record, CommandResult | None]:
+def parse_command(raw: str | None) -> Command | MalformedCommand | None:
+    """The command in the value of the annotation; None without a value."""
+    if not raw:
+        return None
+    parsed = _PATTERN.fullmatch(raw.strip())
+    return Command(raw, Verb(parsed[1]), parsed[2], parsed[3]) if parsed else MalformedCommand(raw)
+
+
+def carry_out(
+    command: Command | MalformedCommand, target: Record, stable: Record | None, now: datetime
+) -> tuple[Record, CommandResult | None]:
     """The target after the command, and what to report; the target unchanged and None if the token was handled before.
 
-    Whether a canary runs is read off the target: it does if it has a trial and is not rejected.
+    A canary runs if the target has a trial and is not rejected.
     """
-    parsed = _PATTERN.fullmatch(raw.strip())
-    if not parsed or parsed["verb"] not in set(Verb):
+    if isinstance(command, MalformedCommand):
         verbs = ", ".join(Verb)
-        return target, ignored(raw, f"It does not read <verb>@<revision>#<token> with a verb of {verbs}; write it so.")
-    if parsed["revision"] != target.revision:
-        return target, ignored(raw, f"It names another revision than the spec's, {target.revision}; name that one.")
-    if parsed["token"] in target.handled:
+        why = f"It does not read <verb>@<revision>#<token> with a verb of {verbs}; write it so."
+        return target, ignored(command, why)
+    if command.revision != target.revision:
+        return target, ignored(command, f"It names another revision than the spec's, {target.revision}; name that one.")
+    if command.token in target.handled:
         return target, None
-    changed, problem = _apply(Verb(parsed["verb"]), target, stable, now)
-    # Remembered even if it made no sense, or it would be carried out weeks later, on a canary that nobody has seen yet.
-    handled = (*target.handled, parsed["token"])[-HANDLED_LIMIT:]
+    changed, problem = _apply(command.verb, target, stable, now)
     if problem:
-        return replace(target, handled=handled), ignored(raw, problem)
-    return replace(changed, handled=handled), CommandResult(raw, Reason.COMMAND_DONE, f"{raw} was carried out.")
+        # The token counts as handled: nobody expects the command to be carried out weeks later, on another canary.
+        return _with_token(target, command), ignored(command, problem)
+    message = f"{command.raw} was carried out."
+    return _with_token(changed, command), CommandResult(command.raw, Reason.COMMAND_DONE, message)
+
+
+def _with_token(record: Record, command: Command) -> Record:
+    return replace(record, handled=(*record.handled, command.token)[-HANDLED_LIMIT:])
 
 
 def _apply(verb: Verb, target: Record, stable: Record | None, now: datetime) -> tuple[Record, str | None]:
@@ -86,35 +124,34 @@ def _moved(verb: Verb, trial: Trial, now: datetime) -> Trial:
     return trial.at_step(min(trial.step + 1, len(trial.steps)), now)
 
 
-def out_of_place(raw: str | None, records: tuple[Record, ...], target: Record | None) -> tuple[Record, ...]:
-    """The record that a command names although the spec asks for another, with the token remembered as handled.
+def handled_elsewhere(
+    command: Command | MalformedCommand | None, records: tuple[Record, ...], target: Record | None
+) -> tuple[Record, ...]:
+    """The record of another revision than the spec's that the command names, with the token added as handled.
 
-    Or the command would be carried out later, when the spec comes back to that revision and nobody expects it.
+    Otherwise the command would be carried out later, when the spec returns to that revision and nobody expects it.
     """
-    parsed = _PATTERN.fullmatch(raw.strip()) if raw else None
+    if not isinstance(command, Command) or (target and command.revision == target.revision):
+        return ()
     return tuple(
-        replace(record, handled=(*record.handled, parsed["token"])[-HANDLED_LIMIT:])
+        _with_token(record, command)
         for record in records
-        if parsed
-        and record.revision == parsed["revision"] != (target.revision if target else None)
-        and parsed["token"] not in record.handled
+        if names(command, record.revision) and command.token not in record.handled
     )
 
 
-def was_handled(raw: str, records: tuple[Record, ...]) -> bool:
-    """Whether the record that a command names has seen its token: then there is nothing to say about it any more."""
-    parsed = _PATTERN.fullmatch(raw.strip())
-    return parsed is not None and any(
-        record.revision == parsed["revision"] and parsed["token"] in record.handled for record in records
+def was_handled(command: Command | MalformedCommand, records: tuple[Record, ...]) -> bool:
+    """Whether the record that a command names has its token; then it was reported before."""
+    return isinstance(command, Command) and any(
+        names(command, record.revision) and command.token in record.handled for record in records
     )
 
 
-def names(raw: str | None, revision: str) -> bool:
-    """Whether the command that stands is about this revision."""
-    parsed = _PATTERN.fullmatch(raw.strip()) if raw else None
-    return parsed is not None and parsed["revision"] == revision
+def names(command: Command | MalformedCommand | None, revision: str) -> bool:
+    """Whether the command is for this revision."""
+    return isinstance(command, Command) and command.revision == revision
 
 
-def ignored(raw: str, why: str) -> CommandResult:
-    """What is reported of a command that was not carried out."""
-    return CommandResult(raw[:256], Reason.COMMAND_IGNORED, why)
+def ignored(command: Command | MalformedCommand, why: str) -> CommandResult:
+    """The report of a command that is not carried out."""
+    return CommandResult(command.raw[:RAW_LIMIT], Reason.COMMAND_IGNORED, why)

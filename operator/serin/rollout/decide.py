@@ -16,8 +16,10 @@ from serin.analysis.counts import EPOCHS, Wanted
 from serin.analysis.trial_state import TrialState, begin_epoch
 from serin.rollout import drain, roles
 from serin.rollout.canary import on_trial
-from serin.rollout.commands import CommandResult, carry_out, ignored, out_of_place, was_handled
+from serin.rollout.commands import CommandResult, carry_out, handled_elsewhere, ignored, was_handled
 from serin.rollout.decision import Decision
+from serin.rollout.headline import headline
+from serin.rollout.outcome import Outcome
 from serin.rollout.record import Record
 from serin.rollout.route import REFUSAL_LASTS, is_settled, lasting_refusal, next_split
 from serin.rollout.snapshot import Snapshot
@@ -31,63 +33,73 @@ def decide(snapshot: Snapshot) -> Decision:
         The whole wanted world; a second call on a world that already is so asks for no write.
     """
     stable = roles.find_stable(snapshot)
-    target, command = _obey(snapshot, stable)
     if unrecorded := roles.unrecorded(snapshot, stable):
-        return _complete(snapshot, orphaned(snapshot, unrecorded))
-    if target is None:
-        decision = blocked(snapshot, stable)
-    elif stable is None:
-        decision = install(snapshot, target)
-    elif target.engine_revision == stable.engine_revision:
-        decision = settled(snapshot, stable, target)
-    elif target.rejection:
-        decision = rejected(snapshot, stable, target)
-    else:
-        decision = on_trial(snapshot, stable, target)
-    return _complete(snapshot, replace(decision, command=command))
+        return _decision(snapshot, orphaned(snapshot, unrecorded), None)
+    target, result = _obey(snapshot, stable)
+    return _decision(snapshot, _outcome(snapshot, stable, target), result)
 
 
 def _obey(snapshot: Snapshot, stable: Record | None) -> tuple[Record | None, CommandResult | None]:
-    if not snapshot.command or was_handled(snapshot.command, snapshot.records):
+    if snapshot.command is None or was_handled(snapshot.command, snapshot.records):
         return snapshot.target, None
     if snapshot.target is None:
         return None, ignored(snapshot.command, "The spec cannot be carried out; correct it first.")
     return carry_out(snapshot.command, snapshot.target, stable, snapshot.now)
 
 
-def _complete(snapshot: Snapshot, decision: Decision) -> Decision:
-    """Add what every decision needs: the next safe split, what still drains, what is remembered and forgotten."""
+def _outcome(snapshot: Snapshot, stable: Record | None, target: Record | None) -> Outcome:
+    if target is None:
+        return blocked(snapshot, stable)
+    if stable is None:
+        return install(snapshot, target)
+    if target.engine_revision == stable.engine_revision:
+        return settled(snapshot, stable, target)
+    if target.rejection:
+        return rejected(snapshot, stable, target)
+    return on_trial(snapshot, stable, target)
+
+
+def _decision(snapshot: Snapshot, outcome: Outcome, command: CommandResult | None) -> Decision:
+    """The decision: the next safe split, what drains, what is written and removed, and the headline."""
     served = is_settled(snapshot.route, snapshot.now, snapshot.policy.settle_seconds)
-    weights = next_split(snapshot.route.weights, decision.weights, settled=served) if decision.weights else {}
-    leaving = drain.leaving_engines(snapshot, decision)
+    weights = next_split(snapshot.route.weights, outcome.weights, settled=served) if outcome.weights else {}
+    leaving = drain.leaving_engines(snapshot, outcome.engines)
     drained = frozenset(e for e in leaving if drain.is_drained(snapshot, e, settled=served))
     draining = {e: snapshot.engines[e].replicas for e in sorted(leaving - drained)}
-    if draining or set(weights) != set(decision.weights):
-        decision = drain.describe(snapshot, decision, leaving)
-    epoch, evidence = _epoch(snapshot, decision, weights)
-    decision = replace(decision, trial_state=evidence)
-    return replace(
-        decision,
+    under_way = bool(draining) or set(weights) != set(outcome.weights)
+    head = headline(snapshot, outcome, leaving, under_way=under_way)
+    epoch, state = _epoch(snapshot, outcome, weights)
+    in_use = {r.revision for r in (outcome.stable, outcome.canary, outcome.target) if r}
+    return Decision(
+        phase=head.phase,
+        reason=head.reason,
+        message=head.message,
+        stable=outcome.stable,
+        canary=outcome.canary,
+        target=outcome.target,
         weights=weights,
-        epoch=epoch,
-        engines={**decision.engines, **draining},
+        engines={**outcome.engines, **draining},
         retired=drained,
-        records=_changed_records(snapshot, decision),
-        forgotten=roles.prunable(
-            snapshot, {r.revision for r in (decision.stable, decision.canary, decision.target) if r}
-        ),
-        wanted=_wanted(snapshot, decision, frozenset(draining)),
-        due_in=_due(snapshot, decision, settled=served, draining=bool(draining)),
+        records=_changed_records(snapshot, outcome),
+        forgotten=roles.prunable(snapshot, in_use),
+        epoch=epoch,
+        trial_state=state,
+        judgement=outcome.judgement,
+        stalled=head.stalled,
+        capacity=outcome.capacity,
+        wanted=_wanted(snapshot, outcome, state, frozenset(draining)),
+        command=command,
+        due_in=_due(snapshot, outcome, settled=served, draining=bool(draining)),
     )
 
 
-def _changed_records(snapshot: Snapshot, decision: Decision) -> tuple[Record, ...]:
+def _changed_records(snapshot: Snapshot, outcome: Outcome) -> tuple[Record, ...]:
     stored = {r.revision: r for r in snapshot.records}
-    wanted = roles.closed_trials(snapshot, decision.canary.revision if decision.canary else None)
+    wanted = roles.closed_trials(snapshot, outcome.canary.revision if outcome.canary else None)
     changed = {r.revision: r for r in wanted}
-    for named in out_of_place(snapshot.command, snapshot.records, decision.target):
+    for named in handled_elsewhere(snapshot.command, snapshot.records, outcome.target):
         changed[named.revision] = replace(changed.get(named.revision, named), handled=named.handled)
-    for r in (decision.stable, decision.target):
+    for r in (outcome.stable, outcome.target):
         if r:  # one revision may be both: then the stable knows of its promotion, the target of its commands
             promotion = r.promotion or (changed[r.revision].promotion if r.revision in changed else None)
             handled = changed[r.revision].handled if r.revision in changed else r.handled
@@ -95,13 +107,13 @@ def _changed_records(snapshot: Snapshot, decision: Decision) -> tuple[Record, ..
     return tuple(replace(r, recorded=True) for r in changed.values() if not r.recorded or r != stored.get(r.revision))
 
 
-def _epoch(snapshot: Snapshot, decision: Decision, weights: Mapping[str, int]) -> tuple[int, TrialState | None]:
+def _epoch(snapshot: Snapshot, outcome: Outcome, weights: Mapping[str, int]) -> tuple[int, TrialState | None]:
     """The epoch that a split is stamped with, and the evidence that knows since when; every split has its own.
 
     The evidence is written first: between the two an epoch has begun of which no request tells yet, which harms nobody.
     """
-    route, state = snapshot.route, decision.trial_state
-    canary = weights.get(decision.canary.revision, 0) if decision.canary else 0
+    route, state = snapshot.route, outcome.trial_state
+    canary = weights.get(outcome.canary.revision, 0) if outcome.canary else 0
     # A split that stays counts for nothing where the evidence does not know since when: it is begun, or edited by hand.
     known = state is None or not canary or route.epoch in state.epochs
     if route.epoch is not None and weights == route.weights and known:
@@ -111,11 +123,11 @@ def _epoch(snapshot: Snapshot, decision: Decision, weights: Mapping[str, int]) -
     return epoch, begin_epoch(state, epoch, canary, snapshot.now) if state else None
 
 
-def _wanted(snapshot: Snapshot, decision: Decision, draining: frozenset[str]) -> Wanted | None:
-    trial = decision.canary.trial if decision.canary else None
-    if not (trial and decision.stable and decision.canary):
+def _wanted(snapshot: Snapshot, outcome: Outcome, state: TrialState | None, draining: frozenset[str]) -> Wanted | None:
+    trial = outcome.canary.trial if outcome.canary else None
+    if not (trial and outcome.stable and outcome.canary):
         return Wanted(draining=tuple(sorted(draining))) if draining else None
-    sides, state = (decision.canary, decision.stable), decision.trial_state
+    sides = (outcome.canary, outcome.stable)
     measured = all(side.resolved.measures for side in sides)
     series, analysis = snapshot.policy.series, snapshot.spec.analysis
     # Before it has traffic, too: a canary that could not be watched must not get any.
@@ -126,22 +138,22 @@ def _wanted(snapshot: Snapshot, decision: Decision, draining: frozenset[str]) ->
         optional=state.optional if state else presets.optional(analysis, series, measured=measured),
         epochs=state.live_epochs if state else None,
         in_progress=state.progress_tallies if state else None,
-        apart_of=decision.stable.revision if state else None,
+        apart_of=outcome.stable.revision if state else None,
         apart=state.tallies_by_process if state else (),
-        baseline_of=None if state else decision.stable.revision,
+        baseline_of=None if state else outcome.stable.revision,
         requests=presets.requests(series, measured=measured),
         traffic_of=() if state else tuple(record.revision for record in snapshot.records),
         draining=tuple(sorted(draining)),
     )
 
 
-def _due(snapshot: Snapshot, decision: Decision, *, settled: bool, draining: bool) -> timedelta | None:
-    """The earliest moment at which the clock alone may change the decision."""
-    due = [decision.due_in] if decision.due_in is not None else []
+def _due(snapshot: Snapshot, outcome: Outcome, *, settled: bool, draining: bool) -> timedelta | None:
+    """The earliest moment at which the clock alone may change the outcome."""
+    due = [outcome.due_in] if outcome.due_in is not None else []
     if snapshot.route.refused and snapshot.route.changed_at and not lasting_refusal(snapshot):
         due.append(snapshot.route.changed_at + REFUSAL_LASTS - snapshot.now)
     if snapshot.route.programmed and not settled:
         due.append(timedelta(seconds=snapshot.policy.settle_seconds + 1))
     if draining:
-        due.append(timedelta(seconds=drain.LOOK_AGAIN_SECONDS))
+        due.append(drain.CHECK_EVERY)
     return min(due) if due else None

@@ -1,29 +1,27 @@
-"""How pods leave: out of the route first, then drained, then deleted; and how that is told.
+"""Which pods leave, and when they are deleted: out of the route first, then drained, then deleted.
 
-Applies alike to an old stable, a rejected canary and one that the spec gave up: whatever runs and is not wanted.
+Called by `serin.rollout.decide`. The same rules hold for an old stable, a rejected canary and a canary that the spec no
+longer asks for.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 from datetime import timedelta
 
-from serin.rollout.decision import Decision
-from serin.rollout.phases import Phase
-from serin.rollout.reasons import Reason, read_reason
 from serin.rollout.snapshot import Snapshot
 
-LOOK_AGAIN_SECONDS = 5.0
-"""How often a draining engine is looked at."""
+CHECK_EVERY = timedelta(seconds=5)
+"""How often a draining engine is checked."""
 
 
-def leaving_engines(snapshot: Snapshot, decision: Decision) -> frozenset[str]:
-    """Engine revisions that run and that the decision does not want."""
-    return frozenset(snapshot.engines.keys() - decision.engines.keys())
+def leaving_engines(snapshot: Snapshot, wanted: Mapping[str, int]) -> frozenset[str]:
+    """Engine revisions that run and are not wanted; `wanted` has replicas by engine revision."""
+    return frozenset(snapshot.engines.keys() - wanted.keys())
 
 
 def is_drained(snapshot: Snapshot, engine_revision: str, *, settled: bool) -> bool:
-    """Whether the pods may go: out of a route that the gateway serves so, and idle, or the drain timeout over."""
+    """Whether the pods may be deleted: no served route names them, and they are idle or the drain timeout is over."""
     route, engine = snapshot.route, snapshot.engines[engine_revision]
     if not route.exists:
         return True
@@ -34,28 +32,9 @@ def is_drained(snapshot: Snapshot, engine_revision: str, *, settled: bool) -> bo
         return False
     if engine.ready == 0:
         return True
-    # Measured after the route was settled, or a request that was on its way may not have been counted.
+    # Measured after the route was settled; before, a request on its way may not have been counted.
     removed = route.changed_at + timedelta(seconds=snapshot.policy.settle_seconds + 1)
     measured = snapshot.readings.in_flight.get(engine_revision)
     if measured and measured.at >= removed and measured.requests == 0:
         return True
     return snapshot.now - removed >= snapshot.spec.rollout.drain_timeout
-
-
-def describe(snapshot: Snapshot, decision: Decision, leaving: frozenset[str]) -> Decision:
-    """Name what is under way: an old stable that leaves is Promoting, a canary that leaves RollingBack."""
-    if decision.phase is Phase.ROLLED_BACK and decision.target and decision.target.rejection:
-        reason = read_reason(decision.target.rejection.reason)
-        return replace(decision, phase=Phase.ROLLING_BACK, reason=reason, stalled=None)
-    if decision.phase is not Phase.STABLE:
-        return decision
-    if decision.reason is Reason.PROMOTED:
-        return replace(decision, phase=Phase.PROMOTING, message=Reason.PROMOTED.explanation)
-    of_leaving = [r for r in snapshot.records if r.engine_revision in leaving]
-    if any(r.promotion is not None for r in of_leaving):
-        message = Reason.PROMOTING.explanation
-        return replace(decision, phase=Phase.PROMOTING, reason=Reason.PROMOTING, message=message)
-    if of_leaving:
-        message = Reason.WITHDRAWING.explanation
-        return replace(decision, phase=Phase.ROLLING_BACK, reason=Reason.WITHDRAWING, message=message)
-    return decision

@@ -69,7 +69,7 @@ def first_weight(budget: Budget, requests_per_second: float, policy: Policy) -> 
     return _parts(_adaptive(budget, requests_per_second, policy).first())
 
 
-def reweighed(trial: Trial, state: TrialState, policy: Policy, now: datetime) -> Trial:
+def with_adaptive_weight(trial: Trial, state: TrialState, policy: Policy, now: datetime) -> Trial:
     """The trial with the weight that an adaptive ramp gives after what was counted; itself if nothing changes.
 
     Reads closed strata and the clock only, hence predictable, and moves on new strata only. More weight is given no
@@ -77,15 +77,15 @@ def reweighed(trial: Trial, state: TrialState, policy: Policy, now: datetime) ->
     two slices more have passed. The smallest weight over all Required ratio metrics counts.
     """
     closed = [leaf.test.closed for metric in ramp_tests(state) for leaf in metric.comparisons]
-    weighed = sum(c.n1 for c in closed)
-    if trial.budget is None or weighed <= trial.weighed or not any(c.n0 for c in closed):
+    closed_requests = sum(c.n1 for c in closed)
+    if trial.budget is None or closed_requests <= trial.weight_based_on or not any(c.n0 for c in closed):
         return trial
     ramp = _adaptive(trial.budget, _rate(state), policy)
     weight = _parts(ramp.next(trial.weight / FULL_WEIGHT, *closed))
     began = state.epochs[state.newest].began if state.newest is not None else state.since
     if weight == trial.weight or (weight > trial.weight and now - began < _hold(state, policy)):
         return trial
-    return replace(trial, weight=weight, weighed=weighed)
+    return replace(trial, weight=weight, weight_based_on=closed_requests)
 
 
 def _hold(state: TrialState, policy: Policy) -> timedelta:

@@ -18,6 +18,7 @@ from serin.rollout.reasons import Reason
 
 if TYPE_CHECKING:
     from serin.api.llmdeployment import LLMDeploymentSpec
+    from serin.rollout.commands import Command, MalformedCommand
     from serin.rollout.record import Record
 
 
@@ -54,6 +55,12 @@ class EngineView:
     def ready(self) -> int:
         """How many pods are Ready and not on their way out."""
         return sum(pod.ready and not pod.deleting for pod in self.pods)
+
+    @property
+    def no_node(self) -> str | None:
+        """The sentence of the scheduler or of the quota that keeps pods from starting, or None."""
+        pending = next((pod.unschedulable for pod in self.pods if pod.unschedulable and not pod.deleting), None)
+        return pending or self.replica_failure
 
 
 @dataclass(frozen=True)
@@ -110,8 +117,8 @@ class Snapshot:
     readings: MetricReadings = NO_READINGS
     saved_state: TrialState | None = None
     """What the evidence has shown up to now, of whichever trial; None where nothing is kept, or it cannot be read."""
-    command: str | None = None
-    """The raw value of the command annotation."""
+    command: Command | MalformedCommand | None = None
+    """What the command annotation orders; None without one."""
     spec_error: str | None = None
     """Why there is no target: one sentence that ends with what to do."""
     spec_reason: Reason = Reason.ACCEPTED

@@ -1,42 +1,41 @@
-"""Decisions without a canary: blocked, orphaned, first install, settled, rolled back.
+"""Outcomes without a canary: blocked, orphaned, first install, settled, rejected.
 
-Called by `serin.rollout.decide` and, for what a trial ends in, by `serin.rollout.canary`. They say what is wanted in
-the end; the next safe split and what still drains are added by `decide`.
+Called by `serin.rollout.decide` and, at the end of a trial, by `serin.rollout.canary`.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
+from serin.analysis.trial_state import TrialState
+from serin.analysis.verdict import Judgement
 from serin.api.names import FULL_WEIGHT
-from serin.rollout.decision import Decision
-from serin.rollout.guards import no_node_for
-from serin.rollout.phases import Phase
+from serin.rollout.finding import Finding
+from serin.rollout.outcome import Outcome, Situation
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record
 from serin.rollout.snapshot import EngineView, Snapshot
 
 
-def blocked(snapshot: Snapshot, stable: Record | None) -> Decision:
-    """The spec cannot be carried out: the stable serves on, a canary that nobody asks for any more leaves."""
-    return Decision(
-        phase=Phase.BLOCKED,
-        reason=snapshot.spec_reason,
-        message=snapshot.spec_error or snapshot.spec_reason.explanation,
+def blocked(snapshot: Snapshot, stable: Record | None) -> Outcome:
+    """The spec cannot be carried out: the stable keeps serving, and a canary leaves."""
+    return Outcome(
+        Situation.BLOCKED,
+        snapshot.spec_reason,
+        snapshot.spec_error or snapshot.spec_reason.explanation,
         stable=stable,
-        # A route that is not ours is not touched, whoever serves.
+        # A route that is not ours is not touched.
         weights={stable.revision: FULL_WEIGHT} if stable and not snapshot.route.foreign else {},
         engines={stable.engine_revision: snapshot.spec.replicas} if stable else {},
         stalled=snapshot.spec_reason,
     )
 
 
-def orphaned(snapshot: Snapshot, unrecorded: tuple[str, ...]) -> Decision:
-    """The route serves revisions without a record: touch nothing, an untested revision must not replace them.
+def orphaned(snapshot: Snapshot, unrecorded: tuple[str, ...]) -> Outcome:
+    """The route serves revisions without a record: nothing is touched, so that no untested revision replaces them.
 
-    Nor is a new target recorded meanwhile: it may be one of them, and nothing would seem to be missing any more.
+    A new target is not recorded either: it may be one of them, and then nothing would seem to be missing.
     """
     message = (
         f"The route serves {', '.join(unrecorded)}, whose ControllerRevision is gone; restore it from a backup, or "
@@ -44,83 +43,107 @@ def orphaned(snapshot: Snapshot, unrecorded: tuple[str, ...]) -> Decision:
     )
     reason = Reason.STABLE_RECORD_MISSING
     target = snapshot.target if snapshot.target and snapshot.target.recorded else None
-    return Decision(phase=Phase.BLOCKED, reason=reason, message=message, target=target, stalled=reason)
+    return Outcome(Situation.BLOCKED, reason, message, target=target, stalled=reason)
 
 
-def install(snapshot: Snapshot, target: Record) -> Decision:
-    """No stable yet: the target gets everything once it is Ready."""
+def install(snapshot: Snapshot, target: Record) -> Outcome:
+    """There is no stable yet: the target gets all traffic when it is Ready."""
     engine = engine_of(snapshot, target)
     needed = max(1, snapshot.spec.replicas)
-    common = Decision(
-        phase=Phase.INSTALLING,
-        reason=Reason.INSTALLING,
-        message=f"{Reason.INSTALLING.explanation} {engine.ready} of {needed} pods Ready.",
+    if not target.rejection and engine.ready >= needed:
+        promoted = replace(target, promotion=1, trial=None)
+        return settled(snapshot, promoted, promoted, promotes=True)
+    wait = _rejected_before(target) if target.rejection else _wait_for_install(snapshot, engine, needed)
+    return Outcome(
+        Situation.BLOCKED if target.rejection else Situation.INSTALLING,
+        wait.reason,
+        wait.message,
         target=target,
         engines={target.engine_revision: needed},
-        capacity=no_node_for(engine),
+        capacity=engine.no_node,
+        stalled=wait.reason if wait.stalls else None,
+        due_in=wait.due_in,
     )
-    if target.rejection:
-        message = (
-            f"{target.revision} was rolled back before and there is no stable; change the spec, or annotate with "
-            f"serin.dev/do=retry@{target.revision}#<token>."
-        )
-        reason = Reason.ROLLED_BACK
-        return replace(common, phase=Phase.BLOCKED, reason=reason, message=message, stalled=reason)
-    if engine.ready >= needed:
-        promoted = replace(target, promotion=1, trial=None)
-        return replace(settled(snapshot, promoted, promoted), reason=Reason.PROMOTED)
-    return replace(common, **_what_keeps(snapshot, engine, common.message))
 
 
-def _what_keeps(snapshot: Snapshot, engine: EngineView, message: str) -> dict[str, Any]:
-    """Why a first install is not Ready yet, as changes to its decision; it is never given up."""
-    if no_node := no_node_for(engine):
-        return {"message": f"{message} {no_node}", "reason": Reason.WAITING_FOR_CAPACITY}
+def _rejected_before(target: Record) -> Finding:
+    message = (
+        f"{target.revision} was rolled back before and there is no stable; change the spec, or annotate with "
+        f"serin.dev/do=retry@{target.revision}#<token>."
+    )
+    return Finding(Reason.ROLLED_BACK, message, stalls=True)
+
+
+def _wait_for_install(snapshot: Snapshot, engine: EngineView, needed: int) -> Finding:
+    """Why the first revision is not Ready yet; Serin never gives it up."""
+    reason = Reason.INSTALLING
+    message = f"{reason.explanation} {engine.ready} of {needed} pods Ready."
+    if engine.no_node:
+        return Finding(Reason.WAITING_FOR_CAPACITY, f"{message} {engine.no_node}")
     if crash := next((p for p in engine.pods if p.crash), None):
-        told = f"Pod {crash.name}: {crash.crash}; correct spec.engine or spec.model."
-        return {"message": told, "reason": Reason.CANARY_CRASHED, "stalled": Reason.CANARY_CRASHED}
+        crashed = f"Pod {crash.name}: {crash.crash}; correct spec.engine or spec.model."
+        return Finding(Reason.CANARY_CRASHED, crashed, stalls=True)
     waiting = next((f" {p.name}: {p.waiting}." for p in engine.pods if p.waiting), "")
     since = min((p.not_ready_since for p in engine.pods if p.not_ready_since and not p.deleting), default=None)
     if since is None:
-        return {}
+        return Finding(reason, message)
     left = snapshot.spec.rollout.progress_deadline - (snapshot.now - since)
     if left > timedelta():
-        return {"message": f"{message}{waiting}", "due_in": left}
-    overdue = Reason.PROGRESS_DEADLINE_EXCEEDED
-    told = f"{message} The progress deadline is over; see the pods' logs and events.{waiting}"
-    return {"message": told, "reason": overdue, "stalled": overdue}
+        return Finding(reason, f"{message}{waiting}", due_in=left)
+    late = f"{message} The progress deadline is over; see the pods' logs and events.{waiting}"
+    return Finding(Reason.PROGRESS_DEADLINE_EXCEEDED, late, stalls=True)
 
 
-def settled(snapshot: Snapshot, stable: Record, target: Record) -> Decision:
-    """The stable's pods are what the spec asks for; anything else that still runs is being withdrawn."""
+def settled(
+    snapshot: Snapshot,
+    stable: Record,
+    target: Record,
+    *,
+    promotes: bool = False,
+    judgement: Judgement | None = None,
+    state: TrialState | None = None,
+) -> Outcome:
+    """The stable's pods are what the spec asks for; anything else that still runs leaves.
+
+    `promotes` says that the stable is promoted by this very decision.
+    """
     engine = engine_of(snapshot, stable)
     wanted = snapshot.spec.replicas
     if engine.ready == 0 and wanted > 0:
-        phase, reason = Phase.STABLE, Reason.STABLE_UNAVAILABLE
+        reason = Reason.STABLE_UNAVAILABLE
     elif engine.ready < wanted:
-        phase, reason = Phase.STABLE, Reason.SCALING
+        reason = Reason.SCALING
     else:
-        phase, reason = Phase.STABLE, Reason.SERVING
-    return Decision(
-        phase=phase,
-        reason=reason,
-        message=f"{reason.explanation} {engine.ready} of {wanted} pods Ready.",
+        reason = Reason.SERVING
+    return Outcome(
+        Situation.SETTLED,
+        Reason.PROMOTED if promotes else reason,
+        f"{reason.explanation} {engine.ready} of {wanted} pods Ready.",
         stable=stable,
         target=target,
         weights={stable.revision: FULL_WEIGHT},
         engines={stable.engine_revision: wanted},
-        capacity=no_node_for(engine),
+        judgement=judgement,
+        trial_state=state,
+        capacity=engine.no_node,
     )
 
 
-def rejected(snapshot: Snapshot, stable: Record, target: Record) -> Decision:
-    """The spec's revision was rolled back: every request to the stable, and it is not tried again."""
+def rejected(
+    snapshot: Snapshot,
+    stable: Record,
+    target: Record,
+    *,
+    judgement: Judgement | None = None,
+    state: TrialState | None = None,
+) -> Outcome:
+    """The spec's revision was rolled back: the stable gets all traffic, and the revision is not tried again."""
     rejection = target.rejection
     why = f" ({rejection.reason}): {rejection.message}" if rejection else "."
-    return Decision(
-        phase=Phase.ROLLED_BACK,
-        reason=Reason.ROLLED_BACK,
-        message=(
+    return Outcome(
+        Situation.REJECTED,
+        Reason.ROLLED_BACK,
+        (
             f"{target.revision} was rolled back{why} Change the spec, or annotate "
             f"with serin.dev/do=retry@{target.revision}#<token> to try it again."
         ),
@@ -128,6 +151,8 @@ def rejected(snapshot: Snapshot, stable: Record, target: Record) -> Decision:
         target=target,
         weights={stable.revision: FULL_WEIGHT},
         engines={stable.engine_revision: snapshot.spec.replicas},
+        judgement=judgement,
+        trial_state=state,
         stalled=Reason.ROLLED_BACK,
     )
 

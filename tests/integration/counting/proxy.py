@@ -1,6 +1,6 @@
 """A server in front of a real Prometheus that fails, delays or demands credentials, as a test sets it.
 
-Called by `test_getting_at_it`.
+Called by `test_connections`.
 """
 
 import ssl

@@ -15,8 +15,9 @@ from serin.analysis.trial_state import Epoch, TrialState, begin_epoch
 from serin.analysis.update import advance
 from serin.api.status import LLMDeploymentStatus
 from serin.evidence.slices import RequestsBySide
-from serin.reporting.events import announcements
+from serin.reporting.events import transition_events
 from serin.reporting.status import status
+from serin.rollout.commands import parse_command
 from serin.rollout.decide import decide
 from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
@@ -85,7 +86,7 @@ def test_missing_requests_hold_the_canary_and_the_message_tells_them_apart(
 def test_missing_requests_are_a_warning_event(memory: TrialState, said: str) -> None:
     snapshot = canary_at(held=HELD, saved_state=memory)
     after = status("triage", 7, snapshot, decide(snapshot), LLMDeploymentStatus())
-    (event,) = announcements(LLMDeploymentStatus(), after)
+    (event,) = transition_events(LLMDeploymentStatus(), after)
     assert (event.reason, event.type) == ("RequestsMissing", "Warning")
     assert said in event.message
 
@@ -115,7 +116,9 @@ def test_deadline_never_promotes_while_requests_are_missing(memory: TrialState, 
 def test_fail_and_human_promotion_win_over_missing_requests(facts: dict[str, Any]) -> None:
     failed = decide(canary_at(held=HELD, saved_state=make_evidence(BAD, **facts)))
     assert failed.reason is Reason.VERDICT_FAILED
-    forced = decide(canary_at(held=HELD, saved_state=make_evidence(GOOD, **facts), command=f"promote@{B}#1"))
+    forced = decide(
+        canary_at(held=HELD, saved_state=make_evidence(GOOD, **facts), command=parse_command(f"promote@{B}#1"))
+    )
     assert forced.reason is not Reason.REQUESTS_MISSING
     assert trial_of(forced).forced
 

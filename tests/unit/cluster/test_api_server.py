@@ -121,7 +121,7 @@ async def requested(behaviour: Any) -> Any:
 async def test_whatever_goes_wrong_is_an_error_of_our_tree(behaviour: Any) -> None:
     with pytest.raises(ClusterError) as failure:
         await requested(behaviour)
-    assert "again" in str(failure.value)
+    assert "Serin retries" in str(failure.value)
     assert "HTTP 0" not in str(failure.value)
 
 

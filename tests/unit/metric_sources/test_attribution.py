@@ -1,10 +1,10 @@
-"""Whose requests a series counts."""
+"""The revisions whose requests a series counts."""
 
 import pytest
 
 from serin.analysis.counts import Names
 from serin.kube_types import Key
-from serin.metric_sources.attribution import Owners
+from serin.metric_sources.attribution import Attribution
 from serin.metric_sources.port import Watch
 from serin.settings import Settings
 
@@ -13,8 +13,8 @@ A = Watch(namespace="ns", name="a", engine_of=(("r1", "e1"), ("r2", "e2")))
 B = Watch(namespace="other", name="b", engine_of=(("r1", "e1"), ("r3", "e1")))
 
 
-def owners(names: Names) -> Owners:
-    return Owners(names, [(watch, [revision for revision, _ in watch.engine_of]) for watch in (A, B)], SETTINGS)
+def attribution(names: Names) -> Attribution:
+    return Attribution(names, [(watch, [revision for revision, _ in watch.engine_of]) for watch in (A, B)], SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -25,8 +25,8 @@ def owners(names: Names) -> Owners:
         (Names.ENGINE, ["e1", "e2"]),
     ],
 )
-def test_what_is_asked_for(names: Names, values: list[str]) -> None:
-    assert owners(names).values == values
+def test_label_values_that_are_queried(names: Names, values: list[str]) -> None:
+    assert attribution(names).values == values
 
 
 @pytest.mark.parametrize(
@@ -40,16 +40,18 @@ def test_what_is_asked_for(names: Names, values: list[str]) -> None:
         (Names.REVISION, {}, []),
         (Names.BACKEND, {"envoy_cluster_name": "ns_a-r1_8000", "namespace": "gateway"}, [(A.key, "r1")]),
         (Names.BACKEND, {"envoy_cluster_name": "ns_a-r1_80000"}, []),
-        # Both of B's revisions run on e1: its series cannot tell them apart.
+        # Both of B's revisions run on e1, so its series count them together.
         (Names.ENGINE, {"engine_revision": "e1"}, [(A.key, "r1")]),
         (Names.ENGINE, {"engine_revision": "e1", "namespace": "other", "deployment": "b"}, []),
         (Names.ENGINE, {"engine_revision": "e2", "namespace": "ns", "deployment": "a"}, [(A.key, "r2")]),
     ],
 )
-def test_whose_series_it_is(names: Names, labels: dict[str, str], expected: list[tuple[Key, str]]) -> None:
-    assert owners(names).of(labels) == expected
+def test_series_is_attributed_by_its_labels(
+    names: Names, labels: dict[str, str], expected: list[tuple[Key, str]]
+) -> None:
+    assert attribution(names).of(labels) == expected
 
 
-def test_a_request_without_a_revision_is_nobodys() -> None:
-    nobody = Watch(namespace="ns", name="a", engine_of=(("none", "e"),))
-    assert Owners(Names.REVISION, [(nobody, ["none"])], SETTINGS).values == []
+def test_request_without_a_revision_is_not_attributed() -> None:
+    without_revision = Watch(namespace="ns", name="a", engine_of=(("none", "e"),))
+    assert Attribution(Names.REVISION, [(without_revision, ["none"])], SETTINGS).values == []

@@ -1,4 +1,4 @@
-"""The collector: one read for all, nothing taken twice or forgotten, and news to those whom they concern."""
+"""The collector: one read for all watches, no interval lost or repeated, and wake-ups only if needed."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -10,9 +10,10 @@ import pytest
 
 from serin.analysis.counts import NO_READINGS, Baseline, InFlight, Interval, MetricReadings, Tally
 from serin.kube_types import Key
-from serin.metric_sources import collector as collector_module
-from serin.metric_sources.collector import FULL, MOST_INTERVALS, Collector
+from serin.metric_sources import unacknowledged
+from serin.metric_sources.collector import Collector
 from serin.metric_sources.port import LONGEST, SHORTEST, Server, Watch
+from serin.metric_sources.unacknowledged import BACKLOG, MAX_INTERVALS
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 TALLY = Tally("x_total")
@@ -63,7 +64,7 @@ class Table:
 
 
 class Woken(list[Key]):
-    """Who was woken."""
+    """The keys that were woken, in order."""
 
 
 def collector(source: Table) -> tuple[Collector, Woken]:
@@ -83,11 +84,11 @@ def reached(one: Collector, seconds: float) -> bool:
 
 
 async def until(happened: Callable[[], bool]) -> None:
-    while not happened():  # noqa: ASYNC110 - the collector tells nobody who is not woken
+    while not happened():  # noqa: ASYNC110 - without a wake-up there is nothing to wait for
         await asyncio.sleep(0.001)
 
 
-async def test_all_watches_of_a_server_are_read_at_once_and_each_server_by_itself() -> None:
+async def test_watches_of_a_server_share_a_read_and_servers_do_not() -> None:
     source = Table()
     one, _ = collector(source)
     elsewhere = replace(B, name="c", server=Server("http://else"))
@@ -97,7 +98,7 @@ async def test_all_watches_of_a_server_are_read_at_once_and_each_server_by_itsel
     assert sorted([watch.name for watch in read] for read in source.reads) == [["a", "b"], ["c"]]
 
 
-async def test_intervals_follow_each_other_and_stay_until_they_are_acknowledged() -> None:
+async def test_intervals_have_no_gaps_and_stay_until_acknowledged() -> None:
     source = Table()
     source.counts = {"a": 2}
     one, woken = collector(source)
@@ -113,7 +114,7 @@ async def test_intervals_follow_each_other_and_stay_until_they_are_acknowledged(
     assert one.readings(A.key).intervals == (grown(15, 20, 2),)
 
 
-async def test_the_same_watch_again_acknowledges_nothing() -> None:
+async def test_same_watch_again_acknowledges_nothing() -> None:
     source = Table()
     source.counts = {"a": 1}
     one, _ = collector(source)
@@ -124,7 +125,7 @@ async def test_the_same_watch_again_acknowledges_nothing() -> None:
 
 
 @pytest.mark.parametrize("read_until", [7, -3, 99])
-async def test_what_fits_no_boundary_is_read_again_from_there(read_until: float) -> None:
+async def test_position_between_boundaries_is_read_again_from_there(read_until: float) -> None:
     source = Table()
     source.counts = {"a": 1}
     one, _ = collector(source)
@@ -136,7 +137,7 @@ async def test_what_fits_no_boundary_is_read_again_from_there(read_until: float)
     assert one.readings(A.key).intervals == (grown(read_until, 100),)
 
 
-async def test_time_without_counts_is_one_interval_that_grows_and_may_be_cut_anywhere() -> None:
+async def test_idle_time_is_one_interval_that_can_be_cut_anywhere() -> None:
     source = Table()
     one, _ = collector(source)
     one.set_watch(A)
@@ -148,7 +149,7 @@ async def test_time_without_counts_is_one_interval_that_grows_and_may_be_cut_any
     assert one.readings(A.key).intervals == (grown(10, 15, 0), grown(15, 20))
 
 
-async def test_time_without_counts_wakes_rarely_and_the_first_of_it_at_once() -> None:
+async def test_idle_time_wakes_at_once_and_then_rarely() -> None:
     source = Table()
     one, woken = collector(source)
     one.set_watch(A)
@@ -161,7 +162,7 @@ async def test_time_without_counts_wakes_rarely_and_the_first_of_it_at_once() ->
     assert seen == [5, 35, 65]
 
 
-async def test_acknowledged_time_without_counts_still_wakes_rarely() -> None:
+async def test_acknowledged_idle_time_still_wakes_rarely() -> None:
     source = Table()
     one, woken = collector(source)
     one.set_watch(A)
@@ -180,7 +181,7 @@ async def test_acknowledged_time_without_counts_still_wakes_rarely() -> None:
         {"read_until": None},
     ],
 )
-async def test_counts_of_something_else_are_forgotten_and_read_again(change: dict[str, object]) -> None:
+async def test_counts_of_another_watch_are_dropped_and_read_again(change: dict[str, object]) -> None:
     source = Table()
     source.counts = {"a": 1}
     one, _ = collector(source)
@@ -193,7 +194,7 @@ async def test_counts_of_something_else_are_forgotten_and_read_again(change: dic
     assert one.readings(A.key).intervals == ((grown(0, 10),) if changed.read_until else ())
 
 
-async def test_the_order_of_tallies_and_a_draining_engine_change_no_count() -> None:
+async def test_order_of_tallies_and_draining_engine_keep_the_counts() -> None:
     source = Table()
     source.counts = {"a": 1}
     one, _ = collector(source)
@@ -213,27 +214,27 @@ async def test_merged_quiet_intervals_keep_the_newest_requests_in_progress() -> 
     assert one.readings(A.key).intervals == (replace(grown(0, 10, 0), in_progress={("r1", 1): 4}),)
 
 
-async def test_so_much_is_held_and_then_nothing_is_read_and_that_is_said_until_it_is_acknowledged(
+async def test_full_backlog_stops_reading_and_becomes_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source = Table()
     source.counts = {"a": 1}
     one, _ = collector(source)
     one.set_watch(A)
-    await collected(one, source, *range(1, MOST_INTERVALS + 5))
-    assert len(one.readings(A.key).intervals) == MOST_INTERVALS
+    await collected(one, source, *range(1, MAX_INTERVALS + 5))
+    assert len(one.readings(A.key).intervals) == MAX_INTERVALS
     assert source.reads[-1][0].read_until is None
-    assert one.readings(A.key).error is None  # whoever gets it for the first time takes it into account
-    monkeypatch.setattr(collector_module, "PATIENCE", timedelta())
-    assert one.readings(A.key).error == FULL
-    one.set_watch(replace(A, read_until=at(MOST_INTERVALS)))
+    assert one.readings(A.key).error is None  # the reconcile that gets them first can still persist them
+    monkeypatch.setattr(unacknowledged, "BACKLOG_GRACE", timedelta())
+    assert one.readings(A.key).error == BACKLOG
+    one.set_watch(replace(A, read_until=at(MAX_INTERVALS)))
     assert one.readings(A.key) == NO_READINGS
     await collected(one, source, 1000)
     assert one.readings(A.key).error is None
-    assert one.readings(A.key).intervals == (grown(MOST_INTERVALS, MOST_INTERVALS + LONGEST.total_seconds()),)
+    assert one.readings(A.key).intervals == (grown(MAX_INTERVALS, MAX_INTERVALS + LONGEST.total_seconds()),)
 
 
-async def test_while_reading_fails_less_is_asked_for_and_more_again_once_it_works() -> None:
+async def test_failing_reads_shorten_the_interval_and_successes_lengthen_it() -> None:
     source = Table()
     one, _ = collector(source)
     one.set_watch(A)
@@ -246,7 +247,7 @@ async def test_while_reading_fails_less_is_asked_for_and_more_again_once_it_work
     assert reached(one, (SHORTEST * 7).total_seconds())
 
 
-async def test_what_can_be_left_out_makes_less_be_asked_for_but_not_little() -> None:
+async def test_refused_optional_tally_shortens_the_interval_to_a_quarter() -> None:
     source = Table()
     one, _ = collector(source)
     one.set_watch(A)
@@ -255,7 +256,7 @@ async def test_what_can_be_left_out_makes_less_be_asked_for_but_not_little() -> 
     assert [read[0].longest for read in source.reads] == [LONGEST, LONGEST / 2, *[LONGEST / 4] * 3]
 
 
-async def test_an_error_leaves_what_was_read_and_wakes_when_it_comes_changes_and_goes() -> None:
+async def test_error_keeps_the_readings_and_wakes_on_each_change() -> None:
     source = Table()
     source.counts = {"a": 1}
     flying = {"e0": InFlight(3, AT)}
@@ -276,7 +277,7 @@ async def test_an_error_leaves_what_was_read_and_wakes_when_it_comes_changes_and
     assert len(woken) == 4
 
 
-async def test_what_was_left_out_is_told_once_until_it_is_read() -> None:
+async def test_left_out_tally_wakes_once_until_it_is_read() -> None:
     source = Table()
     source.counts = {"a": 1}
     one, woken = collector(source)
@@ -286,23 +287,26 @@ async def test_what_was_left_out_is_told_once_until_it_is_read() -> None:
     assert one.readings(A.key).left_out == "Refused; narrow it."
     source.more = {"a": MetricReadings(error="Away; check it.")}
     await collected(one, source, 10)
-    assert one.readings(A.key).left_out == "Refused; narrow it.", "nothing was read, so nothing is known to be mended"
+    assert one.readings(A.key).left_out == "Refused; narrow it.", "nothing was read, so it may still be refused"
     source.more = {}
     await collected(one, source, 15)
     assert one.readings(A.key).left_out is None
     assert len(woken) == 3
 
 
-async def test_a_source_that_raises_is_an_error_for_everybody() -> None:
+async def test_source_that_raises_is_an_error_for_all_watches() -> None:
     source = Table()
     source.error = ZeroDivisionError("a secret")
     one, _ = collector(source)
     one.set_watch(A)
     await one.collect()
-    assert one.readings(A.key).error == "Evidence could not be read (ZeroDivisionError); see the operator's log."
+    assert (
+        one.readings(A.key).error
+        == "Reading metrics failed with an internal error (ZeroDivisionError); see the operator's log."
+    )
 
 
-async def test_a_baseline_is_asked_for_until_it_is_there_and_wakes_once() -> None:
+async def test_baseline_is_read_until_present_and_wakes_once() -> None:
     source = Table()
     one, woken = collector(source)
     wanting = replace(A, read_until=None, baseline_of="r1")
@@ -318,7 +322,7 @@ async def test_a_baseline_is_asked_for_until_it_is_there_and_wakes_once() -> Non
     assert one.readings(A.key).baseline is None
 
 
-async def test_requests_in_flight_wake_whenever_they_were_measured_anew() -> None:
+async def test_new_measurement_of_requests_in_flight_wakes() -> None:
     source = Table()
     one, woken = collector(source)
     one.set_watch(replace(A, read_until=None, draining=("e0",)))
@@ -330,7 +334,7 @@ async def test_requests_in_flight_wake_whenever_they_were_measured_anew() -> Non
 
 
 @pytest.mark.parametrize("change", ["dropped", "moved", "acknowledged", "other tallies"])
-async def test_an_answer_to_an_old_question_is_thrown_away(change: str) -> None:
+async def test_answer_to_an_earlier_watch_is_dropped(change: str) -> None:
     source = Table()
     source.counts = {"a": 1}
     one, _ = collector(source)
@@ -352,11 +356,11 @@ async def test_an_answer_to_an_old_question_is_thrown_away(change: str) -> None:
             one.set_watch(replace(A, tallies=(Tally("y"),)))
     source.answers[None].set()
     await reading
-    # What was acknowledged meanwhile changes nothing about what comes next.
+    # An acknowledgement during the read does not change what comes next.
     assert one.readings(A.key).intervals == ((grown(5, 10),) if change == "acknowledged" else ())
 
 
-async def test_after_an_outage_pieces_are_read_one_after_the_other_without_waiting() -> None:
+async def test_intervals_after_an_outage_are_read_without_waiting() -> None:
     source = Table()
     one = Collector(source, interval=3600)
     source.now = 2500
@@ -368,7 +372,7 @@ async def test_after_an_outage_pieces_are_read_one_after_the_other_without_waiti
     running.cancel()
 
 
-async def test_it_reads_at_once_for_a_new_watch_and_then_in_intervals_until_nobody_watches() -> None:
+async def test_new_watch_is_read_at_once_and_then_in_intervals() -> None:
     source = Table()
     one, _ = collector(source)
     running = asyncio.create_task(one.run())
@@ -389,7 +393,7 @@ async def test_it_reads_at_once_for_a_new_watch_and_then_in_intervals_until_nobo
     running.cancel()
 
 
-async def test_acknowledging_is_no_reason_to_read_sooner() -> None:
+async def test_acknowledgement_does_not_read_sooner() -> None:
     source = Table()
     source.counts = {"a": 1}
     one = Collector(source, interval=3600)
@@ -405,7 +409,7 @@ async def test_acknowledging_is_no_reason_to_read_sooner() -> None:
     running.cancel()
 
 
-async def test_a_server_that_is_slow_makes_nobody_else_wait() -> None:
+async def test_slow_server_does_not_delay_others() -> None:
     source = Table()
     slow = Server("http://slow")
     source.answers[slow] = asyncio.Event()
@@ -419,7 +423,7 @@ async def test_a_server_that_is_slow_makes_nobody_else_wait() -> None:
             source.now = now
             await until(partial(reached, one, now))
         assert one.readings(B.key).intervals == ()
-        # Who comes while the server is busy is read as soon as it is not, and not an interval later.
+        # A watch that is set while the server is busy is read right afterwards, not an interval later.
         one._interval = 3600
         one.set_watch(replace(B, name="late", server=slow))
         source.answers[slow].set()
@@ -427,7 +431,7 @@ async def test_a_server_that_is_slow_makes_nobody_else_wait() -> None:
     running.cancel()
 
 
-async def test_a_defect_ends_the_loop_instead_of_being_lost() -> None:
+async def test_defect_ends_the_loop() -> None:
     def broken(_key: Key) -> None:
         raise ZeroDivisionError
 

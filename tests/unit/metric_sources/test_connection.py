@@ -1,4 +1,4 @@
-"""How much of an answer is taken, from a real server over HTTP."""
+"""How much of an answer is read, from a real server over HTTP."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from serin.errors import MetricsError
-from serin.metric_sources.connection import MOST_BYTES, Connection, RefusedError
+from serin.metric_sources.connection import MAX_BYTES, Connection, RefusedError
 from serin.metric_sources.port import Server
 
 EMPTY = b'{"status":"success","data":{"resultType":"vector","result":[]}}'
@@ -24,7 +24,7 @@ BOMB = gzip.compress(gzip.compress(bytes(60 * 2**20)))
 
 @contextmanager
 def serving(body: bytes, encoding: str = "") -> Iterator[Connection]:
-    """A connection to a server that gives one answer to every question."""
+    """A connection to a server with one answer to every query."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -37,10 +37,10 @@ def serving(body: bytes, encoding: str = "") -> Iterator[Connection]:
             try:
                 self.wfile.write(body)
             except OSError:
-                return  # the client has heard enough
+                return  # the client has closed the connection
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -54,20 +54,24 @@ def serving(body: bytes, encoding: str = "") -> Iterator[Connection]:
             thread.join()
 
 
-@pytest.mark.parametrize(("body", "encoding"), [(ROWS, ""), (ROWS, "identity"), (gzip.compress(ROWS), "gzip")])
-async def test_an_answer_is_read_compressed_or_not(body: bytes, encoding: str) -> None:
+@pytest.mark.parametrize(
+    ("body", "encoding"),
+    [(ROWS, ""), (ROWS, "identity"), (gzip.compress(ROWS), "gzip")],
+    ids=["no encoding", "identity", "gzip"],
+)
+async def test_answer_is_read_compressed_or_not(body: bytes, encoding: str) -> None:
     with serving(body, encoding) as connection:
         assert await connection.query("up") == [{"metric": {}, "value": [0, "1"]}]
 
 
-async def test_an_answer_of_exactly_the_bound_is_read() -> None:
-    with serving(gzip.compress(EMPTY + b" " * (MOST_BYTES - len(EMPTY))), "gzip") as connection:
+async def test_answer_of_the_largest_size_is_read() -> None:
+    with serving(gzip.compress(EMPTY + b" " * (MAX_BYTES - len(EMPTY))), "gzip") as connection:
         assert await connection.query("up") == []
 
 
 @pytest.mark.parametrize("encoding", ["", "gzip"])
-async def test_an_answer_above_the_bound_is_refused_with_a_sentence(encoding: str) -> None:
-    body = EMPTY + b" " * (MOST_BYTES - len(EMPTY) + 1)
+async def test_answer_above_the_largest_size_is_refused(encoding: str) -> None:
+    body = EMPTY + b" " * (MAX_BYTES - len(EMPTY) + 1)
     sent = gzip.compress(body) if encoding else body
     with (
         serving(sent, encoding) as connection,
@@ -76,7 +80,7 @@ async def test_an_answer_above_the_bound_is_refused_with_a_sentence(encoding: st
         await connection.query("up")
 
 
-async def test_a_compressed_bomb_is_refused_before_it_is_decoded() -> None:
+async def test_compressed_bomb_is_refused_before_it_is_decompressed() -> None:
     with serving(gzip.decompress(BOMB), "gzip") as connection:
         tracemalloc.start()
         try:
@@ -85,7 +89,7 @@ async def test_a_compressed_bomb_is_refused_before_it_is_decoded() -> None:
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
-    assert peak < 3 * MOST_BYTES
+    assert peak < 3 * MAX_BYTES
 
 
 @pytest.mark.parametrize(
@@ -93,11 +97,11 @@ async def test_a_compressed_bomb_is_refused_before_it_is_decoded() -> None:
     [(BOMB, "gzip, gzip"), (b"oops", "gzip"), (b"oops", "br"), (gzip.compress(ROWS)[:-20], "gzip")],
     ids=["twice", "damaged", "another", "cut off"],
 )
-async def test_an_encoding_that_cannot_be_read_is_a_sentence(body: bytes, encoding: str) -> None:
+async def test_unreadable_encoding_is_reported(body: bytes, encoding: str) -> None:
     with serving(body, encoding) as connection, pytest.raises(MetricsError, match=NO_PROMETHEUS):
         await connection.query("up")
 
 
-async def test_an_answer_nested_without_end_is_a_sentence() -> None:
+async def test_endlessly_nested_answer_is_reported() -> None:
     with serving(b"[" * 2**20) as connection, pytest.raises(MetricsError, match=NO_PROMETHEUS):
         await connection.query("up")

@@ -55,7 +55,7 @@ SCRAPE = 15 * SECOND
         "only before the interval",
     ],
 )
-def test_growth(samples: list[tuple[int, float]], base: float | None, expected: float) -> None:
+def test_growth_of_one_counter(samples: list[tuple[int, float]], base: float | None, expected: float) -> None:
     assert growth(samples, 10, 30, base) == expected
 
 
@@ -63,7 +63,7 @@ def test_growth(samples: list[tuple[int, float]], base: float | None, expected: 
     st.lists(st.one_of(st.integers(0, 40), st.just(-1)), min_size=1, max_size=40),
     st.lists(st.integers(0, 400), max_size=12),
 )
-def test_intervals_add_up_to_the_truth_wherever_they_are_cut(steps: list[int], cuts: list[int]) -> None:
+def test_growth_adds_up_wherever_intervals_are_cut(steps: list[int], cuts: list[int]) -> None:
     """A step is growth between two scrapes; -1 is a restart that then counts three before it is scraped."""
     value, truth, samples = 0, 0, [(0, 0.0)]
     for number, step in enumerate(steps, start=1):
@@ -115,7 +115,7 @@ HOUR = 60 * MINUTE
         "nothing is known",
     ],
 )
-def test_a_series_is_new_if_it_can_only_have_begun_at_zero(
+def test_series_is_new_if_it_must_have_begun_at_zero(
     attempts: list[tuple[int, int]],
     started: list[tuple[int, int]],
     expected: bool,  # noqa: FBT001 - a column of the table
@@ -133,7 +133,7 @@ def test_a_series_is_new_if_it_can_only_have_begun_at_zero(
     [("a", "a", [(2, 1.0)]), ("a", "b", [(1, 1.0)]), ("a", None, [(1, 1.0)]), (None, "a", [(1, 1.0)])],
     ids=["the same", "another", "a shorter name alone", "a longer name is another target"],
 )
-def test_a_target_is_known_by_all_of_its_labels(zone: str | None, known: str | None, expected: object) -> None:
+def test_target_is_identified_by_all_of_its_labels(zone: str | None, known: str | None, expected: object) -> None:
     """A target that got a label or lost one is a new one, whose lifetime is not growth."""
     target = {"instance": "a", "job": "j"}
     up = [Row(target, [(1, 1.0)]), *([Row(target | {"zone": known}, [(2, 1.0)])] if known else [])]
@@ -145,14 +145,14 @@ def test_a_target_is_known_by_all_of_its_labels(zone: str | None, known: str | N
     ("behind", "length"),
     [(-1, None), (0, None), (5, 5), (600, 600), (601, 301), (750, 450), (100_000, 400)],
 )
-def test_an_interval_is_never_longer_than_ten_minutes_and_the_cuts_are_shared(behind: int, length: int | None) -> None:
+def test_interval_is_at_most_ten_minutes_and_cut_on_a_grid(behind: int, length: int | None) -> None:
     begin = AT - behind * SECOND
     end = end_of(begin, AT, LONGEST)
     assert (end and end - begin) == (length and length * SECOND)
 
 
 @given(st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1)), st.integers(1, 10**7))  # noqa: DTZ001
-def test_intervals_reach_the_present(begin: datetime, seconds: int) -> None:
+def test_intervals_reach_the_end_of_the_known_samples(begin: datetime, seconds: int) -> None:
     begin = begin.replace(tzinfo=UTC)
     end = end_of(begin, begin + seconds * SECOND, LONGEST)
     assert end
@@ -174,15 +174,15 @@ def test_intervals_reach_the_present(begin: datetime, seconds: int) -> None:
         ("-1", None),
     ],
 )
-def test_an_epoch_is_a_number_of_the_ring(text: str | None, epoch: int | None) -> None:
+def test_epoch_is_a_number_of_the_ring(text: str | None, epoch: int | None) -> None:
     assert epoch_of(text) == epoch
 
 
-def test_times_are_rounded_down_as_prometheus_does() -> None:
+def test_times_are_rounded_down_to_milliseconds() -> None:
     assert milliseconds(datetime(1970, 1, 1, 0, 0, 1, 999_999, tzinfo=UTC)) == 1999
 
 
-def test_where_a_series_is_first_seen() -> None:
+def test_first_sample_after_the_begin() -> None:
     samples = [(10, 1.0), (20, 1.0)]
     assert first_after(samples, 10, 20) == 20
     assert first_after(samples, 20, 30) is None

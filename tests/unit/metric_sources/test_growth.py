@@ -19,7 +19,7 @@ from tests.unit.metric_sources.asking import END, NOW, REQUESTS, SECOND, TARGET,
 from tests.unit.metric_sources.tsdb import Tsdb
 
 
-async def test_growth_is_told_by_revision_epoch_and_value(tsdb: Tsdb, source: Prometheus) -> None:
+async def test_growth_is_summed_by_revision_epoch_and_value(tsdb: Tsdb, source: Prometheus) -> None:
     for labels, before, after in (
         ({"revision": "r1", "epoch": "3", "outcome": "ok"}, 5, 9),
         ({"revision": "r1", "epoch": "4", "outcome": "ok"}, 0, 1),
@@ -39,7 +39,7 @@ async def test_growth_is_told_by_revision_epoch_and_value(tsdb: Tsdb, source: Pr
     }
 
 
-async def test_one_revisions_growth_is_told_by_process_as_well(tsdb: Tsdb, source: Prometheus) -> None:
+async def test_growth_of_one_revision_is_also_given_by_process(tsdb: Tsdb, source: Prometheus) -> None:
     for instance, revision, before, after in (
         ("a", "r1", 1, 4),
         ("b", "r1", 0, 5),
@@ -59,7 +59,7 @@ async def test_one_revisions_growth_is_told_by_process_as_well(tsdb: Tsdb, sourc
 STARTED = Tally("serin_requests_started_total")
 
 
-async def test_requests_in_progress_are_those_of_the_processes_that_are_there(tsdb: Tsdb, source: Prometheus) -> None:
+async def test_requests_in_progress_are_those_of_live_processes(tsdb: Tsdb, source: Prometheus) -> None:
     for instance, revision, seconds, began, ended in (
         ("a", "r1", 10, 50, 41),
         ("a", "r1", 1, 60, 50),
@@ -81,7 +81,7 @@ async def test_requests_in_progress_are_those_of_the_processes_that_are_there(ts
     assert (await source.read([plain]))[plain.key].intervals[0].in_progress is None
 
 
-async def test_a_histogram_is_told_with_its_bounds_whether_or_not_they_grew(tsdb: Tsdb, source: Prometheus) -> None:
+async def test_histogram_has_all_bounds_whether_or_not_they_grew(tsdb: Tsdb, source: Prometheus) -> None:
     bucket = Tally("serin_ttft_bucket", by="le")
     for revision, bounds in (("r1", {"0.1": 0, "0.5": 0, "+Inf": 2}), ("r2", {"0.1": 0, "0.4": 0, "+Inf": 0})):
         for le, grows in bounds.items():
@@ -94,7 +94,7 @@ async def test_a_histogram_is_told_with_its_bounds_whether_or_not_they_grew(tsdb
     assert found.bounds == {bucket: {"r1": frozenset({"0.1", "0.5", "+Inf"}), "r2": frozenset({"0.1", "0.4", "+Inf"})}}
 
 
-async def test_a_counter_of_seconds_may_be_told_in_parts(tsdb: Tsdb, source: Prometheus) -> None:
+async def test_counter_of_seconds_is_scaled_to_whole_parts(tsdb: Tsdb, source: Prometheus) -> None:
     for seconds, value in ((10, 1.25), (1, 1.5004)):
         tsdb.add("e2e_sum", milliseconds(END - seconds * SECOND), value, **TARGET, revision="r1", epoch="3")
     whole, parts = Tally("e2e_sum"), Tally("e2e_sum", scale=1000)
@@ -102,7 +102,7 @@ async def test_a_counter_of_seconds_may_be_told_in_parts(tsdb: Tsdb, source: Pro
     assert (await source.read([one]))[one.key].intervals[0].counts == {parts: {("r1", 3, ""): 250}}
 
 
-async def test_a_target_that_was_silent_resumes_where_it_was(tsdb: Tsdb, source: Prometheus) -> None:
+async def test_silent_target_continues_its_values(tsdb: Tsdb, source: Prometheus) -> None:
     scraped(tsdb, 1200, 40, revision="r1", outcome="ok")
     scraped(tsdb, 1, 47, revision="r1", outcome="ok")
     one = watch()
@@ -119,7 +119,7 @@ async def test_a_target_that_was_silent_resumes_where_it_was(tsdb: Tsdb, source:
     [([(20, 1), (1, 1)], 9000, 60), ([(1, 1)], 9000, 0), ([(1, 1)], 10, 60), ([(20, 0), (1, 1)], None, 0)],
     ids=["scraped before without it", "a lifetime total", "a young process", "unreachable before, of unknown age"],
 )
-async def test_a_series_without_a_past_counts_in_full_only_if_it_is_new(
+async def test_first_value_counts_only_if_the_series_is_new(
     tsdb: Tsdb, source: Prometheus, up: list[tuple[int, int]], age: int | None, expected: int
 ) -> None:
     scraped(tsdb, 1, 60, revision="r1", outcome="ok")
@@ -133,7 +133,7 @@ async def test_a_series_without_a_past_counts_in_full_only_if_it_is_new(
     assert counts == ({REQUESTS: {("r1", None, "ok"): expected}} if expected else {})
 
 
-async def test_vllms_own_series_are_silent_where_revisions_share_an_engine(tsdb: Tsdb, source: Prometheus) -> None:
+async def test_engine_series_count_nothing_if_revisions_share_the_engine(tsdb: Tsdb, source: Prometheus) -> None:
     own = Tally("vllm:x_total", names=Names.ENGINE)
     for name, engine in (("a", "e1"), ("b", "e1"), ("b", "e2")):
         for seconds, value in ((10, 1.0), (1, 3.0)):
@@ -146,7 +146,7 @@ async def test_vllms_own_series_are_silent_where_revisions_share_an_engine(tsdb:
     assert read[shared.key].intervals[0].counts == {}
 
 
-async def test_a_canary_without_traffic_is_told_that_nobody_could_watch_it(tsdb: Tsdb, source: Prometheus) -> None:
+async def test_canary_without_traffic_reports_a_failing_server(tsdb: Tsdb, source: Prometheus) -> None:
     idle = watch("a", None)
     assert (await source.read([idle]))[idle.key].error is None
     tsdb.fails["time()"] = MetricsError("Away; look.")
@@ -163,9 +163,7 @@ async def test_a_canary_without_traffic_is_told_that_nobody_could_watch_it(tsdb:
         [{"metric": {}, "values": 3}],
     ],
 )
-async def test_rows_that_make_no_sense_are_an_error_and_no_count(
-    tsdb: Tsdb, source: Prometheus, rows: list[Any]
-) -> None:
+async def test_invalid_rows_are_an_error_and_no_count(tsdb: Tsdb, source: Prometheus, rows: list[Any]) -> None:
     tsdb.rows["serin_requests_total"] = rows
     one = watch()
     read = await source.read([one])
@@ -173,7 +171,7 @@ async def test_rows_that_make_no_sense_are_an_error_and_no_count(
     assert read[one.key].intervals == ()
 
 
-async def test_values_that_are_no_numbers_and_native_histograms_are_left_out(tsdb: Tsdb, source: Prometheus) -> None:
+async def test_nan_and_native_histograms_are_left_out(tsdb: Tsdb, source: Prometheus) -> None:
     at = END.timestamp()
     labels = {"__name__": "serin_requests_total", "revision": "r1"}
     tsdb.rows["serin_requests_total"] = [
@@ -184,7 +182,7 @@ async def test_values_that_are_no_numbers_and_native_histograms_are_left_out(tsd
     assert (await source.read([one]))[one.key].intervals[0].counts == {REQUESTS: {("r1", None, ""): 3}}
 
 
-async def test_the_baseline_is_what_the_stable_did_before(tsdb: Tsdb, source: Prometheus) -> None:
+async def test_baseline_has_rate_and_histograms_of_the_time_before(tsdb: Tsdb, source: Prometheus) -> None:
     buckets = Tally('ttft_bucket{x="y"}', by="le")
     tsdb.rows["[300s]"] = [
         {"metric": {"revision": "r1", "namespace": "ns", "deployment": "a"}, "value": [0, "600"]},
@@ -216,7 +214,7 @@ async def test_the_baseline_is_what_the_stable_did_before(tsdb: Tsdb, source: Pr
     ]
 
 
-async def test_a_baseline_that_cannot_be_had_leaves_the_counts(tsdb: Tsdb, source: Prometheus) -> None:
+async def test_refused_baseline_leaves_the_counts(tsdb: Tsdb, source: Prometheus) -> None:
     tsdb.fails["increase"] = RefusedError("Too much; ask for less.")
     one = watch("a", END - SECOND, REQUESTS, baseline_of="r1", requests=REQUESTS, traffic_of=("r1",))
     read = (await source.read([one]))[one.key]
@@ -272,9 +270,7 @@ LIVES = st.lists(st.tuples(st.integers(-300, 900), st.lists(EVENTS, min_size=1, 
 
 @settings(max_examples=150)
 @given(LIVES, st.lists(st.integers(1, 1799), max_size=8))
-def test_whatever_targets_do_intervals_add_up_to_the_truth_wherever_they_are_cut(
-    lives: list[tuple[int, list[str]]], cuts: list[int]
-) -> None:
+def test_counts_of_any_targets_add_up_wherever_cut(lives: list[tuple[int, list[str]]], cuts: list[int]) -> None:
     begin, tsdb = NOW - 1800 * SECOND, Tsdb()
     truth = sum(
         Life(f"t{n}", milliseconds(begin + born * SECOND), events).record(tsdb, milliseconds(begin))

@@ -1,4 +1,4 @@
-"""What is asked of Prometheus, when, and of which server; the real one is asked in the integration tests."""
+"""Which queries are sent to which server, and whom a failure concerns; integration tests use a real Prometheus."""
 
 import time
 from dataclasses import replace
@@ -10,14 +10,14 @@ from serin.errors import MetricsError
 from serin.metric_sources.connection import RefusedError
 from serin.metric_sources.counter_growth import milliseconds
 from serin.metric_sources.port import Server, Watch
-from serin.metric_sources.prometheus import IDLE_SECONDS, MOST_CONNECTIONS, Prometheus, own_server
+from serin.metric_sources.prometheus import IDLE_SECONDS, MAX_CONNECTIONS, Prometheus, own_server
 from serin.metric_sources.promql import CHUNK
 from serin.settings import Settings
 from tests.unit.metric_sources.asking import END, ERRORS, NOW, REQUESTS, SECOND, scraped, watch
 from tests.unit.metric_sources.tsdb import Tsdb
 
 
-async def test_an_interval_ends_one_scrape_ago_by_the_clock_that_is_behind(tsdb: Tsdb, source: Prometheus) -> None:
+async def test_interval_ends_one_scrape_ago_by_the_earlier_clock(tsdb: Tsdb, source: Prometheus) -> None:
     one = watch()
     assert (await source.read([one]))[one.key].intervals == (Interval(END - 5 * SECOND, END),)
     tsdb.now = milliseconds(NOW - 2 * SECOND)
@@ -27,13 +27,13 @@ async def test_an_interval_ends_one_scrape_ago_by_the_clock_that_is_behind(tsdb:
     assert (await source.read([watch("a", END)]))[one.key].intervals == ()
 
 
-async def test_a_lag_of_its_own_replaces_the_scrape_interval(tsdb: Tsdb) -> None:
+async def test_lag_replaces_the_scrape_interval(tsdb: Tsdb) -> None:
     slow = Prometheus(Settings(identity="test", evidence_lag=60), clock=lambda: NOW, connect=tsdb.connect)
     one = watch("a", END - 60 * SECOND)
     assert (await slow.read([one]))[one.key].intervals[0].end == NOW - 60 * SECOND
 
 
-async def test_one_query_serves_all_rollouts_and_all_tallies_of_one_family(tsdb: Tsdb, source: Prometheus) -> None:
+async def test_one_query_reads_a_family_for_all_rollouts(tsdb: Tsdb, source: Prometheus) -> None:
     for revision in ("r1", "r2"):
         scraped(tsdb, 8, 1, revision=revision, deployment="b", outcome="ok")
         scraped(tsdb, 3, 5, revision=revision, deployment="b", outcome="ok")
@@ -49,7 +49,7 @@ async def test_one_query_serves_all_rollouts_and_all_tallies_of_one_family(tsdb:
     assert raw == [('serin_requests_total{revision=~"r1|r2"}[60s]', milliseconds(END))]
 
 
-async def test_only_live_epochs_are_asked_for_and_what_carries_none(tsdb: Tsdb, source: Prometheus) -> None:
+async def test_query_has_live_epochs_and_series_without_epoch(tsdb: Tsdb, source: Prometheus) -> None:
     for labels in ({"epoch": "3"}, {"epoch": "4"}, {"epoch": "9"}, {"epoch": "unknown"}, {}):
         scraped(tsdb, 10, 1, revision="r1", outcome="ok", **labels)
         scraped(tsdb, 1, 2, revision="r1", outcome="ok", **labels)
@@ -64,7 +64,7 @@ async def test_only_live_epochs_are_asked_for_and_what_carries_none(tsdb: Tsdb, 
     assert 'serin_requests_total{revision=~"r1|r2"}[60s]' in [query for query, _ in tsdb.queries]
 
 
-async def test_names_are_asked_for_in_bounded_queries(tsdb: Tsdb, source: Prometheus) -> None:
+async def test_many_revisions_are_split_into_several_queries(tsdb: Tsdb, source: Prometheus) -> None:
     many = [
         Watch(END - SECOND, ((f"a{n}", "e"), (f"b{n}", "f")), (REQUESTS,), namespace="ns", name=f"n{n}")
         for n in range(CHUNK)
@@ -73,13 +73,13 @@ async def test_names_are_asked_for_in_bounded_queries(tsdb: Tsdb, source: Promet
     assert [query.count("|") + 1 for query, _ in tsdb.queries if query.startswith("serin")] == [CHUNK, CHUNK, 1]
 
 
-async def test_the_window_holds_the_base_of_the_oldest_interval(tsdb: Tsdb, source: Prometheus) -> None:
+async def test_window_reaches_the_base_of_the_oldest_interval(tsdb: Tsdb, source: Prometheus) -> None:
     await source.read([watch("a"), watch("b", END - 300 * SECOND)])
     assert [query[-6:] for query, _ in tsdb.queries if query.startswith("serin")] == ["[335s]"]
 
 
-async def test_after_an_outage_intervals_are_read_piece_by_piece(tsdb: Tsdb, source: Prometheus) -> None:
-    """And rollouts that stopped at different moments meet at the same ends, so that they share queries again."""
+async def test_time_of_an_outage_is_read_in_several_intervals(tsdb: Tsdb, source: Prometheus) -> None:
+    """Rollouts that stopped at different times get the same ends, so that they share queries again."""
     late = [watch(name, END - seconds * SECOND) for name, seconds in (("a", 1500), ("b", 1507), ("c", 1600), ("d", 5))]
     read = await source.read(late)
     ends = {one.name: read[one.key].intervals[0].end for one in late}
@@ -87,7 +87,7 @@ async def test_after_an_outage_intervals_are_read_piece_by_piece(tsdb: Tsdb, sou
     assert len([query for query, _ in tsdb.queries if query.startswith("serin")]) == 2
 
 
-async def test_a_query_that_is_refused_concerns_only_who_asked(tsdb: Tsdb, source: Prometheus) -> None:
+async def test_refused_query_fails_only_its_own_watch(tsdb: Tsdb, source: Prometheus) -> None:
     tsdb.fails["errors_total"] = RefusedError("Too many samples; ask for less.")
     a, b = watch("a"), watch("b", END - 5 * SECOND, REQUESTS, ERRORS)
     read = await source.read([a, b])
@@ -97,7 +97,7 @@ async def test_a_query_that_is_refused_concerns_only_who_asked(tsdb: Tsdb, sourc
     assert read[b.key].intervals == ()
 
 
-async def test_what_decides_nothing_is_left_out_if_it_is_refused_and_only_then(tsdb: Tsdb, source: Prometheus) -> None:
+async def test_optional_tally_is_left_out_only_if_refused(tsdb: Tsdb, source: Prometheus) -> None:
     tsdb.fails["errors_total"] = RefusedError("Too many samples; ask for less.")
     scraped(tsdb, 20, 5, revision="r1", outcome="ok")
     scraped(tsdb, 2, 9, revision="r1", outcome="ok")
@@ -113,32 +113,30 @@ async def test_what_decides_nothing_is_left_out_if_it_is_refused_and_only_then(t
     assert (read[both.key].error, read[both.key].left_out) == ("Too many samples; ask for less.", None)
     tsdb.fails["errors_total"] = MetricsError("Away; look.")
     read = await source.read([one])
-    assert (read[one.key].error, read[one.key].intervals) == ("Away; look.", ()), "it is read when it is back"
+    assert (read[one.key].error, read[one.key].intervals) == ("Away; look.", ()), "it is read again later"
     tsdb.fails.clear()
     assert (await source.read([one]))[one.key].left_out is None
 
 
-async def test_a_selector_that_is_not_plain_is_a_sentence_for_who_wrote_it(tsdb: Tsdb, source: Prometheus) -> None:
+async def test_selector_that_is_not_plain_fails_only_its_own_watch(tsdb: Tsdb, source: Prometheus) -> None:
     assert tsdb
     a, b = watch("a"), watch("b", END - 5 * SECOND, Tally("rate(x[5m])"))
     read = await source.read([a, b])
     assert read[a.key].error is None
-    assert "is no plain selector; write" in str(read[b.key].error)
+    assert "is not a plain selector; write" in str(read[b.key].error)
 
 
-async def test_what_one_asked_and_the_server_could_not_answer_concerns_nobody_else(
-    tsdb: Tsdb, source: Prometheus
-) -> None:
+async def test_failed_query_fails_only_its_own_watch(tsdb: Tsdb, source: Prometheus) -> None:
     tsdb.fails["serin_requests"] = MetricsError("Away; look.")
     one, two = watch("a", END - SECOND, REQUESTS, ERRORS), watch("b", END - SECOND, ERRORS)
     read = await source.read([one, two])
     assert (read[one.key].error, read[two.key].error) == ("Away; look.", None)
 
 
-async def test_a_server_that_fails_is_asked_no_further(
+async def test_failing_server_gets_no_further_query(
     tsdb: Tsdb, source: Prometheus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It answers its first question, then nothing more, not even what the time is."""
+    """It answers the first query and no other, not even its time."""
     original = tsdb.query
 
     async def once(query: str, *more: object) -> object:
@@ -154,14 +152,14 @@ async def test_a_server_that_fails_is_asked_no_further(
     assert len(tsdb.queries) == 3
 
 
-async def test_nothing_is_asked_where_nothing_is_wanted(tsdb: Tsdb, source: Prometheus) -> None:
+async def test_watch_that_wants_nothing_causes_no_query(tsdb: Tsdb, source: Prometheus) -> None:
     read = await source.read([Watch(END, namespace="ns", name="a")])
     assert tsdb.queries == []
     assert read["ns", "a"].error is None
 
 
 class Servers:
-    """Makes connections, and remembers which live."""
+    """Makes connections, and lists those that it made."""
 
     def __init__(self) -> None:
         self.made: list[tuple[Server, Tsdb]] = []
@@ -181,18 +179,18 @@ def servers() -> Servers:
     return Servers()
 
 
-async def test_every_distinct_server_has_one_connection_and_few_live_at_once(servers: Servers) -> None:
+async def test_each_server_has_one_connection_and_few_exist_at_once(servers: Servers) -> None:
     source = Prometheus(Settings(identity="test"), clock=lambda: NOW, connect=servers)
-    many = [watch(f"n{n}", server=Server(f"http://p{n}")) for n in range(MOST_CONNECTIONS + 8)]
+    many = [watch(f"n{n}", server=Server(f"http://p{n}")) for n in range(MAX_CONNECTIONS + 8)]
     read = await source.read([*many, watch("own"), replace(many[0], name="again")])
     assert all(evidence.error is None and evidence.intervals for evidence in read.values())
-    assert len(servers.made) == MOST_CONNECTIONS + 9
-    assert servers.alive <= MOST_CONNECTIONS
+    assert len(servers.made) == MAX_CONNECTIONS + 9
+    assert servers.alive <= MAX_CONNECTIONS
     source.close()
     assert servers.alive == 0
 
 
-async def test_a_connection_that_nobody_uses_is_closed(servers: Servers) -> None:
+async def test_idle_connection_is_closed(servers: Servers) -> None:
     source = Prometheus(Settings(identity="test"), clock=lambda: NOW, connect=servers)
     await source.read([watch("a", server=Server("http://old"))])
     await source.read([watch("b", server=Server("http://new"))])
@@ -203,7 +201,7 @@ async def test_a_connection_that_nobody_uses_is_closed(servers: Servers) -> None
     source.close()
 
 
-async def test_a_server_that_fails_fails_its_own_rollouts_only(servers: Servers) -> None:
+async def test_failing_server_fails_only_its_own_rollouts(servers: Servers) -> None:
     source = Prometheus(Settings(identity="test"), clock=lambda: NOW, connect=servers)
     own, theirs = watch("own"), watch("theirs", server=Server("http://else"))
     await source.read([own, theirs])
@@ -213,7 +211,7 @@ async def test_a_server_that_fails_fails_its_own_rollouts_only(servers: Servers)
     source.close()
 
 
-def test_the_operators_own_server_is_what_its_settings_say() -> None:
+def test_own_server_follows_the_settings() -> None:
     def settings(**more: str) -> Settings:
         return Settings(identity="test", prometheus_url="http://p", **more)  # type: ignore[arg-type]
 

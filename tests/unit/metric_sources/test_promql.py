@@ -1,4 +1,4 @@
-"""What is a plain selector, and what becomes of it."""
+"""Plain selectors, and the matchers that are added to them."""
 
 import json
 import re
@@ -28,7 +28,7 @@ from serin.metric_sources.promql import CHUNK, PLAIN, chunks, is_plain, one_of, 
         ('up{a="ü"}', 'up{a="ü",r="1"}'),
     ],
 )
-def test_a_matcher_is_added_to_a_plain_selector(selector: str, narrowed: str) -> None:
+def test_matcher_is_added_to_a_plain_selector(selector: str, narrowed: str) -> None:
     assert is_plain(selector)
     assert with_matcher(selector, 'r="1"') == narrowed
 
@@ -63,13 +63,13 @@ def test_a_matcher_is_added_to_a_plain_selector(selector: str, narrowed: str) ->
         'up{a=="b"}',
     ],
 )
-def test_anything_else_is_refused_with_a_sentence(selector: str) -> None:
+def test_other_selectors_are_refused(selector: str) -> None:
     assert not is_plain(selector)
     with pytest.raises(MetricsError, match=r"write a metric's name, or name\{label=\"value\"\}"):
         with_matcher(selector, 'r="1"')
 
 
-def test_the_expression_can_be_quoted_in_cel_and_read_by_re2() -> None:
+def test_pattern_can_be_quoted_in_cel_and_is_valid_re2() -> None:
     assert "'" not in PLAIN
     assert "(?" not in PLAIN
     assert not re.search(r"\\[dwsbBAZ]", PLAIN)
@@ -82,7 +82,7 @@ SPACE = st.sampled_from(["", " ", "\n  "])
 
 
 @given(LABELS, MATCHERS, SPACE, st.sampled_from(["", ","]))
-def test_every_matcher_stays_as_it_was_beside_the_new_one(
+def test_added_matcher_leaves_the_others_unchanged(
     name: str, matchers: list[tuple[str, str, str]], space: str, comma: str
 ) -> None:
     written = f"{space},{space}".join(f"{n}{o}{json.dumps(v, ensure_ascii=False)}" for n, o, v in matchers)
@@ -95,18 +95,18 @@ def test_every_matcher_stays_as_it_was_beside_the_new_one(
 
 
 @given(st.text(max_size=30))
-def test_whatever_is_taken_for_plain_has_one_pair_of_braces_outside_of_strings(text: str) -> None:
+def test_plain_selector_has_at_most_one_pair_of_braces(text: str) -> None:
     if is_plain(f"up{text}"):
         bare = re.sub(r'"(?:[^"\\]|\\.)*"', "", f"up{text}")
         assert not re.search(r"[\[\]()@+*/%^<>]", bare)
         assert bare.count("{") == bare.count("}") <= 1
 
 
-def test_names_are_quoted_for_the_regular_expression_and_the_string() -> None:
+def test_values_are_escaped_for_regex_and_string() -> None:
     assert one_of("a", ["v1.2", 'x"y']) == r'a=~"v1\\.2|x\"y"'
 
 
-def test_names_come_in_bounded_parts_each_once() -> None:
+def test_values_are_split_into_lists_without_repetition() -> None:
     parts = chunks([f"n{number:03d}" for number in range(2 * CHUNK + 1)] * 2)
     assert [len(part) for part in parts] == [CHUNK, CHUNK, 1]
     assert chunks([]) == []

@@ -1,4 +1,4 @@
-"""From a spec and its Secret to a server that can be asked; what is wrong is said, and nothing secret is shown."""
+"""The server of a spec and its Secret; errors name what is wrong and show no secret."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def secret(**data: str) -> Mapping[str, Any]:
     return {"data": {key: base64.b64encode(value.encode()).decode() for key, value in named.items()}}
 
 
-def test_without_a_word_it_is_the_operators_own() -> None:
+def test_without_prometheus_in_the_spec_the_operators_server_is_read() -> None:
     assert server(None, None) is None
 
 
-def test_a_server_without_a_secret_is_asked_as_it_is() -> None:
+def test_server_without_a_secret_has_url_and_headers() -> None:
     found = server(spec(url=f"{URL}/", headers={"X-Scope-OrgID": "a", "A-First": "b"}), None)
     assert found == Server(url=URL, headers=(("A-First", "b"), ("X-Scope-OrgID", "a")))
 
@@ -48,7 +48,7 @@ def test_a_server_without_a_secret_is_asked_as_it_is() -> None:
         pytest.param({"token": "t", "note": "for Serin"}, {"bearer_token": "t"}, id="with something else"),
     ],
 )
-def test_what_a_secret_may_hold(data: dict[str, str], expected: dict[str, Any]) -> None:
+def test_secret_may_have_these_keys(data: dict[str, str], expected: dict[str, Any]) -> None:
     assert server(NAMED, secret(**data)) == Server(url=URL, **expected)
 
 
@@ -62,17 +62,25 @@ def test_what_a_secret_may_hold(data: dict[str, str], expected: dict[str, Any]) 
         pytest.param(secret(username="u"), "correct its keys", id="a user without a password"),
         pytest.param(secret(password="p"), "correct its keys", id="a password without a user"),
         pytest.param(secret(username="u", password="p", token="t"), "correct its keys", id="a user and a token"),
-        pytest.param({"data": {"token": "%%%"}}, "holds no text under token", id="no base64"),
-        pytest.param({"data": {"token": "/w=="}}, "holds no text under token", id="no UTF-8"),
+        pytest.param(
+            {"data": {"token": "%%%"}},
+            "Key token of Secret access is not UTF-8 text",
+            id="no base64",
+        ),
+        pytest.param(
+            {"data": {"token": "/w=="}},
+            "Key token of Secret access is not UTF-8 text",
+            id="no UTF-8",
+        ),
     ],
 )
-def test_a_secret_that_is_of_no_use_is_named(found: Mapping[str, Any] | None, sentence: str) -> None:
+def test_unusable_secret_is_named(found: Mapping[str, Any] | None, sentence: str) -> None:
     with pytest.raises(MetricsError, match=sentence) as caught:
         server(NAMED, found)
     assert "Secret access" in str(caught.value)
 
 
-def test_nothing_secret_is_ever_shown() -> None:
+def test_no_secret_is_in_repr_or_message() -> None:
     found = server(
         spec(headers={"X-Key": "hush-1"}, authSecretRef={"name": "access"}),
         secret(username="hush-2", password="hush-3", ca_crt="hush-4"),

@@ -1,4 +1,4 @@
-"""What a comparison cannot see: the sentences about noise and about requests that go astray."""
+"""The caveats: what the comparison of a trial cannot show."""
 
 from __future__ import annotations
 
@@ -7,25 +7,48 @@ from datetime import timedelta
 
 import pytest
 
-from serin.analysis.trial_state import Arrived, Epoch
+from serin.analysis.counts import Baseline, MetricReadings
+from serin.analysis.presets import DEFAULT_SERIES, measurements
+from serin.analysis.trial_state import Arrived, Epoch, MetricState
+from serin.api.analysis import Analysis
 from serin.evidence.slices import Counts, RequestsBySide
-from serin.reporting.caveats import NOISY, caveats
+from serin.reporting.caveats import NO_EPOCH, NOT_RANDOM, ONE_POD, caveats
 from serin.rollout.decide import decide
 from serin.rollout.snapshot import Snapshot
-from tests.unit.rollout.cases import GOOD, HOUR, MINUTE, NOON, canary_at, make_evidence
+from tests.unit.reporting.statuses import (
+    NOTHING_COUNTED,
+    status_of,
+)
+from tests.unit.rollout.cases import (
+    GOOD,
+    HOUR,
+    MINUTE,
+    NOON,
+    A,
+    B,
+    by_name,
+    canary_at,
+    make_engine,
+    make_evidence,
+    make_pods,
+    make_record,
+    make_spec,
+)
+
+BARE = make_record(A, promotion=1, pod_template={})
+ROUTED_BY_HEADER = {"parentRefs": [{"name": "llm"}], "matches": [{"headers": [{"name": "x-team", "value": "a"}]}]}
 
 
-def told(snapshot: Snapshot) -> tuple[str, ...]:
+def caveats_of(snapshot: Snapshot) -> tuple[str, ...]:
     decision = decide(snapshot)
     assert decision.canary
     return caveats(snapshot, decision, decision.canary)
 
 
-def arrived(canary: int, stable: int, *, weight: int = 500, lately: int = 0, age: timedelta = 24 * HOUR) -> Snapshot:
+def arrived(canary: int, stable: int, *, weight: int = 500, recent: int = 0, age: timedelta = 24 * HOUR) -> Snapshot:
     epochs = {1: Epoch(NOON - age, weight)}
-    state = make_evidence(
-        GOOD, epochs=epochs, arrived=RequestsBySide(canary, stable), newest_arrivals=(Arrived(NOON, lately),)
-    )
+    newest = (Arrived(NOON, recent),)
+    state = make_evidence(GOOD, epochs=epochs, arrived=RequestsBySide(canary, stable), newest_arrivals=newest)
     return replace(canary_at(), saved_state=state)
 
 
@@ -37,13 +60,13 @@ def arrived(canary: int, stable: int, *, weight: int = 500, lately: int = 0, age
         (arrived(200, 9_800), "canary"),
         (arrived(0, 9_800), "canary"),
         (arrived(1_000, 9_000), "stable"),
-        (arrived(0, 6_000, lately=6_000), None),
-        (arrived(270, 9_000, lately=4_500), None),
-        (arrived(3_800, 95_000, lately=2_000), "canary"),
+        (arrived(0, 6_000, recent=6_000), None),
+        (arrived(270, 9_000, recent=4_500), None),
+        (arrived(3_800, 95_000, recent=2_000), "canary"),
         (arrived(3_000, 6_000, weight=5_000, age=MINUTE), None),
-        (arrived(5_000, 10_000, weight=5_000, lately=2_000, age=2 * MINUTE), None),
+        (arrived(5_000, 10_000, weight=5_000, recent=2_000, age=2 * MINUTE), None),
         (arrived(1_000, 2_000, weight=9_000, age=MINUTE), None),
-        (arrived(2_000, 10_000, weight=5_000, lately=3_000, age=2 * MINUTE), "canary"),
+        (arrived(2_000, 10_000, weight=5_000, recent=3_000, age=2 * MINUTE), "canary"),
         (arrived(0, 0), None),
         (arrived(500, 0, weight=10_000), None),
         (arrived(0, 500, weight=0), None),
@@ -55,15 +78,66 @@ def arrived(canary: int, stable: int, *, weight: int = 500, lately: int = 0, age
         *("nobody came", "everything is the canary's", "nothing is"),
     ],
 )
-def test_requests_that_do_not_follow_the_weight_are_warned_of(snapshot: Snapshot, side: str | None) -> None:
-    astray = [sentence for sentence in told(snapshot) if "reached the canary" in sentence]
-    assert [f"lost on the way to the {side}" in sentence for sentence in astray] == [True] * (side is not None)
+def test_requests_that_do_not_follow_the_weight_are_a_caveat(snapshot: Snapshot, side: str | None) -> None:
+    off_weight = [sentence for sentence in caveats_of(snapshot) if "reached the canary" in sentence]
+    assert [f"Requests to the {side} are lost" in sentence for sentence in off_weight] == [True] * (side is not None)
 
 
-def test_a_noisy_metric_is_named() -> None:
+def test_noisy_metric_is_named() -> None:
     state = make_evidence(GOOD)
     noise = state.metrics[0].noise
     for _ in range(40):
         noise = noise.add({"a": [Counts(100, 50)], "b": [Counts(100, 5)]}, 15.0)
     state = replace(state, metrics=(replace(state.metrics[0], noise=noise), *state.metrics[1:]))
-    assert f"{NOISY} errors." in told(replace(canary_at(), saved_state=state))
+    sentences = caveats_of(replace(canary_at(), saved_state=state))
+    assert any(s.startswith("The stable's own pods differ by more than chance: errors.") for s in sentences)
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "expected"),
+    [
+        pytest.param(canary_at(), {ONE_POD}, id="one pod"),
+        pytest.param(
+            canary_at(engines=by_name(make_engine(A, *make_pods(3)), make_engine(B, *make_pods(2)))), set(), id="none"
+        ),
+        pytest.param(
+            canary_at(2, spec=make_spec(routing={"gateway": ROUTED_BY_HEADER})), {NOT_RANDOM}, id="a header chooses"
+        ),
+        pytest.param(
+            canary_at(2, record={"pod_template": {}}), {NO_EPOCH}, id="the canary's pods carry no middleware"
+        ),
+        pytest.param(
+            canary_at(2, records=(BARE, make_record(B))), {NO_EPOCH}, id="the stable's pods carry no middleware"
+        ),
+    ],
+)  # fmt: skip
+def test_caveats_name_the_limits_of_the_comparison(snapshot: Snapshot, expected: set[str]) -> None:
+    seen = status_of(snapshot)
+    assert seen.canary is not None
+    assert set(seen.canary.caveats or ()) == expected
+
+
+def test_unread_advisory_metric_is_a_caveat() -> None:
+    seen = status_of(canary_at(2, readings=MetricReadings(left_out="Prometheus refused a query; check the selector.")))
+    assert seen.canary is not None
+    assert seen.canary.caveats == (
+        (
+            "An Advisory metric could not be read; the verdict does not depend on it. "
+            "Prometheus refused a query; check the selector."
+        ),
+    )
+
+
+def test_required_metric_without_samples_is_named_once_others_have_some() -> None:
+    """It blocks nothing, so a misspelt selector would go unnoticed."""
+    metrics = [{"name": "errors", "preset": "ErrorRate"}, {"name": "typo", "preset": "QueueTime"}]
+    pinned = measurements(
+        Analysis.model_validate({"metrics": metrics}), DEFAULT_SERIES, Baseline(NOON, 10.0), measured=True
+    )
+    for counts, named in ((GOOD, True), (NOTHING_COUNTED, False)):
+        errors = replace(make_evidence(counts).metrics[0], measurement=pinned[0])
+        metrics = (errors, MetricState.begin(pinned[1]))
+        seen = status_of(canary_at(2, saved_state=make_evidence(counts, metrics=metrics)))
+        assert seen.canary is not None
+        sentence = "No samples on either side: typo. This metric is ignored; check its selector."
+        assert (sentence in (seen.canary.caveats or ())) == named

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serin.rollout.commands import HANDLED_LIMIT, carry_out
+from serin.rollout.commands import (
+    HANDLED_LIMIT,
+    RAW_LIMIT,
+    Command,
+    CommandResult,
+    MalformedCommand,
+    Verb,
+    carry_out,
+    parse_command,
+)
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record
 from serin.rollout.trial import Step
@@ -22,8 +31,14 @@ REJECTED = make_record(B, rejection=REJECTION)
 IDLE = make_record(B)
 
 
+def obey(raw: str, target: Record, stable: Record | None = STABLE) -> tuple[Record, CommandResult | None]:
+    command = parse_command(raw)
+    assert command is not None
+    return carry_out(command, target, stable, NOON)
+
+
 def order(verb: str, target: Record, stable: Record | None = STABLE) -> tuple[Record, Reason]:
-    after, result = carry_out(f"{verb}@{B}#1", target, stable, NOON)
+    after, result = obey(f"{verb}@{B}#1", target, stable)
     assert result is not None
     return after, result.reason
 
@@ -45,6 +60,21 @@ def test_a_command_that_moves_the_ramp(verb: str, target: Record, step: int) -> 
     assert (after.trial.step, after.trial.entered_at(), after.trial.held(NOON)) == (step, NOON, NOON - NOON)
     assert after.handled == ("1",)
     assert (after.rejection, after.promotion) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (None, None),
+        ("", None),
+        (f"skip@{B}#1", Command(f"skip@{B}#1", Verb.SKIP, B, "1")),
+        (f" abort@{B}#a.b:c-d_9\n", Command(f" abort@{B}#a.b:c-d_9\n", Verb.ABORT, B, "a.b:c-d_9")),
+        (f"destroy@{B}#1", MalformedCommand(f"destroy@{B}#1")),
+        (" ", MalformedCommand(" ")),
+    ],
+)
+def test_annotation_is_parsed_into_command(raw: str | None, expected: Command | MalformedCommand | None) -> None:
+    assert parse_command(raw) == expected
 
 
 def test_abort_rejects_the_canary_for_good() -> None:
@@ -84,12 +114,12 @@ def test_a_command_that_makes_no_sense_now_changes_nothing_and_never_will(
     assert reason is Reason.COMMAND_IGNORED
     assert replace(after, handled=()) == target
     # Remembered, or it would be carried out weeks later, on a canary that nobody has seen yet.
-    again, told = carry_out(f"{verb}@{B}#1", replace(RUNNING, handled=after.handled), STABLE, NOON)
+    again, told = obey(f"{verb}@{B}#1", replace(RUNNING, handled=after.handled))
     assert (again.trial, again.rejection, told) == (RUNNING.trial, None, None)
 
 
 def test_a_command_for_another_revision_is_ignored() -> None:
-    target, result = carry_out(f"promote@{A}#1", RUNNING, STABLE, NOON)
+    target, result = obey(f"promote@{A}#1", RUNNING)
     assert target is RUNNING
     assert result is not None
     assert result.reason is Reason.COMMAND_IGNORED
@@ -97,22 +127,22 @@ def test_a_command_for_another_revision_is_ignored() -> None:
 
 
 def test_a_token_is_carried_out_once() -> None:
-    once, _ = carry_out(f"skip@{B}#1", RUNNING, STABLE, NOON)
-    assert carry_out(f"skip@{B}#1", once, STABLE, NOON) == (once, None)
-    assert carry_out(f"abort@{B}#1", once, STABLE, NOON) == (once, None)
-    twice, result = carry_out(f"skip@{B}#2", once, STABLE, NOON)
+    once, _ = obey(f"skip@{B}#1", RUNNING)
+    assert obey(f"skip@{B}#1", once) == (once, None)
+    assert obey(f"abort@{B}#1", once) == (once, None)
+    twice, result = obey(f"skip@{B}#2", once)
     assert result is not None
     assert twice.handled == ("1", "2")
 
 
 def test_the_newest_tokens_are_remembered() -> None:
     target = replace(RUNNING, handled=tuple(f"old-{n}" for n in range(HANDLED_LIMIT)))
-    after, _ = carry_out(f"skip@{B}#new", target, STABLE, NOON)
+    after, _ = obey(f"skip@{B}#new", target)
     assert after.handled == (*target.handled[1:], "new")
 
 
 def test_blanks_around_a_command_do_no_harm() -> None:
-    _, result = carry_out(f"  skip@{B}#1\n", RUNNING, STABLE, NOON)
+    _, result = obey(f"  skip@{B}#1\n", RUNNING)
     assert result is not None
     assert result.reason is Reason.COMMAND_DONE
 
@@ -133,20 +163,20 @@ def test_blanks_around_a_command_do_no_harm() -> None:
     ],
 )
 def test_nonsense_says_how_to_write_it(raw: str) -> None:
-    target, result = carry_out(raw, RUNNING, STABLE, NOON)
+    target, result = obey(raw, RUNNING)
     assert target is RUNNING
     assert result is not None
     assert result.reason is Reason.COMMAND_IGNORED
     assert "<verb>@<revision>#<token>" in result.message
-    assert len(result.command) <= 256
+    assert len(result.command) <= RAW_LIMIT
 
 
 @given(
-    st.text() | st.from_regex(rf"[a-z]+@({A}|{B})#[A-Za-z0-9._:-]+"),
+    st.text(min_size=1) | st.from_regex(rf"[a-z]+@({A}|{B})#[A-Za-z0-9._:-]+"),
     st.sampled_from([RUNNING, AT_PAUSE, DONE, REJECTED, IDLE]),
 )
 def test_no_text_raises_and_every_text_is_answered(raw: str, target: Record) -> None:
-    after, result = carry_out(raw, target, STABLE, NOON)
+    after, result = obey(raw, target)
     assert result is not None
     assert (after.resolved, after.number, after.promotion) == (target.resolved, target.number, target.promotion)
     if result.reason is Reason.COMMAND_IGNORED:

@@ -128,8 +128,8 @@ def test_two_revisions_with_the_same_pods_keep_them_while_one_is_in_the_route() 
 def test_a_new_canary_takes_the_place_of_the_old_one() -> None:
     old, new = make_record(B, trial=make_trial()), make_record(C, recorded=False)
     engines = by_name(make_engine(A, *make_pods(3)), make_engine(B, *make_pods(1)), make_engine(C, *make_pods(1)))
-    route, evidence = make_route({A: 9_500, B: 500}), MetricReadings(baseline=Baseline(NOON, 10.0))
-    decision = decide(serving(target=new, records=(STABLE, old), engines=engines, route=route, evidence=evidence))
+    route, readings = make_route({A: 9_500, B: 500}), MetricReadings(baseline=Baseline(NOON, 10.0))
+    decision = decide(serving(target=new, records=(STABLE, old), engines=engines, route=route, readings=readings))
     assert decision.weights == {A: 10_000, B: 0, C: 0}
     assert decision.retired == frozenset()
     assert decision.canary is not None

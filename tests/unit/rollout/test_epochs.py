@@ -168,12 +168,12 @@ def test_evidence_that_is_lost_in_the_first_step_begins_with_an_epoch_of_its_own
 
 
 @pytest.mark.parametrize(
-    "evidence",
+    "readings",
     [MetricReadings(error="Prometheus is down."), MetricReadings()],
     ids=["blind", "before it is known what the stable shows"],
 )
-def test_whose_evidence_is_lost_gets_no_traffic_until_it_is_watched_again(evidence: MetricReadings) -> None:
-    decision = decide(replace(canary_at(2, held=MINUTE), saved_state=None, evidence=evidence))
+def test_whose_evidence_is_lost_gets_no_traffic_until_it_is_watched_again(readings: MetricReadings) -> None:
+    decision = decide(replace(canary_at(2, held=MINUTE), saved_state=None, readings=readings))
     assert (decision.trial_state, weight_of(decision, B)) == (None, 0)
     assert decision.wanted is not None
     assert (decision.wanted.read_until, decision.wanted.baseline_of) == (None, A)

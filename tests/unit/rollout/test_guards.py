@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from serin.analysis.counts import MetricReadings
+from serin.rollout.commands import parse_command
 from serin.rollout.decide import decide
 from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
@@ -186,7 +187,9 @@ def test_a_guard_holds_the_canary_where_it_is(snapshot: Snapshot, phase: Phase, 
             canary_at(1, counts=BAD, spec=make_spec(rollout=PAUSES)), Reason.VERDICT_FAILED, id="fail in a pause step"
         ),
         pytest.param(
-            canary_at(counts=BAD, command=f"promote@{B}#1"), Reason.VERDICT_FAILED, id="fail, and a person says promote"
+            canary_at(counts=BAD, command=parse_command(f"promote@{B}#1")),
+            Reason.VERDICT_FAILED,
+            id="fail, and a person says promote",
         ),
         pytest.param(canary_at(held=HELD, counts=BAD), Reason.VERDICT_FAILED, id="fail when the hold is over"),
         pytest.param(canary_at(counts=BAD, readings=BLIND), Reason.VERDICT_FAILED, id="fail, then blind"),
@@ -200,9 +203,11 @@ def test_a_guard_holds_the_canary_where_it_is(snapshot: Snapshot, phase: Phase, 
             Reason.INCONCLUSIVE, id="nothing but silence until the deadline, and the policy is Rollback",
         ),
         pytest.param(waiting(NOON - 31 * MINUTE), Reason.PROGRESS_DEADLINE_EXCEEDED, id="never Ready"),
-        pytest.param(canary_at(command=f"abort@{B}#1"), Reason.ABORTED, id="a person aborts"),
+        pytest.param(canary_at(command=parse_command(f"abort@{B}#1")), Reason.ABORTED, id="a person aborts"),
         pytest.param(
-            canary_at(command=f"abort@{B}#1", spec=make_spec(paused=True)), Reason.ABORTED, id="abort while paused"
+            canary_at(command=parse_command(f"abort@{B}#1"), spec=make_spec(paused=True)),
+            Reason.ABORTED,
+            id="abort while paused",
         ),
     ],
 )  # fmt: skip
@@ -233,7 +238,7 @@ def test_the_order_of_the_guards() -> None:
         (Reason.ROUTE_REFUSED, {"route": make_route({A: 5_000, B: 5_000}, refused="No.", programmed=False)}),
         (Reason.CANARY_ENTERING, {"route": make_route({A: 5_000, B: 5_000}, UNSETTLED)}),
         (Reason.CANARY_RUNNING, {"held": MINUTE}),
-        (Reason.METRICS_UNAVAILABLE, {"evidence": BLIND}),
+        (Reason.METRICS_UNAVAILABLE, {"readings": BLIND}),
         (Reason.AWAITING_EVIDENCE, {"counts": DOUBTFUL}),
         (Reason.BAKING, {"spec": make_spec(rollout={"minimumBake": "2h"}), "held": HELD}),
     ]
@@ -295,11 +300,13 @@ def test_past_the_last_step_all_pods_come_first_then_the_promotion() -> None:
 
 
 def test_a_person_who_promotes_still_waits_for_pods_and_for_an_unpaused_spec() -> None:
-    loading = decide(canary_at(command=f"promote@{B}#1"))
+    loading = decide(canary_at(command=parse_command(f"promote@{B}#1")))
     assert loading.target is not None
     assert loading.target.promotion is None
     frozen = decide(
-        canary_at(command=f"promote@{B}#1", spec=make_spec(paused=True), engines=canary_pods(*make_pods(3)))
+        canary_at(
+            command=parse_command(f"promote@{B}#1"), spec=make_spec(paused=True), engines=canary_pods(*make_pods(3))
+        )
     )
     assert frozen.phase is Phase.PAUSED
     assert weight_of(frozen, B) == 500
@@ -359,7 +366,7 @@ def test_a_step_that_is_entered_remembers_how_much_had_been_counted() -> None:
 
 
 def test_a_step_that_a_person_skips_to_remembers_it_as_well() -> None:
-    decision = decide(replace(canary_at(), command=f"skip@{B}#1"))
+    decision = decide(replace(canary_at(), command=parse_command(f"skip@{B}#1")))
     assert (trial_of(decision).step, trial_of(decision).counted) == (1, GOOD[B].requests)
 
 

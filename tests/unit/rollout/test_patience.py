@@ -12,6 +12,7 @@ from serin.analysis.counts import Baseline, Interval, MetricReadings
 from serin.analysis.presets import Series, measurements
 from serin.analysis.trial_state import MetricState
 from serin.evidence.slices import Totals
+from serin.rollout.commands import parse_command
 from serin.rollout.decide import decide
 from serin.rollout.phases import Phase
 from serin.rollout.ramp import pin_holdback
@@ -113,7 +114,7 @@ def test_a_holdback_ends_neither_on_old_evidence_nor_on_silence() -> None:
 @pytest.mark.parametrize(
     ("step", "changes"),
     [
-        pytest.param(2, {"evidence": BLIND}, id="blind"),
+        pytest.param(2, {"readings": BLIND}, id="blind"),
         pytest.param(2, {"saved_state": make_evidence(DOUBTFUL, expected_without_sample=25.0)}, id="silent by now"),
         pytest.param(2, {"counts": NOTHING}, id="silent all the time"),
         pytest.param(0, {"counts": NOTHING}, id="silent in the first step"),
@@ -124,7 +125,7 @@ def test_the_deadline_never_promotes_blind_nor_on_silence(step: int, changes: di
     assert decision.target is not None
     rejected = decision.target.rejection is not None
     # Whoever cannot see does not condemn, either.
-    assert rejected == (policy == "Rollback" and changes.get("evidence") is not BLIND)
+    assert rejected == (policy == "Rollback" and changes.get("readings") is not BLIND)
     if not rejected:
         assert (decision.phase, decision.reason, decision.stalled) == (
             Phase.PAUSED, Reason.INCONCLUSIVE, Reason.INCONCLUSIVE,
@@ -214,7 +215,7 @@ def test_when_sight_returns_the_ramp_starts_again_from_its_first_step_and_knows_
     unasked = decide(canary_at(2, trial=blind, route=route))
     assert trial_of(unasked).blinded, "a source that has not been asked yet has not been seen"
     memory, read = read_until(NOON - MINUTE), MetricReadings(intervals=(Interval(NOON - MINUTE, NOON),))
-    seeing = decide(canary_at(2, trial=blind, route=route, saved_state=memory, evidence=read))
+    seeing = decide(canary_at(2, trial=blind, route=route, saved_state=memory, readings=read))
     trial = trial_of(seeing)
     assert (weight_of(seeing, B), trial.step, trial.blinded, trial.counted) == (500, 0, False, GOOD[B].requests)
     assert seeing.trial_state is not None
@@ -223,7 +224,7 @@ def test_when_sight_returns_the_ramp_starts_again_from_its_first_step_and_knows_
 
 def test_a_person_may_promote_while_nobody_sees() -> None:
     snapshot = canary_at(readings=BLIND, saved_state=read_until(NOON - HOUR), engines=canary_pods(*make_pods(3)))
-    decision = decide(replace(snapshot, command=f"promote@{B}#1"))
+    decision = decide(replace(snapshot, command=parse_command(f"promote@{B}#1")))
     assert (decision.reason, decision.weights) == (Reason.PROMOTED, {A: 0, B: 10_000})
 
 
@@ -317,17 +318,17 @@ def test_the_deadline_does_not_promote_who_is_above_a_limit() -> None:
 
 
 def test_a_person_who_promotes_skips_the_holdback() -> None:
-    before = decide(replace(passed(), command=f"promote@{B}#1"))
-    within = decide(replace(in_holdback(held=MINUTE), command=f"promote@{B}#1"))
+    before = decide(replace(passed(), command=parse_command(f"promote@{B}#1")))
+    within = decide(replace(in_holdback(held=MINUTE), command=parse_command(f"promote@{B}#1")))
     assert (before.reason, within.reason) == (Reason.PROMOTED, Reason.PROMOTED)
 
 
 def test_a_person_who_skips_ends_the_holdback_and_nothing_else() -> None:
-    over = decide(replace(in_holdback(held=MINUTE), command=f"skip@{B}#1"))
+    over = decide(replace(in_holdback(held=MINUTE), command=parse_command(f"skip@{B}#1")))
     assert (over.reason, over.weights) == (Reason.PROMOTED, {A: 0, B: 10_000})
-    blind = decide(replace(in_holdback(held=MINUTE, readings=BLIND), command=f"skip@{B}#1"))
+    blind = decide(replace(in_holdback(held=MINUTE, readings=BLIND), command=parse_command(f"skip@{B}#1")))
     assert (blind.reason, trial_of(blind).forced) == (Reason.METRICS_UNAVAILABLE, False)
-    failing = decide(replace(in_holdback(held=MINUTE, counts=BAD), command=f"skip@{B}#1"))
+    failing = decide(replace(in_holdback(held=MINUTE, counts=BAD), command=parse_command(f"skip@{B}#1")))
     assert failing.weights == {A: 10_000, B: 0}
 
 

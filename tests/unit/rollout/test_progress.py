@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serin.analysis.counts import Baseline, InFlight, Interval, MetricReadings
+from serin.rollout.commands import parse_command
 from serin.rollout.decide import decide
 from serin.rollout.decision import Decision
 from serin.rollout.phases import TRANSITIONS, Phase
@@ -48,7 +49,7 @@ class Obedient:
     weights: list[int] = field(default_factory=list)
 
     def tick(self, command: str | None = None) -> Decision:
-        decision = decide(replace(self.snapshot, command=command))
+        decision = decide(replace(self.snapshot, command=parse_command(command)))
         if self.phases and self.phases[-1] is not decision.phase:
             assert decision.phase in TRANSITIONS[self.phases[-1]], f"{self.phases[-1]} -> {decision.phase}"
         self.phases.append(decision.phase)

@@ -18,8 +18,8 @@ from serin.rollout.ramp import (
     pin_budget,
     pin_holdback,
     pods_for,
-    reweighed,
     weight_at,
+    with_adaptive_weight,
 )
 from serin.rollout.snapshot import Policy
 from serin.rollout.trial import Budget, Step, Trial
@@ -145,22 +145,22 @@ def test_the_first_weight_of_an_adaptive_ramp(budget: Budget, rps: float, weight
 
 
 def weight_after(trial: Trial, state: TrialState, policy: Policy) -> int:
-    return reweighed(trial, state, policy, NOON).weight
+    return with_adaptive_weight(trial, state, policy, NOON).weight
 
 
 def test_an_adaptive_weight_moves_on_new_strata_only() -> None:
     trial = make_trial(steps=ADAPTIVE, budget=BUDGET, weight=400)
-    moved = reweighed(trial, make_evidence(GOOD), Policy(), NOON)
+    moved = with_adaptive_weight(trial, make_evidence(GOOD), Policy(), NOON)
     assert moved.weight == 1_600
-    assert reweighed(moved, make_evidence(GOOD), Policy(), NOON) is moved
+    assert with_adaptive_weight(moved, make_evidence(GOOD), Policy(), NOON) is moved
 
 
 def test_more_weight_is_given_no_sooner_than_a_slice_after_the_last_change_and_less_at_once() -> None:
     trial = make_trial(steps=ADAPTIVE, budget=BUDGET, weight=400)
     young = {1: Epoch(NOON - timedelta(seconds=14), 400)}
-    assert reweighed(trial, make_evidence(GOOD, epochs=young), Policy(), NOON) is trial
+    assert with_adaptive_weight(trial, make_evidence(GOOD, epochs=young), Policy(), NOON) is trial
     falling = make_evidence(BAD, epochs=young, requests_per_second=200.0)
-    assert reweighed(trial, falling, Policy(), NOON).weight < 400
+    assert with_adaptive_weight(trial, falling, Policy(), NOON).weight < 400
 
 
 def test_an_adaptive_weight_grows_with_what_speaks_for_it_and_falls_with_what_speaks_against() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from serin.rollout.commands import parse_command
 from serin.rollout.decide import decide
 from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
@@ -164,4 +165,4 @@ def test_pruning_spares_who_has_a_role_who_runs_and_who_is_in_the_route() -> Non
 
 def test_pruning_spares_the_memory_of_the_command_that_still_stands() -> None:
     """Without its tokens the same annotation would be carried out once more."""
-    assert prunable_of(3, set(), command=f"promote@{A}#1") == {B, C}
+    assert prunable_of(3, set(), command=parse_command(f"promote@{A}#1")) == {B, C}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -45,6 +46,11 @@ LATER = ("counted", "forced", "frozenAt", "budget", "weight", "holdback", "inHol
 """What an annotation of an earlier version has not."""
 
 
+def changed(**keys: Any) -> str:
+    """The annotation of a trial with other values for these keys."""
+    return json.dumps(json.loads(make_trial().to_json()) | keys)
+
+
 @settings(max_examples=200)
 @given(trials)
 def test_a_trial_comes_back_as_it_was_written(trial: Trial) -> None:
@@ -64,7 +70,15 @@ def test_a_trial_comes_back_as_it_was_written(trial: Trial) -> None:
         pytest.param(make_trial().to_json().replace('"attempt":1', '"attempt":"many"'), id="a number that is none"),
         pytest.param(make_trial().to_json().replace("2026-05-04", "yesterday"), id="a time that is none"),
         pytest.param(make_trial().to_json().replace('"steps":[{', '"steps":[3,{'), id="a step that is none"),
-        pytest.param(json.dumps(json.loads(make_trial().to_json()) | {"heldSeconds": "x"}), id="a span that is none"),
+        pytest.param(changed(heldSeconds="x"), id="a span that is none"),
+        pytest.param(changed(heldSeconds=float("inf")), id="a span without end"),
+        pytest.param(changed(heldSeconds=True), id="a span that is true"),
+        pytest.param(changed(startedAt="2026-05-04T12:00:00"), id="a time without offset"),
+        pytest.param(changed(step=-1), id="a step before the first"),
+        pytest.param(changed(steps=[]), id="no steps"),
+        pytest.param(changed(budget=[2.0]), id="half a budget"),
+        pytest.param(changed(weight=10_001), id="a weight above all traffic"),
+        pytest.param("[" * 100_000, id="nested without end"),
     ],
 )
 def test_an_unreadable_trial_says_what_to_do(text: str) -> None:
@@ -107,6 +121,11 @@ def test_a_clock_set_back_takes_away_nothing_that_was_held() -> None:
     earlier = NOON - 180 * MINUTE
     assert trial.held(earlier) == 5 * MINUTE
     assert trial.with_clock(earlier, running=False).held(earlier) == 5 * MINUTE
+
+
+def test_key_of_newer_version_is_ignored() -> None:
+    step = {"weight": 500, "holdSeconds": 60, "shadow": True}
+    assert Trial.from_json(changed(shadow={"weight": 5}, steps=[step])) == make_trial(steps=(Step(500, MINUTE),))
 
 
 def test_a_trial_of_an_earlier_version_goes_on() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from serin.analysis.counts import EPOCHS, Baseline, InFlight, Interval, MetricReadings, Tally
 from serin.analysis.trial_state import Epoch, TrialState, name_of
 from serin.evidence.slices import Counts, RequestsBySide
+from serin.rollout.commands import parse_command
 from serin.rollout.ramp import pin, pin_budget, pin_holdback
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record
@@ -206,7 +207,9 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         saved_state=memory,
         command=draw(
             st.none()
-            | st.builds("{}@{}#{}".format, st.sampled_from(VERBS), st.sampled_from([A, B, C]), st.integers(1, 2))
+            | st.builds("{}@{}#{}".format, st.sampled_from(VERBS), st.sampled_from([A, B, C]), st.integers(1, 2)).map(
+                parse_command
+            )
         ),
         **facts,
     )
@@ -241,7 +244,9 @@ def canaries(draw: st.DrawFn) -> Snapshot:
         saved_state=memory,
         readings=draw(evidences(memory)),
         route=replace(snapshot.route, weights={A: 10_000 - weight, B: weight}, exists=True),
-        command=draw(st.none() | st.sampled_from([f"promote@{B}#1", f"skip@{B}#1", f"resume@{B}#1"])),
+        command=draw(
+            st.none() | st.sampled_from([f"promote@{B}#1", f"skip@{B}#1", f"resume@{B}#1"]).map(parse_command)
+        ),
         spec_error=None,
         spec_reason=Reason.ACCEPTED,
     )

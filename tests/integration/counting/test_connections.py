@@ -11,7 +11,7 @@ import pytest
 
 from sandbox.control_plane.api_tier import Handle
 from serin.analysis.counts import Tally
-from serin.metric_sources.connection import MOST_BYTES
+from serin.metric_sources.connection import MAX_BYTES
 from serin.metric_sources.port import Server
 from serin.metric_sources.prometheus import Prometheus
 from tests.integration.counting.proxy import Behaviour, before
@@ -62,8 +62,8 @@ async def test_failing_prometheus_is_reported_and_later_caught_up(pods: Pods, ti
         "failed",
         "failed",
         "refused a query",
-        "lets nobody in",
-        "is elsewhere",
+        "rejected the credentials",
+        "redirects to another URL",
         "is not a Prometheus",
         "is not a Prometheus",
         "cannot be read",
@@ -102,28 +102,28 @@ async def test_each_credential_is_accepted_and_no_secret_is_logged(
         ):
             behave.wants = {wanted}
             assert await error(server) is None
-            assert "lets nobody in" in str(await error(open_to_all))
+            assert "rejected the credentials" in str(await error(open_to_all))
             behave.wants, behave.status, behave.location = set(), 307, f"{other}/api/v1/query"
             behave.body = b"you said hush"
             said = str(await error(server))
-            assert "is elsewhere" in said
+            assert "redirects to another URL" in said
             assert "hush" not in said
             behave.status, behave.location, behave.body = 200, "", None
         assert elsewhere.seen == [], "a redirect was followed"
         for server, words in (
-            (Server(url), "certificate"),
-            (Server(url, ca="hush"), "are no certificates; give them as PEM"),
-            (Server(url, ca=authority, bearer_token="hu\nsh"), "is not fit for HTTP"),
-            (Server(url, ca=authority, headers=(("X", "hush\r\nY: z"),)), "is not fit for HTTP"),
+            (Server(url), "failed TLS verification"),
+            (Server(url, ca="hush"), "are not PEM certificates; correct ca.crt"),
+            (Server(url, ca=authority, bearer_token="hu\nsh"), "has characters that HTTP does not allow"),
+            (Server(url, ca=authority, headers=(("X", "hush\r\nY: z"),)), "has characters that HTTP does not allow"),
             (Server("http://user:hush@127.0.0.1:1"), "http://127.0.0.1:1 cannot be reached"),
-            (Server("http://[hush"), "is none; correct it"),
+            (Server("http://[hush"), "is not a URL; correct it"),
         ):
             said = str(await error(server))
             assert words in said
             assert "hush" not in said
         # Only the authorities of the server itself are trusted.
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates / "ca.crt"))
-        assert "certificate" in str(await error(Server(url, ca=certifi.contents())))
+        assert "failed TLS verification" in str(await error(Server(url, ca=certifi.contents())))
         assert await error(Server(url, ca=authority)) is None
         monkeypatch.delenv("REQUESTS_CA_BUNDLE")
         # The operator's own Prometheus takes its authorities from a file.
@@ -149,7 +149,7 @@ async def test_endless_answer_and_missing_secret_are_reported(tier: Handle) -> N
         assert "tenant 0 said x***_*** at 10" in str((await source.read([one]))[one.key].error)
         behave.status, behave.body = 503, b"starting"
         assert "failed (HTTP Status Code 503)" in str((await source.read([one]))[one.key].error)
-        behave.status, behave.body = 200, b" " * (MOST_BYTES + 1)
+        behave.status, behave.body = 200, b" " * (MAX_BYTES + 1)
         assert "sent more than 16 MiB; narrow the selector." in str((await source.read([one]))[one.key].error)
         source.close()
 

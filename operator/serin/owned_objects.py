@@ -1,0 +1,105 @@
+"""Finds the objects that an LLMDeployment owns.
+
+Called by the reconciler when it observes. Children are listed by label. A child that lost its label is read by name:
+the route and the pods say which children are in use. Ownership is the uid in `ownerReferences`, never a label or a
+name, so an object of another owner is never changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from serin.api.names import LABEL_DEPLOYMENT, child_name
+from serin.cluster.port import (
+    CONTROLLER_REVISION,
+    DEPLOYMENT,
+    POD,
+    POD_DISRUPTION_BUDGET,
+    SERVICE,
+    Cluster,
+    Kind,
+)
+from serin.kube_types import Object
+from serin.manifests.controller_revision import read_record
+from serin.manifests.observed import engine_of_pod
+from serin.manifests.owner import Owner
+from serin.rollout.record import Record
+
+LISTED_KINDS = (CONTROLLER_REVISION, DEPLOYMENT, POD, SERVICE, POD_DISRUPTION_BUDGET)
+
+
+@dataclass(frozen=True)
+class OwnedObjects:
+    """The children of one LLMDeployment by kind, in the order of `LISTED_KINDS`; pods belong to its Deployments."""
+
+    records: list[Object]
+    deployments: list[Object]
+    pods: list[Object]
+    services: list[Object]
+    budgets: list[Object]
+
+    def read_records(self) -> tuple[Record, ...]:
+        """The records of the ControllerRevisions, oldest first.
+
+        Raises:
+            RecordError: one of them cannot be read.
+        """
+        return tuple(sorted(map(read_record, self.records), key=lambda record: record.number))
+
+
+def is_owned(obj: Object, owner: Owner) -> bool:
+    """Whether the object names this LLMDeployment as an owner."""
+    return any(ref.get("uid") == owner.uid for ref in obj["metadata"].get("ownerReferences", []))
+
+
+async def list_owned(cluster: Cluster, owner: Owner) -> OwnedObjects:
+    """The children that have the label of this LLMDeployment.
+
+    Raises:
+        ClusterError: a list request failed.
+    """
+
+    async def listed(kind: Kind) -> list[Object]:
+        found = await cluster.list(kind, owner.namespace, labels={LABEL_DEPLOYMENT: owner.name})
+        return [obj for obj in found if kind is POD or is_owned(obj, owner)]
+
+    return OwnedObjects(*await asyncio.gather(*map(listed, LISTED_KINDS)))
+
+
+async def add_unlabelled(
+    cluster: Cluster, owner: Owner, listed: OwnedObjects, weights: Mapping[str, int]
+) -> OwnedObjects:
+    """The listed children, and those in use that have lost their label.
+
+    Args:
+        cluster: the API server.
+        owner: the LLMDeployment.
+        listed: its children that have the label.
+        weights: the split of its route, by revision.
+
+    Raises:
+        ClusterError: a request failed.
+    """
+    running = {engine_of_pod(pod) for pod in listed.pods if not pod["metadata"].get("deletionTimestamp")} - {""}
+    records = await add_named(cluster, CONTROLLER_REVISION, owner, listed.records, weights)
+    deployments = await add_named(cluster, DEPLOYMENT, owner, listed.deployments, running)
+    services = await add_named(cluster, SERVICE, owner, listed.services, weights)
+    prefix = child_name(owner.name, "")
+    deployed = {obj["metadata"]["name"].removeprefix(prefix) for obj in deployments}
+    budgets = await add_named(cluster, POD_DISRUPTION_BUDGET, owner, listed.budgets, deployed)
+    return replace(listed, records=records, deployments=deployments, services=services, budgets=budgets)
+
+
+async def add_named(
+    cluster: Cluster, kind: Kind, owner: Owner, found: list[Object], revisions: Iterable[str]
+) -> list[Object]:
+    """The objects found so far, and the children of these revisions that are missing among them, if they exist.
+
+    Raises:
+        ClusterError: a request failed.
+    """
+    missing = {child_name(owner.name, revision) for revision in revisions} - {o["metadata"]["name"] for o in found}
+    read = await asyncio.gather(*(cluster.get(kind, owner.namespace, name) for name in sorted(missing)))
+    return [*found, *(obj for obj in read if obj and is_owned(obj, owner))]

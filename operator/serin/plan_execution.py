@@ -1,0 +1,91 @@
+"""Carries out a plan: makes its writes in order and reports what the API server refused.
+
+Called by the reconciler. Each write relies on the writes before it: no pods without their record, no backend without
+its Service. So the first refusal stops all that follow, except a route that only takes weight from a canary: a refused
+Deployment must not delay a rollback. Nothing relies on a deletion, so a failed one stops no other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from serin.cluster.port import HTTP_ROUTE, Cluster, kind_of
+from serin.errors import ClusterError, Conflict
+from serin.kube_types import Object
+from serin.manifests.owner import Owner
+from serin.planner import Plan
+
+
+class ChangedError(Conflict):
+    """An object was not deleted because it has changed since it was read; the next reconcile reads it again."""
+
+
+@dataclass(frozen=True)
+class Failures:
+    """What of a plan was not carried out."""
+
+    write: ClusterError | None = None
+    """The first refused write; the writes after it were not made."""
+    deletion: ClusterError | None = None
+    """A failed deletion: the first one that was refused, else a `ChangedError`."""
+
+    @property
+    def first(self) -> ClusterError | None:
+        """The failure for which the reconcile is retried."""
+        return self.write or self.deletion
+
+    @property
+    def refusal(self) -> ClusterError | None:
+        """The failure that readers of the status must know; not a `ChangedError`, which a retry resolves."""
+        return self.write or (None if isinstance(self.deletion, ChangedError) else self.deletion)
+
+
+async def execute(cluster: Cluster, owner: Owner, plan: Plan) -> Failures:
+    """Make the writes, then the deletions.
+
+    Raises:
+        Conflict: an object has changed since it was read, so the decision relies on an old read.
+    """
+    if refused := await _apply(cluster, plan):
+        return Failures(write=refused)
+    return Failures(deletion=await _delete(cluster, owner, plan))
+
+
+async def _apply(cluster: Cluster, plan: Plan) -> ClusterError | None:
+    first: ClusterError | None = None
+    for obj in plan.apply:
+        if first and not (obj["kind"] == HTTP_ROUTE.kind and plan.withdraws):
+            continue
+        try:
+            await cluster.apply(kind_of(obj), obj)
+        except ClusterError as error:
+            if isinstance(error, Conflict) and await _has_changed(cluster, obj):
+                raise
+            first = first or error
+    return first
+
+
+async def _delete(cluster: Cluster, owner: Owner, plan: Plan) -> ClusterError | None:
+    failure: ClusterError | None = None
+    for obj in plan.delete:
+        meta = obj["metadata"]
+        try:
+            await cluster.delete(
+                kind_of(obj), owner.namespace, meta["name"], uid=meta["uid"], version=meta["resourceVersion"]
+            )
+        except ClusterError as error:
+            changed = isinstance(error, Conflict) and await _has_changed(cluster, obj)
+            if failure is None or isinstance(failure, ChangedError):
+                failure = ChangedError(str(error)) if changed else error
+    return failure
+
+
+async def _has_changed(cluster: Cluster, obj: Object) -> bool:
+    """Whether the object differs from what was read; if not, an admission webhook answered 409 and will again."""
+    meta = obj["metadata"]
+    try:
+        current = await cluster.get(kind_of(obj), meta["namespace"], meta["name"])
+    except ClusterError:
+        return True
+    now = current["metadata"] if current else {}
+    return any(meta.get(field) != now.get(field) for field in ("uid", "resourceVersion"))

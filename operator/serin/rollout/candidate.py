@@ -1,0 +1,175 @@
+"""The canary on trial, with all facts that the guards ask about.
+
+Built by `serin.rollout.canary` on every reconcile. What a fact means for the rollout is in `serin.rollout.guards`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from serin.analysis.trial_state import TrialState
+from serin.analysis.update import is_young
+from serin.analysis.verdict import Judgement
+from serin.api.names import FULL_WEIGHT
+from serin.rollout.ramp import pods_for, weight_at
+from serin.rollout.record import Record
+from serin.rollout.route import is_settled
+from serin.rollout.snapshot import EngineView, Snapshot
+from serin.rollout.trial import Trial
+
+SCRAPES = 3
+"""After this many scrape intervals every pod has been scraped at least once."""
+
+_LONGER = timedelta(milliseconds=1)
+"""By how much more than blindTimeout the source must have failed."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A canary on trial: its records, its trial and what was counted so far."""
+
+    snapshot: Snapshot
+    stable: Record
+    record: Record
+    trial: Trial
+    judgement: Judgement
+    state: TrialState | None = None
+    """What was counted so far; None before the first request."""
+
+    # Pods
+
+    @property
+    def engine(self) -> EngineView:
+        """The canary's pods; empty before its Deployment exists."""
+        engine_revision = self.record.engine_revision
+        return self.snapshot.engines.get(engine_revision) or EngineView(engine_revision, replicas=0)
+
+    @property
+    def pods_needed(self) -> int:
+        """Ready pods that the current step needs, or full traffic when all steps are done."""
+        return pods_for(self.snapshot.spec.replicas, FULL_WEIGHT if self.is_last else self.weight)
+
+    def carries(self, weight: int) -> bool:
+        """Whether the canary has the Ready pods that a weight needs."""
+        return self.engine.ready >= pods_for(self.snapshot.spec.replicas, weight)
+
+    @property
+    def weight_of_ready_pods(self) -> int:
+        """The highest weight that the canary's Ready pods can carry."""
+        return min(FULL_WEIGHT, self.engine.ready * FULL_WEIGHT // max(1, self.snapshot.spec.replicas))
+
+    @property
+    def progress_left(self) -> timedelta:
+        """Time until the progress deadline; it counts from the step, or from the moment a pod became unready, if later.
+
+        A pod that does not exist yet (an autoscaler asks for more, one was evicted, a quota was raised) misses no
+        deadline.
+        """
+        deadline, engine = self.snapshot.spec.rollout.progress_deadline, self.engine
+        waiting_since = [pod.not_ready_since for pod in engine.pods if pod.not_ready_since and not pod.deleting]
+        if not waiting_since and engine.replica_failure is None:
+            return deadline
+        start: datetime = max([self.trial.entered_at(), *([min(waiting_since)] if waiting_since else [])])
+        return deadline - ((self.trial.frozen_at or self.snapshot.now) - start)
+
+    # Step and route
+
+    @property
+    def weight(self) -> int:
+        """The weight that the current step gives."""
+        return weight_at(self.trial)
+
+    @property
+    def is_last(self) -> bool:
+        """Whether all steps are done and only the holdback and the promotion are left."""
+        return self.trial.is_past_ramp
+
+    @property
+    def before_promotion(self) -> bool:
+        """Whether the promotion, or its holdback, follows the current step."""
+        return self.trial.step >= len(self.trial.steps) - 1
+
+    @property
+    def at_pause(self) -> bool:
+        """Whether the current step is a pause."""
+        return not self.is_last and self.trial.steps[self.trial.step].weight is None
+
+    @property
+    def weight_on_route(self) -> int:
+        """The weight that the route gives the canary now."""
+        return self.snapshot.route.weights.get(self.record.revision, 0)
+
+    @property
+    def in_route(self) -> bool:
+        """Whether the gateway serves a route that names the canary, so that it may be given weight."""
+        settled = is_settled(self.snapshot.route, self.snapshot.now, self.snapshot.policy.settle_seconds)
+        return settled and self.record.revision in self.snapshot.route.weights
+
+    @property
+    def in_force(self) -> bool:
+        """Whether the gateway serves the step's weight."""
+        return self.in_route and self.weight_on_route == self.weight
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the canary has had traffic until rollout.deadline without proof; a holdback has no deadline."""
+        exposed = self.trial.exposed(self.snapshot.now)
+        return exposed >= self.snapshot.spec.rollout.deadline and not self.trial.in_holdback
+
+    # Metrics
+
+    @property
+    def counted(self) -> int:
+        """Requests of the canary that were counted since it got traffic."""
+        return self.state.canary_requests if self.state else 0
+
+    @property
+    def measured(self) -> bool:
+        """Whether the model server counts in the pods of both sides."""
+        return self.stable.resolved.measures and self.record.resolved.measures
+
+    @property
+    def metrics_answer(self) -> bool:
+        """Whether the metric source answers; `stale` says whether the answer is old."""
+        return self.snapshot.readings.error is None
+
+    @property
+    def stale(self) -> bool:
+        """Whether the newest sample is older than usual, for example because no operator ran."""
+        policy = self.snapshot.policy
+        usual = timedelta(seconds=policy.lag_seconds + SCRAPES * policy.slice_seconds)
+        return self.state is not None and self.snapshot.now - self.state.until > usual
+
+    @property
+    def young(self) -> bool:
+        """Whether the weight is so new that slow answers under it are not there yet: nothing is judged by it."""
+        state = self.state
+        return state is not None and state.newest is not None and is_young(state, state.newest, state.until)
+
+    @property
+    def blind_in(self) -> timedelta | None:
+        """Time until the canary loses its weight because the source fails; None while it answers."""
+        if self.metrics_answer or self.state is None:
+            return None
+        return self.state.until + self.snapshot.spec.analysis.blind_timeout + _LONGER - self.snapshot.now
+
+    @property
+    def blind_too_long(self) -> bool:
+        """Whether the source has failed for longer than analysis.blindTimeout."""
+        left = self.blind_in
+        return left is not None and left <= timedelta()
+
+    @property
+    def beyond_limit(self) -> bool:
+        """Whether a Required limit is exceeded, by both sides or by the canary; then Serin does not promote."""
+        if self.state is None:
+            return False
+        required = [metric.tests for metric in self.state.metrics if metric.measurement.required]
+        return any(tests.shared or tests.exceeded for tests in required)
+
+    @property
+    def scraped_after(self) -> timedelta:
+        """After this time every pod was scraped, and series without epoch count again."""
+        blank = self.state.blank_seconds if self.state and not self.measured else 0.0
+        return timedelta(seconds=SCRAPES * self.snapshot.policy.slice_seconds + blank)

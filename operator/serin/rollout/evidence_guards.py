@@ -1,0 +1,132 @@
+"""Guards that look at what was measured: readings, missing requests, the verdict. Their order is in `guards`.
+
+A person who commands promote takes over the responsibility, so most of these guards do not hold a forced trial.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from serin.analysis.missing import missing
+from serin.analysis.verdict import Verdict
+from serin.rollout.candidate import Candidate
+from serin.rollout.finding import Finding, if_positive, rejection
+from serin.rollout.reasons import Reason
+
+EXPECTED = 20.0
+"""Canary requests that must have been expected, and not come, before Serin reports missing traffic."""
+
+
+def verdict_is_fail(c: Candidate) -> Finding | None:
+    """Rejects a canary that is worse than the stable."""
+    return rejection(Reason.VERDICT_FAILED, c.judgement.message) if c.judgement.verdict is Verdict.FAIL else None
+
+
+def canary_cannot_be_measured_yet(c: Candidate) -> Finding | None:
+    """Keeps the first request from a canary while metrics or the stable's baseline are unavailable."""
+    readings = c.snapshot.readings
+    if c.trial.traffic_since is not None or c.trial.forced:
+        return None
+    if readings.error:
+        return Finding(Reason.METRICS_UNAVAILABLE, readings.error)
+    if readings.baseline is None:
+        return Finding(Reason.AWAITING_BASELINE, Reason.AWAITING_BASELINE.explanation)
+    return None
+
+
+def metrics_failed_beyond_blind_timeout(c: Candidate) -> Finding | None:
+    """Holds a canary without weight because metrics were unavailable for longer than analysis.blindTimeout."""
+    if not c.trial.blinded or c.trial.forced:
+        return None
+    message = f"{Reason.BLIND.explanation} {c.snapshot.readings.error or ''}".strip()
+    return Finding(Reason.BLIND, message)
+
+
+def canary_requests_are_missing(c: Candidate) -> Finding | None:
+    """Holds a canary some of whose requests did not arrive or have not ended: no metric has counted them."""
+    if c.trial.forced or not c.metrics_answer:
+        return None
+    lost = missing(c.state)
+    return _hold_for_evidence(c, Reason.REQUESTS_MISSING, f"{lost} {c.judgement.message}") if lost else None
+
+
+def metrics_are_unavailable(c: Candidate) -> Finding | None:
+    """Holds the canary while the metric source does not answer."""
+    error = c.snapshot.readings.error
+    return _hold_for_evidence(c, Reason.METRICS_UNAVAILABLE, error) if error and _needs_data(c) else None
+
+
+def expected_requests_did_not_come(c: Candidate) -> Finding | None:
+    """Holds the canary when it should have got requests by its weight and none was counted."""
+    absent = no_traffic(c) if _needs_data(c) else None
+    return _hold_for_evidence(c, Reason.NO_TRAFFIC, f"{absent} {c.judgement.message}") if absent else None
+
+
+def newest_sample_is_too_old(c: Candidate) -> Finding | None:
+    """Holds the canary until the step itself was measured; only time is missing, so the deadline has no say."""
+    if not _needs_data(c) or _is_measured(c):
+        return None
+    return Finding(Reason.AWAITING_EVIDENCE, f"Waits for a sample. {c.judgement.message}")
+
+
+def step_has_no_request(c: Candidate) -> Finding | None:
+    """Holds the canary until a request was counted in this step: earlier requests say nothing about it."""
+    if not _needs_data(c) or _has_own_requests(c):
+        return None
+    message = f"No request has reached the canary in this step; check that traffic flows. {c.judgement.message}"
+    return _hold_for_evidence(c, Reason.NO_TRAFFIC, message)
+
+
+def required_metrics_are_unproven(c: Candidate) -> Finding | None:
+    """Holds the canary before its promotion until every Required metric is proven no worse.
+
+    The end of a holdback needs no second proof, unless a limit is exceeded: the stable gets so little traffic then
+    that the evidence weakens however good the canary is.
+    """
+    if c.trial.forced or not c.before_promotion or c.judgement.verdict is Verdict.PASS:
+        return None
+    if c.trial.in_holdback and not c.beyond_limit:
+        return None
+    return _hold_for_evidence(c, Reason.AWAITING_EVIDENCE, c.judgement.message)
+
+
+def no_traffic(c: Candidate) -> str | None:
+    """The sentence that requests which the canary should have got did not come; None where they do."""
+    state = c.state
+    if state is None or state.expected_without_sample < EXPECTED or state.silent_for < c.scraped_after:
+        return None
+    expected = f"{state.expected_without_sample:.0f}"
+    return f"About {expected} requests should have reached the canary and none did; check the route."
+
+
+def _needs_data(c: Candidate) -> bool:
+    """Whether the step must be measured; a pause step brings no weight of its own."""
+    return not c.trial.forced and not c.at_pause
+
+
+def _is_measured(c: Candidate) -> bool:
+    """Whether the samples are recent and cover enough of the current step to say something about it."""
+    if c.state is None or c.stale or c.young:
+        return False
+    covered = c.state.until - max(c.trial.entered_at(), c.state.since)
+    # A moment without a scrape says nothing about traffic.
+    return covered >= (timedelta() if _has_own_requests(c) else c.scraped_after)
+
+
+def _has_own_requests(c: Candidate) -> bool:
+    """Whether a request was counted in the current step; between the last step and the promotion none is needed."""
+    return (c.is_last and not c.trial.in_holdback) or c.counted > c.trial.counted
+
+
+def _hold_for_evidence(c: Candidate, reason: Reason, message: str) -> Finding:
+    """Holds the canary because evidence is missing; at rollout.deadline, rollout.onInconclusive decides."""
+    if not c.overdue:
+        left = c.snapshot.spec.rollout.deadline - c.trial.exposed(c.snapshot.now)
+        # Over before its end only in a holdback. Unavailable metrics are the business of blindTimeout.
+        stalls = left <= timedelta() and reason is not Reason.METRICS_UNAVAILABLE
+        due_in = if_positive(left) if c.trial.exposed_since else None
+        return Finding(reason, message, stalls=stalls, due_in=due_in)
+    message = f"{Reason.INCONCLUSIVE.explanation} {message}"
+    if c.metrics_answer and c.snapshot.spec.rollout.on_inconclusive == "Rollback":
+        return rejection(Reason.INCONCLUSIVE, message)
+    return Finding(Reason.INCONCLUSIVE, message, stalls=True)
