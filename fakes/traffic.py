@@ -19,6 +19,7 @@ from fakes.world import KEY, NAME, NAMESPACE, World
 from serin.analysis.trial_state import TrialState
 from serin.api.names import LABEL_DEPLOYMENT, LABEL_ENGINE_REVISION, LABEL_REVISION
 from serin.cluster.port import CONTROLLER_REVISION, HTTP_ROUTE, POD
+from serin.evidence.slices import Totals
 from serin.rollout.snapshot import NO_ROUTE
 from serin.routers.gateway_api import GatewayApiRouter
 
@@ -30,7 +31,6 @@ _OUTCOMES = ("ok", "server_error")
 EPOCHS = 32
 Numbers = npt.NDArray[np.int64]
 Times = npt.NDArray[np.float64]
-Totals = tuple[int, int, int, int]
 Durations = Callable[[np.random.Generator, npt.NDArray[np.bool_]], Times]
 
 
@@ -291,5 +291,5 @@ class Busy(World):
                 value, life = np.where(shows, requests, value), np.where(shows, its_life, life)
         (good1, x1), (hidden_good1, hidden_x1) = sums[True].tolist()
         (good0, x0), (hidden_good0, hidden_x0) = sums[False].tolist()
-        hidden_counts = (hidden_good1 + hidden_x1, hidden_x1, hidden_good0 + hidden_x0, hidden_x0)
-        return (good1 + x1, x1, good0 + x0, x0), hidden_counts
+        hidden = Totals(hidden_good1 + hidden_x1, hidden_x1, hidden_good0 + hidden_x0, hidden_x0)
+        return Totals(good1 + x1, x1, good0 + x0, x0), hidden

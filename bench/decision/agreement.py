@@ -61,15 +61,15 @@ def _random_case(random: np.random.Generator) -> tuple[Parameters, list[Slice]]:
 def _difference(parameters: Parameters, slices: list[Slice]) -> float:
     p = parameters
     both = Comparison(ConditionalTest(p), NonInferiority())
-    test, ramp, weight = both.test, AdaptiveRamp(20), 0.01
+    ramp, weight = AdaptiveRamp(20), 0.01
     par = kernel.parameters(p.alpha, p.margin, p.cap, p.min_stratum)
     ours, strata, closed = kernel.new_test(), kernel.new_open(), np.zeros(4, dtype=np.int64)
     logs, ours_weight, worst = np.full(8, -math.log(8)), 0.01, 0.0
     pools = np.zeros((1 + max(s.epoch for s in slices), 4), dtype=np.int64)
     for s in slices:
-        was = test.closed
-        both.add(s, settled=True)
-        both.nothing_ended({s.epoch})
+        was = both.test.closed
+        both = both.add(s, settled=True).nothing_ended({s.epoch})
+        test = both.test
         moved = kernel.add(ours, par, strata, closed, s.n1, s.x1, s.n0, s.x0, s.t or 0.0, s.epoch)
         for epoch, pool in enumerate(pools):
             ended = (s.n1, s.x1, s.n0, s.x0) if epoch == s.epoch else (0, 0, 0, 0)

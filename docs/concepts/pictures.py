@@ -83,7 +83,7 @@ def rollout(seed: str, rps: float, ratio: float, minutes: float) -> Rollout:
     shown.add(0, test, weight, excess)
     for number in range(1, round(minutes * 60 / SLICE_SECONDS) + 1):
         n1, x1, n0, x0 = slices(random, rps, weight, ratio)
-        test.add(Slice(n1, x1, n0, x0, number * SLICE_SECONDS, epoch))
+        test = test.add(Slice(n1, x1, n0, x0, number * SLICE_SECONDS, epoch))
         excess += n1 * BASE * (ratio - 1)
         shown.add(number, test, weight, excess)
         if test.rolled_back:
@@ -104,8 +104,8 @@ def stepped(seed: str, ratio: float) -> tuple[list[float], list[float], bool]:
             return [*minutes, minutes[-1], 45.0], [*weights, 100.0, 100.0], True
         weight = STEPS[min(step, len(STEPS) - 1)]
         counts = slices(random, 20, weight, ratio)
-        test.add(Slice(*counts, (number + 1) * SLICE_SECONDS, step))
-        proof.add(Slice(*counts))
+        test = test.add(Slice(*counts, (number + 1) * SLICE_SECONDS, step))
+        proof = proof.add(Slice(*counts))
         minutes += [number * SLICE_SECONDS / 60, (number + 1) * SLICE_SECONDS / 60]
         weights += [100 * weight] * 2
         if test.rolled_back:
@@ -186,7 +186,7 @@ def _looked_at(random: Random, looks: int) -> Iterator[tuple[bool, bool]]:
     sums = (0, 0, 0, 0)
     for number in range(1, looks + 1):
         counts = slices(random, 20, 0.25, 1.0)
-        test.add(Slice(*counts, number * SLICE_SECONDS))
+        test = test.add(Slice(*counts, number * SLICE_SECONDS))
         n1, x1, n0, x0 = sums = tuple(map(sum, zip(sums, counts, strict=True)))  # type: ignore[assignment]
         fired = fired or fisher(n1, x1, n0, x0) < ALPHA
         yield test.rolled_back, fired
@@ -266,7 +266,7 @@ def needed(rate: float, rho: float, delta: float, weight: float, runs: int = 301
             good1 = poisson(random, step * (1 - rate))
             good0 = poisson(random, step * (1 - weight) / weight * (1 - rate))
             n1 += x1 + good1
-            proof.add(Slice(x1 + good1, x1, x0 + good0, x0))
+            proof = proof.add(Slice(x1 + good1, x1, x0 + good0, x0))
         return n1
 
     return statistics.median(one(_random(f"needed {rate} {rho} {delta} {weight} {run}")) for run in range(runs))

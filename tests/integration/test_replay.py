@@ -19,9 +19,9 @@ from fakes.prometheus import FakePrometheus, answering
 from sandbox.control_plane import api_tier
 from sandbox.control_plane.api_tier import Handle
 from serin.analysis.counts import Interval, Tally
-from serin.analysis.trial_state import Epoch, TrialState
+from serin.analysis.trial_state import Epoch, MetricState, TrialState
 from serin.analysis.update import advance
-from serin.evidence.metric import MetricEvidence
+from serin.evidence.slices import Counts, Totals
 from serin.manifests.controller_revision import render_record
 from serin.manifests.evidence_map import render_evidence
 from serin.manifests.owner import Owner
@@ -99,14 +99,13 @@ async def lived_through(pods: Pods, tier: Handle) -> TrialState:
         pod.count(A, by=5000, epoch=0)
         await pod.scraped(2)
     since = datetime.now(UTC)
-    pinned = make_evidence(BAD).measurements[:1]
+    errors = make_evidence(BAD).metrics[0].measurement
     state = make_evidence(
         BAD,
         trial=f"{B}@1",
         since=since,
         until=since,
-        measurements=pinned,
-        evidence=tuple(MetricEvidence(m.parameters) for m in pinned),
+        metrics=(MetricState.begin(errors),),
         epochs={1: Epoch(since, 500), 2: Epoch(since + timedelta(seconds=3), 2500)},
         young_seconds=1.0,
         settle_seconds=1.0,
@@ -132,9 +131,9 @@ async def lived_through(pods: Pods, tier: Handle) -> TrialState:
 
 async def test_trial_is_replayed_checked_and_refused(pods: Pods, tier: Handle, kubectl: Kubectl, serin: Any) -> None:
     state = await lived_through(pods, tier)
-    (totals,) = state.evidence[0].totals
-    assert totals[0] == 2 * sum(4 + turn for turn in range(6))
-    assert totals[2:] == (2 * 6 * 91, 2 * 6)
+    (totals,) = state.metrics[0].tests.totals
+    assert totals.n1 == 2 * sum(4 + turn for turn in range(6))
+    assert totals.stable == Counts(2 * 6 * 91, 2 * 6)
     kubectl("apply", "-f", "-", manifest=LLMDEPLOYMENT)
     status, out, told = serin("replay", "triage")
     assert (status, out) == (2, "")
@@ -152,18 +151,19 @@ async def test_trial_is_replayed_checked_and_refused(pods: Pods, tier: Handle, k
     assert (status, told) == (0, "")
     reset, *slices = map(json.loads, out.splitlines())
     assert reset == {"reset": {"alpha": 0.01, "margin": 1.1, "cap": 0.5, "min_stratum": 3}}
-    assert [sum(s[key] for s in slices) for key in ("n1", "x1", "n0", "x0")] == list(totals)
+    assert Totals(*(sum(s[key] for s in slices) for key in ("n1", "x1", "n0", "x0"))) == totals
     assert {s["epoch"] for s in slices} == {1, 2}
     status, answers, told = serin("evidence", given=out)
     assert (status, told) == (0, "")
-    assert json.loads(answers.splitlines()[-1])["rolled_back"] == state.evidence[0].rolled_back
+    assert json.loads(answers.splitlines()[-1])["rolled_back"] == state.metrics[0].tests.rolled_back
 
-    wrong = replace(state, evidence=(MetricEvidence(state.measurements[0].parameters),))
-    wrong.evidence[0].add([(1, 0, 7, 7)], t=1.0, epoch=1, settled=True)
+    begun = MetricState.begin(state.metrics[0].measurement)
+    tests = begun.tests.add([Totals(1, 0, 7, 7)], t=1.0, epoch=1, settled=True)
+    wrong = replace(state, metrics=(replace(begun, tests=tests),))
     kubectl("apply", "-f", "-", manifest=render_evidence(OWNER, wrong))
     status, out, told = serin("replay", "triage", "--check")
     assert (status, told) == (1, "")
-    assert out.startswith(f"errors differs: n1 1 kept and {totals[0]} read, x1 0 kept and")
+    assert out.startswith(f"errors differs: n1 1 kept and {totals.n1} read, x1 0 kept and")
 
     for arguments, sentence in (
         (("elsewhere",), "There is no LLMDeployment elsewhere in default; correct the name, or give --namespace."),

@@ -38,12 +38,12 @@ async def test_a_rollout_is_read_again_to_the_last_request(load: Load, rollout: 
     intervals = [interval async for interval in read_again(NAMESPACE, NAME, kept, SETTINGS, connect=connect)]
     canary, stable = kept.compared.canary.revision, kept.compared.stable.revision
     again = advance(begun(kept.state), intervals, canary=canary, stable=stable)
-    finding = compare(kept.state, again)
-    assert finding.agrees, finding.message
+    comparison = compare(kept.state, again)
+    assert comparison.agrees, comparison.message
     for boundary in (None, 1):
         metric, leaf = chosen(kept.state, "errors" if boundary is None else "e2e", boundary)
         answers = list(replay(map(json.dumps, lines(kept, intervals, metric=metric, leaf=leaf))))
-        test = again.evidence[metric].leaves[leaf]
+        test = again.metrics[metric].tests.leaves[leaf]
         assert isinstance(test, Comparison)
         assert answers[-1]["log_e"] == pytest.approx(test.log_e, abs=1e-9)
     # Cut elsewhere it is the same trial: the totals stay.

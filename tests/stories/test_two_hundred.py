@@ -67,14 +67,14 @@ async def outcomes(scenario: Scenario, seed: int) -> list[Trial]:
     for index, trial in enumerate(trials):
         if len(trial.state.epochs) > EPOCHS - BEFORE:
             continue  # a value of the label has been two periods: its counter does not tell them apart
-        counted = [sum(pair) for pair in zip(trial.counted, trial.hidden, strict=True)]
-        assert counted == list(trial.held), f"{name}, seed {seed + index}: counted {counted}, there are {trial.held}"
+        counted = trial.counted + trial.hidden
+        assert counted == trial.held, f"{name}, seed {seed + index}: counted {counted}, there are {trial.held}"
         assert trial.outcome is not None, f"{name}, seed {seed + index}: no end in {trial.seconds:.0f} s"
     return trials
 
 
 def noisy(trial: Trial) -> bool:
-    return any(among.noisy for among in trial.state.noise)
+    return any(metric.noise.noisy for metric in trial.state.metrics)
 
 
 def rolled_back(trials: Sequence[Trial]) -> int:
@@ -134,7 +134,7 @@ async def test_time_outs_that_end_when_their_weight_is_over_still_stand_against_
     """Twice as bad as tolerated, a minute late, on a ramp that does not wait for them; the stable has no time-outs."""
     hanging = Load(200, canary_durations=time_outs, worse=3.5, restarts_per_hour=0.0)
     with monkeypatch.context() as careless:
-        careless.setattr(Comparison, "standing", lambda self, _owed: self.proof)
+        careless.setattr(Comparison, "standing", lambda self, _carried_over: self.proof)
         naive = promoted(await outcomes(("time-outs", hanging, ADAPTIVE, [ERRORS], 20), 60_000))
     early = promoted(await outcomes(("time-outs", hanging, ADAPTIVE, [ERRORS], 20), 60_000))
     longer = {"ramp": {"adaptive": {}}}

@@ -132,7 +132,7 @@ async def play(load: Load, seed: int, *, minutes: float = 60.0, **changes: Mappi
     assert state is not None, world.status()
     held, hidden = world.held(state, canary)
     took = (world.now - began).total_seconds()
-    return Trial(outcome, took, state, state.evidence[0].totals[0], held, hidden, world, astray, missing)
+    return Trial(outcome, took, state, state.metrics[0].tests.totals[0], held, hidden, world, astray, missing)
 
 
 async def _pass(world: Busy, operator: Operator, seconds: float) -> None:

@@ -1,40 +1,47 @@
-"""One metric as it is measured: from what was read to exposures and bad counts, and how it is kept.
+"""One metric as it is measured: from intervals of counter growth to requests and bad requests of each revision.
 
-Pinned when a canary gets its first request and stored with the trial state, so that no change of the spec or of the
-operator makes old and new counts mean different things. `serin.analysis.presets` says what is measured. Pure.
+A measurement is fixed when a canary gets its first request and is stored with the trial state, so that no change of
+the spec or of the operator changes the meaning of the counts during a trial. `serin.analysis.presets` makes it from
+`spec.analysis`, and `serin.analysis.stored_state` stores it. Pure.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
 
-from serin.analysis.counts import Interval, Names, Point, Tally
+from serin.analysis.counts import Interval, Point, Tally
 from serin.evidence.metric import MetricParameters
+from serin.evidence.slices import Counts
 
 BAD_OUTCOMES = frozenset({"server_error", "rejected", "stream_error", "aborted", "timed_out"})
-"""Of the model server's: what a revision can be blamed for."""
+"""Outcomes of the model server that a revision can cause."""
 NOT_COUNTED_OUTCOMES = frozenset({"excluded"})
-"""Of the model server's: what says something about the client or its quota."""
+"""Outcomes of the model server that the client or its quota causes."""
 BAD_CODES = frozenset({"400", "413", "422"})
-"""Client errors that a bad revision causes: a context too short, a limit too low, a parameter it does not take."""
+"""Client errors that a bad revision causes: its context is too short, a limit too low, or it rejects a parameter."""
 NOT_COUNTED_CODES = frozenset({"401", "403", "404", "408", "429", "499"})
-"""Codes that say something about the client or its quota, and nothing about the revision."""
+"""Codes that the client or its quota causes."""
 
-Side = tuple[str, int | None]
-"""Revision and epoch; the epoch is None where the series carries none."""
+RevisionInEpoch = tuple[str, int | None]
+"""Revision and epoch; the epoch is None where the series has no such label."""
+CountsByRevision = Mapping[RevisionInEpoch, tuple[Counts, ...]]
+"""By revision and epoch, the counts of each leaf of a metric."""
 
 
 class How(StrEnum):
-    """How the values of a tally's `by` label are told into bad, good and neither."""
+    """How requests are classified as bad or good, or are not counted."""
 
     OUTCOME = "outcome"
+    """By the outcome that the model server reports."""
     CODE = "code"
+    """By the response code that the gateway reports."""
     ABOVE = "above"
+    """Bad is above a boundary of a histogram."""
     PAIR = "pair"
+    """Bad requests have a counter of their own."""
 
 
 @dataclass(frozen=True)
@@ -45,25 +52,25 @@ class Measurement:
     how: How
     total: Tally
     bad: Tally | None
-    """Only where bad ones have a counter of their own."""
+    """The counter of bad requests, if they have one of their own."""
     parameters: MetricParameters
     required: bool
     unit: str = ""
-    """Of the boundaries; `s`, or nothing for a user's own histogram."""
+    """Unit of the boundaries: `s`, or empty for a user's own histogram."""
 
     @property
     def comparable(self) -> bool:
-        """False for a histogram that the stable has not shown: nobody knows where it could be cut."""
+        """False for a histogram without boundaries: the stable had no samples from which to choose them."""
         return self.how is not How.ABOVE or bool(self.parameters.boundaries)
 
     @property
     def compares_pods(self) -> bool:
-        """Whether the stable's pods are compared among themselves: for comparisons that a proof rests on.
+        """Whether the stable's pods are compared with each other: only for comparisons that a promotion needs.
 
-        Where the label `instance` of the series names a pod of the revision: users may count anywhere.
+        The label `instance` of the series must name a pod of the revision; users' own series can come from anywhere.
         """
-        shown_by_pods = self.how is How.OUTCOME or (self.how is How.ABOVE and bool(self.unit))
-        return shown_by_pods and self.required and self.parameters.ceiling is None
+        scraped_from_pods = self.how is How.OUTCOME or (self.how is How.ABOVE and bool(self.unit))
+        return scraped_from_pods and self.required and self.parameters.ceiling is None
 
     def lacks_shared_bounds(self, interval: Interval) -> bool:
         """Whether the histograms of both sides have no bound in common, so that nothing can be counted."""
@@ -75,24 +82,24 @@ class Measurement:
         """What has to be read."""
         return (self.total,) if self.bad is None else (self.bad, self.total)
 
-    def counts(self, interval: Interval) -> dict[Side, list[tuple[int, int]]]:
-        """Exposures and bad counts of one interval by revision and epoch, one pair per leaf of the metric."""
+    def counts(self, interval: Interval) -> CountsByRevision:
+        """The counts of one interval; empty if a tally of the metric could not be read."""
         if not interval.unread.isdisjoint(self.tallies):
             return {}
         totals = interval.counts.get(self.total, {})
         match self.how:
             case How.OUTCOME:
-                return _told(totals, _outcome)
+                return _classified(totals, _outcome)
             case How.CODE:
-                return _told(totals, _code)
+                return _classified(totals, _code)
             case How.PAIR:
                 bad = interval.counts.get(self.bad, {}) if self.bad else {}
-                return _pairs(totals, bad)
+                return {key: (Counts(n, x),) for key, (n, x) in _matched(totals, bad).items()}
             case How.ABOVE:
                 return _above(totals, self.parameters, interval.bounds.get(self.total, {}))
 
-    def by_process(self, interval: Interval) -> dict[str, dict[Side, list[tuple[int, int]]]]:
-        """The same by process, as far as one revision was told apart."""
+    def counts_by_process(self, interval: Interval) -> dict[str, CountsByRevision]:
+        """The counts of one interval by process, for the revision that is read by process."""
         processes = {process for tally in self.tallies for process in interval.apart.get(tally, {})}
         return {
             process: self.counts(
@@ -105,9 +112,23 @@ class Measurement:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """Tokens that one side generated, and for how long it answered."""
+
+    milliseconds: int = 0
+    tokens: int = 0
+
+    def __add__(self, other: Generated) -> Generated:
+        return Generated(self.milliseconds + other.milliseconds, self.tokens + other.tokens)
+
+
+NOTHING_GENERATED = Generated()
+
+
 @dataclass(frozen=True)
 class Throughput:
-    """Generated tokens by second of answering. A mean, so it is shown and never tested."""
+    """Generated tokens per second of answering. It is a mean, so it is displayed and never tested."""
 
     name: str
     tokens: Tally
@@ -118,11 +139,12 @@ class Throughput:
         """What has to be read."""
         return (self.tokens, self.milliseconds)
 
-    def counts(self, interval: Interval) -> dict[Side, list[tuple[int, int]]]:
-        """Milliseconds and tokens of one interval by revision and epoch."""
+    def generated(self, interval: Interval) -> Mapping[RevisionInEpoch, Generated]:
+        """Milliseconds and tokens of one interval; empty if one of the two could not be read."""
         if not interval.unread.isdisjoint(self.tallies):
             return {}
-        return _pairs(interval.counts.get(self.milliseconds, {}), interval.counts.get(self.tokens, {}))
+        both = _matched(interval.counts.get(self.milliseconds, {}), interval.counts.get(self.tokens, {}))
+        return {key: Generated(milliseconds, tokens) for key, (milliseconds, tokens) in both.items()}
 
 
 def _outcome(value: str) -> bool | None:
@@ -135,39 +157,39 @@ def _code(value: str) -> bool | None:
     return value.startswith("5") or value in BAD_CODES
 
 
-def _told(points: Mapping[Point, int], bad: Any) -> dict[Side, list[tuple[int, int]]]:
-    sums: dict[Side, list[tuple[int, int]]] = {}
+def _classified(points: Mapping[Point, int], is_bad: Callable[[str], bool | None]) -> CountsByRevision:
+    """The counts by the value of the `by` label; None of `is_bad` leaves a value out."""
+    sums: dict[RevisionInEpoch, Counts] = {}
     for (revision, epoch, value), count in points.items():
-        verdict = bad(value)
-        if verdict is not None:
-            n, x = sums.get((revision, epoch), [(0, 0)])[0]
-            sums[revision, epoch] = [(n + count, x + count * verdict)]
-    return sums
+        bad = is_bad(value)
+        if bad is not None:
+            sums[revision, epoch] = sums.get((revision, epoch), Counts()) + Counts(count, count * bad)
+    return {key: (counts,) for key, counts in sums.items()}
 
 
-def _pairs(totals: Mapping[Point, int], bad: Mapping[Point, int]) -> dict[Side, list[tuple[int, int]]]:
-    """Two counters of one process. One that has no epoch takes the other's from it, or they would never meet.
+def _matched(first: Mapping[Point, int], second: Mapping[Point, int]) -> dict[RevisionInEpoch, tuple[int, int]]:
+    """The growth of two counters of the same pods. If only one has the epoch label, it is ignored in the other.
 
-    A bad one may be found in a later interval than its request was counted in: then there are more of them than
-    requests, and `serin.evidence.metric` carries what is too much forward.
+    The second can be ahead of the first: a bad request can be counted in an interval before its request. Then it is
+    larger, and `serin.evidence.metric` carries the excess over.
     """
-    epochs = [{epoch for _, epoch, _ in points} for points in (totals, bad) if points]
-    alike = all((None in each) == (None in epochs[0]) for each in epochs)
-    sums: dict[Side, list[tuple[int, int]]] = {}
-    for points, is_bad in ((totals, 0), (bad, 1)):
+    alike = len({any(epoch is None for _, epoch, _ in points) for points in (first, second) if points}) < 2
+    growth: tuple[dict[RevisionInEpoch, int], ...] = ({}, {})
+    for points, sums in zip((first, second), growth, strict=True):
         for (revision, epoch, _), count in points.items():
-            side = (revision, epoch if alike else None)
-            n, x = sums.get(side, [(0, 0)])[0]
-            sums[side] = [(n, x + count) if is_bad else (n + count, x)]
-    return sums
+            key = (revision, epoch if alike else None)
+            sums[key] = sums.get(key, 0) + count
+    keys = dict.fromkeys([*growth[0], *growth[1]])
+    return {key: (growth[0].get(key, 0), growth[1].get(key, 0)) for key in keys}
 
 
 def _above(
     points: Mapping[Point, int], parameters: MetricParameters, bounds: Mapping[str, frozenset[str]]
-) -> dict[Side, list[tuple[int, int]]]:
-    """A cut that is not a bound of both sides is moved to one that is, on both alike; without any, nothing counts.
+) -> CountsByRevision:
+    """The observations above each boundary; empty if the two sides' histograms have no bound in common.
 
-    A limit that a user wrote in seconds is moved to the nearest one, as where it is pinned.
+    A boundary that is not a bound of both sides is replaced by the next lower one, for both. A user's limit in seconds
+    is replaced by the nearest one, as when the trial began.
     """
     cuts: Sequence[float] = parameters.boundaries
     if bounds:
@@ -178,22 +200,22 @@ def _above(
         cuts = [
             nearest(shared, cut) if limit else max((b for b in shared if b <= cut), default=shared[0]) for cut in cuts
         ]
-    sides: dict[Side, dict[float, int]] = {}
+    histograms: dict[RevisionInEpoch, dict[float, int]] = {}
     for (revision, epoch, le), count in points.items():
         bound = bound_of(le)
         if bound is not None:
-            sides.setdefault((revision, epoch), {})[bound] = count
+            histograms.setdefault((revision, epoch), {})[bound] = count
     found = {}
-    for side, cumulative in sides.items():
+    for key, cumulative in histograms.items():
         n = cumulative.get(math.inf, 0)
         # A bucket that did not grow is absent: nothing was at or below its bound, nor below any bound under it.
         within = [max((count for bound, count in cumulative.items() if bound <= cut), default=0) for cut in cuts]
-        found[side] = [(n, n - min(n, count)) for count in within] or [(n, 0)]
+        found[key] = tuple(Counts(n, n - min(n, count)) for count in within) or (Counts(n, 0),)
     return found
 
 
 def nearest(bounds: Iterable[float], wanted: float) -> float:
-    """The bound that is nearest to what is wanted; of two, the lower one."""
+    """The nearest bound; of two, the lower one."""
     return min(bounds, key=lambda bound: (abs(bound - wanted), bound))
 
 
@@ -209,64 +231,3 @@ def bound_of(le: str) -> float | None:
         return float(le)
     except ValueError:
         return None
-
-
-# Kept with the state ---------------------------------------------------------------------------------------------
-
-
-def measurement_to_json(measurement: Measurement) -> dict[str, Any]:
-    """The inverse of `measurement_from_json`."""
-    p = measurement.parameters
-    return {
-        "name": measurement.name,
-        "how": measurement.how.value,
-        "total": tally_to_json(measurement.total),
-        "bad": tally_to_json(measurement.bad) if measurement.bad else None,
-        "required": measurement.required,
-        "unit": measurement.unit,
-        "alpha": p.alpha,
-        "margin": p.margin,
-        "ratio": p.ratio,
-        "absolute": p.absolute,
-        "boundaries": list(p.boundaries),
-        "ceiling": p.ceiling,
-    }
-
-
-def measurement_from_json(data: Mapping[str, Any]) -> Measurement:
-    """Read what `measurement_to_json` wrote.
-
-    Raises:
-        ValueError, KeyError, TypeError: it is something else.
-    """
-    return Measurement(
-        name=str(data["name"]),
-        how=How(data["how"]),
-        total=tally_from_json(data["total"]),
-        bad=tally_from_json(data["bad"]) if data["bad"] else None,
-        required=bool(data["required"]),
-        unit=str(data["unit"]),
-        parameters=MetricParameters(
-            alpha=float(data["alpha"]),
-            margin=float(data["margin"]),
-            ratio=float(data["ratio"]),
-            absolute=float(data["absolute"]),
-            boundaries=tuple(float(b) for b in data["boundaries"]),
-            ceiling=None if data["ceiling"] is None else float(data["ceiling"]),
-        ),
-    )
-
-
-def tally_to_json(tally: Tally) -> dict[str, Any]:
-    """The inverse of `tally_from_json`."""
-    return {"selector": tally.selector, "by": tally.by, "names": tally.names.value, "scale": tally.scale}
-
-
-def tally_from_json(data: Mapping[str, Any]) -> Tally:
-    """Read what `tally_to_json` wrote.
-
-    Raises:
-        ValueError, KeyError, TypeError: it is something else.
-    """
-    names, scale = Names(data["names"]), int(data.get("scale", 1))
-    return Tally(str(data["selector"]), by=data["by"], names=names, scale=scale)

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from serin.analysis.measurement import How, Measurement
-from serin.analysis.trial_state import TrialState
-from serin.evidence.metric import MetricEvidence
+from serin.analysis.measurement import Generated, How, Measurement
+from serin.analysis.trial_state import MetricState, ThroughputState, TrialState
+from serin.evidence.metric import MetricTests
 from serin.evidence.noise import Noise
-from serin.evidence.slices import Totals
+from serin.evidence.slices import Counts
 
 
 class Verdict(StrEnum):
@@ -26,14 +26,6 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "Inconclusive"
     NOT_APPLICABLE = "NotApplicable"
     """Of one metric only: nothing of it was seen on either side, so it blocks nothing."""
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Requests of one side since the trial began, and how many of them were bad."""
-
-    requests: int
-    bad: int
 
 
 @dataclass(frozen=True)
@@ -72,8 +64,8 @@ def judge(state: TrialState | None) -> Judgement:
     if state is None:
         return NOTHING_YET
     metrics = (
-        *map(_judge_metric, state.measurements, state.evidence, state.noise),
-        *map(_throughput, (t.name for t in state.throughputs), state.generated),
+        *map(_judge_metric, state.metrics),
+        *map(_throughput, state.throughputs),
     )
     required = [metric for metric in metrics if metric.required]
     if failed := next((metric for metric in required if metric.verdict is Verdict.FAIL), None):
@@ -87,17 +79,17 @@ def judge(state: TrialState | None) -> Judgement:
     return Judgement(Verdict.PASS, " ".join(metric.message for metric in applicable), metrics)
 
 
-def _throughput(name: str, generated: Totals) -> MetricJudgement:
-    """Shown for what it is worth: whether the answers of both sides are as long, nobody knows."""
-    ms1, tokens1, ms0, tokens0 = generated
-    verdict = Verdict.INCONCLUSIVE if ms1 or ms0 else Verdict.NOT_APPLICABLE
-    told = f"canary {_per_second(ms1, tokens1)}, stable {_per_second(ms0, tokens0)}"
-    message = f"{name}: tokens by second of answering, shown and not tested: {told}."
+def _throughput(state: ThroughputState) -> MetricJudgement:
+    """Displayed only: nobody knows whether the answers of both sides are equally long."""
+    name, canary, stable = state.throughput.name, state.canary, state.stable
+    verdict = Verdict.INCONCLUSIVE if canary.milliseconds or stable.milliseconds else Verdict.NOT_APPLICABLE
+    rates = f"canary {_per_second(canary)}, stable {_per_second(stable)}"
+    message = f"{name}: tokens by second of answering, shown and not tested: {rates}."
     return MetricJudgement(name, None, None, 0.0, verdict, message, required=False)
 
 
-def _per_second(milliseconds: int, tokens: int) -> str:
-    return f"{1000 * tokens / milliseconds:.3g}" if milliseconds else "not seen"
+def _per_second(generated: Generated) -> str:
+    return f"{1000 * generated.tokens / generated.milliseconds:.3g}" if generated.milliseconds else "not seen"
 
 
 def _silence(required: Sequence[MetricJudgement]) -> str:
@@ -105,41 +97,42 @@ def _silence(required: Sequence[MetricJudgement]) -> str:
     return f"No request has been counted yet on either side ({names}); check that traffic flows and is scraped."
 
 
-def _judge_metric(measurement: Measurement, evidence: MetricEvidence, noise: Noise) -> MetricJudgement:
-    leaf = evidence.strongest
-    noisy = measurement.required and noise.noisy
-    provable = measurement.comparable and not evidence.incomparable and not noisy
-    verdict = _verdict(evidence, provable=provable)
+def _judge_metric(state: MetricState) -> MetricJudgement:
+    measurement, tests = state.measurement, state.tests
+    leaf = tests.strongest
+    noisy = measurement.required and state.noise.noisy
+    provable = measurement.comparable and not tests.incomparable and not noisy
+    verdict = _verdict(tests, provable=provable)
     needed = 0.0 if provable else math.inf
     if verdict is Verdict.INCONCLUSIVE and provable:
-        leaf, missing = evidence.still_needed()
+        leaf, missing = tests.still_needed()
         needed = math.inf if missing is None else missing
-    n1, x1, n0, x0 = evidence.shown(leaf)
-    told = f"canary {_told(measurement, leaf, n1, x1)}, stable {_told(measurement, leaf, n0, x0)}"
+    total = tests.totals_with_carried_over(leaf)
+    counts = f"canary {_told(measurement, leaf, total.canary)}, stable {_told(measurement, leaf, total.stable)}"
     return MetricJudgement(
         name=measurement.name,
-        canary=Counts(n1, x1),
-        stable=Counts(n0, x0),
-        evidence=evidence.evidence,
+        canary=total.canary,
+        stable=total.stable,
+        evidence=tests.evidence,
         verdict=verdict,
-        message=f"{measurement.name}: {_sentence(measurement, evidence, noise, verdict, needed)}: {told}.",
+        message=f"{measurement.name}: {_sentence(measurement, tests, state.noise, verdict, needed)}: {counts}.",
         required=measurement.required,
         needed=needed,
         noisy=noisy,
     )
 
 
-def _verdict(evidence: MetricEvidence, *, provable: bool) -> Verdict:
-    if evidence.rolled_back:
+def _verdict(tests: MetricTests, *, provable: bool) -> Verdict:
+    if tests.rolled_back:
         return Verdict.FAIL
-    if evidence.incomparable:
+    if tests.incomparable:
         return Verdict.INCONCLUSIVE
-    if not evidence.exposed:
+    if not tests.exposed:
         return Verdict.NOT_APPLICABLE
-    return Verdict.PASS if evidence.proven and provable else Verdict.INCONCLUSIVE
+    return Verdict.PASS if tests.proven and provable else Verdict.INCONCLUSIVE
 
 
-def _sentence(measurement: Measurement, evidence: MetricEvidence, noise: Noise, verdict: Verdict, needed: float) -> str:
+def _sentence(measurement: Measurement, tests: MetricTests, noise: Noise, verdict: Verdict, needed: float) -> str:
     p = measurement.parameters
     limit = f"a rate of {_percent(p.ceiling)}" if p.ceiling is not None else None
     match verdict:
@@ -151,12 +144,12 @@ def _sentence(measurement: Measurement, evidence: MetricEvidence, noise: Noise, 
             tolerance = f"no worse than {p.ratio:g} times the stable plus {_percent(p.absolute)}"
             return f"the canary is proven to be {f'below {limit}' if limit else tolerance}"
         case Verdict.INCONCLUSIVE:
-            return _open(measurement, evidence, noise, limit, needed)
+            return _open(measurement, tests, noise, limit, needed)
 
 
-def _open(measurement: Measurement, evidence: MetricEvidence, noise: Noise, limit: str | None, needed: float) -> str:
+def _open(measurement: Measurement, tests: MetricTests, noise: Noise, limit: str | None, needed: float) -> str:
     """Why there is neither proof nor rollback."""
-    if in_the_way := _in_the_way(measurement, evidence, noise, limit):
+    if in_the_way := _in_the_way(measurement, tests, noise, limit):
         return in_the_way
     excluded = limit or f"a {measurement.parameters.ratio:g}-fold rate"
     if needed == math.inf:
@@ -164,28 +157,28 @@ def _open(measurement: Measurement, evidence: MetricEvidence, noise: Noise, limi
     return f"needs about {max(1, math.ceil(needed))} more canary requests to exclude {excluded}"
 
 
-def _in_the_way(measurement: Measurement, evidence: MetricEvidence, noise: Noise, limit: str | None) -> str | None:
+def _in_the_way(measurement: Measurement, tests: MetricTests, noise: Noise, limit: str | None) -> str | None:
     """Why nobody can say how many more requests it takes; None where one can."""
     if not measurement.comparable:
         return (
             "not comparable, because the stable had not shown it, or it could not be read, when the canary began; make "
             "it Advisory or wait until it has, then abort and retry"
         )
-    if evidence.incomparable:
+    if tests.incomparable:
         return (
             "not comparable, because the two sides' histograms have no bucket in common; make it Advisory, then abort "
             "and retry"
         )
-    if evidence.shared or evidence.exceeded:
+    if tests.shared or tests.exceeded:
         own = f"the canary is above {limit}, but not known to be worse than the stable"
         both = f"the stable is above {limit} as well, so the canary is not to blame"
-        return (both if evidence.shared else own) + (" and nothing is promoted" if measurement.required else "")
+        return (both if tests.shared else own) + (" and nothing is promoted" if measurement.required else "")
     if measurement.required and noise.noisy:
         return f"not provable, because the stable's own pods differ by more than chance ({_noise(noise)})"
-    n1, _, n0, _ = evidence.shown(0)
-    if n1 and (n0 or limit):
+    total = tests.totals[0]
+    if total.n1 and (total.n0 or limit):
         return None
-    return f"no request of the {'stable' if n1 else 'canary'} has been counted yet"
+    return f"no request of the {'stable' if total.n1 else 'canary'} has been counted yet"
 
 
 def _noise(noise: Noise) -> str:
@@ -196,21 +189,24 @@ def _noise(noise: Noise) -> str:
     return f"{dispersion}: bad answers gather in single pods; compare them, then abort and retry"
 
 
-def _told(measurement: Measurement, leaf: int, n: int, x: int) -> str:
+def _told(measurement: Measurement, leaf: int, counts: Counts) -> str:
     if measurement.how is not How.ABOVE or not measurement.parameters.boundaries:
-        return f"{x} bad of {n}"
+        return f"{counts.bad} bad of {counts.requests}"
     unit = f" {measurement.unit}" if measurement.unit else ""
-    return f"{x} of {n} above {measurement.parameters.boundaries[leaf]:g}{unit}"
+    return f"{counts.bad} of {counts.requests} above {measurement.parameters.boundaries[leaf]:g}{unit}"
 
 
 def _percent(rate: float | None) -> str:
     return f"{100 * (rate or 0):.3g} %"
 
 
-def ramp_totals(state: TrialState) -> list[MetricEvidence]:
-    """The metrics that the adaptive ramp looks at: Required ratios; a latency's boundaries say nothing of answers."""
+def ramp_tests(state: TrialState) -> list[MetricTests]:
+    """The tests that the adaptive ramp follows: of Required ratios. Latencies say nothing about bad answers."""
     return [
-        e
-        for m, e in zip(state.measurements, state.evidence, strict=True)
-        if m.required and m.how is not How.ABOVE and m.parameters.ceiling is None and e.exposed
+        metric.tests
+        for metric in state.metrics
+        if metric.measurement.required
+        and metric.measurement.how is not How.ABOVE
+        and metric.measurement.parameters.ceiling is None
+        and metric.tests.exposed
     ]

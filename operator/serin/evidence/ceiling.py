@@ -11,20 +11,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
+from serin.evidence import stored
 from serin.evidence.closed_form import Ceiling
 from serin.evidence.conditional import ConditionalTest, Parameters
 from serin.evidence.log_space import log_sum
 from serin.evidence.non_inferiority import BETA, SHARES, UNPROVEN
-from serin.evidence.slices import LOG_PRIOR, Slice
+from serin.evidence.slices import LOG_PRIOR, Counts, Slice, Totals
 
 HEADROOM = 1.0
 """How far ln of the e-value can rise above the threshold, so that it falls soon after an outage is over."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Side:
     """Whether canary or stable is above the limit now.
 
@@ -38,54 +39,68 @@ class Side:
     """ln(1/alpha)."""
     ignores_good_past: bool
     """Whether earlier requests below the limit cannot delay the result; invalid if a rollback depends on it."""
-    above: Ceiling = field(init=False)
+    above: Ceiling
     """The e-process for being above the limit."""
-    below_logs: list[float] = field(default_factory=lambda: list(UNPROVEN))
+    below_logs: tuple[float, ...] = UNPROVEN
     """By alternative, ln of the e-value for being below the limit, since the side was last shown to be above."""
     above_limit: bool = False
 
-    def __post_init__(self) -> None:
-        self.above = Ceiling(self.rate)
+    @classmethod
+    def begin(cls, rate: float, threshold: float, *, ignores_good_past: bool) -> Side:
+        """A side before its first request."""
+        return cls(rate, threshold, ignores_good_past, Ceiling(rate))
 
     @property
     def reaches_threshold(self) -> bool:
         """Whether the evidence for being above the limit is enough now."""
         return self.above.log_e >= self.threshold - 1e-9
 
-    def add(self, n: int, x: int) -> None:
-        """Add `n` requests, `x` of them bad."""
-        self.above.add(n, x)
+    def add(self, counts: Counts) -> Side:
+        """The side after more requests."""
         # Lowering an e-value is always valid.
-        self.above.logs = [min(log, self.threshold + HEADROOM) for log in self.above.logs]
+        logs = tuple([min(log, self.threshold + HEADROOM) for log in self.above.add(counts).logs])
         if self.ignores_good_past:  # raising one is not, but this side's result can only hold a canary
-            self.above.logs = _at_least(self.above.logs, LOG_PRIOR)
-        if self.reaches_threshold:
-            self.above_limit, self.below_logs = True, list(UNPROVEN)
-        elif self.above_limit:
-            self.below_logs = below(_at_least(self.below_logs, UNPROVEN), self.rate, n, x)
-            self.above_limit = log_sum(self.below_logs) < -math.log(BETA)
+            logs = _at_least(logs, LOG_PRIOR)
+        side = replace(self, above=replace(self.above, logs=logs))
+        if side.reaches_threshold:
+            return replace(side, above_limit=True, below_logs=UNPROVEN)
+        if not self.above_limit:
+            return side
+        below_logs = below(_at_least(self.below_logs, UNPROVEN), self.rate, counts)
+        return replace(side, below_logs=below_logs, above_limit=log_sum(below_logs) < -math.log(BETA))
 
     def state(self) -> dict[str, Any]:
         """The state of the side, for JSON."""
-        return {"above": self.above.logs, "keeps": self.below_logs, "beyond": self.above_limit}
+        return {"above": list(self.above.logs), "keeps": list(self.below_logs), "beyond": self.above_limit}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue from `state`."""
-        self.above.logs = _logs(state["above"], len(self.above.logs))
-        self.below_logs = _logs(state["keeps"], len(self.below_logs))
-        self.above_limit = bool(state["beyond"])
+    def continued(self, state: dict[str, Any]) -> Side:
+        """The side that continues from `state`."""
+        return replace(
+            self,
+            above=replace(self.above, logs=stored.logs(state["above"], like=LOG_PRIOR)),
+            below_logs=stored.logs(state["keeps"], like=UNPROVEN),
+            above_limit=stored.flag(state["beyond"]),
+        )
+
+    def continued_from_logs(self, logs: Sequence[Any]) -> Side:
+        """The side that continues from the state of an early release, which has only the logarithms of `above`."""
+        side = replace(self, above=replace(self.above, logs=stored.logs(logs, like=LOG_PRIOR)))
+        return replace(side, above_limit=side.reaches_threshold)
 
 
-def _at_least(logs: Sequence[float], minimum: Sequence[float]) -> list[float]:
-    return [max(log, lowest) for log, lowest in zip(logs, minimum, strict=True)]
+def _at_least(logs: Sequence[float], minimum: Sequence[float]) -> tuple[float, ...]:
+    return tuple([max(log, lowest) for log, lowest in zip(logs, minimum, strict=True)])
 
 
-def below(logs: Sequence[float], rate: float, n: int, x: int) -> list[float]:
-    """By alternative, ln of the e-value for a bad rate below `rate`, after `n` more requests, `x` of them bad."""
-    return [log + x * math.log(a) - n * math.log(1 - rate + rate * a) for log, a in zip(logs, SHARES, strict=True)]
+def below(logs: Sequence[float], rate: float, counts: Counts) -> tuple[float, ...]:
+    """By alternative, ln of the e-value for a bad rate below `rate`, after more requests."""
+    n, x = counts.requests, counts.bad
+    return tuple(
+        [log + x * math.log(a) - n * math.log(1 - rate + rate * a) for log, a in zip(logs, SHARES, strict=True)]
+    )
 
 
-@dataclass
+@dataclass(frozen=True)
 class CeilingTest:
     """The running test of one ceiling.
 
@@ -96,21 +111,28 @@ class CeilingTest:
     """The limit, above 0 and below 1."""
     alpha: float
     """Upper limit on the probability of rolling back a canary that keeps the limit or is no worse than the stable."""
-    worse: ConditionalTest = field(init=False)
+    worse: ConditionalTest
     """The test whether the canary is worse than the stable."""
-    stable_seen: bool = False
+    canary: Side
+    stable: Side
+    stable_has_requests: bool = False
     """Whether any request of the stable was counted; if not, the limit decides without the comparison."""
-    canary: Side = field(init=False)
-    stable: Side = field(init=False)
-    below: list[float] = field(default_factory=lambda: list(UNPROVEN))
+    below: tuple[float, ...] = UNPROVEN
     """By alternative, ln of the e-value for a canary below the limit: the proof."""
     fired: bool = False
     """Whether the test has caused a rollback."""
 
-    def __post_init__(self) -> None:
-        self.canary = Side(self.rate, self.threshold, ignores_good_past=False)
-        self.stable = Side(self.rate, self.threshold, ignores_good_past=True)
-        self.worse = ConditionalTest(Parameters(alpha=self.alpha))
+    @classmethod
+    def begin(cls, rate: float, alpha: float) -> CeilingTest:
+        """The test before the first request."""
+        threshold = -math.log(alpha)
+        return cls(
+            rate,
+            alpha,
+            worse=ConditionalTest(Parameters(alpha=alpha)),
+            canary=Side.begin(rate, threshold, ignores_good_past=False),
+            stable=Side.begin(rate, threshold, ignores_good_past=True),
+        )
 
     @property
     def threshold(self) -> float:
@@ -121,7 +143,7 @@ class CeilingTest:
     def log_e(self) -> float:
         """ln of the evidence that the canary is above the limit and worse than the stable: the smaller of the two."""
         above = self.canary.above.log_e
-        return min(above, self.worse.log_e) if self.stable_seen else above
+        return min(above, self.worse.log_e) if self.stable_has_requests else above
 
     @property
     def exceeded(self) -> bool:
@@ -146,19 +168,23 @@ class CeilingTest:
         """
         return not (self.shared or self.exceeded) and log_sum(self._below_with(carried_over)) >= -math.log(BETA)
 
-    def add(self, s: Slice, *, settled: bool, young: bool = False) -> None:
-        """Add one slice to the tests and, if it is settled, to the proof."""
-        self.stable_seen |= s.n0 > 0
-        self.worse.add(s, young=young)
-        self.canary.add(s.n1, s.x1)
-        self.stable.add(s.n0, s.x0)
-        if settled:
-            self.below = below(self.below, self.rate, s.n1, s.x1)
+    def add(self, s: Slice, *, settled: bool, young: bool = False) -> CeilingTest:
+        """The tests with one more slice, and if it is settled the proof as well."""
+        stable_has_requests = self.stable_has_requests or s.n0 > 0
+        worse, canary, stable = self.worse.add(s, young=young), self.canary.add(s.canary), self.stable.add(s.stable)
         # If no request of the stable was counted yet, its pods may be scraped later; settled slices are late enough.
-        canary_is_cause = self.worse.rolled_back if self.stable_seen else settled
-        self.fired = self.fired or (self.canary.reaches_threshold and canary_is_cause and not self.shared)
+        canary_is_cause = worse.rolled_back if stable_has_requests else settled
+        return replace(
+            self,
+            worse=worse,
+            canary=canary,
+            stable=stable,
+            stable_has_requests=stable_has_requests,
+            below=below(self.below, self.rate, s.canary) if settled else self.below,
+            fired=self.fired or (canary.reaches_threshold and canary_is_cause and not stable.above_limit),
+        )
 
-    def still_needed(self, s: Slice, carried_over: int) -> float | None:
+    def still_needed(self, s: Totals, carried_over: int) -> float | None:
         """Estimated number of further canary requests until the proof holds, at the rates of the totals `s`.
 
         None: no number of requests is enough at this rate.
@@ -169,47 +195,42 @@ class CeilingTest:
         gain = max(p * math.log(a) - math.log(1 - self.rate + self.rate * a) for a in SHARES)
         return max(0.0, -math.log(BETA) - log_sum(self._below_with(carried_over))) / gain if gain > 0 else None
 
-    def _below_with(self, carried_over: int) -> list[float]:
+    def _below_with(self, carried_over: int) -> tuple[float, ...]:
         """`below` if that many more of the counted requests are bad."""
-        return below(self.below, self.rate, 0, carried_over)
+        return below(self.below, self.rate, Counts(0, carried_over))
 
-    def close_epoch(self, epoch: int, carried_over: int) -> None:
+    def close_epoch(self, epoch: int, carried_over: int) -> CeilingTest:
         """See `Comparison.close_epoch`; the proof does not distinguish epochs."""
-        self.worse.close_epoch(epoch)
-        self.below = self._below_with(carried_over)
+        return replace(self, worse=self.worse.close_epoch(epoch), below=self._below_with(carried_over))
 
     def state(self) -> dict[str, Any]:
         """The state of the test, for JSON."""
         return {
             "canary": self.canary.state(),
             "stable": self.stable.state(),
-            "below": self.below,
+            "below": list(self.below),
             "worse": self.worse.state(),
-            "stableSeen": self.stable_seen,
+            "stableSeen": self.stable_has_requests,
             "fired": self.fired,
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue from `state`.
+    def continued(self, state: dict[str, Any], total: Totals) -> CeilingTest:
+        """The test that continues from `state`.
 
         States of earlier releases lack some fields; they are accepted, or an upgrade would restart every trial. They
-        have only `above` and `stableAbove` instead of the two sides.
+        have only `above` and `stableAbove` instead of the two sides. `total` is what was counted so far.
         """
-        for side, name, before in ((self.canary, "canary", "above"), (self.stable, "stable", "stableAbove")):
-            if name in state:
-                side.restore(state[name])
-            else:
-                side.above.logs = _logs(state[before], len(side.above.logs))
-                side.above_limit = side.reaches_threshold
-        self.below = _logs(state["below"], len(self.below))
-        self.fired = bool(state["fired"])
-        self.stable_seen = bool(state["stableSeen"])
-        if "worse" in state:
-            self.worse = ConditionalTest.from_state(self.worse.parameters, state["worse"])
-
-
-def _logs(written: Sequence[float], expected: int) -> list[float]:
-    logs = [float(log) for log in written]
-    if len(logs) != expected:
-        raise ValueError("different number of alternatives of the limit")
-    return logs
+        two_sides = "canary" in state and "stable" in state
+        return replace(
+            self,
+            canary=self.canary.continued(state["canary"])
+            if two_sides
+            else self.canary.continued_from_logs(state["above"]),
+            stable=self.stable.continued(state["stable"])
+            if two_sides
+            else self.stable.continued_from_logs(state["stableAbove"]),
+            below=stored.logs(state["below"], like=UNPROVEN),
+            worse=ConditionalTest.from_state(self.worse.parameters, state["worse"]) if "worse" in state else self.worse,
+            stable_has_requests=stored.flag(state.get("stableSeen", total.n0 > 0)),
+            fired=stored.flag(state["fired"]),
+        )

@@ -7,13 +7,13 @@ probability at most alpha (Ville 1939). Specification: docs/reference/decision-e
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from serin.evidence.log_space import log_sum
-from serin.evidence.slices import LOG_PRIOR, PSI, Slice
+from serin.evidence.slices import LOG_PRIOR, PSI, Counts, Totals
 
 
-def increments(s: Slice, rho: float = 1.0, delta: float = 0.0) -> tuple[float, ...]:
+def increments(s: Totals, rho: float = 1.0, delta: float = 0.0) -> tuple[float, ...]:
     """What a slice adds to ln of the e-value of each alternative in `PSI`; n1 and n0 must be above 0.
 
     H0: the canary's bad rate is at most `rho` times the stable's plus `delta`.
@@ -27,19 +27,20 @@ def increments(s: Slice, rho: float = 1.0, delta: float = 0.0) -> tuple[float, .
     return tuple(steps)
 
 
-@dataclass
+@dataclass(frozen=True)
 class ClosedForm:
     """The running test of canary against stable; slices without requests on one side are ignored."""
 
     rho: float = 1.0
     delta: float = 0.0
-    logs: list[float] = field(default_factory=lambda: list(LOG_PRIOR))
+    logs: tuple[float, ...] = LOG_PRIOR
 
-    def add(self, s: Slice) -> None:
-        """Add one slice."""
-        if s.n1 and s.n0:
-            steps = increments(s, self.rho, self.delta)
-            self.logs = [log + step for log, step in zip(self.logs, steps, strict=True)]
+    def add(self, s: Totals) -> ClosedForm:
+        """The test with one more slice."""
+        if not (s.n1 and s.n0):
+            return self
+        steps = increments(s, self.rho, self.delta)
+        return replace(self, logs=tuple([log + step for log, step in zip(self.logs, steps, strict=True)]))
 
     @property
     def log_e(self) -> float:
@@ -47,20 +48,22 @@ class ClosedForm:
         return log_sum(self.logs)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Ceiling:
     """The running test of one side against an absolute limit on its bad rate. H0: it keeps the limit."""
 
     rate: float
     """The limit, above 0 and below 1."""
-    logs: list[float] = field(default_factory=lambda: list(LOG_PRIOR))
+    logs: tuple[float, ...] = LOG_PRIOR
 
-    def add(self, n: int, x: int) -> None:
-        """Add `n` requests, `x` of them bad."""
-        self.logs = [
-            log + x * math.log(psi) - n * math.log(1 - self.rate + self.rate * psi)
+    def add(self, c: Counts) -> Ceiling:
+        """The test with more requests of the side."""
+        n, x, rate = c.requests, c.bad, self.rate
+        logs = [
+            log + x * math.log(psi) - n * math.log(1 - rate + rate * psi)
             for log, psi in zip(self.logs, PSI, strict=True)
         ]
+        return replace(self, logs=tuple(logs))
 
     @property
     def log_e(self) -> float:

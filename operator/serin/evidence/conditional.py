@@ -10,12 +10,14 @@ arXiv 2410.16076 (the boost). Specification: docs/reference/decision-engine.md, 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
+from serin.evidence import stored
 from serin.evidence.closed_form import increments
+from serin.evidence.frozen_map import EMPTY, FrozenMap
 from serin.evidence.log_space import log_choose, log_sum
-from serin.evidence.slices import LOG_PRIOR, NOTHING, PSI, Slice, Totals, together
+from serin.evidence.slices import LOG_PRIOR, NOTHING, PSI, Slice, Totals
 
 RELEASE_SECONDS = 600
 """Seconds of canary traffic between two releases of prior weight, so that a regression that begins late is found."""
@@ -77,12 +79,12 @@ class Parameters:
             raise ValueError("min_stratum must be 1 or more; give a whole number.")
 
 
-@dataclass
+@dataclass(frozen=True)
 class ConditionalTest:
     """The running test. `state` contains everything it needs to continue; its size is bounded by `MOST_OPEN`."""
 
     parameters: Parameters = Parameters()
-    active: list[float] = field(default_factory=lambda: [math.log(ACTIVE) + w for w in LOG_PRIOR])
+    active: tuple[float, ...] = tuple([math.log(ACTIVE) + w for w in LOG_PRIOR])
     """By alternative, ln of its weighted e-value without boost: A_k of the specification."""
     frozen: float = math.log(1 - ACTIVE)
     """ln of the frozen prior weight: F."""
@@ -90,11 +92,11 @@ class ConditionalTest:
     """Sum of the boosts, minus what the cap took away: C."""
     releases: int = 0
     """Number of releases so far: j."""
-    open: dict[int, Totals] = field(default_factory=dict)
-    """Open strata, by epoch."""
+    open: FrozenMap[int, Totals] = EMPTY
+    """Open strata, by epoch; the one that grew last is the last one."""
     rolled_back: bool = False
     """Whether log E has reached ln(1/alpha); stays true."""
-    closed: Slice = field(default=Slice(*NOTHING))
+    closed: Totals = NOTHING
     """Totals over all closed strata, also of those that carry no information: the only input of `ramp`."""
 
     @property
@@ -112,77 +114,87 @@ class ConditionalTest:
         """The evidence against the canary: log E as a share of what a rollback needs, 0 to 1."""
         return min(1.0, max(0.0, self.log_e / self.threshold))
 
-    def add(self, s: Slice, *, young: bool = False) -> None:
-        """Add one slice to the open stratum of its epoch, and close the stratum if it is large enough.
+    def add(self, s: Slice, *, young: bool = False) -> ConditionalTest:
+        """The test with one more slice in the open stratum of its epoch, which closes if it is large enough.
 
         While an epoch is `young`, its stratum stays open, however large it is. Fast answers arrive before slow ones,
         and the pods of both sides are not scraped at the same time. A stratum that ended there would compare fast
         failures on one side with slow successes on the other. The age of an epoch depends only on the clock, so the
         strata stay predictable.
         """
-        if s.t is not None:
-            self._release_until(s.t)
-        pooled = together(self.open.pop(s.epoch, NOTHING), s.totals)
-        if not young and min(pooled[0], pooled[2]) >= self.parameters.min_stratum:
-            self._close(pooled)
-        else:
-            self.open[s.epoch] = pooled
-            if len(self.open) > MOST_OPEN:
-                self._close(self.open.pop(next(iter(self.open))))
+        test = self if s.t is None else self._release_until(s.t)
+        stratum = test.open.get(s.epoch, NOTHING) + s
+        if not young and min(stratum.n1, stratum.n0) >= self.parameters.min_stratum:
+            return test.close(stratum, test.open.without(s.epoch))
+        still_open = test.open.put(s.epoch, stratum)
+        if len(still_open) > MOST_OPEN:
+            oldest = next(iter(still_open))
+            return test.close(still_open[oldest], still_open.without(oldest))
+        return replace(test, open=still_open)
 
-    def close_epoch(self, epoch: int) -> None:
-        """Close the open stratum of an epoch; to be called before its value of the label is reused."""
-        if epoch in self.open:
-            self._close(self.open.pop(epoch))
+    def close_epoch(self, epoch: int) -> ConditionalTest:
+        """The test without an open stratum of the epoch; to be called before its value of the label is reused."""
+        return self.close(self.open[epoch], self.open.without(epoch)) if epoch in self.open else self
 
-    def _release_until(self, t: float) -> None:
+    def _release_until(self, t: float) -> ConditionalTest:
         """Do all releases that are due before `t` in one step; a slice that ends exactly at a release precedes it."""
         due = math.ceil(t / RELEASE_SECONDS) - 1 - self.releases
         if due <= 0:
-            return
+            return self
+        test = self
         for epoch in sorted(self.open):
-            self._close(self.open[epoch])
-        self.open.clear()
+            test = test.close(self.open[epoch], EMPTY)
         # Each release frees the share 1/(j+1) of the frozen weight. The product over `due` releases telescopes.
         remaining = (self.releases + 1) / (self.releases + 1 + due)
-        released = self.frozen + math.log1p(-remaining)
-        self.active = [log_sum([log, released + w]) for log, w in zip(self.active, LOG_PRIOR, strict=True)]
-        self.frozen += math.log(remaining)
-        self.releases += due
+        released = test.frozen + math.log1p(-remaining)
+        return replace(
+            test,
+            active=tuple([log_sum([log, released + w]) for log, w in zip(test.active, LOG_PRIOR, strict=True)]),
+            frozen=test.frozen + math.log(remaining),
+            releases=self.releases + due,
+        )
 
-    def _close(self, stratum: Totals) -> None:
-        n1, x1, n0, x0 = stratum
-        bad = x1 + x0
-        self.closed = Slice(*together(self.closed.totals, stratum))
+    def close(self, stratum: Totals, still_open: FrozenMap[int, Totals]) -> ConditionalTest:
+        """The test with a stratum that is complete, and with the strata that are still open."""
+        n1, n0, bad = stratum.n1, stratum.n0, stratum.x1 + stratum.x0
+        closed = self.closed + stratum
         if self.rolled_back or not (n1 and n0 and bad) or bad == n1 + n0:
-            return
+            return replace(self, open=still_open, closed=closed)
         before = self.log_e
         lowest, highest = max(0, bad - n0), min(n1, bad)
         if highest - lowest >= LARGEST_SUPPORT:
-            steps = increments(Slice(*stratum), self.parameters.margin)
+            steps, boosted = increments(stratum, self.parameters.margin), self.boosted
         else:
-            steps = self._exact(before, stratum, range(lowest, highest + 1))
-        self.active = [log + step for log, step in zip(self.active, steps, strict=True)]
+            steps, boosted = self._exact(before, stratum, range(lowest, highest + 1))
+        active = tuple([log + step for log, step in zip(self.active, steps, strict=True)])
+        mixture = log_sum([*active, self.frozen])
         if self.parameters.cap is not None:  # no single stratum decides alone
-            self.boosted -= max(0.0, self.log_e - before - self.parameters.cap * self.threshold)
-        self.rolled_back = self.log_e >= self.threshold - 1e-9
+            boosted -= max(0.0, boosted + mixture - before - self.parameters.cap * self.threshold)
+        return replace(
+            self,
+            active=active,
+            boosted=boosted,
+            open=still_open,
+            rolled_back=boosted + mixture >= self.threshold - 1e-9,
+            closed=closed,
+        )
 
-    def _exact(self, before: float, counts: Totals, support: range) -> tuple[float, ...]:
-        """What the stratum adds to each alternative; also updates `boosted`."""
-        n1, x1, n0, x0 = counts
-        log_margin = math.log(self.parameters.margin)
-        law = [log_choose(n1, j) + log_choose(n0, x1 + x0 - j) + j * log_margin for j in support]
+    def _exact(self, before: float, stratum: Totals, support: range) -> tuple[tuple[float, ...], float]:
+        """What the stratum adds to each alternative, and `boosted` after it."""
+        n1, n0, bad = stratum.n1, stratum.n0, stratum.x1 + stratum.x0
+        log_margin, boosted = math.log(self.parameters.margin), self.boosted
+        law = [log_choose(n1, j) + log_choose(n0, bad - j) + j * log_margin for j in support]
         total = log_sum(law)
         law = [p - total for p in law]
         norms = [log_sum([p + j * psi for p, j in zip(law, support, strict=True)]) for psi in _LOG_PSI]
         if before < self.threshold:
             starts = [log - norm for log, norm in zip(self.active, norms, strict=True)]
             outcomes = [
-                self.boosted + log_sum([*(s + j * psi for s, psi in zip(starts, _LOG_PSI, strict=True)), self.frozen])
+                boosted + log_sum([*(s + j * psi for s, psi in zip(starts, _LOG_PSI, strict=True)), self.frozen])
                 for j in support
             ]
-            self.boosted += self._boost(before, law, outcomes)
-        return tuple(x1 * psi - norm for psi, norm in zip(_LOG_PSI, norms, strict=True))
+            boosted += self._boost(before, law, outcomes)
+        return tuple([stratum.x1 * psi - norm for psi, norm in zip(_LOG_PSI, norms, strict=True)]), boosted
 
     def _boost(self, before: float, law: list[float], outcomes: list[float]) -> float:
         """The largest constant b for which the step stays fair if log E is cut off at its upper limit `top`.
@@ -217,9 +229,9 @@ class ConditionalTest:
             "frozen": self.frozen,
             "boosted": self.boosted,
             "releases": self.releases,
-            "open": {str(epoch): list(counts) for epoch, counts in sorted(self.open.items())},
+            "open": {str(epoch): stored.written(totals) for epoch, totals in sorted(self.open.items())},
             "rolledBack": self.rolled_back,
-            "closed": list(self.closed.totals),
+            "closed": stored.written(self.closed),
         }
 
     @classmethod
@@ -230,20 +242,17 @@ class ConditionalTest:
             ValueError: the state has another version or is damaged.
         """
         try:
-            opened = {int(epoch): [int(n) for n in counts] for epoch, counts in state["open"].items()}
-            active = [float(log) for log in state["active"]]
-            n1, x1, n0, x0 = (int(n) for n in state["closed"])
-            readable = state["version"] == STATE_VERSION and len(active) == len(PSI)
             test = cls(
                 parameters=parameters,
-                active=active,
-                frozen=float(state["frozen"]),
-                boosted=float(state["boosted"]),
-                releases=int(state["releases"]),
-                open={epoch: (a, b, c, d) for epoch, (a, b, c, d) in opened.items()},
-                rolled_back=bool(state["rolledBack"]),
-                closed=Slice(n1, x1, n0, x0),
+                active=stored.logs(state["active"], like=PSI),
+                frozen=stored.finite(state["frozen"]),
+                boosted=stored.finite(state["boosted"]),
+                releases=stored.whole(state["releases"]),
+                open=stored.totals_by_epoch(state["open"], MOST_OPEN),
+                rolled_back=stored.flag(state["rolledBack"]),
+                closed=stored.totals(state["closed"]),
             )
+            readable = state["version"] == STATE_VERSION
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"The stored state of the test is damaged ({error}); start the trial anew.") from error
         if not readable:

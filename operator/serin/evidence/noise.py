@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
+from serin.evidence import stored
 from serin.evidence.closed_form import ClosedForm
+from serin.evidence.frozen_map import EMPTY, FrozenMap
 from serin.evidence.metric import MetricParameters
-from serin.evidence.slices import Slice
+from serin.evidence.slices import LOG_PRIOR, Counts, Totals
 
 ALPHA = 0.1
 """Upper limit on the probability that the A/A comparison reports a difference between equal pods."""
@@ -40,18 +42,16 @@ stretches would not cover the same requests."""
 MOST_PROCESSES = 64
 """Largest number of processes that are compared; further ones are ignored."""
 
-ProcessCounts = tuple[int, int]
-"""Requests of one process, and bad requests among them."""
 
-
-@dataclass
+@dataclass(frozen=True)
 class Dispersion:
     """Pearson's statistic over the processes, summed over stretches of time.
 
     A stretch ends when it is long enough and has enough good and bad requests.
     """
 
-    open: dict[str, ProcessCounts] = field(default_factory=dict)
+    open: FrozenMap[str, Counts] = EMPTY
+    """By process, the counts of the open stretch."""
     seconds: float = 0.0
     """Duration of the open stretch."""
     statistic: float = 0.0
@@ -74,41 +74,67 @@ class Dispersion:
         sure = phi > max(OVERDISPERSED, 1 + SURE * (2 / self.freedom) ** 0.5)
         return phi if sure and self.between / self.freedom > (margin - 1) ** 2 else None
 
-    def add(self, processes: Mapping[str, ProcessCounts], seconds: float) -> None:
-        """Add requests of each process in `seconds`, and compare the processes if the stretch is long enough."""
-        self.seconds += seconds
-        for process, (n, x) in processes.items():
-            had_n, had_x = self.open.get(process, (0, 0))
-            self.open[process] = (had_n + n, had_x + x)
-        counts = [(n, x) for n, x in self.open.values() if n]
-        total, bad = sum(n for n, _ in counts), sum(x for _, x in counts)
-        enough = len(counts) > 1 and min(bad, total - bad) >= EXPECTED * len(counts)
-        if enough and self.seconds >= STRETCH_SECONDS:
-            rarer = min(bad, total - bad) / total
-            self._compare([(n, x) for n, x in counts if n * rarer >= EXPECTED])
-            self.reset()
+    def add(self, processes: Mapping[str, Counts], seconds: float) -> Dispersion:
+        """With the requests of each process in `seconds`; compares the processes if the stretch is long enough."""
+        grown = dict(self.open)
+        for process, more in processes.items():
+            grown[process] = grown.get(process, Counts()) + more
+        stretch = replace(self, open=FrozenMap(grown), seconds=self.seconds + seconds)
+        counts = [each for each in grown.values() if each.requests]
+        total = sum(counts, Counts())
+        rarer = min(total.bad, total.requests - total.bad)
+        if stretch.seconds < STRETCH_SECONDS or len(counts) < 2 or rarer < EXPECTED * len(counts):
+            return stretch
+        rate = rarer / total.requests
+        return stretch.compare([each for each in counts if each.requests * rate >= EXPECTED]).reset()
 
-    def _compare(self, counts: Sequence[ProcessCounts]) -> None:
-        total, bad = sum(n for n, _ in counts), sum(x for _, x in counts)
-        if len(counts) < 2 or not 0 < bad < total:
-            return
-        rate, freedom = bad / total, len(counts) - 1
-        spread = sum((x - n * rate) ** 2 / n for n, x in counts) / (rate * (1 - rate))
+    def compare(self, counts: Sequence[Counts]) -> Dispersion:
+        """With the statistic of a finished stretch, by process."""
+        total = sum(counts, Counts())
+        n, bad = total.requests, total.bad
+        if len(counts) < 2 or not 0 < bad < n:
+            return self
+        rate, freedom = bad / n, len(counts) - 1
+        spread = sum((c.bad - c.requests * rate) ** 2 / c.requests for c in counts) / (rate * (1 - rate))
         # Given all margins, the mean of the statistic is (processes - 1) N / (N - 1).
-        spread = min(spread * (total - 1) / total, MOST_BY_FREEDOM * freedom)
-        self.statistic += spread
-        self.freedom += freedom
+        spread = min(spread * (n - 1) / n, MOST_BY_FREEDOM * freedom)
         # The variance between the rates that explains this statistic (method of moments).
-        requests = total - sum(n * n for n, _ in counts) / total
-        self.between += (spread - freedom) * freedom / requests * (1 - rate) / rate
+        requests = n - sum(c.requests * c.requests for c in counts) / n
+        return replace(
+            self,
+            statistic=self.statistic + spread,
+            freedom=self.freedom + freedom,
+            between=self.between + (spread - freedom) * freedom / requests * (1 - rate) / rate,
+        )
 
-    def reset(self) -> None:
-        """Discard the open stretch."""
-        self.open.clear()
-        self.seconds = 0.0
+    def reset(self) -> Dispersion:
+        """Without the open stretch."""
+        return replace(self, open=EMPTY, seconds=0.0)
+
+    def state(self) -> dict[str, Any]:
+        """The state of the dispersion, for JSON."""
+        return {
+            "open": {process: [c.requests, c.bad] for process, c in self.open.items()},
+            "seconds": self.seconds,
+            "statistic": self.statistic,
+            "freedom": self.freedom,
+            "between": self.between,
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Dispersion:
+        """A dispersion that continues from `state`."""
+        processes = stored.bounded(state["open"], 2 * MOST_PROCESSES)
+        return cls(
+            open=FrozenMap({process: stored.counts(counts) for process, counts in processes.items()}),
+            seconds=stored.finite(state["seconds"]),
+            statistic=stored.finite(state["statistic"]),
+            freedom=stored.whole(state["freedom"]),
+            between=stored.finite(state["between"]),
+        )
 
 
-@dataclass
+@dataclass(frozen=True)
 class Leaf:
     """The tests of one boundary."""
 
@@ -116,17 +142,39 @@ class Leaf:
     """The test whether the first half is worse than the second."""
     other: ClosedForm
     """The test whether the second half is worse than the first."""
-    dispersion: Dispersion = field(default_factory=Dispersion)
+    dispersion: Dispersion = Dispersion()
+
+    def add(self, processes: Mapping[str, Counts], halves: Totals, seconds: float, most: float) -> Leaf:
+        """With the counts of an interval; each A/A comparison gains at most `most`.
+
+        Args:
+            processes: counts by process.
+            halves: counts of the first half in the place of the canary, and of the second in that of the stable.
+            seconds: duration of the interval.
+            most: upper limit on what one interval adds to the logarithm of an e-value.
+        """
+        swapped = Totals(halves.n0, halves.x0, halves.n1, halves.x1)
+        return Leaf(
+            _limited(self.one, halves, most),
+            _limited(self.other, swapped, most),
+            self.dispersion.add(processes, seconds),
+        )
 
 
-@dataclass
+def _limited(form: ClosedForm, totals: Totals, most: float) -> ClosedForm:
+    grown = form.add(totals)
+    excess = max(0.0, grown.log_e - form.log_e - most)
+    return replace(grown, logs=tuple([log - excess for log in grown.logs]))
+
+
+@dataclass(frozen=True)
 class Noise:
     """The running noise tests of one metric."""
 
     parameters: MetricParameters
-    halves: dict[str, int] = field(default_factory=dict)
+    halves: FrozenMap[str, int] = EMPTY
     """The half, 0 or 1, of each process; a new process joins the smaller half."""
-    leaves: list[Leaf] = field(default_factory=list)
+    leaves: tuple[Leaf, ...] = ()
     """One per boundary; empty before the first request."""
 
     @property
@@ -149,56 +197,44 @@ class Noise:
         """Whether the processes differ by more than chance."""
         return self.halves_differ or self.dispersion is not None
 
-    def add(self, processes: Mapping[str, Sequence[ProcessCounts]], seconds: float) -> None:
-        """Add the counts of an interval of `seconds`: by process, and then by leaf."""
-        self._assign_halves(processes)
-        known = {process: pairs for process, pairs in processes.items() if process in self.halves}
-        for index, leaf in enumerate(self.leaves):
-            counts = {process: pairs[index] for process, pairs in known.items()}
-            (n1, x1), (n0, x0) = (self._half(counts, half) for half in (1, 0))
-            for form, s in ((leaf.one, Slice(n1, x1, n0, x0)), (leaf.other, Slice(n0, x0, n1, x1))):
-                before = form.log_e
-                form.add(s)
-                excess = max(0.0, form.log_e - before - CAP * self._threshold)
-                form.logs = [log - excess for log in form.logs]
-            leaf.dispersion.add(counts, seconds)
+    def add(self, processes: Mapping[str, Sequence[Counts]], seconds: float) -> Noise:
+        """The tests with the counts of an interval of `seconds`: by process, and then by leaf."""
+        noise = self._with_halves_of(processes)
+        known = {process: counts for process, counts in processes.items() if process in noise.halves}
+        leaves = []
+        for index, leaf in enumerate(noise.leaves):
+            counts = {process: by_leaf[index] for process, by_leaf in known.items()}
+            one, other = (
+                sum([c for process, c in counts.items() if noise.halves[process] == half], Counts()) for half in (1, 0)
+            )
+            halves = Totals(one.requests, one.bad, other.requests, other.bad)
+            leaves.append(leaf.add(counts, halves, seconds, CAP * self._threshold))
+        return replace(noise, leaves=tuple(leaves))
 
-    def _half(self, counts: Mapping[str, ProcessCounts], half: int) -> ProcessCounts:
-        pairs = [pair for process, pair in counts.items() if self.halves[process] == half]
-        return sum(n for n, _ in pairs), sum(x for _, x in pairs)
-
-    def _assign_halves(self, processes: Mapping[str, Sequence[ProcessCounts]]) -> None:
-        """Put each new process into the half with fewer running processes, so that replaced pods empty no half."""
-        if not self.leaves:
-            rho = self.parameters.margin
-            self.leaves = [Leaf(ClosedForm(rho), ClosedForm(rho)) for _ in range(self.parameters.leaves)]
-        for process in sorted(processes.keys() - self.halves.keys()):
+    def _with_halves_of(self, processes: Mapping[str, Sequence[Counts]]) -> Noise:
+        """Puts each new process into the half with fewer running processes, so that replaced pods empty no half."""
+        form = ClosedForm(self.parameters.margin)
+        leaves, halves = self.leaves or (Leaf(form, form),) * self.parameters.leaves, self.halves
+        for process in sorted(processes.keys() - halves.keys()):
             # A process that missed one scrape is not gone.
-            recent = processes.keys() | self.leaves[0].dispersion.open.keys()
-            gone = next((known for known in self.halves if known not in recent), None)
-            if len(self.halves) >= MOST_PROCESSES:
+            recent = processes.keys() | leaves[0].dispersion.open.keys()
+            if len(halves) >= MOST_PROCESSES:
+                gone = next((known for known in halves if known not in recent), None)
                 if gone is None:
-                    return
-                del self.halves[gone]
-            there = [self.halves[known] for known in processes if known in self.halves]
-            self.halves[process] = int(2 * sum(there) < len(there))
-            for leaf in self.leaves:
-                leaf.dispersion.reset()  # the counts of the others cover a different time
+                    break
+                halves = halves.without(gone)
+            running = [halves[known] for known in processes if known in halves]
+            halves = halves.put(process, int(2 * sum(running) < len(running)))
+            # The counts of the others cover a different time.
+            leaves = tuple(replace(leaf, dispersion=leaf.dispersion.reset()) for leaf in leaves)
+        return replace(self, halves=halves, leaves=leaves)
 
     def state(self) -> dict[str, Any]:
         """The state of the tests, for JSON; its size is bounded by leaves and MOST_PROCESSES."""
         return {
             "halves": dict(self.halves),
             "leaves": [
-                {
-                    "one": leaf.one.logs,
-                    "other": leaf.other.logs,
-                    "open": {process: list(pair) for process, pair in leaf.dispersion.open.items()},
-                    "seconds": leaf.dispersion.seconds,
-                    "statistic": leaf.dispersion.statistic,
-                    "freedom": leaf.dispersion.freedom,
-                    "between": leaf.dispersion.between,
-                }
+                {"one": list(leaf.one.logs), "other": list(leaf.other.logs), **leaf.dispersion.state()}
                 for leaf in self.leaves
             ],
         }
@@ -210,22 +246,18 @@ class Noise:
         Raises:
             ValueError: the state has another version or is damaged.
         """
+        form = ClosedForm(parameters.margin)
         try:
-            halves = {str(process): int(half) & 1 for process, half in state["halves"].items()}
-            leaves = [
+            halves = stored.bounded(state["halves"], MOST_PROCESSES)
+            leaves = tuple(
                 Leaf(
-                    _closed_form(parameters, stored["one"]),
-                    _closed_form(parameters, stored["other"]),
-                    Dispersion(
-                        {str(process): (int(n), int(x)) for process, (n, x) in stored["open"].items()},
-                        float(stored["seconds"]),
-                        float(stored["statistic"]),
-                        int(stored["freedom"]),
-                        float(stored["between"]),
-                    ),
+                    replace(form, logs=stored.logs(written["one"], like=LOG_PRIOR)),
+                    replace(form, logs=stored.logs(written["other"], like=LOG_PRIOR)),
+                    Dispersion.from_state(written),
                 )
-                for stored in state["leaves"]
-            ]
+                for written in state["leaves"]
+            )
+            noise = cls(parameters, FrozenMap({name: stored.whole(half) & 1 for name, half in halves.items()}), leaves)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(
                 f"The stored state of the noise test is damaged ({error}); start the trial anew."
@@ -234,12 +266,4 @@ class Noise:
             raise ValueError(
                 "The stored state of the noise test has a different number of boundaries; start the trial anew."
             )
-        return cls(parameters, halves, leaves)
-
-
-def _closed_form(parameters: MetricParameters, logs: Sequence[float]) -> ClosedForm:
-    form = ClosedForm(parameters.margin)
-    if len(logs) != len(form.logs):
-        raise ValueError("different number of alternatives")
-    form.logs = [float(log) for log in logs]
-    return form
+        return noise

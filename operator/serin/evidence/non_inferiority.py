@@ -8,10 +8,10 @@ Specification: docs/reference/decision-engine.md, section 3.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from serin.evidence.log_space import log_sum
-from serin.evidence.slices import Slice
+from serin.evidence.slices import Counts, Totals
 
 SHARES = (0.05, 0.15, 0.3, 0.45, 0.6, 0.75, 0.85, 0.92)
 """The alternatives: the canary's bad rate as a share of the tolerated one. All have the same prior weight."""
@@ -22,7 +22,7 @@ BETA = 0.05
 """Upper limit on the probability of promoting a canary that is worse than the tolerance."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class NonInferiority:
     """The running proof of one comparison."""
 
@@ -31,26 +31,28 @@ class NonInferiority:
     delta: float = 0.005
     """... plus this absolute rate, 0 to 1."""
     beta: float = BETA
-    logs: list[float] = field(default_factory=lambda: list(UNPROVEN))
+    logs: tuple[float, ...] = UNPROVEN
 
-    def add(self, s: Slice) -> None:
-        """Add one slice; a slice without requests on one side is ignored."""
+    def add(self, s: Totals) -> NonInferiority:
+        """The proof with one more slice; a slice without requests on one side is ignored."""
         if not (s.n1 and s.n0):
-            return
+            return self
         ratio = s.n1 * self.rho / s.n0
-        self.logs = [
+        logs = [
             log + s.x1 * math.log(a) + s.x0 * math.log1p(ratio * (1 - a)) + self.delta * s.n1 * (1 - a)
             for log, a in zip(self.logs, SHARES, strict=True)
         ]
+        return replace(self, logs=tuple(logs))
 
-    def counting_alone(self, n1: int, x1: int) -> NonInferiority:
-        """A copy of the proof with `n1` more canary requests, `x1` of them bad, and no stable requests to compare with.
+    def add_canary_alone(self, canary: Counts) -> NonInferiority:
+        """The proof with more canary requests and no stable requests to compare them with.
 
         Only the absolute tolerance allows for them. The expectation of the e-value under H stays at most 1: the
         canary's bad rate is at least delta, and the stable's factor, which is left out, is at least 1.
         """
-        logs = [log + x1 * math.log(a) + self.delta * n1 * (1 - a) for log, a in zip(self.logs, SHARES, strict=True)]
-        return replace(self, logs=logs)
+        n, x = canary.requests, canary.bad
+        logs = [log + x * math.log(a) + self.delta * n * (1 - a) for log, a in zip(self.logs, SHARES, strict=True)]
+        return replace(self, logs=tuple(logs))
 
     @property
     def log_e(self) -> float:
@@ -62,7 +64,7 @@ class NonInferiority:
         """Whether the proof holds now."""
         return self.log_e >= -math.log(self.beta)
 
-    def still_needed(self, s: Slice) -> float | None:
+    def still_needed(self, s: Totals) -> float | None:
         """Estimated number of further canary requests until the proof holds, at the rates and weight of the totals `s`.
 
         None: no number of requests is enough at these rates and this weight.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from serin.evidence.slices import Slice
+from serin.evidence.slices import Totals
 
 GROWTH = 4.0
 """Largest factor by which a weight grows in one decision."""
@@ -78,7 +78,7 @@ class AdaptiveRamp:
         """The first weight: the budget if every answer of the canary is bad; `w_min` if the traffic is unknown."""
         return self._within(self.budget / (self.rps * self.dt)) if self.rps else self.w_min
 
-    def target(self, weight: float, *closed: Slice) -> float:
+    def target(self, weight: float, *closed: Totals) -> float:
         """The weight that the budget allows after `weight`, without hysteresis; the smallest over several metrics.
 
         Args:
@@ -94,7 +94,7 @@ class AdaptiveRamp:
         share = self.budget / max(max(map(excess_upper, closed)) * self.rps * self.dt, 1e-300)
         return self._within(min(share, GROWTH * weight))
 
-    def next(self, weight: float, *closed: Slice) -> float:
+    def next(self, weight: float, *closed: Totals) -> float:
         """The weight after a stratum has closed: the target, or `weight` if the target is nearly the same."""
         target = self.target(weight, *closed)
         lower = target <= weight * (1 - self.keep_down)
@@ -105,7 +105,7 @@ class AdaptiveRamp:
         return min(max(weight, self.w_min), self.w_max)
 
 
-def excess_upper(closed: Slice) -> float:
+def excess_upper(closed: Totals) -> float:
     """Upper bound, above 0, on how much higher the canary's bad rate is than the stable's, given these totals."""
     canary = wilson_upper(closed.x1 + 0.5, closed.n1 + 1)
     return max(SMALLEST_EXCESS, canary - (closed.x0 + 0.5) / (closed.n0 + 1))

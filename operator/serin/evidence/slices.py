@@ -1,6 +1,8 @@
-"""The input of all tests: a slice of counts, and the alternatives that the tests mix over.
+"""What all tests are fed: counts of one side, totals of both sides, and slices of time; and the alternatives.
 
-Specification: docs/reference/decision-engine.md, sections 1 and 2.
+A count keeps these types from the measurement (`serin.analysis.measurement`) to the verdict. `n1`, `x1`, `n0` and `x0`
+are the names of docs/reference/decision-engine.md, sections 1 and 2: n for requests, x for bad ones, 1 for the canary
+and 0 for the stable.
 """
 
 from __future__ import annotations
@@ -14,36 +16,80 @@ PRIOR = (0.40, 0.25, 0.15, 0.10, 0.10)
 """Weight of each alternative in the mixture; the sum is 1."""
 LOG_PRIOR = tuple(math.log(w) for w in PRIOR)
 
-Totals = tuple[int, int, int, int]
-"""Sums of counts: `n1, x1, n0, x0`, requests and bad requests of canary (1) and stable (0)."""
-NOTHING: Totals = (0, 0, 0, 0)
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Requests of one side or of one process, and the bad ones among them.
+
+    A separate counter of bad requests can be scraped before the requests themselves; then `bad` is larger.
+    """
+
+    requests: int = 0
+    bad: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.requests + other.requests, self.bad + other.bad)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestsBySide:
+    """A number of requests of each side, where good and bad are not distinguished."""
+
+    canary: int = 0
+    stable: int = 0
+
+    def __add__(self, other: RequestsBySide) -> RequestsBySide:
+        return RequestsBySide(self.canary + other.canary, self.stable + other.stable)
+
+    @property
+    def both(self) -> int:
+        """Requests of canary and stable."""
+        return self.canary + self.stable
+
+
+NO_REQUESTS = RequestsBySide()
 """No requests on either side."""
 
 
-def together(one: Totals, other: Totals) -> Totals:
-    """The sum of two totals."""
-    return one[0] + other[0], one[1] + other[1], one[2] + other[2], one[3] + other[3]
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Requests (n) and bad requests (x) of canary (1) and stable (0)."""
 
+    n1: int = 0
+    x1: int = 0
+    n0: int = 0
+    x0: int = 0
 
-@dataclass(frozen=True)
-class Slice:
-    """Requests (n) and bad requests (x) of canary (1) and stable (0) that finished in one interval.
-
-    All arrived in the same epoch, a period of constant weight. `t` is the end of the interval in seconds since the
-    canary's first traffic; None if time does not matter.
-    """
-
-    n1: int
-    x1: int
-    n0: int
-    x0: int
-    t: float | None = None
-    epoch: int = 0
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(self.n1 + other.n1, self.x1 + other.x1, self.n0 + other.n0, self.x0 + other.x0)
 
     @property
-    def totals(self) -> Totals:
-        """The four counts."""
-        return self.n1, self.x1, self.n0, self.x0
+    def canary(self) -> Counts:
+        """The canary's counts."""
+        return Counts(self.n1, self.x1)
+
+    @property
+    def stable(self) -> Counts:
+        """The stable's counts."""
+        return Counts(self.n0, self.x0)
+
+    @property
+    def requests(self) -> int:
+        """Requests of both sides."""
+        return self.n1 + self.n0
+
+
+NOTHING = Totals()
+"""No requests on either side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice(Totals):
+    """Totals of the requests that finished in one interval, all of them from one epoch: a period of constant weight."""
+
+    t: float | None = None
+    """End of the interval in seconds since the canary's first traffic; None if time does not matter."""
+    epoch: int = 0
 
     def __post_init__(self) -> None:
         """Check the counts.

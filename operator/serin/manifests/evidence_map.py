@@ -1,7 +1,7 @@
 """Converts the trial state to a ConfigMap and back; each LLMDeployment has one, for its latest trial.
 
 The reconciler writes it before all other objects of a reconcile. The write is conditional, so a former leader cannot
-overwrite it. `serin.analysis.trial_state` defines the content. Without it, the trial starts again.
+overwrite it. `serin.analysis.stored_state` defines the content. Without it, the trial starts again.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from serin.analysis import trial_state
+from serin.analysis.stored_state import from_json, to_json
 from serin.analysis.trial_state import TrialState
 from serin.api.names import EVIDENCE, child_name
 from serin.api.nesting import load_json
@@ -27,7 +27,7 @@ def name_of(owner_name: str) -> str:
 
 def render_evidence(owner: Owner, state: TrialState) -> dict[str, Any]:
     """The ConfigMap of a trial state."""
-    text = json.dumps(trial_state.to_json(state), separators=(",", ":"), allow_nan=False)
+    text = json.dumps(to_json(state), separators=(",", ":"), allow_nan=False)
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -48,6 +48,6 @@ def read_evidence(obj: Mapping[str, Any] | None) -> TrialState | None:
     try:
         data = load_json(text) if text else None
         json.dumps(data, allow_nan=False)  # NaN or infinity could not be written again
-        return trial_state.from_json(data) if isinstance(data, dict) else None
+        return from_json(data) if isinstance(data, dict) else None
     except (ValueError, RecordError):
         return None

@@ -33,7 +33,7 @@ from serin.metric_sources.connection import Connect, Connection
 from serin.metric_sources.port import MetricSource, Server, Watch
 from serin.metric_sources.prometheus import Prometheus
 from serin.metric_sources.server import server
-from serin.replay.trial import Sides, begun, compare, sides, slices
+from serin.replay.trial import ComparedRevisions, begun, compare, compared_revisions, slices
 from serin.settings import Settings
 
 AGREES, DIFFERS, FAILED = 0, 1, 2
@@ -52,13 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What the cluster knows of the trial."""
+class Replayable:
+    """What the cluster stores of a trial."""
 
     state: TrialState
-    compared: Sides
+    compared: ComparedRevisions
     server: Server | None
-    """The one that the spec names."""
+    """The Prometheus that the spec names."""
 
 
 def replay(given: argparse.Namespace) -> int:
@@ -77,32 +77,36 @@ async def _replay(given: argparse.Namespace, settings: Settings) -> int:
     api = await ApiServer.connect(settings.request_timeout)
     try:
         cluster = KubernetesCluster(api, identity="serin-replay", may_write=lambda: False)
-        kept = await look_up(cluster, given.namespace, given.name)
+        trial = await look_up(cluster, given.namespace, given.name)
     finally:
         await api.close()
     if given.prometheus:
-        kept = replace(kept, server=None)
-    metric, leaf = chosen(kept.state, given.metric, given.boundary)
-    intervals = [interval async for interval in read_again(given.namespace, given.name, kept, settings)]
+        trial = replace(trial, server=None)
+    metric, leaf = chosen(trial.state, given.metric, given.boundary)
+    intervals = [interval async for interval in read_again(given.namespace, given.name, trial, settings)]
     again = advance(
-        begun(kept.state), intervals, canary=kept.compared.canary.revision, stable=kept.compared.stable.revision
+        begun(trial.state), intervals, canary=trial.compared.canary.revision, stable=trial.compared.stable.revision
     )
-    if any(e.exposed for e in kept.state.evidence) and not any(e.exposed for e in again.evidence):
+    if _has_requests(trial.state) and not _has_requests(again):
         raise MetricsError(
-            f"Prometheus shows no request of this trial since {kept.state.since.isoformat()}; "
+            f"Prometheus shows no request of this trial since {trial.state.since.isoformat()}; "
             "ask one that keeps its samples for longer, or scrapes these pods."
         )
     if given.check:
-        finding = compare(kept.state, again)
-        sys.stdout.write(finding.message + "\n")
-        return AGREES if finding.agrees else DIFFERS
-    for line in lines(kept, intervals, metric=metric, leaf=leaf):
+        comparison = compare(trial.state, again)
+        sys.stdout.write(comparison.message + "\n")
+        return AGREES if comparison.agrees else DIFFERS
+    for line in lines(trial, intervals, metric=metric, leaf=leaf):
         sys.stdout.write(json.dumps(line) + "\n")
     return AGREES
 
 
-async def look_up(cluster: Cluster, namespace: str, name: str) -> Kept:
-    """What is kept of the latest trial of an LLMDeployment.
+def _has_requests(state: TrialState) -> bool:
+    return bool(state.canary_requests or state.stable_requests)
+
+
+async def look_up(cluster: Cluster, namespace: str, name: str) -> Replayable:
+    """What is stored of the latest trial of an LLMDeployment.
 
     Raises:
         SerinError: there is no such LLMDeployment, or nothing that could be replayed.
@@ -111,10 +115,10 @@ async def look_up(cluster: Cluster, namespace: str, name: str) -> Kept:
     if obj is None:
         raise RecordError(f"There is no LLMDeployment {name} in {namespace}; correct the name, or give --namespace.")
     spec = parse_llmdeployment(obj)
-    kept = await cluster.get(CONFIG_MAP, namespace, name_of(name))
-    state = read_evidence(kept)
+    config_map = await cluster.get(CONFIG_MAP, namespace, name_of(name))
+    state = read_evidence(config_map)
     if state is None:
-        why = "holds nothing that this version can read" if kept else "does not exist"
+        why = "holds nothing that this version can read" if config_map else "does not exist"
         raise RecordError(
             f"ConfigMap {name_of(name)} {why}; wait until a canary of {name} gets its first request, then try again."
         )
@@ -124,7 +128,7 @@ async def look_up(cluster: Cluster, namespace: str, name: str) -> Kept:
     named = spec.analysis.prometheus
     secret = named.auth_secret_ref if named else None
     credentials = await cluster.get(SECRET, namespace, secret.name) if secret else None
-    return Kept(state, sides(state, records), server(named, credentials))
+    return Replayable(state, compared_revisions(state, records), server(named, credentials))
 
 
 def chosen(state: TrialState, name: str | None, boundary: int | None) -> tuple[int, int]:
@@ -133,45 +137,46 @@ def chosen(state: TrialState, name: str | None, boundary: int | None) -> tuple[i
     Raises:
         RecordError: there is no such metric or boundary, or it compares nobody.
     """
-    names = [m.name for m in state.measurements]
-    comparing = [i for i, m in enumerate(state.measurements) if m.parameters.ceiling is None]
-    required = [i for i in comparing if state.measurements[i].required]
+    measurements = [metric.measurement for metric in state.metrics]
+    names = [measurement.name for measurement in measurements]
+    comparing = [i for i, measurement in enumerate(measurements) if measurement.parameters.ceiling is None]
+    required = [i for i in comparing if measurements[i].required]
     if name is not None and name not in names:
         raise RecordError(f"The trial has no metric {name}; choose one of {', '.join(names)}.")
     metric = names.index(name) if name is not None else next(iter([*required, *comparing]), None)
     if metric is None or metric not in comparing:
         raise RecordError("A ceiling has no slices of its own; choose the metric that it limits with --metric.")
-    leaves = state.measurements[metric].parameters.leaves
+    leaves = measurements[metric].parameters.leaves
     if boundary is not None and not 1 <= boundary <= leaves:
         raise RecordError(f"{names[metric]} has {leaves} boundaries; give --boundary from 1 to {leaves}.")
-    return metric, state.evidence[metric].strongest if boundary is None else boundary - 1
+    return metric, state.metrics[metric].tests.strongest if boundary is None else boundary - 1
 
 
-def lines(kept: Kept, intervals: list[Interval], *, metric: int, leaf: int) -> Iterator[Mapping[str, Any]]:
+def lines(trial: Replayable, intervals: list[Interval], *, metric: int, leaf: int) -> Iterator[Mapping[str, Any]]:
     """The input of `serin evidence`: a reset, then the slices."""
-    test = kept.state.evidence[metric].leaves[leaf]
+    test = trial.state.metrics[metric].tests.leaves[leaf]
     assert isinstance(test, Comparison)  # noqa: S101 - `chosen` chooses no other
     yield {"reset": dataclasses.asdict(test.test.parameters)}
-    for s in slices(kept.state, intervals, kept.compared, metric=metric, leaf=leaf):
+    for s in slices(trial.state, intervals, trial.compared, metric=metric, leaf=leaf):
         yield dataclasses.asdict(s)
 
 
 async def read_again(
-    namespace: str, name: str, kept: Kept, settings: Settings, *, connect: Connect = Connection
+    namespace: str, name: str, trial: Replayable, settings: Settings, *, connect: Connect = Connection
 ) -> AsyncIterator[Interval]:
     """Everything that was counted from `since` to `until`, a scrape interval at a time.
 
     Raises:
         MetricsError: Prometheus refuses, cannot be reached, or does not reach that far.
     """
-    state, both = kept.state, (kept.compared.canary, kept.compared.stable)
+    state, both = trial.state, (trial.compared.canary, trial.compared.stable)
     watch = Watch(
         namespace=namespace,
         name=name,
         read_until=state.since,
         engine_of=tuple((side.revision, side.engine_revision) for side in both),
         tallies=state.tallies,
-        server=kept.server,
+        server=trial.server,
     )
     step = timedelta(seconds=settings.scrape_interval)
     clock = _Clock(state.since)

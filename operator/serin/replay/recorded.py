@@ -17,20 +17,23 @@ from serin.evidence.non_inferiority import NonInferiority
 from serin.evidence.slices import Slice
 
 _COUNTS = ("n1", "x1", "n0", "x0")
-_PARAMETERS = {field.name for field in fields(Parameters)}
+_PARAMETERS = {parameter.name for parameter in fields(Parameters)}
 
 
-@dataclass
-class ReplayedTrial:
-    """The test and the proof of one replayed trial."""
+@dataclass(frozen=True)
+class RecordedTrial:
+    """The test and the proof of one trial that is computed again from its slices."""
 
-    test: ConditionalTest = field(default_factory=ConditionalTest)
+    test: ConditionalTest
     proof: NonInferiority = field(default_factory=NonInferiority)
 
-    def answer(self, s: Slice) -> dict[str, Any]:
-        """Add one slice; returns the output line."""
-        self.test.add(s)
-        self.proof.add(s)
+    def add(self, s: Slice) -> RecordedTrial:
+        """The trial with one more slice."""
+        return RecordedTrial(self.test.add(s), self.proof.add(s))
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """The output line."""
         return {
             "log_e": self.test.log_e,
             "evidence": self.test.evidence,
@@ -42,7 +45,7 @@ class ReplayedTrial:
 
 def replay(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     """The output for each line, in order; blank lines give none."""
-    trial = ReplayedTrial()
+    trial = RecordedTrial(ConditionalTest())
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -52,9 +55,10 @@ def replay(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
             yield {"error": f"Line {number}: {error}"}
             continue
         if isinstance(read, Parameters):
-            trial = ReplayedTrial(ConditionalTest(read))
+            trial = RecordedTrial(ConditionalTest(read))
         else:
-            yield trial.answer(read)
+            trial = trial.add(read)
+            yield trial.line
 
 
 def _read(line: str) -> Parameters | Slice:

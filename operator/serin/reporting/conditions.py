@@ -176,7 +176,8 @@ def _metrics(snapshot: Snapshot, decision: Decision) -> _Answer:
     if decision.trial_state is None or decision.trial_state.until <= decision.trial_state.since:
         message = "Nothing has been counted for this canary yet; counting starts with its first weight."
         return _Answer("Unknown", Reason.AWAITING_EVIDENCE, message)
-    silent = [side for side, seen in zip(("canary", "stable"), decision.trial_state.seen, strict=True) if not seen]
+    requests = {"canary": decision.trial_state.canary_requests, "stable": decision.trial_state.stable_requests}
+    silent = [side for side, number in requests.items() if not number]
     if silent:
         message = (
             f"Prometheus answers, but no request of the {' or the '.join(silent)} has been counted yet; check that "

@@ -29,7 +29,7 @@ from serin.rollout.phases import Phase
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from serin.analysis.verdict import Counts
+    from serin.evidence.slices import Counts
     from serin.rollout.decision import Decision
     from serin.rollout.reasons import Reason
     from serin.rollout.record import Record

@@ -13,10 +13,9 @@ from datetime import timedelta
 from serin.analysis import presets, trial_state, update
 from serin.analysis.counts import Baseline
 from serin.analysis.missing import missing
-from serin.analysis.trial_state import TrialState
+from serin.analysis.trial_state import MetricState, ThroughputState, TrialState
 from serin.analysis.verdict import judge
 from serin.api.names import FULL_WEIGHT
-from serin.evidence.slices import NOTHING
 from serin.rollout import roles
 from serin.rollout.candidate import Candidate
 from serin.rollout.evidence_guards import canary_cannot_be_measured_yet
@@ -189,9 +188,7 @@ def _first_evidence(candidate: Candidate) -> TrialState:
         against=candidate.stable.revision,
         since=snapshot.now,
         until=snapshot.now,
-        measurements=measurements,
-        evidence=tuple(map(trial_state.nothing_yet, measurements)),
-        noise=tuple(map(trial_state.no_noise_yet, measurements)),
+        metrics=tuple(map(MetricState.begin, measurements)),
         epochs={},
         requests_per_second=baseline.requests_per_second,
         settle_seconds=(
@@ -204,8 +201,7 @@ def _first_evidence(candidate: Candidate) -> TrialState:
         arrivals=presets.arrivals(series, measured=measured),
         ended=presets.requests(series, measured=True) if measured else None,
         slice_seconds=snapshot.policy.slice_seconds,
-        throughputs=throughputs,
-        generated=(NOTHING,) * len(throughputs),
+        throughputs=tuple(map(ThroughputState, throughputs)),
     )
 
 

@@ -122,7 +122,7 @@ class Candidate:
     @property
     def counted(self) -> int:
         """Requests of the canary that were counted since it got traffic."""
-        return self.state.counted if self.state else 0
+        return self.state.canary_requests if self.state else 0
 
     @property
     def measured(self) -> bool:
@@ -165,8 +165,8 @@ class Candidate:
         """Whether a Required limit is exceeded, by both sides or by the canary; then Serin does not promote."""
         if self.state is None:
             return False
-        required = [e for m, e in zip(self.state.measurements, self.state.evidence, strict=True) if m.required]
-        return any(evidence.shared or evidence.exceeded for evidence in required)
+        required = [metric.tests for metric in self.state.metrics if metric.measurement.required]
+        return any(tests.shared or tests.exceeded for tests in required)
 
     @property
     def scraped_after(self) -> timedelta:

@@ -93,9 +93,10 @@ def required_metrics_are_unproven(c: Candidate) -> Finding | None:
 def no_traffic(c: Candidate) -> str | None:
     """The sentence that requests which the canary should have got did not come; None where they do."""
     state = c.state
-    if state is None or state.unseen < EXPECTED or state.silent_for < c.scraped_after:
+    if state is None or state.expected_without_sample < EXPECTED or state.silent_for < c.scraped_after:
         return None
-    return f"About {state.unseen:.0f} requests should have reached the canary, but none did; check the route."
+    expected = f"{state.expected_without_sample:.0f}"
+    return f"About {expected} requests should have reached the canary, but none did; check the route."
 
 
 def _needs_data(c: Candidate) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from serin.analysis.counts import Names
 from serin.analysis.trial_state import TrialState
-from serin.analysis.verdict import ramp_totals
+from serin.analysis.verdict import ramp_tests
 from serin.api.llmdeployment import DEFAULT_HOLD, DEFAULT_STEPS
 from serin.api.names import FULL_WEIGHT
 from serin.evidence.ramp import AdaptiveRamp
@@ -76,7 +76,7 @@ def with_adaptive_weight(trial: Trial, state: TrialState, policy: Policy, now: d
     sooner than a slice after the last change; where series carry no epoch, not before what they leave out is over and
     two slices more have passed. The smallest weight over all Required ratio metrics counts.
     """
-    closed = [leaf.test.closed for metric in ramp_totals(state) for leaf in metric.comparisons]
+    closed = [leaf.test.closed for metric in ramp_tests(state) for leaf in metric.comparisons]
     closed_requests = sum(c.n1 for c in closed)
     if trial.budget is None or closed_requests <= trial.weight_based_on or not any(c.n0 for c in closed):
         return trial
@@ -90,16 +90,16 @@ def with_adaptive_weight(trial: Trial, state: TrialState, policy: Policy, now: d
 
 def _hold(state: TrialState, policy: Policy) -> timedelta:
     """How long a weight stands at least before it grows."""
-    blind = any(m.total.names is not Names.REVISION for m in state.measurements if m.required)
+    blind = any(m.measurement.total.names is not Names.REVISION for m in state.metrics if m.measurement.required)
     return timedelta(seconds=state.blank_seconds + 2 * policy.slice_seconds if blind else policy.slice_seconds)
 
 
 def _rate(state: TrialState) -> float:
     """Requests per second of both sides."""
     elapsed = state.until - state.since
-    seen = max((e.totals[0][0] + e.totals[0][2] for e in state.evidence), default=0)
+    counted = max((metric.tests.totals[0].requests for metric in state.metrics), default=0)
     # Traffic that has grown since spends the budget faster.
-    now = seen / elapsed.total_seconds() if elapsed >= RATE_AFTER else 0.0
+    now = counted / elapsed.total_seconds() if elapsed >= RATE_AFTER else 0.0
     return max(state.requests_per_second, now)
 
 

@@ -81,7 +81,7 @@ def run_one(scenario: Scenario, random: Random) -> Run:
         x0 = poisson(random, arrivals * (1 - weight) * s.base_rate)
         n0 = x0 + poisson(random, arrivals * (1 - weight) * (1 - s.base_rate))
         requests, closed = requests + n1, test.closed
-        test.add(Slice(n1, x1, n0, x0, end, epoch), young=end - s.slice_seconds - began < young)
+        test = test.add(Slice(n1, x1, n0, x0, end, epoch), young=end - s.slice_seconds - began < young)
         if test.rolled_back:
             seconds = end
             break

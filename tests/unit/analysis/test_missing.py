@@ -14,6 +14,7 @@ from serin.analysis.presets import DEFAULT_SERIES, arrivals, requests
 from serin.analysis.trial_state import Epoch, TrialState, begin_epoch
 from serin.analysis.update import advance
 from serin.api.status import LLMDeploymentStatus
+from serin.evidence.slices import RequestsBySide
 from serin.reporting.events import transition_events
 from serin.reporting.status import status
 from serin.rollout.commands import parse_command
@@ -42,8 +43,8 @@ from tests.unit.rollout.cases import (
 )
 
 SLICE = timedelta(seconds=15)
-LOST: dict[str, Any] = {"epochs": {1: Epoch(NOON - HOUR, 500)}, "arrived": (1_400, 38_000)}
-HUNG: dict[str, Any] = {"in_progress": {1: (90, 40)}, "crowded_since": NOON - MINUTE}
+LOST: dict[str, Any] = {"epochs": {1: Epoch(NOON - HOUR, 500)}, "arrived": RequestsBySide(1_400, 38_000)}
+HUNG: dict[str, Any] = {"in_progress": {1: RequestsBySide(90, 40)}, "crowded_since": NOON - MINUTE}
 GAP = make_evidence(GOOD, **LOST)
 STALLED = make_evidence(GOOD, **HUNG)
 MISSING = pytest.mark.parametrize(
@@ -131,8 +132,8 @@ def test_a_pause_for_a_person_and_unavailable_metrics_are_told_before_missing_re
 @pytest.mark.parametrize(("facts", "weight"), [({}, 2_000), (LOST, 500), (HUNG, 500)], ids=["none", "lost", "hung"])
 def test_adaptive_weight_does_not_rise_while_requests_are_missing(facts: dict[str, Any], weight: int) -> None:
     memory = make_evidence(GOOD, **facts)
-    for strata in memory.evidence:
-        strata.close_epoch(1)
+    closed = (replace(metric, tests=metric.tests.close_epoch(1)) for metric in memory.metrics)
+    memory = replace(memory, metrics=tuple(closed))
     snapshot = canary_at(
         spec=make_spec(rollout={"ramp": {"adaptive": {}}}), trial={"weight": 500}, saved_state=memory,
         engines=canary_at(2).engines,
@@ -193,7 +194,8 @@ def test_requests_in_progress_are_compared_with_the_weight_of_their_epoch(
     in_progress: dict[int, tuple[int, int]], *, crowded: bool
 ) -> None:
     epochs = {1: Epoch(NOON - HOUR, 500), 2: Epoch(NOON - MINUTE, 5_000)}
-    assert too_many_in_progress(in_progress, epochs) is crowded
+    by_side = {epoch: RequestsBySide(*each) for epoch, each in in_progress.items()}
+    assert too_many_in_progress(by_side, epochs) is crowded
 
 
 def test_without_the_middleware_nothing_is_called_missing() -> None:
@@ -205,9 +207,9 @@ def test_without_the_middleware_nothing_is_called_missing() -> None:
 def test_counters_of_beginning_and_end_are_read_only_where_both_are_known() -> None:
     came, went = arrivals(DEFAULT_SERIES, measured=True), requests(DEFAULT_SERIES, measured=True)
     both = make_evidence(GOOD, arrivals=came, ended=went)
-    assert both.progress == (came, went)
+    assert both.progress_tallies == (came, went)
     assert {came, went} <= set(both.tallies)
-    assert make_evidence(GOOD, arrivals=came).progress is None, "kept by an earlier version"
+    assert make_evidence(GOOD, arrivals=came).progress_tallies is None, "kept by an earlier version"
     wanted = decide(canary_at(held=MINUTE, saved_state=both)).wanted
     assert wanted is not None
     assert wanted.in_progress == (came, went)
@@ -216,20 +218,25 @@ def test_counters_of_beginning_and_end_are_read_only_where_both_are_known() -> N
 def test_arrivals_of_earlier_epochs_count_with_their_own_weights() -> None:
     tally = arrivals(DEFAULT_SERIES, measured=True)
     assert tally
-    state = make_evidence(GOOD, arrivals=tally, epochs={1: Epoch(NOON - 10 * MINUTE, 500)}, arrived=(300, 9_500))
+    state = make_evidence(
+        GOOD, arrivals=tally, epochs={1: Epoch(NOON - 10 * MINUTE, 500)}, arrived=RequestsBySide(300, 9_500)
+    )
     state = begin_epoch(state, 2, 5_000, NOON)
     late = Interval(NOON, NOON + SLICE, {tally: {(B, 1, ""): 7, (A, 1, ""): 100, (B, 2, ""): 70, (A, 2, ""): 100}})
     state = advance(state, [late], canary=B, stable=A)
-    assert (state.arrived, dict(state.arrived_before)) == ((70, 100), {1: (307, 9_600)})
+    assert state.arrived == RequestsBySide(70, 100)
+    assert state.arrived_before == {1: RequestsBySide(307, 9_600)}
     assert off_weight(state) is None, "one side may not have shown the end of the epoch before"
     known = replace(state, until=NOON + MINUTE)
     found = off_weight(known)
     assert found
     assert (found.canary, found.stable, found.weight) == (307, 9_600, 0.05)
-    whole = off_weight(replace(known, until=NOON + HOUR, arrived=(280, 430), lately=()))
+    whole = off_weight(replace(known, until=NOON + HOUR, arrived=RequestsBySide(280, 430), newest_arrivals=()))
     assert whole
     assert (whole.canary, whole.stable) == (587, 10_030)
-    alone = off_weight(replace(known, until=NOON + HOUR, arrived=(7_000, 10_000), lately=()))
+    alone = off_weight(replace(known, until=NOON + HOUR, arrived=RequestsBySide(7_000, 10_000), newest_arrivals=()))
     assert alone
     assert (alone.canary, alone.stable) == (7_000, 10_000)
-    assert begin_epoch(state, 1, 900, NOON + MINUTE).arrived_before == {2: (70, 100)}, "the ring has come round"
+    assert begin_epoch(state, 1, 900, NOON + MINUTE).arrived_before == {2: RequestsBySide(70, 100)}, (
+        "the ring has come round"
+    )

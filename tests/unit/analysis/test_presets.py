@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serin.analysis.counts import Baseline, Interval, Names, Point, Tally
-from serin.analysis.measurement import How, Measurement, measurement_from_json, measurement_to_json
+from serin.analysis.measurement import Generated, How, Measurement
 from serin.analysis.presets import (
     DEFAULT_SERIES,
     Series,
@@ -25,9 +24,11 @@ from serin.analysis.presets import (
     throughputs,
 )
 from serin.analysis.presets import optional as optional_tallies
-from serin.analysis.trial_state import nothing_yet
+from serin.analysis.stored_state import StoredMeasurement
+from serin.analysis.trial_state import MetricState, ThroughputState
 from serin.api.analysis import Analysis
 from serin.evidence.metric import MetricParameters
+from serin.evidence.slices import Counts
 from tests.unit.rollout.cases import NOON, A, B, make_evidence
 
 OUTCOMES = Tally("serin_requests_total", by="outcome")
@@ -90,7 +91,8 @@ def test_what_decides_nothing_may_be_left_out(metrics: list[dict[str, Any]], opt
     assert set(optional_tallies(analysis, DEFAULT_SERIES, measured=True)) == optional
     pinned = measurements(analysis, DEFAULT_SERIES, NOTHING, measured=True)
     state = make_evidence(
-        measurements=pinned, evidence=tuple(map(nothing_yet, pinned)), throughputs=throughputs(analysis, DEFAULT_SERIES)
+        metrics=tuple(map(MetricState.begin, pinned)),
+        throughputs=tuple(map(ThroughputState, throughputs(analysis, DEFAULT_SERIES))),
     )
     assert set(state.optional) - {OUTCOMES} == optional - {OUTCOMES}
 
@@ -98,14 +100,14 @@ def test_what_decides_nothing_may_be_left_out(metrics: list[dict[str, Any]], opt
 def test_half_of_a_pair_counts_for_nothing() -> None:
     own = one({"ratio": {"bad": "b", "total": "t"}})
     whole = interval(Tally("t"), {(A, 1, ""): 40, (B, 1, ""): 4})
-    assert own.counts(whole) == {(A, 1): [(40, 0)], (B, 1): [(4, 0)]}
+    assert own.counts(whole) == {(A, 1): (Counts(40, 0),), (B, 1): (Counts(4, 0),)}
     assert own.counts(replace(whole, unread=frozenset({Tally("b")}))) == {}
     (speed,) = throughputs(
         Analysis.model_validate({"metrics": [{"name": "e", "preset": "ErrorRate"}, SPEED]}), DEFAULT_SERIES
     )
     counted = interval(speed.tokens, {(A, 1, ""): 40})
-    assert speed.counts(counted) == {(A, 1): [(0, 40)]}
-    assert speed.counts(replace(counted, unread=frozenset({speed.milliseconds}))) == {}
+    assert speed.generated(counted) == {(A, 1): Generated(0, 40)}
+    assert speed.generated(replace(counted, unread=frozenset({speed.milliseconds}))) == {}
 
 
 # Counts ------------------------------------------------------------------------------------------------------------
@@ -126,7 +128,7 @@ def test_half_of_a_pair_counts_for_nothing() -> None:
 )
 def test_an_outcome_of_the_model_server_is_bad_good_or_neither(outcome: str, counts: tuple[int, int] | None) -> None:
     found = one({"preset": "ErrorRate"}).counts(interval(OUTCOMES, {(A, 3, outcome): 1}))
-    assert found == ({(A, 3): [counts]} if counts else {})
+    assert found == ({(A, 3): (Counts(*counts),)} if counts else {})
 
 
 @pytest.mark.parametrize(
@@ -156,13 +158,13 @@ def test_an_outcome_of_the_model_server_is_bad_good_or_neither(outcome: str, cou
 def test_a_response_code_is_bad_good_or_neither(code: str, counts: tuple[int, int] | None) -> None:
     metric = one({"preset": "ErrorRate"}, measured=False)
     found = metric.counts(interval(CODES, {(A, None, code): 1}))
-    assert found == ({(A, None): [counts]} if counts else {})
+    assert found == ({(A, None): (Counts(*counts),)} if counts else {})
 
 
 def test_outcomes_add_up_by_revision_and_epoch() -> None:
     points = {(A, 1, "ok"): 90, (A, 1, "aborted"): 10, (A, 2, "ok"): 5, (B, 1, "excluded"): 7, (B, 2, "rejected"): 1}
     found = one({"preset": "ErrorRate"}).counts(interval(OUTCOMES, points))
-    assert found == {(A, 1): [(100, 10)], (A, 2): [(5, 0)], (B, 2): [(1, 1)]}
+    assert found == {(A, 1): (Counts(100, 10),), (A, 2): (Counts(5, 0),), (B, 2): (Counts(1, 1),)}
 
 
 RATIO = {"ratio": {"bad": "my_bad_total", "total": "my_total"}}
@@ -175,16 +177,16 @@ def test_two_counters_make_a_pair(bad: int, counts: tuple[int, int]) -> None:
     """Bad requests can be counted later than all requests; the excess waits (`MetricEvidence.carried_over`)."""
     metric = one(RATIO)
     read = {Tally("my_total"): {(A, 2, ""): 100}} | ({Tally("my_bad_total"): {(A, 2, ""): bad}} if bad else {})
-    assert metric.counts(Interval(NOON, NOON, read)) == {(A, 2): [counts]}
+    assert metric.counts(Interval(NOON, NOON, read)) == {(A, 2): (Counts(*counts),)}
 
 
 def test_bad_ones_without_a_total_wait_for_one() -> None:
-    assert one(RATIO).counts(interval(Tally("my_bad_total"), {(A, 2, ""): 5})) == {(A, 2): [(0, 5)]}
+    assert one(RATIO).counts(interval(Tally("my_bad_total"), {(A, 2, ""): 5})) == {(A, 2): (Counts(0, 5),)}
 
 
 def test_a_counter_without_an_epoch_takes_the_other_ones_from_it() -> None:
     read = {Tally("my_total"): {(A, 2, ""): 60, (A, 3, ""): 40}, Tally("my_bad_total"): {(A, None, ""): 80}}
-    assert one(RATIO).counts(Interval(NOON, NOON, read)) == {(A, None): [(100, 80)]}
+    assert one(RATIO).counts(Interval(NOON, NOON, read)) == {(A, None): (Counts(100, 80),)}
 
 
 @pytest.mark.parametrize(
@@ -205,13 +207,13 @@ def test_a_histogram_counts_what_is_above_each_boundary(buckets: dict[str, int],
     metric = one({"preset": "TimeToFirstToken"}, baseline=SEEN)
     assert metric.parameters.boundaries == (0.1, 0.5, 1.0, 2.0)
     found = metric.counts(interval(TTFT, {(B, 4, le): count for le, count in buckets.items()}))
-    assert found == {(B, 4): [(10, x) for x in above]}
+    assert found == {(B, 4): tuple(Counts(10, x) for x in above)}
 
 
 def test_a_boundary_that_is_no_bound_is_taken_at_the_next_one_below() -> None:
     metric = one({"preset": "TimeToFirstToken"}, baseline=SEEN)
     found = metric.counts(interval(TTFT, {(B, 4, "0.4"): 6, (B, 4, "3.0"): 9, (B, 4, "+Inf"): 10}))
-    assert found == {(B, 4): [(10, 10), (10, 4), (10, 4), (10, 4)]}
+    assert found == {(B, 4): (Counts(10, 10), *[Counts(10, 4)] * 3)}
 
 
 @pytest.mark.parametrize(
@@ -234,14 +236,14 @@ def test_sides_with_other_buckets_are_cut_where_both_can_be(
     bounds = {TTFT: {side: frozenset(each) for side, each in sides.items()}}
     found = one({"preset": "TimeToFirstToken"}, baseline=SEEN).counts(replace(interval(TTFT, points), bounds=bounds))
     assert found == (
-        {(side, 4): [(10, x) for x in xs] for side, xs in zip((B, A), above, strict=True)} if above else {}
+        {(side, 4): tuple(Counts(10, x) for x in xs) for side, xs in zip((B, A), above, strict=True)} if above else {}
     )
 
 
 def test_what_one_process_showed_is_told_as_the_whole_is() -> None:
     apart = {OUTCOMES: {"10.0.0.1:8000": {(A, 3, "ok"): 4}, "10.0.0.2:8000": {(A, 3, "ok"): 1, (A, 3, "aborted"): 2}}}
-    found = one({"preset": "ErrorRate"}).by_process(replace(interval(OUTCOMES, {}), apart=apart))
-    assert found == {"10.0.0.1:8000": {(A, 3): [(4, 0)]}, "10.0.0.2:8000": {(A, 3): [(3, 2)]}}
+    found = one({"preset": "ErrorRate"}).counts_by_process(replace(interval(OUTCOMES, {}), apart=apart))
+    assert found == {"10.0.0.1:8000": {(A, 3): (Counts(4, 0),)}, "10.0.0.2:8000": {(A, 3): (Counts(3, 2),)}}
 
 
 def test_throughput_is_read_and_not_tested() -> None:
@@ -252,14 +254,14 @@ def test_throughput_is_read_and_not_tested() -> None:
     assert {shown.tokens, shown.milliseconds} <= set(tallies(analysis, DEFAULT_SERIES, measured=True))
     assert [m.name for m in measurements(analysis, DEFAULT_SERIES, NOTHING, measured=True)] == ["m"]
     points = {shown.tokens: {(B, None, ""): 90}, shown.milliseconds: {(B, None, ""): 3_000}}
-    assert shown.counts(Interval(NOON, NOON, points)) == {(B, None): [(3_000, 90)]}
+    assert shown.generated(Interval(NOON, NOON, points)) == {(B, None): Generated(3_000, 90)}
 
 
 def test_a_histogram_that_nobody_can_cut_is_seen_and_compares_nothing() -> None:
     metric = one({"histogram": {"buckets": "my_seconds_bucket"}})
     assert (metric.parameters.boundaries, metric.comparable) == ((), False)
     found = metric.counts(interval(Tally("my_seconds_bucket", by="le"), {(A, 1, "5"): 3, (A, 1, "+Inf"): 9}))
-    assert found == {(A, 1): [(9, 0)]}
+    assert found == {(A, 1): (Counts(9, 0),)}
 
 
 les = st.dictionaries(st.sampled_from(["0.1", "0.5", "1.0", "2.0", "7"]), st.integers(0, 50), max_size=5)
@@ -270,7 +272,7 @@ les = st.dictionaries(st.sampled_from(["0.1", "0.5", "1.0", "2.0", "7"]), st.int
 def test_whatever_buckets_are_read_no_more_are_bad_than_there_are(buckets: dict[str, int], n: int) -> None:
     points = {(B, 1, le): count for le, count in (buckets | {"+Inf": n}).items() if count}
     for counts in one({"preset": "TimeToFirstToken"}, baseline=SEEN).counts(interval(TTFT, points)).values():
-        assert all(0 <= x <= total for total, x in counts)
+        assert all(0 <= leaf.bad <= leaf.requests for leaf in counts)
 
 
 def test_what_no_tally_shows_counts_for_nothing() -> None:
@@ -491,5 +493,6 @@ measurement_strategy = st.builds(
 @given(measurement_strategy)
 def test_a_measurement_comes_back_as_it_was_written(measurement: Measurement) -> None:
     assert (
-        measurement_from_json(json.loads(json.dumps(measurement_to_json(measurement), allow_nan=False))) == measurement
+        StoredMeasurement.model_validate_json(StoredMeasurement.of(measurement).model_dump_json()).measurement()
+        == measurement
     )

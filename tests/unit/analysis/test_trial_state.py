@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,16 +14,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serin.analysis.counts import EPOCHS, Baseline, Interval, Names, Point, Tally
+from serin.analysis.measurement import Generated
 from serin.analysis.presets import DEFAULT_SERIES, measurements, throughputs
-from serin.analysis.trial_state import Epoch, TrialState, begin_epoch, from_json, nothing_yet, to_json
+from serin.analysis.stored_state import from_json, to_json
+from serin.analysis.trial_state import Arrived, Epoch, MetricState, ThroughputState, TrialState, begin_epoch
 from serin.analysis.update import advance
 from serin.analysis.verdict import Verdict, judge
 from serin.api.analysis import Analysis
 from serin.errors import RecordError
+from serin.evidence.ceiling import CeilingTest
+from serin.evidence.conditional import ConditionalTest
+from serin.evidence.frozen_map import FrozenMap
+from serin.evidence.metric import Comparison
+from serin.evidence.noise import Dispersion
+from serin.evidence.slices import NOTHING, RequestsBySide, Totals
 from tests.unit.rollout.cases import BAD, FEW, GOOD, HOUR, MINUTE, NOON, A, B, C, make_evidence
 from tests.unit.rollout.worlds import REQUESTS, memories
 
 SLICE = timedelta(seconds=15)
+ERRORS = {"name": "errors", "preset": "ErrorRate"}
+LIMIT = {"name": "limit", "ceiling": {"of": "errors", "rate": 0.05}}
 THROUGHPUT = {"name": "t", "preset": "Throughput", "mode": "Advisory"}
 CODES = Tally("envoy_cluster_upstream_rq", by="envoy_response_code", names=Names.BACKEND)
 
@@ -34,8 +44,7 @@ def fresh(*, measured: bool = True, **changes: Any) -> TrialState:
     facts: dict[str, Any] = {
         "since": NOON,
         "until": NOON,
-        "measurements": pinned,
-        "evidence": tuple(map(nothing_yet, pinned)),
+        "metrics": tuple(map(MetricState.begin, pinned)),
         "epochs": {1: Epoch(NOON, 500)},
     }
     return make_evidence(GOOD, **(facts | changes))
@@ -51,9 +60,14 @@ def after(state: TrialState, *intervals: Interval) -> TrialState:
     return advance(state, intervals, canary=B, stable=A)
 
 
-def totals(state: TrialState) -> tuple[int, int, int, int]:
+def totals(state: TrialState) -> Totals:
     """Of errors."""
-    return state.evidence[0].totals[0]
+    return state.metrics[0].tests.totals[0]
+
+
+def comparison(state: TrialState) -> Comparison:
+    """Of errors."""
+    return state.metrics[0].tests.comparisons[0]
 
 
 BOTH: dict[Point, int] = {(B, 1, "ok"): 9, (B, 1, "aborted"): 1, (A, 1, "ok"): 190, (A, 1, "server_error"): 2}
@@ -65,7 +79,7 @@ BOTH: dict[Point, int] = {(B, 1, "ok"): 9, (B, 1, "aborted"): 1, (A, 1, "ok"): 1
 def test_every_request_is_counted_once_however_often_it_is_told() -> None:
     first, second = grown(BOTH), grown(BOTH, begin=NOON + SLICE)
     state = after(fresh(), first, second)
-    assert totals(state) == (20, 2, 384, 4)
+    assert totals(state) == Totals(20, 2, 384, 4)
     assert state.until == NOON + 2 * SLICE
     assert after(state, first, second) == state
     assert after(after(fresh(), first), first, second) == state
@@ -80,15 +94,52 @@ def test_an_interval_that_does_not_follow_is_left_alone(begin: datetime) -> None
 
 def test_what_follows_a_gap_is_left_alone_as_well() -> None:
     state = after(fresh(), grown(BOTH), grown(BOTH, begin=NOON + 2 * SLICE), grown(BOTH, begin=NOON + 3 * SLICE))
-    assert (state.until, totals(state)) == (NOON + SLICE, (10, 1, 192, 2))
+    assert (state.until, totals(state)) == (NOON + SLICE, Totals(10, 1, 192, 2))
 
 
-def test_the_state_before_is_not_changed_in_place() -> None:
-    state = fresh()
-    kept = copy.deepcopy(state)
-    after(state, grown(BOTH))
-    begin_epoch(state, 1, 900, NOON + MINUTE)
-    assert state == kept
+def test_state_is_the_same_after_advance_and_begin_epoch() -> None:
+    state = after(fresh(), grown(BOTH))
+    before, written = hash(state), to_json(state)
+    processes = {REQUESTS: {"a": {(A, 1, "ok"): 90}, "b": {(A, 1, "ok"): 100}}}
+    changed = after(state, replace(grown(BOTH, begin=NOON + SLICE), apart=processes))
+    reused = begin_epoch(state, 1, 900, NOON + MINUTE)
+    assert len({state, changed, reused}) == 3
+    assert (hash(state), to_json(state)) == (before, written)
+
+
+def parts_of(value: Any) -> Iterator[Any]:
+    """A value and everything in it."""
+    yield value
+    inside: Iterable[Any] = value if isinstance(value, tuple) else ()
+    if is_dataclass(value):
+        inside = [getattr(value, field.name) for field in fields(value)]
+    elif isinstance(value, Mapping):
+        inside = value.values()
+    for part in inside:
+        yield from parts_of(part)
+
+
+def test_no_part_of_the_state_can_be_changed() -> None:
+    analysis = Analysis.model_validate({"metrics": [ERRORS, LIMIT, THROUGHPUT]})
+    pinned = measurements(analysis, DEFAULT_SERIES, Baseline(NOON, 10.0), measured=True)
+    processes = {REQUESTS: {"a": {(A, 1, "ok"): 90}, "b": {(A, 1, "ok"): 100}}}
+    state = after(
+        fresh(
+            metrics=tuple(map(MetricState.begin, pinned)),
+            throughputs=tuple(map(ThroughputState, throughputs(analysis, DEFAULT_SERIES))),
+        ),
+        replace(grown(BOTH), apart=processes),
+    )
+    parts = list(parts_of(state))
+    assert {Comparison, CeilingTest, Dispersion, ConditionalTest, FrozenMap} <= set(map(type, parts))
+    for part in parts:
+        assert not isinstance(part, list | dict | set)
+        for field in fields(part) if is_dataclass(part) else ():
+            with pytest.raises(FrozenInstanceError):
+                setattr(part, field.name, getattr(part, field.name))
+        if isinstance(part, FrozenMap):
+            with pytest.raises(TypeError):
+                part["key"] = 1  # type: ignore[index]
 
 
 slices = st.lists(
@@ -133,16 +184,16 @@ def test_a_crash_anywhere_neither_loses_nor_doubles_a_request(
 )
 def test_what_is_left_out(points: dict[Point, int], expected: tuple[int, int, int, int]) -> None:
     state = after(fresh(epochs={1: Epoch(NOON, 500), 2: Epoch(NOON, 0)}), grown(points))
-    assert (totals(state), state.until) == (expected, NOON + SLICE)
+    assert (totals(state), state.until) == (Totals(*expected), NOON + SLICE)
 
 
 def test_late_answers_count_with_those_that_arrived_under_the_same_weight() -> None:
     state = begin_epoch(fresh(), 2, 2_500, NOON)
     state = after(state, grown({(B, 1, "ok"): 2, (A, 1, "ok"): 30, (B, 2, "ok"): 2, (A, 2, "ok"): 30}))
-    test = state.evidence[0].comparisons[0].test
-    assert test.open == {1: (2, 0, 30, 0), 2: (2, 0, 30, 0)}
+    test = comparison(state).test
+    assert test.open == {1: Totals(2, 0, 30, 0), 2: Totals(2, 0, 30, 0)}
     state = after(state, grown({(B, 1, "rejected"): 1}, begin=NOON + SLICE))
-    closed = state.evidence[0].comparisons[0].test
+    closed = comparison(state).test
     assert set(closed.open) == {2}
     assert closed.closed.n1 == 3
 
@@ -157,10 +208,10 @@ def test_only_what_ends_after_the_settle_time_counts_for_the_proof(seconds: int,
     begin = NOON + timedelta(seconds=seconds) - SLICE
     state = fresh(until=begin)
     seen = after(state, grown(BOTH, begin=begin))
-    assert totals(seen) == (10, 1, 192, 2)
-    before, now = state.evidence[0].comparisons[0], seen.evidence[0].comparisons[0]
+    assert totals(seen) == Totals(10, 1, 192, 2)
+    before, now = comparison(state), comparison(seen)
     assert now.proof.logs == before.proof.logs, "one side may show the rest of it an interval later"
-    later = after(seen, grown({}, begin=begin + SLICE)).evidence[0].comparisons[0]
+    later = comparison(after(seen, grown({}, begin=begin + SLICE)))
     assert (later.proof.logs != before.proof.logs) == proves
     assert now.test.closed.n1 == 10, "it counts against the canary at once"
 
@@ -172,7 +223,7 @@ def test_a_series_without_an_epoch_is_not_believed_for_a_while(seconds: int, *, 
     begin = NOON + timedelta(seconds=seconds)
     state = fresh(measured=False, until=begin, blank_seconds=20.0)
     seen = after(state, grown({(B, None, "500"): 4, (A, None, "200"): 90}, begin=begin, tally=CODES))
-    assert (totals(seen), seen.until) == ((4, 4, 90, 0) if believed else (0, 0, 0, 0), begin + SLICE)
+    assert (totals(seen), seen.until) == (Totals(4, 4, 90, 0) if believed else NOTHING, begin + SLICE)
 
 
 def test_a_series_without_an_epoch_is_not_believed_across_a_change_of_weight() -> None:
@@ -181,7 +232,7 @@ def test_a_series_without_an_epoch_is_not_believed_across_a_change_of_weight() -
     seen = after(
         replace(state, until=begin), grown({(B, None, "200"): 4, (A, None, "200"): 9}, begin=begin, tally=CODES)
     )
-    assert totals(seen) == (0, 0, 0, 0)
+    assert totals(seen) == NOTHING
 
 
 def test_a_series_without_an_epoch_is_not_believed_while_the_canary_has_no_weight() -> None:
@@ -190,7 +241,7 @@ def test_a_series_without_an_epoch_is_not_believed_while_the_canary_has_no_weigh
     seen = after(
         replace(state, until=begin), grown({(B, None, "200"): 1, (A, None, "200"): 99}, begin=begin, tally=CODES)
     )
-    assert totals(seen) == (0, 0, 0, 0)
+    assert totals(seen) == NOTHING
 
 
 # Silence -----------------------------------------------------------------------------------------------------------
@@ -198,18 +249,18 @@ def test_a_series_without_an_epoch_is_not_believed_while_the_canary_has_no_weigh
 
 def test_one_request_of_a_stable_that_has_little_left_promises_few_of_the_canary_and_not_fifty() -> None:
     state = begin_epoch(fresh(), 2, 9_800, NOON)
-    assert after(state, grown({(A, 2, "ok"): 1})).unseen == pytest.approx(3.91, abs=0.01)
+    assert after(state, grown({(A, 2, "ok"): 1})).expected_without_sample == pytest.approx(3.91, abs=0.01)
 
 
 def test_traffic_of_the_stable_makes_some_of_the_canary_expected() -> None:
     state = after(fresh(), grown({(A, 1, "ok"): 190}))
-    assert (state.unseen, state.silent_for) == (pytest.approx(9.75, abs=0.01), SLICE)
+    assert (state.expected_without_sample, state.silent_for) == (pytest.approx(9.75, abs=0.01), SLICE)
     state = after(state, grown({(A, 1, "ok"): 190}, begin=NOON + SLICE))
-    assert (state.unseen, state.silent_for) == (pytest.approx(19.49, abs=0.01), 2 * SLICE)
+    assert (state.expected_without_sample, state.silent_for) == (pytest.approx(19.49, abs=0.01), 2 * SLICE)
     state = after(state, grown({(A, 1, "ok"): 190, (B, 1, "ok"): 1}, begin=NOON + 2 * SLICE))
-    assert (state.unseen, state.silent_for, state.counted) == (0.0, timedelta(), 1)
+    assert (state.expected_without_sample, state.silent_for, state.canary_requests) == (0.0, timedelta(), 1)
     state = after(state, grown({}, begin=NOON + 3 * SLICE))
-    assert (state.unseen, state.silent_for) == (0.0, SLICE)
+    assert (state.expected_without_sample, state.silent_for) == (0.0, SLICE)
 
 
 # Epochs ------------------------------------------------------------------------------------------------------------
@@ -221,12 +272,12 @@ def test_what_arrives_is_counted_in_the_newest_epoch_only() -> None:
     state = after(
         fresh(arrivals=arrivals), grown(points, tally=arrivals), grown(points, begin=NOON + SLICE, tally=arrivals)
     )
-    assert state.arrived == (10, 190)
-    assert state.lately == ((NOON + SLICE, 100), (NOON + 2 * SLICE, 100))
+    assert state.arrived == RequestsBySide(10, 190)
+    assert state.newest_arrivals == (Arrived(NOON + SLICE, 100), Arrived(NOON + 2 * SLICE, 100))
     third = after(state, grown({}, begin=NOON + 2 * SLICE, span=4 * SLICE))
-    assert third.lately == ()
+    assert third.newest_arrivals == ()
     begun = begin_epoch(state, 2, 900, NOON + MINUTE)
-    assert (begun.arrived, begun.lately) == ((0, 0), ())
+    assert (begun.arrived, begun.newest_arrivals) == (RequestsBySide(), ())
 
 
 def test_tokens_and_seconds_of_answering_are_summed_where_the_epoch_is_not_in_doubt() -> None:
@@ -236,10 +287,10 @@ def test_tokens_and_seconds_of_answering_are_summed_where_the_epoch_is_not_in_do
         shown.milliseconds: {(B, None, ""): 1_000, (A, None, ""): 9_000},
         shown.tokens: {(B, None, ""): 30, (A, None, ""): 300},
     }
-    begun = fresh(throughputs=(shown,), generated=((0, 0, 0, 0),), blank_seconds=10.0)
+    begun = fresh(throughputs=(ThroughputState(shown),), blank_seconds=10.0)
     state = after(begun, Interval(NOON, NOON + SLICE, counts), Interval(NOON + SLICE, NOON + 2 * SLICE, counts))
-    assert state.generated == ((1_000, 30, 9_000, 300),)
-    assert state.counted == 0
+    assert state.throughputs == (ThroughputState(shown, Generated(1_000, 30), Generated(9_000, 300)),)
+    assert state.canary_requests == 0
 
 
 def test_the_stables_processes_are_compared_with_each_other_where_a_proof_rests_on_it() -> None:
@@ -249,8 +300,7 @@ def test_the_stables_processes_are_compared_with_each_other_where_a_proof_rests_
     for number in range(40):
         begin = NOON + number * SLICE
         state = after(state, replace(grown(whole, begin=begin), apart=apart))
-    assert state.noise[0].noisy
-    assert not state.noise[1].noisy
+    assert [metric.noise.noisy for metric in state.metrics] == [True, False]
     assert from_json(json.loads(json.dumps(to_json(state)))) == state
 
 
@@ -266,17 +316,17 @@ def test_a_ceiling_and_what_users_count_are_not_compared_between_pods() -> None:
         }
     )
     pinned = measurements(analysis, DEFAULT_SERIES, Baseline(NOON, 10.0), measured=True)
-    state = fresh(measurements=pinned, evidence=tuple(map(nothing_yet, pinned)))
-    assert state.apart == ()
+    state = fresh(metrics=tuple(map(MetricState.begin, pinned)))
+    assert state.tallies_by_process == ()
     apart = {REQUESTS: {"a": {(A, 1, "aborted"): 90}, "b": {(A, 1, "ok"): 100}}}
     state = after(state, replace(grown({(A, 1, "ok"): 100, (A, 1, "aborted"): 90}), apart=apart))
-    assert [among.halves for among in state.noise] == [{}, {}, {}]
+    assert [metric.noise.halves for metric in state.metrics] == [{}, {}, {}]
 
 
 def test_histograms_without_a_bucket_in_common_are_not_comparable_from_then_on() -> None:
     analysis = Analysis.model_validate({"metrics": [{"name": "t", "preset": "TimeToFirstToken"}]})
     pinned = measurements(analysis, DEFAULT_SERIES, Baseline(NOON, 10.0), measured=True)
-    begun = fresh(measurements=pinned, evidence=tuple(map(nothing_yet, pinned)))
+    begun = fresh(metrics=tuple(map(MetricState.begin, pinned)))
     points: dict[Point, int] = {(B, 1, "0.3"): 5, (B, 1, "+Inf"): 5, (A, 1, "0.5"): 90, (A, 1, "+Inf"): 95}
     bounds = {pinned[0].total: {B: frozenset({"0.3", "+Inf"}), A: frozenset({"0.5", "+Inf"})}}
     state = after(begun, replace(grown(points, tally=pinned[0].total), bounds=bounds))
@@ -362,7 +412,7 @@ def damaged(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_a_damaged_state_is_an_error_that_says_what_happens(data: dict[str, Any]) -> None:
-    with pytest.raises(RecordError, match="the trial is begun anew"):
+    with pytest.raises(RecordError, match="The trial starts again"):
         from_json(data)
 
 
@@ -372,11 +422,12 @@ def test_what_is_kept_stays_small() -> None:
     pinned = measurements(
         Analysis.model_validate({"metrics": metrics}), DEFAULT_SERIES, Baseline(NOON, 1e6), measured=True
     )
-    state = fresh(measurements=pinned, evidence=tuple(map(nothing_yet, pinned)), epochs={})
+    state = fresh(metrics=tuple(map(MetricState.begin, pinned)), epochs={})
     for epoch in range(EPOCHS):
         state = begin_epoch(state, epoch, 5_000, NOON)
-        for metric in state.evidence:
-            metric.add([(10**9, 10**9, 1, 1)] * len(metric.leaves), t=1.0, epoch=epoch, settled=True)
+        full: dict[str, Any] = {"t": 1.0, "epoch": epoch, "settled": True}
+        grown = (replace(m, tests=m.tests.add([Totals(10**9, 10**9, 1, 1)] * 4, **full)) for m in state.metrics)
+        state = replace(state, metrics=tuple(grown))
     assert len(json.dumps(to_json(state))) < 500_000
 
 

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serin.analysis.counts import Baseline, Tally
-from serin.analysis.measurement import Throughput
+from serin.analysis.measurement import Generated, Throughput
 from serin.analysis.presets import DEFAULT_SERIES, measurements
-from serin.analysis.trial_state import TrialState, nothing_yet
-from serin.analysis.verdict import NOTHING_YET, Counts, Judgement, Verdict, judge
+from serin.analysis.trial_state import MetricState, ThroughputState, TrialState
+from serin.analysis.verdict import NOTHING_YET, Judgement, Verdict, judge
 from serin.api.analysis import Analysis
+from serin.evidence.slices import Counts, Totals
 from tests.unit.rollout.cases import BAD, DOUBTFUL, FEW, GOOD, NOON, NOTHING, A, B, make_evidence
 
 TTFT = Tally("serin_time_to_first_token_seconds_bucket", by="le")
@@ -32,13 +33,23 @@ def shown(*metrics: tuple[dict[str, Any], list[Shown]], baseline: Baseline = SEE
     """A trial with these metrics, and what each showed in ten settled slices, by leaf."""
     analysis = Analysis.model_validate({"metrics": [metric for metric, _ in metrics]})
     pinned = measurements(analysis, DEFAULT_SERIES, baseline, measured=True)
-    evidence = tuple(map(nothing_yet, pinned))
-    for one, (_, leaves) in zip(evidence, metrics, strict=True):
+    states = []
+    for state, (_, leaves) in zip(map(MetricState.begin, pinned), metrics, strict=True):
+        tests = state.tests
         for part in range(10):
-            now = [tuple(n * (part + 1) // 10 - n * part // 10 for n in leaf) for leaf in leaves]
-            one.add(now, t=15.0 * part, epoch=1, settled=True)  # type: ignore[arg-type]
-        one.nothing_ended(())
-    return make_evidence(NOTHING, measurements=pinned, evidence=evidence)
+            now = [Totals(*(n * (part + 1) // 10 - n * part // 10 for n in leaf)) for leaf in leaves]
+            tests = tests.add(now, t=15.0 * part, epoch=1, settled=True)
+        states.append(replace(state, tests=tests.nothing_ended(())))
+    return make_evidence(NOTHING, metrics=tuple(states))
+
+
+def with_noise(state: TrialState, metric: int, by_process: dict[str, list[Counts]]) -> TrialState:
+    """The state after the stable's processes had these counts in 40 intervals."""
+    noise = state.metrics[metric].noise
+    for _ in range(40):
+        noise = noise.add(by_process, 15.0)
+    noisy = replace(state.metrics[metric], noise=noise)
+    return replace(state, metrics=(*state.metrics[:metric], noisy, *state.metrics[metric + 1 :]))
 
 
 def judged(*metrics: tuple[dict[str, Any], list[Shown]], baseline: Baseline = SEEN) -> Judgement:
@@ -162,18 +173,15 @@ def test_a_ceiling_speaks_of_its_limit(canary: int, stable: int, sentence: str) 
 @pytest.mark.parametrize(("mode", "verdict"), [("Required", Verdict.INCONCLUSIVE), ("Advisory", Verdict.PASS)])
 def test_a_metric_that_is_noisy_on_the_stable_alone_proves_nothing_and_says_so(mode: str, verdict: Verdict) -> None:
     state = shown((ERRORS, [WELL]), (LATENCY | {"mode": mode}, FAST))
-    for _ in range(40):
-        state.noise[1].add({"a": [(100, 50)] * 3, "b": [(100, 5)] * 3}, 15.0)
-    judgement = judge(state)
+    judgement = judge(with_noise(state, 1, {"a": [Counts(100, 50)] * 3, "b": [Counts(100, 5)] * 3}))
     assert judgement.verdict is verdict
     assert ("not provable, because the stable's own pods differ" in judgement.message) == (mode == "Required")
     assert [metric.noisy for metric in judgement.metrics] == [False, mode == "Required"]
 
 
 def test_a_metric_that_is_noisy_may_still_roll_back() -> None:
-    state = shown((ERRORS, [BADLY]))
-    for _ in range(40):
-        state.noise[0].add({"a": [(100, 50)], "b": [(100, 5)]}, 15.0)
+    state = with_noise(shown((ERRORS, [BADLY])), 0, {"a": [Counts(100, 50)], "b": [Counts(100, 5)]})
+    assert state.metrics[0].noise.noisy
     assert judge(state).verdict is Verdict.FAIL
 
 
@@ -187,7 +195,8 @@ def test_a_metric_that_is_noisy_may_still_roll_back() -> None:
 )
 def test_throughput_is_shown_and_decides_nothing(generated: Shown, verdict: Verdict, sentence: str) -> None:
     speed = Throughput("speed", Tally("tokens"), Tally("seconds", scale=1000))
-    judgement = judge(replace(shown((ERRORS, [WELL])), throughputs=(speed,), generated=(generated,)))
+    sides = Generated(*generated[:2]), Generated(*generated[2:])
+    judgement = judge(replace(shown((ERRORS, [WELL])), throughputs=(ThroughputState(speed, *sides),)))
     assert judgement.verdict is Verdict.PASS
     assert (judgement.metrics[-1].verdict, judgement.metrics[-1].required) == (verdict, False)
     assert sentence in judgement.metrics[-1].message
@@ -244,8 +253,9 @@ leaf = st.tuples(st.integers(0, 300), st.integers(0, 300), st.floats(0, 1), st.f
 def test_any_counts_give_a_finite_judgement(slices: list[Shown]) -> None:
     state = shown((ERRORS, [NOBODY]), (SLO, [NOBODY]))
     for number, each in enumerate(slices):
-        for one in state.evidence:
-            one.add([each], t=15.0 * number, epoch=number % 3, settled=number % 2 == 0)
+        facts: dict[str, Any] = {"t": 15.0 * number, "epoch": number % 3, "settled": number % 2 == 0}
+        grown = (replace(metric, tests=metric.tests.add([Totals(*each)], **facts)) for metric in state.metrics)
+        state = replace(state, metrics=tuple(grown))
         judgement = judge(state)
         assert all(math.isfinite(metric.evidence) and metric.needed >= 0 for metric in judgement.metrics)
         assert all(metric.message for metric in judgement.metrics)

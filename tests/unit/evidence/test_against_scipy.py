@@ -27,7 +27,7 @@ def test_gain_of_each_alternative_matches_scipy(n1: int, n0: int, bad: int, marg
     norms = [math.log(math.fsum(law.pmf(j) * psi**j for j in support)) for psi in PSI]
     for x1 in (support[0], support[len(support) // 2], support[-1]):
         test = ConditionalTest(Parameters(margin=margin))
-        test.add(Slice(n1, x1, n0, bad - x1))
+        test = test.add(Slice(n1, x1, n0, bad - x1))
         expected = [math.log(0.55 * w) + x1 * math.log(psi) - z for w, psi, z in zip(PRIOR, PSI, norms, strict=True)]
         assert test.active == pytest.approx(expected, abs=1e-6)
 
@@ -41,6 +41,6 @@ def test_step_is_fair_under_scipys_distribution(n1: int, n0: int, bad: int, marg
     top, mean = -math.log(parameters.alpha) / 2, 0.0
     for j in range(max(0, bad - n0), min(n1, bad) + 1):
         test = ConditionalTest(parameters)
-        test.add(Slice(n1, j, n0, bad - j))
+        test = test.add(Slice(n1, j, n0, bad - j))
         mean += float(law.pmf(j)) * math.exp(min(test.log_e, top))
     assert mean == pytest.approx(1, abs=1e-6)

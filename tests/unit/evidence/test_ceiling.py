@@ -9,14 +9,14 @@ import random
 import pytest
 
 from serin.evidence.ceiling import CeilingTest
-from serin.evidence.metric import MetricEvidence, MetricParameters
+from serin.evidence.metric import MetricParameters, MetricTests
 from serin.evidence.slices import Totals
-from tests.unit.evidence.metric_cases import LIMIT, fed
+from tests.unit.evidence.metric_cases import LIMIT, Four, fed
 
 
 def test_ceiling_leaf_is_not_a_comparison() -> None:
-    metric = MetricEvidence(LIMIT)
-    assert metric.comparisons == []
+    metric = MetricTests.begin(LIMIT)
+    assert metric.comparisons == ()
     assert isinstance(metric.leaves[0], CeilingTest)
 
 
@@ -28,13 +28,13 @@ def test_canary_above_ceiling_rolls_back_and_below_is_proven() -> None:
 
 
 def test_shared_outage_neither_rolls_back_nor_proves() -> None:
-    metric = MetricEvidence(LIMIT)
+    metric = MetricTests.begin(LIMIT)
     for number in range(40):
-        metric.add([(20, 6, 400, 120)], t=15.0 * number, epoch=0, settled=True)
+        metric = metric.add([Totals(20, 6, 400, 120)], t=15.0 * number, epoch=0, settled=True)
         assert not metric.rolled_back, "the stable is above the limit as well"
     assert metric.shared
     for number in range(300):
-        metric.add([(200, 0, 4, 4)], t=1_000.0 + number, epoch=0, settled=True)
+        metric = metric.add([Totals(200, 0, 4, 4)], t=1_000.0 + number, epoch=0, settled=True)
     assert not metric.proven, "the stable is still above the limit"
 
 
@@ -46,7 +46,7 @@ def test_shared_outage_with_few_stable_requests_does_not_roll_back(weight: float
     def of(requests: int, rate: float) -> int:
         return sum(chance.random() < rate for _ in range(requests))
 
-    def requests(bad: float) -> list[Totals]:
+    def requests(bad: float) -> list[Four]:
         canary = of(150, weight)
         return [(canary, of(canary, bad), 150 - canary, of(150 - canary, bad))]
 
@@ -57,7 +57,7 @@ def test_shared_outage_with_few_stable_requests_does_not_roll_back(weight: float
 
 
 def test_ceiling_without_stable_requests_decides_alone() -> None:
-    alone: list[list[Totals]] = [[(100, 12, 0, 0)]] * 8
+    alone: list[list[Four]] = [[(100, 12, 0, 0)]] * 8
     assert fed(LIMIT, *alone).rolled_back
     assert not fed(LIMIT, *alone, settled=False).rolled_back, "the stable's pods may be scraped later"
     assert not fed(LIMIT, [(0, 0, 1, 0)], *alone).rolled_back
@@ -66,24 +66,21 @@ def test_ceiling_without_stable_requests_decides_alone() -> None:
 def test_ceiling_state_of_earlier_release_is_restored() -> None:
     metric = fed(LIMIT, [(100, 6, 1_000, 40)])
     state = json.loads(json.dumps(metric.state()))
-    again = MetricEvidence(LIMIT)
-    again.restore(state)
+    again = MetricTests.from_state(LIMIT, state)
     assert again == metric
     (old,) = state["leaves"]
     sides = (("above", old.pop("canary")), ("stableAbove", old.pop("stable")))
     old.update({name: side["above"] for name, side in sides})
     del old["worse"], old["stableSeen"]
-    again = MetricEvidence(LIMIT)
-    again.restore(state)
+    again = MetricTests.from_state(LIMIT, state)
     assert not again.rolled_back
     for number in range(8):
-        again.add([(100, 12, 0, 0)], t=100.0 + number, epoch=0, settled=True)
+        again = again.add([Totals(100, 12, 0, 0)], t=100.0 + number, epoch=0, settled=True)
     assert not again.rolled_back, "the stable had requests before the upgrade"
     state["totals"] = [[100, 6, 0, 0]]
-    again = MetricEvidence(LIMIT)
-    again.restore(state)
+    again = MetricTests.from_state(LIMIT, state)
     for number in range(8):
-        again.add([(100, 12, 0, 0)], t=100.0 + number, epoch=0, settled=True)
+        again = again.add([Totals(100, 12, 0, 0)], t=100.0 + number, epoch=0, settled=True)
     assert again.rolled_back, "the stable never had a request"
 
 
@@ -92,7 +89,7 @@ def test_shared_outage_ends_soon_after_recovery() -> None:
     assert metric.shared
     slices = 0
     while metric.shared or metric.exceeded:
-        metric.add([(980, 2, 20, 0)], t=1_000.0 + slices, epoch=0, settled=True)
+        metric = metric.add([Totals(980, 2, 20, 0)], t=1_000.0 + slices, epoch=0, settled=True)
         slices += 1
         assert slices <= 15, "300 good requests of the stable are enough"
     assert not metric.rolled_back
@@ -107,7 +104,7 @@ def test_ceiling_stays_exceeded_while_evidence_dips(rate: float) -> None:
     for number in range(400):
         bad = sum(chance.random() < rate for _ in range(147))
         before = metric.exceeded
-        metric.add([(147, bad, 3, 0)], t=100.0 + number, epoch=0, settled=True)
+        metric = metric.add([Totals(147, bad, 3, 0)], t=100.0 + number, epoch=0, settled=True)
         (leaf,) = metric.leaves
         assert isinstance(leaf, CeilingTest)
         dipped |= leaf.canary.above_limit and not leaf.canary.reaches_threshold
@@ -118,7 +115,7 @@ def test_ceiling_stays_exceeded_while_evidence_dips(rate: float) -> None:
 def test_unsettled_breach_of_ceiling_prevents_proof() -> None:
     metric = fed(LIMIT, *[[(300, 1, 2_000, 8)]] * 3)
     assert metric.proven
-    metric.add([(1_300, 200, 1, 0)], t=200.0, epoch=0, settled=False)
+    metric = metric.add([Totals(1_300, 200, 1, 0)], t=200.0, epoch=0, settled=False)
     assert (metric.exceeded, metric.proven, metric.rolled_back) == (True, False, False)
 
 
@@ -142,26 +139,26 @@ def test_ceiling_still_needed_is_none_at_or_above_limit(rate: float, *, reachabl
     leaf, missing = fed(LIMIT, [(n, round(n * rate), n, 0)]).still_needed()
     assert leaf == 0
     assert (missing is not None) == reachable
-    assert MetricEvidence(LIMIT).still_needed() == (0, None)
+    assert MetricTests.begin(LIMIT).still_needed() == (0, None)
 
 
 def test_canary_at_ceiling_rolls_back_at_most_at_rate_alpha() -> None:
     """The rate is the highest that H0 allows; alpha is large, so that 400 runs can distinguish it from twice alpha."""
     numbers, alpha, fired = random.Random(20_260_504), 0.1, 0
     for _ in range(400):
-        test = MetricEvidence(MetricParameters(alpha=alpha, margin=1, ratio=1.25, absolute=0, ceiling=0.05))
+        test = MetricTests.begin(MetricParameters(alpha=alpha, margin=1, ratio=1.25, absolute=0, ceiling=0.05))
         for tick in range(60):
             n1 = numbers.randint(0, 20)
             x1 = sum(numbers.random() < 0.05 for _ in range(n1))
-            test.add([(n1, x1, 30, 0)], t=15.0 * tick, epoch=0, settled=True)
+            test = test.add([Totals(n1, x1, 30, 0)], t=15.0 * tick, epoch=0, settled=True)
         fired += test.rolled_back
     assert fired <= 400 * alpha + 3 * math.sqrt(400 * alpha * (1 - alpha))
 
 
 def test_shared_outage_after_good_past_does_not_roll_back() -> None:
     """The stable has more good requests before the outage than the canary, but must be found to be above it as soon."""
-    good: list[list[Totals]] = [[(50, 0, 250, 1)]] * 200
-    bad: list[list[Totals]] = [[(50, 25, 250, 125)]] * 20
+    good: list[list[Four]] = [[(50, 0, 250, 1)]] * 200
+    bad: list[list[Four]] = [[(50, 25, 250, 125)]] * 20
     metric = fed(LIMIT, *good, *bad)
     assert metric.shared
     assert not metric.rolled_back

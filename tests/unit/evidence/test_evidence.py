@@ -17,7 +17,7 @@ from serin.evidence.closed_form import Ceiling, ClosedForm
 from serin.evidence.conditional import MOST_OPEN, RELEASE_SECONDS, ConditionalTest, Parameters
 from serin.evidence.log_space import log_choose, log_sum
 from serin.evidence.non_inferiority import NonInferiority
-from serin.evidence.slices import Slice
+from serin.evidence.slices import Counts, Slice, Totals
 from serin.replay.recorded import replay
 
 VECTORS = json.loads((Path(__file__).parent / "vectors.json").read_text())
@@ -37,10 +37,10 @@ def test_values_match_specification_vectors(vector: dict[str, Any]) -> None:
     simple, ceiling = ClosedForm(), Ceiling(0.05)
     for number, values in enumerate(vector["slices"]):
         s = Slice(*values)
-        test.add(s)
-        proof.add(s)
-        simple.add(s)
-        ceiling.add(s.n1, s.x1)
+        test = test.add(s)
+        proof = proof.add(s)
+        simple = simple.add(s)
+        ceiling = ceiling.add(s.canary)
         assert test.log_e == pytest.approx(vector["log_e"][number], abs=1e-6)
         assert proof.log_e == pytest.approx(vector["non_inferiority_log_e"][number], abs=1e-6)
         assert proof.proven == vector["proven"][number]
@@ -53,7 +53,7 @@ def test_values_match_specification_vectors(vector: dict[str, Any]) -> None:
 def test_state_restored_after_each_slice_gives_same_values(vector: dict[str, Any]) -> None:
     test = ConditionalTest(parameters_of(vector))
     for number, values in enumerate(vector["slices"]):
-        test.add(Slice(*values))
+        test = test.add(Slice(*values))
         stored = json.loads(json.dumps(test.state()))
         test = ConditionalTest.from_state(parameters_of(vector), stored)
         assert test.log_e == pytest.approx(vector["log_e"][number], abs=1e-6)
@@ -71,7 +71,7 @@ def test_step_is_fair_by_enumeration(n1: int, n0: int, bad: int, margin: float, 
     total, mean = log_sum(law), 0.0
     for j, p in zip(support, law, strict=True):
         test = ConditionalTest(parameters)
-        test.add(Slice(n1, j, n0, bad - j))
+        test = test.add(Slice(n1, j, n0, bad - j))
         mean += math.exp(p - total) * math.exp(min(test.log_e, top))
     assert mean == pytest.approx(1, abs=1e-9)
 
@@ -83,7 +83,7 @@ def test_log_e_stays_finite_and_rollback_stays_true(
 ) -> None:
     test, rolled_back = ConditionalTest(), False
     for values, t, epoch in slices:
-        test.add(Slice(*values, t, epoch))
+        test = test.add(Slice(*values, t, epoch))
         assert math.isfinite(test.log_e)
         assert 0 <= test.evidence <= 1
         assert len(test.open) <= MOST_OPEN
@@ -95,7 +95,7 @@ def test_total_failure_at_high_rate_rolls_back_after_two_slices() -> None:
     """In probability space 600 of 600 underflows, and the test silently never fires."""
     test = ConditionalTest()
     for second in (15, 30):
-        test.add(Slice(600, 600, 2400, 24, second))
+        test = test.add(Slice(600, 600, 2400, 24, second))
     assert math.isfinite(test.log_e)
     assert test.rolled_back
 
@@ -103,9 +103,9 @@ def test_total_failure_at_high_rate_rolls_back_after_two_slices() -> None:
 def test_many_releases_at_once_equal_single_releases() -> None:
     at_once, step_by_step = ConditionalTest(), ConditionalTest()
     day = 24 * 3600
-    at_once.add(Slice(0, 0, 0, 0, day))
+    at_once = at_once.add(Slice(0, 0, 0, 0, day))
     for release in range(1, day // RELEASE_SECONDS + 1):
-        step_by_step.add(Slice(0, 0, 0, 0, release * RELEASE_SECONDS))
+        step_by_step = step_by_step.add(Slice(0, 0, 0, 0, release * RELEASE_SECONDS))
     assert at_once.releases == step_by_step.releases
     assert at_once.active == pytest.approx(step_by_step.active)
     assert at_once.log_e == pytest.approx(0, abs=1e-9)
@@ -122,37 +122,37 @@ def test_unreadable_state_raises_error(state: Any) -> None:
 
 def test_closed_totals_include_strata_without_information() -> None:
     test = ConditionalTest()
-    test.add(Slice(2, 1, 50, 0, 15, 0))  # too few canary requests: stays open
-    assert test.closed == Slice(0, 0, 0, 0)
-    test.add(Slice(2, 0, 50, 1, 30, 0))
-    assert test.closed == Slice(4, 1, 100, 1)
-    test.add(Slice(5, 0, 50, 0, 45, 0))  # no bad request: no information
-    test.add(Slice(1, 1, 0, 0, 60, 1))  # stays open until the release closes it
-    assert test.closed == Slice(9, 1, 150, 1)
-    test.add(Slice(0, 0, 0, 0, 615, 2))
-    assert test.closed == Slice(10, 2, 150, 1)
+    test = test.add(Slice(2, 1, 50, 0, 15, 0))  # too few canary requests: stays open
+    assert test.closed == Totals(0, 0, 0, 0)
+    test = test.add(Slice(2, 0, 50, 1, 30, 0))
+    assert test.closed == Totals(4, 1, 100, 1)
+    test = test.add(Slice(5, 0, 50, 0, 45, 0))  # no bad request: no information
+    test = test.add(Slice(1, 1, 0, 0, 60, 1))  # stays open until the release closes it
+    assert test.closed == Totals(9, 1, 150, 1)
+    test = test.add(Slice(0, 0, 0, 0, 615, 2))
+    assert test.closed == Totals(10, 2, 150, 1)
     assert ConditionalTest.from_state(Parameters(), json.loads(json.dumps(test.state()))) == test
 
 
 @pytest.mark.parametrize("requests", [1, 3, 50])
 @pytest.mark.parametrize("rate", [0.005, 0.02, 0.5, 1.0])
-def test_counting_alone_keeps_expectation_at_most_one(requests: int, rate: float) -> None:
+def test_add_canary_alone_keeps_expectation_at_most_one(requests: int, rate: float) -> None:
     """By enumeration at bad rates of the canary that H allows where the stable has none: E[e] <= 1."""
     expected = 0.0
     for bad in range(requests + 1):
-        proof = NonInferiority().counting_alone(requests, bad)
+        proof = NonInferiority().add_canary_alone(Counts(requests, bad))
         expected += math.comb(requests, bad) * rate**bad * (1 - rate) ** (requests - bad) * math.exp(proof.log_e)
     assert expected <= 1 + 1e-9
 
 
 def test_still_needed_is_within_factor_two() -> None:
     proof, seen = NonInferiority(), Slice(100, 1, 300, 3)
-    proof.add(seen)
+    proof = proof.add(seen)
     needed = proof.still_needed(seen)
     assert needed
     more = 0
     while not proof.proven:
-        proof.add(seen)
+        proof = proof.add(seen)
         more += 100
     assert 0.5 * more <= needed <= 2 * more
     assert NonInferiority(rho=1, delta=0).still_needed(seen) is None  # no tolerance: nothing can be proven

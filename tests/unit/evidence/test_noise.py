@@ -11,6 +11,7 @@ import pytest
 from serin.analysis.presets import ERROR_MARGIN, OTHER_MARGIN
 from serin.evidence.metric import MetricParameters
 from serin.evidence.noise import MOST_PROCESSES, Dispersion, Noise
+from serin.evidence.slices import Counts
 
 ERRORS = MetricParameters(alpha=0.01, margin=ERROR_MARGIN, ratio=1.25, absolute=0.005)
 LATENCY = MetricParameters(
@@ -42,9 +43,9 @@ def played(  # noqa: PLR0917 - a scenario fits on one line
             for share in shares:  # a request above a boundary is above the lower ones, too
                 left = int(random.binomial(left, min(1.0, share * times) / before)) if before else 0
                 before = min(1.0, share * times)
-                above.append((n, left))
+                above.append(Counts(n, left))
             counts[name] = above
-        noise.add(counts, SLICE)
+        noise = noise.add(counts, SLICE)
     return noise
 
 
@@ -74,18 +75,18 @@ def test_bursts_in_changing_pods_are_noisy() -> None:
 def test_single_pod_is_not_noisy_nor_compared_with_later_pod() -> None:
     noise = Noise(ERRORS)
     for _ in range(100):
-        noise.add({"a": [(500, 50)]}, SLICE)
+        noise = noise.add({"a": [Counts(500, 50)]}, SLICE)
     assert not noise.noisy
     for _ in range(100):  # the errors end when the second pod starts
-        noise.add({"a": [(250, 0)], "b": [(250, 0)]}, SLICE)
+        noise = noise.add({"a": [Counts(250, 0)], "b": [Counts(250, 0)]}, SLICE)
     assert not noise.noisy
 
 
 def test_dispersion_is_pearson_statistic_per_degree_of_freedom() -> None:
     dispersion = Dispersion()
-    dispersion.add({"a": (60, 3), "b": (50, 4)}, 200.0)
+    dispersion = dispersion.add({"a": Counts(60, 3), "b": Counts(50, 4)}, 200.0)
     assert dispersion.freedom == 0  # too few bad requests
-    dispersion.add({"a": (40, 7), "b": (50, 16), "c": (200, 30)}, 1.0)
+    dispersion = dispersion.add({"a": Counts(40, 7), "b": Counts(50, 16), "c": Counts(200, 30)}, 1.0)
     rate, spread = 60 / 400, 0.0
     for n, x in ((100, 10), (100, 20), (200, 30)):
         spread += (x - n * rate) ** 2 / (n * rate * (1 - rate))
@@ -104,7 +105,9 @@ def test_significant_difference_within_margin_is_not_noisy() -> None:
 def test_one_burst_in_one_pod_is_not_noisy(bad: int) -> None:
     noise = Noise(ERRORS)
     for number in range(60):
-        noise.add({"a": [(150, bad if number == 5 else number % 2)], "b": [(150, (number + 1) % 2)]}, SLICE)
+        noise = noise.add(
+            {"a": [Counts(150, bad if number == 5 else number % 2)], "b": [Counts(150, (number + 1) % 2)]}, SLICE
+        )
         assert not noise.noisy
 
 
@@ -118,21 +121,21 @@ def test_common_bursts_in_different_scrapes_are_not_noisy() -> None:
         failed = np.sort(np.concatenate([burst + random.uniform(0, 2, random.binomial(20, 0.5)) for burst in bursts]))
         counts[name] = np.diff(np.searchsorted(failed, scrapes))
     for one, other in zip(counts["a"], counts["b"], strict=True):
-        noise.add({"a": [(150 + int(one), int(one))], "b": [(150 + int(other), int(other))]}, SLICE)
+        noise = noise.add({"a": [Counts(150 + int(one), int(one))], "b": [Counts(150 + int(other), int(other))]}, SLICE)
     assert not noise.noisy
 
 
 def test_replaced_pod_leaves_both_halves_with_one() -> None:
     noise = Noise(ERRORS)
-    noise.add({"a": [(5, 0)], "b": [(5, 0)]}, SLICE)
-    noise.add({"a": [(5, 0)], "c": [(5, 0)]}, SLICE)
+    noise = noise.add({"a": [Counts(5, 0)], "b": [Counts(5, 0)]}, SLICE)
+    noise = noise.add({"a": [Counts(5, 0)], "c": [Counts(5, 0)]}, SLICE)
     assert noise.halves["a"] != noise.halves["c"]
 
 
 def test_more_pods_than_limit_uses_first_ones() -> None:
     noise, pods = Noise(ERRORS), [f"pod{number:03}" for number in range(MOST_PROCESSES + 20)]
     for _ in range(40):
-        noise.add({pod: [(100, 30 if pod == "pod000" else 2)] for pod in pods}, SLICE)
+        noise = noise.add({pod: [Counts(100, 30 if pod == "pod000" else 2)] for pod in pods}, SLICE)
     assert set(noise.halves) == set(pods[:MOST_PROCESSES])
     assert noise.dispersion is not None
 
@@ -141,7 +144,7 @@ def test_more_pods_than_limit_may_miss_scrapes() -> None:
     random, noise, pods = np.random.default_rng(5), Noise(ERRORS), [f"pod{number:03}" for number in range(80)]
     for _ in range(160):
         counts = {pod: int(random.binomial(100, 0.09 if pod == "pod007" else 0.02)) for pod in pods}
-        noise.add({pod: [(100, x)] for pod, x in counts.items() if random.random() > 0.02}, SLICE)
+        noise = noise.add({pod: [Counts(100, x)] for pod, x in counts.items() if random.random() > 0.02}, SLICE)
     assert noise.leaves[0].dispersion.freedom > 500
 
 
@@ -151,13 +154,13 @@ def test_nearly_idle_pod_changes_nothing() -> None:
 
     def noisy(seed: int) -> bool:
         noise = played(seed, LATENCY, 400, 2, 40, slightly)
-        noise.add({"idle": [(2, 2)] * 4}, SLICE)
+        noise = noise.add({"idle": [Counts(2, 2)] * 4}, SLICE)
         random = np.random.default_rng(seed)
         for _ in range(160):
             counts = {}
             for name, factor in (("10.0.0.0:8000", 0.95), ("10.0.0.1:8000", 1.05)):
-                counts[name] = [(3000, int(random.binomial(3000, share * factor))) for share in ABOVE]
-            noise.add(counts, SLICE)
+                counts[name] = [Counts(3000, int(random.binomial(3000, share * factor))) for share in ABOVE]
+            noise = noise.add(counts, SLICE)
         return noise.noisy
 
     assert not any(noisy(seed) for seed in range(5))
@@ -168,8 +171,8 @@ def test_noise_restored_from_json_is_equal_and_bounded() -> None:
     stored = json.loads(json.dumps(noise.state()))
     again = Noise.from_state(LATENCY, stored)
     assert again == noise
-    many = {f"pod{number}": [(5, 1)] * 4 for number in range(3 * MOST_PROCESSES)}
-    noise.add(many, SLICE)
+    many = {f"pod{number}": [Counts(5, 1)] * 4 for number in range(3 * MOST_PROCESSES)}
+    noise = noise.add(many, SLICE)
     assert len(noise.halves) == MOST_PROCESSES
     assert len(noise.leaves[0].dispersion.open) <= MOST_PROCESSES
     with pytest.raises(ValueError, match="start the trial anew"):

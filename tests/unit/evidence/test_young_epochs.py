@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from serin.analysis import presets, trial_state, update
+from serin.analysis import presets, stored_state, update
 from serin.analysis.counts import Baseline, Interval, Tally
 from serin.analysis.trial_state import Epoch, TrialState
 from serin.evidence.conditional import ConditionalTest, Parameters
@@ -48,7 +48,7 @@ def rolled_back(seed: int, young_for: float) -> bool:
         for end in np.arange(SCRAPE, LASTS + SCRAPE, SCRAPE):
             begin = end - SCRAPE
             (n1, x1), (m1, y1), (n0, x0), (m0, y0) = canary(end), canary(begin), stable(end), stable(begin)
-            test.add(Slice(n1 - m1, x1 - y1, n0 - m0, x0 - y0, epoch=epoch), young=begin < young_for)
+            test = test.add(Slice(n1 - m1, x1 - y1, n0 - m0, x0 - y0, epoch=epoch), young=begin < young_for)
     return test.rolled_back
 
 
@@ -60,10 +60,10 @@ def test_identical_canary_rolls_back_only_if_young_strata_close() -> None:
 
 def test_young_stratum_is_tested_whole_once_it_is_old() -> None:
     young, whole = ConditionalTest(), ConditionalTest()
-    young.add(Slice(10, 4, 50, 1, epoch=3), young=True)
+    young = young.add(Slice(10, 4, 50, 1, epoch=3), young=True)
     assert young.closed.n1 == 0
-    young.add(Slice(5, 2, 40, 0, epoch=3))
-    whole.add(Slice(15, 6, 90, 1, epoch=3))
+    young = young.add(Slice(5, 2, 40, 0, epoch=3))
+    whole = whole.add(Slice(15, 6, 90, 1, epoch=3))
     assert (young.log_e, young.closed, young.open) == (whole.log_e, whole.closed, {})
 
 
@@ -72,7 +72,7 @@ def test_epoch_is_young_until_slow_answers_are_scraped() -> None:
     shown = Baseline(noon, 10.0, {durations: {"1.0": 50.0, "5.0": 90.0, "20.0": 99.0, "+Inf": 100.0}})
     assert presets.young_seconds(shown, durations, 15.0) == 5.0 + 15.0
     assert presets.young_seconds(Baseline(noon, 10.0), durations, 15.0) == 0.0
-    state = TrialState("b@1", noon, noon, (), (), (), {4: Epoch(noon, 500)}, 10.0, 30.0, 20.0, young_seconds=20.0)
+    state = TrialState("b@1", noon, noon, (), {4: Epoch(noon, 500)}, 10.0, 30.0, 20.0, young_seconds=20.0)
     ages = {age: Interval(noon + timedelta(seconds=age), noon + timedelta(seconds=age + 15)) for age in (0, 19, 20)}
     assert [update.is_young(state, 4, interval.begin) for interval in ages.values()] == [True, True, False]
-    assert trial_state.from_json(trial_state.to_json(state)) == state
+    assert stored_state.from_json(stored_state.to_json(state)) == state

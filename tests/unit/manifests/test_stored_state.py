@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from serin.analysis.verdict import Counts, judge
+from serin.analysis.verdict import judge
+from serin.evidence.slices import Counts
 from serin.manifests.controller_revision import read_record, render_record
 from serin.manifests.evidence_map import read_evidence, render_evidence
 from serin.manifests.owner import Owner

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from serin.analysis.verdict import Counts
 from serin.api.status import LLMDeploymentStatus
+from serin.evidence.slices import Counts
 from serin.reporting.conditions import TYPES
 from serin.reporting.status import status
 from serin.rollout.decide import decide

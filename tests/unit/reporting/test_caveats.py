@@ -9,8 +9,9 @@ import pytest
 
 from serin.analysis.counts import Baseline, MetricReadings
 from serin.analysis.presets import DEFAULT_SERIES, measurements
-from serin.analysis.trial_state import Epoch, nothing_yet
+from serin.analysis.trial_state import Arrived, Epoch, MetricState
 from serin.api.analysis import Analysis
+from serin.evidence.slices import Counts, RequestsBySide
 from serin.reporting.caveats import NO_EPOCH, NOT_RANDOM, ONE_POD, caveats
 from serin.rollout.decide import decide
 from serin.rollout.snapshot import Snapshot
@@ -44,9 +45,10 @@ def caveats_of(snapshot: Snapshot) -> tuple[str, ...]:
     return caveats(snapshot, decision, decision.canary)
 
 
-def arrived(canary: int, stable: int, *, weight: int = 500, lately: int = 0, age: timedelta = 24 * HOUR) -> Snapshot:
+def arrived(canary: int, stable: int, *, weight: int = 500, recent: int = 0, age: timedelta = 24 * HOUR) -> Snapshot:
     epochs = {1: Epoch(NOON - age, weight)}
-    state = make_evidence(GOOD, epochs=epochs, arrived=(canary, stable), lately=((NOON, lately),))
+    newest = (Arrived(NOON, recent),)
+    state = make_evidence(GOOD, epochs=epochs, arrived=RequestsBySide(canary, stable), newest_arrivals=newest)
     return replace(canary_at(), saved_state=state)
 
 
@@ -58,13 +60,13 @@ def arrived(canary: int, stable: int, *, weight: int = 500, lately: int = 0, age
         (arrived(200, 9_800), "canary"),
         (arrived(0, 9_800), "canary"),
         (arrived(1_000, 9_000), "stable"),
-        (arrived(0, 6_000, lately=6_000), None),
-        (arrived(270, 9_000, lately=4_500), None),
-        (arrived(3_800, 95_000, lately=2_000), "canary"),
+        (arrived(0, 6_000, recent=6_000), None),
+        (arrived(270, 9_000, recent=4_500), None),
+        (arrived(3_800, 95_000, recent=2_000), "canary"),
         (arrived(3_000, 6_000, weight=5_000, age=MINUTE), None),
-        (arrived(5_000, 10_000, weight=5_000, lately=2_000, age=2 * MINUTE), None),
+        (arrived(5_000, 10_000, weight=5_000, recent=2_000, age=2 * MINUTE), None),
         (arrived(1_000, 2_000, weight=9_000, age=MINUTE), None),
-        (arrived(2_000, 10_000, weight=5_000, lately=3_000, age=2 * MINUTE), "canary"),
+        (arrived(2_000, 10_000, weight=5_000, recent=3_000, age=2 * MINUTE), "canary"),
         (arrived(0, 0), None),
         (arrived(500, 0, weight=10_000), None),
         (arrived(0, 500, weight=0), None),
@@ -83,8 +85,10 @@ def test_requests_that_do_not_follow_the_weight_are_a_caveat(snapshot: Snapshot,
 
 def test_noisy_metric_is_named() -> None:
     state = make_evidence(GOOD)
+    noise = state.metrics[0].noise
     for _ in range(40):
-        state.noise[0].add({"a": [(100, 50)], "b": [(100, 5)]}, 15.0)
+        noise = noise.add({"a": [Counts(100, 50)], "b": [Counts(100, 5)]}, 15.0)
+    state = replace(state, metrics=(replace(state.metrics[0], noise=noise), *state.metrics[1:]))
     sentences = caveats_of(replace(canary_at(), saved_state=state))
     assert any(s.startswith("The stable's own pods differ by more than chance: errors.") for s in sentences)
 
@@ -131,8 +135,9 @@ def test_required_metric_without_samples_is_named_once_others_have_some() -> Non
         Analysis.model_validate({"metrics": metrics}), DEFAULT_SERIES, Baseline(NOON, 10.0), measured=True
     )
     for counts, named in ((GOOD, True), (NOTHING_COUNTED, False)):
-        evidence = (make_evidence(counts).evidence[0], nothing_yet(pinned[1]))
-        seen = status_of(canary_at(2, saved_state=make_evidence(counts, measurements=pinned, evidence=evidence)))
+        errors = replace(make_evidence(counts).metrics[0], measurement=pinned[0])
+        metrics = (errors, MetricState.begin(pinned[1]))
+        seen = status_of(canary_at(2, saved_state=make_evidence(counts, metrics=metrics)))
         assert seen.canary is not None
         sentence = "No samples on either side: typo. This metric is ignored; check its selector."
         assert (sentence in (seen.canary.caveats or ())) == named

@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 
 from serin.analysis.counts import MetricReadings
-from serin.analysis.verdict import Counts
 from serin.api.status import LLMDeploymentStatus
+from serin.evidence.slices import Counts
 from serin.reporting.conditions import TYPES
 from serin.rollout.reasons import Reason
 from serin.rollout.snapshot import NO_ROUTE, Snapshot

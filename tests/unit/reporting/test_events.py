@@ -48,7 +48,9 @@ def test_unchanged_phase_reason_and_step_are_no_event() -> None:
     ("snapshot", "reason"),
     [
         pytest.param(canary_at(counts=BAD), Reason.VERDICT_FAILED, id="rollback"),
-        pytest.param(canary_at(saved_state=make_evidence(GOOD, unseen=20.0)), Reason.NO_TRAFFIC, id="no traffic"),
+        pytest.param(
+            canary_at(saved_state=make_evidence(GOOD, expected_without_sample=20.0)), Reason.NO_TRAFFIC, id="no traffic"
+        ),
     ],
 )
 def test_bad_phase_or_reason_is_a_warning(snapshot: Snapshot, reason: Reason) -> None:

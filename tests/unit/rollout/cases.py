@@ -6,16 +6,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from serin.analysis.counts import Baseline, MetricReadings
 from serin.analysis.presets import Series, measurements
-from serin.analysis.trial_state import Epoch, TrialState, name_of, no_noise_yet, nothing_yet
-from serin.analysis.verdict import Counts
+from serin.analysis.trial_state import Epoch, MetricState, TrialState, name_of
 from serin.api.llmdeployment import LLMDeploymentSpec
 from serin.api.names import CONTAINER, MIDDLEWARE_ARG
+from serin.evidence.slices import Counts, Totals
 from serin.rollout.decision import Decision
 from serin.rollout.ramp import pin, pin_budget, pin_holdback
 from serin.rollout.record import Record, Rejection, Resolved
@@ -160,22 +160,20 @@ def canary_at(
 def make_evidence(counts: Mapping[str, Counts] = GOOD, *, attempt: int = 1, **changes: Any) -> TrialState:
     """What a trial has shown of errors, in three slices of a settled epoch, up to now."""
     pinned = measurements(make_spec().analysis, Series(), Baseline(NOON, 10.0), measured=True)
-    evidence = tuple(map(nothing_yet, pinned))
+    errors, *others = map(MetricState.begin, pinned)
+    tests = errors.tests
     for part in range(3):
         n1, x1, n0, x0 = (
             total * (part + 1) // 3 - total * part // 3
             for side in (B, A)
             for total in (counts[side].requests, counts[side].bad)
         )
-        evidence[0].add([(n1, x1, n0, x0)], t=100.0 * part, epoch=1, settled=True)
-    evidence[0].nothing_ended(())
+        tests = tests.add([Totals(n1, x1, n0, x0)], t=100.0 * part, epoch=1, settled=True)
     facts: dict[str, Any] = {
         "trial": name_of(B, attempt),
         "since": NOON - HOUR,
         "until": NOON,
-        "measurements": pinned,
-        "evidence": evidence,
-        "noise": tuple(map(no_noise_yet, changes.get("measurements", pinned))),
+        "metrics": (replace(errors, tests=tests.nothing_ended(())), *others),
         "epochs": {1: Epoch(NOON - HOUR, 500)},
         "requests_per_second": 10.0,
         "settle_seconds": 30.0,

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 
 from serin.analysis.counts import EPOCHS, Interval, MetricReadings
 from serin.analysis.trial_state import Epoch
+from serin.evidence.slices import Totals
 from serin.rollout.decide import decide
 from serin.rollout.snapshot import NO_ROUTE, Snapshot
 from tests.unit.rollout.cases import (
@@ -101,16 +102,17 @@ def test_an_epoch_that_somebody_edited_is_replaced_by_one_that_is_known(epoch: i
 def test_a_value_that_is_used_again_closes_what_was_open_under_it() -> None:
     """Two requests of each side wait for a third; under the next meaning of the value they must not meet any."""
     memory = make_evidence(GOOD, epochs={1: Epoch(NOON - HOUR, 500), 2: Epoch(NOON - 2 * HOUR, 500)})
-    errors = memory.evidence[0].comparisons[0].test
-    memory.evidence[0].add([(2, 1, 2, 0)], t=300.0, epoch=2, settled=True)
-    assert 2 in errors.open
+    errors, *others = memory.metrics
+    tests = errors.tests.add([Totals(2, 1, 2, 0)], t=300.0, epoch=2, settled=True)
+    memory = replace(memory, metrics=(replace(errors, tests=tests), *others))
+    before = tests.comparisons[0].test
+    assert 2 in before.open
     decision = decide(replace(NEXT, saved_state=memory))
     assert decision.epoch == 2
     assert decision.trial_state is not None
-    after = decision.trial_state.evidence[0].comparisons[0].test
+    after = decision.trial_state.metrics[0].tests.comparisons[0].test
     assert 2 not in after.open
-    assert after.closed.n1 == errors.closed.n1 + 2
-    assert 2 in errors.open, "the evidence before was changed in place"
+    assert after.closed.n1 == before.closed.n1 + 2
 
 
 def test_while_the_canary_has_no_weight_nothing_is_counted_for_either_side() -> None:
@@ -132,8 +134,8 @@ def test_while_the_canary_has_no_weight_nothing_is_counted_for_either_side() -> 
     later = replace(later, target=decision.target, records=(STABLE, decision.target))
     seen = decide(later).trial_state
     assert seen is not None
-    (n1, _, n0, _), (m1, _, m0, _) = seen.evidence[0].totals[0], decision.trial_state.evidence[0].totals[0]
-    assert (n1 - m1, n0 - m0) == (1, 20)
+    now, before = (state.metrics[0].tests.totals[0] for state in (seen, decision.trial_state))
+    assert (now.n1 - before.n1, now.n0 - before.n0) == (1, 20)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +155,7 @@ def test_a_trial_whose_evidence_is_not_there_is_begun_anew(changes: Mapping[str,
     assert (trial.attempt, trial.step, trial.started_at) == (2, 0, NOON)
     assert weight_of(decision, B) == 500, "the first step's weight, not that of the last"
     assert decision.trial_state is not None
-    assert (decision.trial_state.trial, decision.trial_state.counted) == (f"{B}@2", 0)
+    assert (decision.trial_state.trial, decision.trial_state.canary_requests) == (f"{B}@2", 0)
     assert decision.trial_state.epochs == {10: Epoch(NOON, 500)}
 
 
@@ -189,7 +191,7 @@ def test_a_rollback_keeps_what_it_rests_on_and_stamps_another_epoch() -> None:
     assert decision.weights == {A: 10_000, B: 0}
     assert (decision.epoch, decision.engines[ENGINE[A]]) == (2, 3)
     assert decision.trial_state is not None
-    assert decision.trial_state.evidence[0].rolled_back
+    assert decision.trial_state.metrics[0].tests.rolled_back
     quiet = decide(
         replace(
             serving(target=decision.target, spec=make_spec(rollout=steps({"weight": 5}))),

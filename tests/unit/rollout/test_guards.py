@@ -47,6 +47,7 @@ from tests.unit.rollout.cases import (
     weight_of,
 )
 
+NOT_ARRIVED = make_evidence(GOOD, expected_without_sample=20.0)
 CRASHED = PodView("canary-1", ready=False, not_ready_since=NOON - MINUTE, crash="the engine ran out of memory")
 
 NO_NODE = {"unschedulable": "0/3 nodes are available."}
@@ -116,19 +117,19 @@ def waiting(since: datetime, **facts: Any) -> Snapshot:
             id="no traffic since the step began",
         ),
         pytest.param(
-            canary_at(held=HELD, saved_state=make_evidence(GOOD, unseen=20.0)), Phase.RAMPING, Reason.NO_TRAFFIC,
+            canary_at(held=HELD, saved_state=NOT_ARRIVED), Phase.RAMPING, Reason.NO_TRAFFIC,
             id="expected traffic that does not come",
         ),
         pytest.param(
-            canary_at(held=MINUTE, saved_state=make_evidence(GOOD, unseen=20.0)), Phase.RAMPING, Reason.NO_TRAFFIC,
+            canary_at(held=MINUTE, saved_state=NOT_ARRIVED), Phase.RAMPING, Reason.NO_TRAFFIC,
             id="expected traffic that does not come, within a hold",
         ),
         pytest.param(
-            canary_at(held=MINUTE, saved_state=make_evidence(GOOD, unseen=20.0), readings=BLIND),
+            canary_at(held=MINUTE, saved_state=NOT_ARRIVED, readings=BLIND),
             Phase.RAMPING, Reason.NO_TRAFFIC, id="and Prometheus cannot be asked just now",
         ),
         pytest.param(
-            in_holdback(held=MINUTE, saved_state=make_evidence(GOOD, unseen=20.0)), Phase.PROMOTING, Reason.NO_TRAFFIC,
+            in_holdback(held=MINUTE, saved_state=NOT_ARRIVED), Phase.PROMOTING, Reason.NO_TRAFFIC,
             id="expected traffic that does not come, within the holdback",
         ),
         pytest.param(

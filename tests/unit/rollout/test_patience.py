@@ -10,7 +10,8 @@ import pytest
 
 from serin.analysis.counts import Baseline, Interval, MetricReadings
 from serin.analysis.presets import Series, measurements
-from serin.analysis.trial_state import nothing_yet
+from serin.analysis.trial_state import MetricState
+from serin.evidence.slices import Totals
 from serin.rollout.commands import parse_command
 from serin.rollout.decide import decide
 from serin.rollout.phases import Phase
@@ -114,7 +115,7 @@ def test_a_holdback_ends_neither_on_old_evidence_nor_on_silence() -> None:
     ("step", "changes"),
     [
         pytest.param(2, {"readings": BLIND}, id="blind"),
-        pytest.param(2, {"saved_state": make_evidence(DOUBTFUL, unseen=25.0)}, id="silent by now"),
+        pytest.param(2, {"saved_state": make_evidence(DOUBTFUL, expected_without_sample=25.0)}, id="silent by now"),
         pytest.param(2, {"counts": NOTHING}, id="silent all the time"),
         pytest.param(0, {"counts": NOTHING}, id="silent in the first step"),
     ],
@@ -218,7 +219,7 @@ def test_when_sight_returns_the_ramp_starts_again_from_its_first_step_and_knows_
     trial = trial_of(seeing)
     assert (weight_of(seeing, B), trial.step, trial.blinded, trial.counted) == (500, 0, False, GOOD[B].requests)
     assert seeing.trial_state is not None
-    assert seeing.trial_state.counted == GOOD[B].requests
+    assert seeing.trial_state.canary_requests == GOOD[B].requests
 
 
 def test_a_person_may_promote_while_nobody_sees() -> None:
@@ -274,11 +275,11 @@ def limited(*counts: tuple[int, int, int, int], mode: str = "Required", **more: 
     analysis = {"metrics": [{"name": "errors", "preset": "ErrorRate"}, limit]}
     spec = make_spec(rollout=HOLDBACK | more.pop("rollout", {}), analysis=analysis)
     measured = measurements(spec.analysis, Series(), Baseline(NOON, 10.0), measured=True)
-    evidence = tuple(map(nothing_yet, measured))
+    metrics = list(map(MetricState.begin, measured))
     for turn, each in enumerate([(1_500, 1, 10_000, 10), *counts]):
-        for metric in evidence:
-            metric.add([each], t=100.0 * (turn + 1), epoch=1, settled=True)
-    memory = make_evidence(GOOD, measurements=measured, evidence=evidence)
+        facts: dict[str, Any] = {"t": 100.0 * (turn + 1), "epoch": 1, "settled": True}
+        metrics = [replace(metric, tests=metric.tests.add([Totals(*each)], **facts)) for metric in metrics]
+    memory = make_evidence(GOOD, metrics=tuple(metrics))
     return in_holdback(held=61 * MINUTE, spec=spec, saved_state=memory, **more)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serin.analysis.trial_state import Epoch, TrialState
-from serin.analysis.verdict import Counts
+from serin.evidence.slices import Counts
 from serin.rollout.ramp import (
     RATE_AFTER,
     SMALLEST,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from serin.analysis.counts import EPOCHS, Baseline, InFlight, Interval, MetricReadings, Tally
 from serin.analysis.trial_state import Epoch, TrialState, name_of
-from serin.analysis.verdict import Counts
+from serin.evidence.slices import Counts, RequestsBySide
 from serin.rollout.commands import parse_command
 from serin.rollout.ramp import pin, pin_budget, pin_holdback
 from serin.rollout.reasons import Reason
@@ -97,7 +97,7 @@ epochs = st.dictionaries(
     st.integers(0, EPOCHS - 1), st.builds(Epoch, moments, st.sampled_from([0, 500, 5_000])), max_size=EPOCHS
 )
 REQUESTS = Tally("serin_requests_total", by="outcome")
-sides = st.sampled_from([(0, 0), (3, 90), (0, 9_000), (400, 200), (9_000, 9_000)])
+sides = st.sampled_from([RequestsBySide(*each) for each in ((0, 0), (3, 90), (0, 9_000), (400, 200), (9_000, 9_000))])
 """Requests of canary and stable."""
 SHOWN = tuple(map(make_evidence, (NOTHING, FEW, GOOD, DOUBTFUL, BAD, {A: Counts(0, 0), B: Counts(50, 1)})))
 
@@ -142,7 +142,7 @@ def memories(draw: st.DrawFn, revision: str = B, attempt: int | None = None) -> 
         trial=name_of(revision, draw(st.integers(1, 3)) if attempt is None else attempt),
         until=draw(moments),
         epochs=draw(epochs),
-        unseen=draw(st.sampled_from([0.0, 5.0, 30.0])),
+        expected_without_sample=draw(st.sampled_from([0.0, 5.0, 30.0])),
         requests_per_second=draw(st.sampled_from([0.0, 0.5, 200.0])),
         arrived=draw(sides),
         arrived_before=draw(st.dictionaries(st.integers(0, EPOCHS - 1), sides, max_size=4)),

@@ -1,0 +1,220 @@
+"""The trial state as JSON: what the ConfigMap of a trial holds (`serin.manifests.evidence_map`).
+
+`StoredTrial` names and checks every key; the tests of `serin.evidence` bring their own `state` and `from_state`. Keys
+keep their names and meanings: version 0.1 wrote most of them, and an upgrade or a downgrade of the operator continues a
+running trial. New keys need a default, and unknown keys are ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import astuple, fields
+from datetime import datetime
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError
+from pydantic.alias_generators import to_camel
+
+from serin.analysis.counts import EPOCHS, Tally
+from serin.analysis.measurement import Generated, How, Measurement, Throughput
+from serin.analysis.trial_state import MOST_NEWEST, Arrived, Epoch, MetricState, ThroughputState, TrialState
+from serin.errors import RecordError
+from serin.evidence import stored
+from serin.evidence.frozen_map import EMPTY, FrozenMap
+from serin.evidence.metric import MetricParameters, MetricTests
+from serin.evidence.noise import Noise
+from serin.evidence.slices import NO_REQUESTS, RequestsBySide
+
+VERSION = 1
+MOST_METRICS = 64
+"""Largest number of metrics; the API allows 16."""
+
+Value = TypeVar("Value")
+
+
+def _moment(value: Any) -> datetime:
+    moment = datetime.fromisoformat(value)
+    if moment.tzinfo is None:
+        raise ValueError(f"{value} has no time zone")
+    return moment
+
+
+def _epoch(value: Any) -> Epoch:
+    began, weight = value
+    return Epoch(_moment(began), stored.whole(weight))
+
+
+def _arrived(value: Any) -> Arrived:
+    end, requests = value
+    return Arrived(_moment(end), stored.whole(requests))
+
+
+def _by_epoch(read: Callable[[Any], Value]) -> Callable[[Any], FrozenMap[int, Value]]:
+    def read_all(values: Any) -> FrozenMap[int, Value]:
+        return FrozenMap({int(epoch): read(value) for epoch, value in stored.bounded(values, EPOCHS).items()})
+
+    return read_all
+
+
+def _written_by_epoch(values: Mapping[int, Any]) -> dict[str, list[Any]]:
+    return {str(epoch): _written(value) for epoch, value in sorted(values.items())}
+
+
+def _written(value: Any) -> list[Any]:
+    """The fields of a small dataclass without their names."""
+    return [field.isoformat() if isinstance(field, datetime) else field for field in astuple(value)]
+
+
+Moment = Annotated[datetime, PlainValidator(_moment), PlainSerializer(datetime.isoformat)]
+Number = Annotated[float, PlainValidator(stored.finite)]
+Whole = Annotated[int, PlainValidator(stored.whole)]
+Flag = Annotated[bool, PlainValidator(stored.flag)]
+Epochs = Annotated[FrozenMap[int, Epoch], PlainValidator(_by_epoch(_epoch)), PlainSerializer(_written_by_epoch)]
+BySide = Annotated[RequestsBySide, PlainValidator(stored.by_side), PlainSerializer(_written)]
+BySideAndEpoch = Annotated[
+    FrozenMap[int, RequestsBySide], PlainValidator(_by_epoch(stored.by_side)), PlainSerializer(_written_by_epoch)
+]
+Arrivals = Annotated[Arrived, PlainValidator(_arrived), PlainSerializer(_written)]
+TestState = dict[str, Any]
+"""What `state` of a test wrote."""
+
+
+class _Stored(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+
+
+class StoredMeasurement(_Stored):
+    """A measurement, with the parameters of its tests beside its own fields."""
+
+    name: str
+    how: How
+    total: Tally
+    bad: Tally | None
+    required: Flag
+    unit: str
+    alpha: Number
+    margin: Number
+    ratio: Number
+    absolute: Number
+    boundaries: Annotated[tuple[Number, ...], Field(max_length=MOST_METRICS)]
+    ceiling: Number | None
+
+    @classmethod
+    def of(cls, measurement: Measurement) -> StoredMeasurement:
+        """The JSON form of a measurement."""
+        return cls.model_construct(**_fields(measurement, cls), **_fields(measurement.parameters, cls))
+
+    def measurement(self) -> Measurement:
+        """The measurement that was stored."""
+        parameters = {field.name: getattr(self, field.name) for field in fields(MetricParameters)}
+        own = {field.name: getattr(self, field.name) for field in fields(Measurement) if field.name != "parameters"}
+        return Measurement(**own, parameters=MetricParameters(**parameters))
+
+
+class StoredTrial(_Stored):
+    """A trial state. `measurements`, `evidence` and `noise` are parallel, as are `throughputs` and `generated`."""
+
+    trial: str
+    since: Moment
+    until: Moment
+    measurements: Annotated[tuple[StoredMeasurement, ...], Field(max_length=MOST_METRICS)]
+    evidence: tuple[TestState, ...]
+    noise: tuple[TestState, ...] | None = None
+    epochs: Epochs
+    requests_per_second: Number
+    settle_seconds: Number
+    blank_seconds: Number
+    # States of earlier releases lack the fields below. They are accepted, or an upgrade would restart every trial.
+    against: str = ""
+    young_seconds: Number = 0.0
+    unseen: Number
+    """`TrialState.expected_without_sample`."""
+    seen_at: Moment | None
+    """`TrialState.canary_sample_at`."""
+    arrivals: Tally | None = None
+    arrived: BySide = NO_REQUESTS
+    lately: Annotated[tuple[Arrivals, ...], Field(max_length=MOST_NEWEST)] = ()
+    """`TrialState.newest_arrivals`."""
+    arrived_before: BySideAndEpoch = EMPTY
+    ended: Tally | None = None
+    in_progress: BySideAndEpoch = EMPTY
+    crowded_since: Moment | None = None
+    slice_seconds: Number = 15.0
+    throughputs: Annotated[tuple[Throughput, ...], Field(max_length=MOST_METRICS)] = ()
+    generated: tuple[tuple[Whole, Whole, Whole, Whole], ...] = ()
+    """Milliseconds and tokens of the canary, and of the stable."""
+
+
+def to_json(state: TrialState) -> dict[str, Any]:
+    """The JSON form of a trial state; its size is bounded by the numbers of metrics, boundaries and epochs."""
+    document = StoredTrial.model_construct(
+        **_fields(state, StoredTrial, but={"throughputs"}),
+        measurements=tuple(StoredMeasurement.of(metric.measurement) for metric in state.metrics),
+        evidence=tuple(metric.tests.state() for metric in state.metrics),
+        noise=tuple(metric.noise.state() for metric in state.metrics),
+        unseen=state.expected_without_sample,
+        seen_at=state.canary_sample_at,
+        lately=state.newest_arrivals,
+        throughputs=tuple(each.throughput for each in state.throughputs),
+        generated=tuple((*astuple(each.canary), *astuple(each.stable)) for each in state.throughputs),
+    )
+    return {"version": VERSION, **document.model_dump(mode="json", by_alias=True)}
+
+
+def from_json(data: Mapping[str, Any]) -> TrialState:
+    """The trial state that `to_json` wrote.
+
+    Raises:
+        RecordError: it is damaged, or has another version.
+    """
+    if data.get("version") != VERSION:
+        raise RecordError("The stored trial state has another version. The trial starts again.")
+    try:
+        document = StoredTrial.model_validate(data)
+        return TrialState(
+            **_fields(document, TrialState, but={"throughputs"}),
+            metrics=tuple(_metrics(document)),
+            expected_without_sample=document.unseen,
+            canary_sample_at=document.seen_at,
+            newest_arrivals=document.lately,
+            throughputs=tuple(
+                ThroughputState(throughput, Generated(ms1, tokens1), Generated(ms0, tokens0))
+                for throughput, (ms1, tokens1, ms0, tokens0) in zip(
+                    document.throughputs, document.generated, strict=True
+                )
+            ),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RecordError(f"The stored trial state is damaged ({_cause(error)}). The trial starts again.") from error
+
+
+def _metrics(document: StoredTrial) -> list[MetricState]:
+    measurements = [each.measurement() for each in document.measurements]
+    noise = document.noise
+    return [
+        MetricState(
+            measurement,
+            MetricTests.from_state(measurement.parameters, tests),
+            Noise.from_state(measurement.parameters, pods) if pods else Noise(measurement.parameters),
+        )
+        for measurement, tests, pods in zip(
+            measurements, document.evidence, (None,) * len(measurements) if noise is None else noise, strict=True
+        )
+    ]
+
+
+def _cause(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg'].removeprefix('Value error, ')}"
+
+
+def _fields(source: object, target: type, *, but: Collection[str] = ()) -> dict[str, Any]:
+    """The values of `source` for the fields that both have."""
+    both = _names(type(source)) & _names(target)
+    return {name: getattr(source, name) for name in both if name not in but}
+
+
+def _names(of: Any) -> set[str]:
+    return set(of.model_fields) if issubclass(of, BaseModel) else {field.name for field in fields(of)}
