@@ -16,13 +16,13 @@ from serin.rollout.record import Record, Rejection
 from serin.rollout.trial import Trial
 
 HANDLED_LIMIT = 20
-"""Tokens remembered per revision; more commands than that on one revision are not expected from people."""
+"""Tokens stored per revision, the newest ones."""
 RAW_LIMIT = 256
 """Characters of the annotation that a report repeats; an annotation may have 256 KiB."""
 
 
 class Verb(StrEnum):
-    """What a person can order."""
+    """What a person can command."""
 
     PROMOTE = "promote"
     ABORT = "abort"
@@ -36,7 +36,7 @@ _PATTERN = re.compile(rf"({'|'.join(Verb)})@([0-9a-f]{{1,64}})#([A-Za-z0-9._:-]{
 
 @dataclass(frozen=True)
 class Command:
-    """What a person ordered."""
+    """What a person commands."""
 
     raw: str
     """The value of the annotation."""
@@ -88,7 +88,7 @@ def carry_out(
         return target, None
     changed, problem = _apply(command.verb, target, stable, now)
     if problem:
-        # The token counts as handled: nobody expects the command to be carried out weeks later, on another canary.
+        # The token counts as handled, or the command would be carried out weeks later on another canary.
         return _with_token(target, command), ignored(command, problem)
     message = f"Serin carried out {command.raw}."
     return _with_token(changed, command), CommandResult(command.raw, Reason.COMMAND_DONE, message)
@@ -101,25 +101,22 @@ def _with_token(record: Record, command: Command) -> Record:
 def _apply(verb: Verb, target: Record, stable: Record | None, now: datetime) -> tuple[Record, str | None]:
     trial = target.trial
     if verb is Verb.RETRY:
-        problem = (
-            None if target.rejection else f"Revision {target.revision} was not rejected, so there is nothing to retry."
-        )
-        # Against nobody, so that it is begun anew; it stays for the count of attempts.
-        return replace(target, rejection=None, trial=trial and replace(trial, against="")), problem
+        if not target.rejection:
+            return target, f"Revision {target.revision} was not rejected, so there is nothing to retry."
+        # Against no stable, so that a new trial starts; the old one stays because it has the number of the attempt.
+        return replace(target, rejection=None, trial=trial and replace(trial, against="")), None
     if target.rejection or trial is None or stable is None:
         return target, f"Revision {target.revision} is not on trial, so {verb} has no effect; see status.phase."
     if verb is Verb.ABORT:
-        rejection = Rejection(Reason.ABORTED, "A person aborted the canary.", now)
+        rejection = Rejection(Reason.ABORTED, Reason.ABORTED.explanation, now)
         return replace(target, rejection=rejection), None
-    if verb is Verb.RESUME and (trial.step >= len(trial.steps) or trial.steps[trial.step].weight is not None):
+    if verb is Verb.RESUME and (trial.is_past_ramp or trial.steps[trial.step].weight is not None):
         return target, "The canary is not at a pause step; wait for one, or command skip."
-    if verb is Verb.SKIP and trial.in_holdback and trial.holdback:
-        return replace(target, trial=replace(trial, holdback=replace(trial.holdback, hold=timedelta()))), None
-    return replace(target, trial=_moved(verb, trial, now)), None
+    return replace(target, trial=_after(verb, trial, now)), None
 
 
-def _moved(verb: Verb, trial: Trial, now: datetime) -> Trial:
-    """The trial after promote, or after what ends a step: resume and skip."""
+def _after(verb: Verb, trial: Trial, now: datetime) -> Trial:
+    """The trial after promote, resume or skip; resume and skip end the step or the holdback."""
     if verb is Verb.PROMOTE:
         return replace(trial.at_step(len(trial.steps), now), forced=True)
     if trial.in_holdback and trial.holdback:
@@ -132,7 +129,7 @@ def handled_elsewhere(
 ) -> tuple[Record, ...]:
     """The record of another revision than the spec's that the command names, with the token added as handled.
 
-    Otherwise the command would be carried out later, when the spec returns to that revision and nobody expects it.
+    Otherwise the command would be carried out later, when the spec returns to that revision.
     """
     if not isinstance(command, Command) or (target and command.revision == target.revision):
         return ()

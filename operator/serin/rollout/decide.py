@@ -1,8 +1,8 @@
-"""The decision: from one frozen snapshot to the wanted world. Called by the reconciler on every tick; pure.
+"""The decision: from one frozen snapshot to the wanted world. Called by the reconciler each time; pure.
 
-    command -> roles -> install | settled | rejected | on trial -> next split -> what may be deleted
+    roles -> command -> blocked | install | settled | rejected | on trial -> outcome -> decision
 
-A rollback is a decision like any other. Whatever was remembered is in the records; everything else is looked at anew.
+A rollback is a decision like any other. Everything that lasts is in the records and the saved trial state.
 """
 
 from __future__ import annotations
@@ -27,11 +27,7 @@ from serin.rollout.steady import blocked, install, orphaned, rejected, settled
 
 
 def decide(snapshot: Snapshot) -> Decision:
-    """What is to be done now.
-
-    Returns:
-        The whole wanted world; a second call on a world that already is so asks for no write.
-    """
+    """The whole wanted world, and why; a second call on a world that is already so asks for no write."""
     stable = roles.find_stable(snapshot)
     if unrecorded := roles.unrecorded(snapshot, stable):
         return _decision(snapshot, orphaned(snapshot, unrecorded), None)
@@ -100,7 +96,7 @@ def _changed_records(snapshot: Snapshot, outcome: Outcome) -> tuple[Record, ...]
     for named in handled_elsewhere(snapshot.command, snapshot.records, outcome.target):
         changed[named.revision] = replace(changed.get(named.revision, named), handled=named.handled)
     for r in (outcome.stable, outcome.target):
-        if r:  # one revision may be both: then the stable knows of its promotion, the target of its commands
+        if r:  # one revision may be both: then the stable has the promotion, the target the handled commands
             promotion = r.promotion or (changed[r.revision].promotion if r.revision in changed else None)
             handled = changed[r.revision].handled if r.revision in changed else r.handled
             changed[r.revision] = replace(r, promotion=promotion, handled=max(handled, r.handled, key=len))
@@ -108,13 +104,13 @@ def _changed_records(snapshot: Snapshot, outcome: Outcome) -> tuple[Record, ...]
 
 
 def _epoch(snapshot: Snapshot, outcome: Outcome, weights: Mapping[str, int]) -> tuple[int, TrialState | None]:
-    """The epoch that a split is stamped with, and the evidence that knows since when; every split has its own.
+    """The epoch of the split, and the trial state that says when it began; every split has its own epoch.
 
-    The evidence is written first: between the two an epoch has begun of which no request tells yet, which harms nobody.
+    The state is written first: until the route is written, no request carries the new epoch, which is harmless.
     """
     route, state = snapshot.route, outcome.trial_state
     canary = weights.get(outcome.canary.revision, 0) if outcome.canary else 0
-    # A split that stays counts for nothing where the evidence does not know since when: it is begun, or edited by hand.
+    # An unchanged split needs a new epoch if the state does not say when it began: the trial starts, or a hand edit.
     known = state is None or not canary or route.epoch in state.epochs
     if route.epoch is not None and weights == route.weights and known:
         return route.epoch, state
@@ -130,7 +126,7 @@ def _wanted(snapshot: Snapshot, outcome: Outcome, state: TrialState | None, drai
     sides = (outcome.canary, outcome.stable)
     measured = all(side.resolved.measures for side in sides)
     series, analysis = snapshot.policy.series, snapshot.spec.analysis
-    # Before it has traffic, too: a canary that could not be watched must not get any.
+    # Also before the first traffic: a canary that cannot be measured must not get any.
     return Wanted(
         read_until=state.until if state else None,
         engine_of=tuple((side.revision, side.engine_revision) for side in sides),
@@ -148,7 +144,7 @@ def _wanted(snapshot: Snapshot, outcome: Outcome, state: TrialState | None, drai
 
 
 def _due(snapshot: Snapshot, outcome: Outcome, *, settled: bool, draining: bool) -> timedelta | None:
-    """The earliest moment at which the clock alone may change the outcome."""
+    """The time until the clock alone may change the decision."""
     due = [outcome.due_in] if outcome.due_in is not None else []
     if snapshot.route.refused and snapshot.route.changed_at and not lasting_refusal(snapshot):
         due.append(snapshot.route.changed_at + REFUSAL_LASTS - snapshot.now)

@@ -1,6 +1,6 @@
-"""What `decide` answers: the wanted world, where the rollout stands, and why.
+"""What `decide` returns: the wanted world, where the rollout stands, and why.
 
-Read by the planner (children, route), by the status writer and by telemetry. Names children by revision; it holds no
+Read by the planner (children, route), by reporting and by telemetry. It names children by revision and holds no
 manifest. Weights are parts of 10,000.
 """
 
@@ -30,28 +30,28 @@ class Decision:
     canary: Record | None = None
     """The revision on trial; None before and after."""
     target: Record | None = None
-    """The spec's revision as it is to be remembered from now on."""
+    """The spec's revision as it is to be stored."""
     weights: Mapping[str, int] = field(default_factory=dict)
     """The next split by revision; empty: no route yet."""
     engines: Mapping[str, int] = field(default_factory=dict)
-    """Replicas by engine revision, those that still drain included."""
+    """Replicas by engine revision, including those that drain."""
     retired: frozenset[str] = frozenset()
-    """Engine revisions whose Deployment and PodDisruptionBudget go now."""
+    """Engine revisions whose Deployment and PodDisruptionBudget are deleted now."""
     records: tuple[Record, ...] = ()
-    """Records that differ from what is stored, to be written before anything else."""
+    """Records that differ from what is stored; they are written before the route and the pods."""
     forgotten: frozenset[str] = frozenset()
     """Revisions whose records are pruned."""
     epoch: int = 0
-    """With which epoch the route stamps requests: another one for every split."""
+    """The epoch that the route stamps on requests; every split has its own."""
     trial_state: TrialState | None = None
-    """The state of the evidence to be kept; None: what is kept stays as it is."""
+    """The trial state to save; None: the saved one stays as it is."""
     judgement: Judgement | None = None
     stalled: Reason | None = None
-    """Set where nothing moves without a person or the world."""
+    """Set where a person or the world must act."""
     capacity: str | None = None
     """The scheduler's sentence while pods wait for a node."""
     wanted: Wanted | None = None
-    """What the collector is asked for."""
+    """What the collector reads from now on; None: nothing."""
     command: CommandResult | None = None
     due_in: timedelta | None = None
-    """When to look again even if nothing happens."""
+    """When to reconcile again even if nothing happens."""

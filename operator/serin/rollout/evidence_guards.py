@@ -1,4 +1,4 @@
-"""Guards that look at what was measured: readings, missing requests, the verdict. Their order is in `guards`.
+"""Guards about what was measured: readings, missing requests, the verdict. Their order is in `guards`.
 
 A person who commands promote takes over the responsibility, so most of these guards do not hold a forced trial.
 """

@@ -1,6 +1,6 @@
 """What may stop a canary: `GUARDS` is the list of the product's rules, in order.
 
-Called by `serin.rollout.canary`. A guard looks at the canary on trial and answers with a finding or None; the first
+Called by `serin.rollout.canary`. A guard checks the canary on trial and returns a finding or None; the first
 finding decides. A finding rejects the canary for good, or holds it where it is. The guards themselves are in
 `pod_guards`, `ramp_guards` and `evidence_guards`.
 """

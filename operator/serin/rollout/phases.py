@@ -1,33 +1,33 @@
-"""The phases of an LLMDeployment and which may follow which.
+"""The phases of an LLMDeployment, and which phase may follow which.
 
-A phase is read off the snapshot on every tick, never stored to be acted on; the table is the drawing of what `decide`
-can do, and the stories check every tick against it.
+The phase follows from the snapshot at every reconcile; no decision reads the stored one. The table lists what `decide`
+can do, and the stories check every reconcile against it. `serin.rollout.headline` names the phase.
 """
 
 from enum import StrEnum
 
 
 class Phase(StrEnum):
-    """Where a rollout stands, as `kubectl get llmdep` shows it."""
+    """The state of a rollout, as `kubectl get llmdep` shows it."""
 
     INSTALLING = "Installing"
-    """No stable yet: the first revision loads and goes to 100 % when it is Ready."""
+    """There is no stable yet: the first revision starts, and gets all traffic when it is Ready."""
     STABLE = "Stable"
     """The stable carries all traffic and nothing else runs."""
     PREPARING = "Preparing"
-    """A canary loads, or gets the pods that its next weight needs; its weight does not grow."""
+    """The canary waits for pods, metrics or the gateway; its weight does not grow."""
     RAMPING = "Ramping"
-    """The canary gets its share and is compared with the stable."""
+    """The canary has its weight and is compared with the stable."""
     PAUSED = "Paused"
-    """A pause step or `spec.paused` holds the canary at its weight."""
+    """A pause step, `spec.paused` or an inconclusive deadline holds the canary at its weight."""
     PROMOTING = "Promoting"
-    """The canary has passed: it takes over all traffic and the old stable drains."""
+    """The canary has passed: it takes over all traffic, and the old stable drains."""
     ROLLING_BACK = "RollingBack"
-    """The canary is withdrawn: weight 0, out of the route, drained, deleted."""
+    """The canary is being removed: weight 0, out of the route, drained, deleted."""
     ROLLED_BACK = "RolledBack"
     """The spec asks for a revision that was rejected; the stable carries all traffic."""
     BLOCKED = "Blocked"
-    """The spec cannot be carried out as written; the stable serves on."""
+    """Serin cannot do what the spec asks for; the stable keeps serving."""
 
 
 _CANARY = frozenset({Phase.PREPARING, Phase.RAMPING, Phase.PAUSED})
@@ -44,4 +44,4 @@ TRANSITIONS: dict[Phase, frozenset[Phase]] = {
     Phase.ROLLED_BACK: _AFTER_STABLE | {Phase.ROLLING_BACK},
     Phase.BLOCKED: frozenset(Phase),
 }
-"""Which phases may follow a phase, apart from itself. Installing is never seen again once there was a stable."""
+"""Which phases may follow a phase, apart from itself. Installing does not come again once there was a stable."""

@@ -1,4 +1,4 @@
-"""Guards that look at the canary's pods. Their order is in `serin.rollout.guards`."""
+"""Guards about the canary's pods. Their order is in `serin.rollout.guards`."""
 
 from __future__ import annotations
 

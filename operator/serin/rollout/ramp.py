@@ -1,4 +1,4 @@
-"""The ramp: from what the user wrote to pinned steps, what weight is due now, and what a weight needs."""
+"""The ramp: pinned steps from the spec, the weight that is due now, and the pods that a weight needs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RATE_AFTER = timedelta(minutes=1)
 
 
 def pin(ramp: Ramp) -> tuple[Step, ...]:
-    """The steps as a trial keeps them: weights in parts of 10,000, every hold written out."""
+    """The steps that a trial pins: weights in parts of 10,000, with default holds filled in."""
     if ramp.adaptive:
         return (Step(weight=0, adaptive=True),)
     return tuple(
@@ -48,9 +48,9 @@ def pin_holdback(holdback: Holdback | None) -> Step | None:
 
 
 def weight_at(trial: Trial) -> int:
-    """The weight that is due: the current step's, for a pause that of the step before (0 at the start).
+    """The weight of the current step; for a pause, that of the step before (0 at the start).
 
-    Past the last step it is the last weight: promotion takes the rest in one move. The holdback has its own.
+    Past the last step it is the last weight: the promotion takes the rest in one move. The holdback has its own.
     """
     if trial.blinded:
         return 0
@@ -70,11 +70,11 @@ def first_weight(budget: Budget, requests_per_second: float, policy: Policy) -> 
 
 
 def with_adaptive_weight(trial: Trial, state: TrialState, policy: Policy, now: datetime) -> Trial:
-    """The trial with the weight that an adaptive ramp gives after what was counted; itself if nothing changes.
+    """The trial with the weight that an adaptive ramp gives by the counts so far; unchanged if no new stratum closed.
 
-    Reads closed strata and the clock only, hence predictable, and moves on new strata only. More weight is given no
-    sooner than a slice after the last change; where series carry no epoch, not before what they leave out is over and
-    two slices more have passed. The smallest weight over all Required ratio metrics counts.
+    Reads closed strata and the clock only, as the proof requires. The weight grows at the earliest one slice after the
+    last change; for series without epoch, after the ignored time and two slices. The smallest weight over all Required
+    ratio metrics counts.
     """
     closed = [leaf.test.closed for metric in ramp_tests(state) for leaf in metric.comparisons]
     closed_requests = sum(c.n1 for c in closed)
@@ -89,7 +89,7 @@ def with_adaptive_weight(trial: Trial, state: TrialState, policy: Policy, now: d
 
 
 def _hold(state: TrialState, policy: Policy) -> timedelta:
-    """How long a weight stands at least before it grows."""
+    """The least time that a weight is held before it grows."""
     blind = any(m.measurement.total.names is not Names.REVISION for m in state.metrics if m.measurement.required)
     return timedelta(seconds=state.blank_seconds + 2 * policy.slice_seconds if blind else policy.slice_seconds)
 
@@ -98,7 +98,7 @@ def _rate(state: TrialState) -> float:
     """Requests per second of both sides."""
     elapsed = state.until - state.since
     counted = max((metric.tests.totals[0].requests for metric in state.metrics), default=0)
-    # Traffic that has grown since spends the budget faster.
+    # If traffic has grown since, the budget is spent faster.
     now = counted / elapsed.total_seconds() if elapsed >= RATE_AFTER else 0.0
     return max(state.requests_per_second, now)
 

@@ -1,4 +1,4 @@
-"""Guards that look at the spec, the route and the clocks of the ramp. Their order is in `serin.rollout.guards`."""
+"""Guards about the spec, the route and the clocks of the ramp. Their order is in `serin.rollout.guards`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Why: the CamelCase reasons of conditions, Events, logs and metrics, one sentence each.
+"""The reasons of conditions, Events, logs and metrics, with one sentence each.
 
-A reason is used alike in all four places. The reference page of the docs is printed from this enum.
+A reason means the same in all four places. `docs/reference/reasons.md` is generated from this enum.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A revision as it is remembered: fully resolved, with the outcome of its trials.
+"""A revision as it is stored: fully resolved, with the outcome of its trials.
 
 Kept in a ControllerRevision: the resolved part in its `data` (never changed), the outcome in annotations. This module
 knows neither; `serin.manifests.controller_revision` writes and reads the object.
@@ -17,7 +17,7 @@ from serin.rollout.trial import Trial
 
 @dataclass(frozen=True)
 class Resolved:
-    """Everything that a revision's children are made from, so that they are never rendered a second time."""
+    """Everything that a revision's children are made from, so that the spec is resolved only once."""
 
     revision: str
     engine_revision: str
@@ -29,9 +29,9 @@ class Resolved:
     prompt_name: str | None = None
     prompt_hash: str | None = None
     prompt_content: Mapping[str, Any] | None = None
-    """The PromptVersion's spec, copied, so that the source may be deleted."""
+    """A copy of the PromptVersion's spec, so that the PromptVersion may be deleted."""
     hash_schema: int = 1
-    """Version of the rules by which the two hashes were made."""
+    """Version of the rules that made the two hashes."""
 
     @property
     def measures(self) -> bool:
@@ -42,7 +42,7 @@ class Resolved:
 
 @dataclass(frozen=True)
 class Rejection:
-    """Why a revision was rolled back; it is not tried again until a person says retry."""
+    """Why a revision was rolled back; it is not tried again until a person commands retry."""
 
     reason: str
     message: str
@@ -55,15 +55,15 @@ class Record:
 
     resolved: Resolved
     number: int
-    """Sequence of recording, 1 is the oldest."""
+    """Number of the record, 1 is the oldest."""
     recorded: bool = True
     """False while the ControllerRevision has still to be written."""
     promotion: int | None = None
-    """Sequence of promotions; the highest is the stable. None: never promoted."""
+    """Number of the promotion; the revision with the highest is the stable. None: never promoted."""
     rejection: Rejection | None = None
     trial: Trial | None = None
     handled: tuple[str, ...] = ()
-    """Tokens of the commands that were carried out on this revision, newest last."""
+    """Tokens of the commands that were handled for this revision, newest last."""
 
     @property
     def revision(self) -> str:

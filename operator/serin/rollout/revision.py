@@ -22,7 +22,7 @@ _DIGITS = 10
 
 
 def engine_revision(spec: LLMDeploymentSpec) -> str:
-    """Name of the pods that the spec asks for.
+    """The hash that names the pods of a spec.
 
     Raises:
         SpecError: the overlay has no canonical JSON.
@@ -42,12 +42,12 @@ def _engine_content(spec: LLMDeploymentSpec) -> dict[str, Any]:
 
 
 def revision(engine: str, prompt_hash: str | None) -> str:
-    """Name of the answers: an engine revision with the content of a prompt."""
+    """The hash that names the answers: an engine revision with the content of a prompt."""
     return _digest(lambda: {"engineRevision": engine, "prompt": prompt_hash})
 
 
 def _as_text(resources: dict[str, Any]) -> dict[str, Any]:
-    """`1` and `"1"` are the same quantity, so they must hash alike."""
+    """Quantities as text: `1` and `"1"` are the same quantity and must have the same hash."""
     return {side: {name: str(value) for name, value in values.items()} for side, values in resources.items()}
 
 

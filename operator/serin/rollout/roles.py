@@ -1,4 +1,4 @@
-"""Who is the stable and who is the canary: read off records and route, never remembered elsewhere."""
+"""Which revision is the stable, and which records are closed or pruned: read from the records and the route."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from serin.rollout.snapshot import Snapshot
 
 
 def find_stable(snapshot: Snapshot) -> Record | None:
-    """The record promoted last; without any promotion, the one that the route gives most traffic to; else None.
+    """The record promoted last; without any promotion, the one with most traffic on the route; else None.
 
-    The route is the witness of last resort: records may have come back from a backup without their annotations. What
-    it testifies is answered as promoted, so that it is written down before the split moves on.
+    Records may come back from a backup without their annotations; then the route shows which revision was promoted.
+    That record is returned as promoted, so that the promotion is stored before the split changes.
     """
-    if alone := _served_alone(snapshot):
-        return alone
+    if restored := _target_with_all_traffic(snapshot):
+        return restored
     promoted = [r for r in snapshot.records if r.promotion is not None]
     if promoted:
         return max(promoted, key=lambda r: r.promotion or 0)
@@ -28,8 +28,8 @@ def find_stable(snapshot: Snapshot) -> Record | None:
     return replace(max(serving, key=lambda r: (weights[r.revision], -r.number)), promotion=1)
 
 
-def _served_alone(snapshot: Snapshot) -> Record | None:
-    """The target if it has all traffic already and only its record is lost: adopting it moves nothing."""
+def _target_with_all_traffic(snapshot: Snapshot) -> Record | None:
+    """The target, as promoted, if it has all traffic and only its record is lost: no traffic moves then."""
     target = snapshot.target
     if target is None or target.recorded or snapshot.route.weights.get(target.revision) != FULL_WEIGHT:
         return None
@@ -37,7 +37,7 @@ def _served_alone(snapshot: Snapshot) -> Record | None:
 
 
 def unrecorded(snapshot: Snapshot, stable: Record | None) -> tuple[str, ...]:
-    """Revisions without a record that get at least as much traffic as who is taken for the stable."""
+    """Revisions without a record that get at least as much traffic as the stable."""
     weights = snapshot.route.weights
     known = {r.revision for r in snapshot.records} | ({stable.revision} if stable else set())
     least = weights.get(stable.revision, 0) if stable else 0
@@ -51,18 +51,18 @@ def next_promotion(records: tuple[Record, ...]) -> int:
 
 
 def closed_trials(snapshot: Snapshot, keep: str | None) -> list[Record]:
-    """Records whose trial is over without an outcome because the spec moved on; they start anew if it comes back."""
+    """Records without their trial, because the spec asks for another revision; the trial starts again if it returns."""
     return [replace(r, trial=None) for r in snapshot.records if r.trial and r.revision != keep and not r.rejection]
 
 
 def prunable(snapshot: Snapshot, spared: set[str]) -> frozenset[str]:
-    """The oldest records beyond `revisionHistoryLimit`; what is spared or runs stays and is not counted."""
+    """The oldest records beyond `revisionHistoryLimit`; those in `spared`, running or in the route do not count."""
     running = {r.revision for r in snapshot.records if r.engine_revision in snapshot.engines}
     candidates = [
         r.revision
         for r in sorted(snapshot.records, key=lambda r: r.number)
         if r.revision not in spared | running | set(snapshot.route.weights)
-        and not names(snapshot.command, r.revision)  # it holds the tokens of the command that still stands
+        and not names(snapshot.command, r.revision)  # it has the token of the command that is still annotated
     ]
     excess = len(candidates) - snapshot.spec.revision_history_limit
     return frozenset(candidates[: max(0, excess)])

@@ -1,7 +1,7 @@
-"""What the reconciler saw at one moment, frozen: the only input of `serin.rollout.decide`.
+"""What the reconciler observed at one moment, frozen: the only input of `serin.rollout.decide`.
 
-Built by the reconciler from the API server's objects and the collector's evidence. Holds facts, no judgement:
-what a fact means is said by the guards. Weights are parts of 10,000; times are timezone-aware UTC.
+Built by the reconciler from the API server's objects and the collector's readings. It holds facts; the guards judge
+them. Weights are parts of 10,000; times are timezone-aware UTC.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PodView:
-    """One pod of an engine revision, as its status tells."""
+    """One pod of an engine revision, by its status."""
 
     name: str
     ready: bool
     not_ready_since: datetime | None = None
     """When the pod last stopped being Ready, or was created; None while it is Ready."""
     unschedulable: str | None = None
-    """The scheduler's own sentence while no node takes the pod."""
+    """The scheduler's sentence while no node takes the pod."""
     crash: str | None = None
     """Why the engine container counts as crashed (CrashLoopBackOff, OOMKilled, …), or None."""
     waiting: str | None = None
@@ -46,14 +46,14 @@ class EngineView:
 
     engine_revision: str
     replicas: int
-    """What its spec asks for."""
+    """Replicas that its spec asks for."""
     pods: tuple[PodView, ...] = ()
     replica_failure: str | None = None
     """The ReplicaFailure condition's message (quota, admission), or None."""
 
     @property
     def ready(self) -> int:
-        """How many pods are Ready and not on their way out."""
+        """The number of pods that are Ready and not being deleted."""
         return sum(pod.ready and not pod.deleting for pod in self.pods)
 
     @property
@@ -70,7 +70,7 @@ def ready_of(ready: int, needed: int) -> str:
 
 @dataclass(frozen=True)
 class RouteView:
-    """The HTTPRoute as read back: the split that is, and whether the gateway serves it."""
+    """The HTTPRoute as read back: the current split, and whether the gateway serves it."""
 
     weights: Mapping[str, int]
     """Weight by revision, in parts of 10,000, a backend at weight 0 included; empty without a route."""
@@ -78,15 +78,15 @@ class RouteView:
     programmed: bool = False
     """Accepted and ResolvedRefs at the current generation on every parent."""
     accepted: bool = False
-    """Every parent accepts the route, at this generation or the last one that it has looked at."""
+    """Every parent accepts the route, at this generation or the last one that it has observed."""
     refused: str | None = None
     """The sentence of a parent that refuses the route at its current generation, or None."""
     foreign: bool = False
-    """It has the LLMDeployment's name but is not ours: neither read nor written."""
+    """The route has the LLMDeployment's name but another owner; it is neither read nor written."""
     changed_at: datetime | None = None
     """When our field manager last changed it (whole seconds)."""
     epoch: int | None = None
-    """With which epoch it stamps requests; None: it does not."""
+    """The epoch that it stamps on requests; None: it stamps none."""
 
 
 NO_ROUTE = RouteView(weights={}, exists=False)
@@ -94,16 +94,16 @@ NO_ROUTE = RouteView(weights={}, exists=False)
 
 @dataclass(frozen=True)
 class Policy:
-    """The operator's own settings, as far as decisions depend on them."""
+    """The operator's settings that decisions depend on."""
 
     settle_seconds: float = 2.0
-    """How long a programmed route is given before it is believed."""
+    """How long after it was programmed a route counts as served."""
     slice_seconds: float = 15.0
-    """The scrape interval: how long bad answers go unseen at least."""
+    """The scrape interval: bad answers are counted at the earliest after it."""
     lag_seconds: float = 15.0
-    """How old the newest evidence is as a rule when it is read."""
+    """The usual age of the newest sample when it is read."""
     series: Series = DEFAULT_SERIES
-    """How the series are called that presets are read from."""
+    """Names of the series that presets read."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Snapshot:
     now: datetime
     spec: LLMDeploymentSpec
     target: Record | None
-    """The revision that the spec asks for, recorded or about to be; None if it cannot be carried out."""
+    """The revision that the spec asks for, recorded or about to be; None if the spec is invalid."""
     records: tuple[Record, ...] = ()
     """Every ControllerRevision that belongs to the LLMDeployment, oldest first; includes the target once recorded."""
     engines: Mapping[str, EngineView] = field(default_factory=dict)
@@ -121,9 +121,9 @@ class Snapshot:
     route: RouteView = NO_ROUTE
     readings: MetricReadings = NO_READINGS
     saved_state: TrialState | None = None
-    """What the evidence has shown up to now, of whichever trial; None where nothing is kept, or it cannot be read."""
+    """The saved trial state, perhaps of an earlier trial; None if there is none, or it cannot be read."""
     command: Command | MalformedCommand | None = None
-    """What the command annotation orders; None without one."""
+    """What the command annotation asks for; None without one."""
     spec_error: str | None = None
     """Why there is no target: one sentence that ends with what to do."""
     spec_reason: Reason = Reason.ACCEPTED

@@ -168,7 +168,7 @@ class Trial:
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"])) or "text"
             raise RecordError(
-                f"The trial annotation is unreadable ({where}: {first['msg']}); remove it to start the trial anew."
+                f"The trial annotation is unreadable ({where}: {first['msg']}); remove it to start a new trial."
             ) from error
 
 

@@ -82,7 +82,7 @@ def test_a_trial_comes_back_as_it_was_written(trial: Trial) -> None:
     ],
 )
 def test_an_unreadable_trial_says_what_to_do(text: str) -> None:
-    with pytest.raises(RecordError, match="remove it to start the trial anew"):
+    with pytest.raises(RecordError, match="remove it to start a new trial"):
         Trial.from_json(text)
 
 
