@@ -132,7 +132,7 @@ def kinds_deleted() -> set[Kind]:
     return {
         CHILDREN[node.attr]
         for node in ast.walk(surplus)
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "have"
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "existing"
     }
 
 
