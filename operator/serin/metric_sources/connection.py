@@ -7,12 +7,9 @@ and no message, and are not sent to another server, because redirects are not fo
 from __future__ import annotations
 
 import asyncio
-import io
 import re
 import ssl
 import time
-import zlib
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -20,16 +17,13 @@ from urllib.parse import urlsplit
 import requests
 from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase, HTTPBasicAuth
-from urllib3.exceptions import HTTPError, ReadTimeoutError
 from urllib3.util.retry import Retry
 
 from serin.errors import MetricsError
+from serin.metric_sources.http_session import MAX_BYTES, BearerAuth, QuerySession, TooLargeError, TrustingAdapter
 from serin.metric_sources.port import Server
 
-MAX_BYTES = 16 * 2**20
-"""Largest answer that is read, decompressed."""
 TENANT = "X-Scope-OrgID"
 """The only header whose value is not masked in messages: a tenant may be called 1, as many numbers in them are."""
 _HTTP_VALUE = re.compile(r"([\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?)?")
@@ -39,10 +33,6 @@ _REDIRECT_CODES = ("301", "302", "303", "307", "308")
 
 class RefusedError(MetricsError):
     """The server refused this query; it may still answer others."""
-
-
-class _TooLargeError(requests.RequestException):
-    """The answer has more than MAX_BYTES."""
 
 
 class Link(Protocol):
@@ -91,15 +81,15 @@ class Connection:
                 f"A header or the token for Prometheus at {self._url} has characters that HTTP does not allow; check "
                 "it for line breaks."
             )
-        adapter = None if server.ca is None else _Adapter(self._context(server.ca))
-        session = _Session(timeout)
+        adapter = None if server.ca is None else TrustingAdapter(self._context(server.ca))
+        session = QuerySession(timeout)
         if ca_file and server.ca is None:
             session.verify = ca_file
         auth: AuthBase | None = None
         if server.basic_auth is not None:
             auth = HTTPBasicAuth(*(part.encode() for part in server.basic_auth))
         elif server.bearer_token is not None:
-            auth = _Bearer(token)
+            auth = BearerAuth(token)
         self._client = PrometheusConnect(
             url=server.url.rstrip("/"),
             headers=dict(server.headers),
@@ -143,7 +133,7 @@ class Connection:
             raise MetricsError(
                 f"Prometheus at {self._url} did not answer within {self._timeout:g} s; check its load."
             ) from error
-        except _TooLargeError as error:
+        except TooLargeError as error:
             raise RefusedError(
                 f"Prometheus at {self._url} sent more than {MAX_BYTES // 2**20} MiB; narrow the selector."
             ) from error
@@ -206,102 +196,6 @@ class Connection:
             raise MetricsError(
                 f"The certificate authorities for Prometheus at {self._url} are not PEM certificates; correct ca.crt."
             ) from error
-
-
-class _Adapter(HTTPAdapter):
-    """Verifies certificates with one TLS context; requests itself reads certificate authorities only from a file."""
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self._context = context
-        super().__init__(max_retries=Retry(0))
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
-
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        return super().proxy_manager_for(*args, **kwargs, ssl_context=self._context)
-
-    def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
-        del verify  # it may be a file from the environment, which must not be trusted as well
-        return super().build_connection_pool_key_attributes(request, True, cert)  # noqa: FBT003 - its signature
-
-    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
-        """Do nothing, because requests would add its own bundle to the context."""
-
-
-class _Session(requests.Session):
-    """A session that sends queries in the body, follows no redirect and reads at most MAX_BYTES before a deadline."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__()
-        self._seconds = seconds
-        self.headers["Accept-Encoding"] = "gzip"  # what `_decoder` knows
-
-    def request(self, method: str | bytes, url: str | bytes, *args: Any, **kwargs: Any) -> requests.Response:
-        deadline = time.monotonic() + self._seconds
-        if method == "POST" and not args and "data" not in kwargs:
-            # The client library puts the form into the URL, where proxies log it and limit its length.
-            kwargs["data"] = kwargs.pop("params", None)
-        response = super().request(method, url, *args, **kwargs | {"allow_redirects": False, "stream": True})
-        try:
-            body = _read_body(response, deadline)
-        except (requests.Timeout, HTTPError) as error:
-            response.close()
-            late = isinstance(error, requests.Timeout | ReadTimeoutError)
-            raise (requests.Timeout if late else requests.ConnectionError) from error
-        except requests.RequestException:
-            response.close()
-            raise
-        response.raw.release_conn()
-        response.raw = io.BytesIO(body)
-        return response
-
-
-def _read_body(response: requests.Response, deadline: float) -> bytes:
-    """The decompressed body.
-
-    The deadline is checked here because the timeout of requests starts again with each byte. The body is decompressed
-    here because urllib3 has no limit, and 64 KiB can decompress to 64 MiB.
-    """
-    decode = _decoder(response.headers.get("Content-Encoding", ""))
-    body = bytearray()
-    while part := response.raw.read1(2**16, decode_content=False):
-        body += decode(part, MAX_BYTES + 1 - len(body))
-        if time.monotonic() > deadline:
-            raise requests.Timeout
-        if len(body) > MAX_BYTES:
-            raise _TooLargeError
-    return bytes(body)
-
-
-def _decoder(encoding: str) -> Callable[[bytes, int], bytes]:
-    """A function that decompresses the next part of a body to at most so many bytes."""
-    match encoding.strip().lower():
-        case "" | "identity":
-            return lambda part, _most: part
-        case "gzip":
-            stream = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-
-            def decompress(part: bytes, most: int) -> bytes:
-                try:
-                    return stream.decompress(part, most)
-                except zlib.error as error:
-                    raise requests.RequestException("the gzip data is damaged") from error
-
-            return decompress
-        case _:
-            raise requests.RequestException("an encoding that Serin did not request")
-
-
-class _Bearer(AuthBase):
-    """A bearer token, as an AuthBase so that a .netrc file does not replace it."""
-
-    def __init__(self, token: str) -> None:
-        self._token = token
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._token}"
-        return request
 
 
 def _without_credentials(url: str) -> str:

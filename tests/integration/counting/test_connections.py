@@ -11,7 +11,7 @@ import pytest
 
 from sandbox.control_plane.api_tier import Handle
 from serin.analysis.counts import Tally
-from serin.metric_sources.connection import MAX_BYTES
+from serin.metric_sources.http_session import MAX_BYTES
 from serin.metric_sources.port import Server
 from serin.metric_sources.prometheus import Prometheus
 from tests.integration.counting.proxy import Behaviour, before

@@ -12,7 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from serin.errors import MetricsError
-from serin.metric_sources.connection import MAX_BYTES, Connection, RefusedError
+from serin.metric_sources.connection import Connection, RefusedError
+from serin.metric_sources.http_session import MAX_BYTES
 from serin.metric_sources.port import Server
 
 EMPTY = b'{"status":"success","data":{"resultType":"vector","result":[]}}'
