@@ -153,7 +153,8 @@ def _accepted(snapshot: Snapshot, decision: Decision) -> _Answer:
 
 def _capacity(decision: Decision) -> _Answer:
     if decision.capacity:
-        return _Answer("False", Reason.WAITING_FOR_CAPACITY, decision.capacity)
+        message = f"Pods do not start for lack of capacity: {decision.capacity}"
+        return _Answer("False", Reason.WAITING_FOR_CAPACITY, message)
     return _Answer("True", Reason.CAPACITY_AVAILABLE, Reason.CAPACITY_AVAILABLE.explanation)
 
 

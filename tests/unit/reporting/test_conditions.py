@@ -205,3 +205,8 @@ def test_available_counts_the_ready_pods_of_the_stable(ready: int, pods: str) ->
     seen = status_of(serving(engines=by_name(make_engine(A, *make_pods(ready)))))
     available = next(c for c in seen.conditions if c.type == "Available")
     assert available.message == f"The stable, revision {A}, has {pods}."
+
+
+def test_capacity_message_quotes_the_scheduler() -> None:
+    capacity = next(c for c in status_of(WAITING).conditions if c.type == "CapacityAvailable")
+    assert capacity.message == "Pods do not start for lack of capacity: 0/3 nodes are available."
