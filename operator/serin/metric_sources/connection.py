@@ -22,17 +22,13 @@ from urllib3.util.retry import Retry
 
 from serin.errors import MetricsError
 from serin.metric_sources.http_session import MAX_BYTES, BearerAuth, QuerySession, TooLargeError, TrustingAdapter
-from serin.metric_sources.port import Server
+from serin.metric_sources.port import RefusedError, Server
 
 TENANT = "X-Scope-OrgID"
 """The only header whose value is not masked in messages: a tenant may be called 1, as many numbers in them are."""
 _HTTP_VALUE = re.compile(r"([\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?)?")
 _REFUSED_CODES = ("400", "422")
 _REDIRECT_CODES = ("301", "302", "303", "307", "308")
-
-
-class RefusedError(MetricsError):
-    """The server refused this query; it may still answer others."""
 
 
 class Link(Protocol):

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from serin.analysis.counts import MetricReadings, Wanted
+from serin.errors import MetricsError
 from serin.kube_types import Key
 
 LONGEST = timedelta(minutes=10)
@@ -19,6 +20,10 @@ LONGEST = timedelta(minutes=10)
 SHORTEST = timedelta(minutes=1)
 """While reads fail, the longest interval is halved down to this; while only an optional tally is refused, down to a
 quarter of LONGEST."""
+
+
+class RefusedError(MetricsError):
+    """The server refused this query, or the query cannot be made; others may still be answered."""
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,13 @@ Called by `serin.metric_sources.queries`. `serin.api.selector` defines what a pl
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable
+from datetime import timedelta
 
 from serin.api.selector import PLAIN
-from serin.errors import MetricsError
+from serin.metric_sources.port import RefusedError
 
 _BLANK = " \t\r\n"
 CHUNK = 200
@@ -29,10 +31,10 @@ def with_matcher(selector: str, matcher: str) -> str:
     """The selector with one more matcher.
 
     Raises:
-        MetricsError: it is not a plain selector.
+        RefusedError: it is not a plain selector.
     """
     if not is_plain(selector):
-        raise MetricsError(
+        raise RefusedError(
             f'{selector[:200]!r} is not a plain selector; write a metric\'s name, or name{{label="value"}}, '
             "without range, function, operator or offset."
         )
@@ -50,6 +52,11 @@ def one_of(label: str, values: Iterable[str]) -> str:
 def none_of(label: str, values: Iterable[str]) -> str:
     """A matcher for all other values of a label, and for series without it."""
     return f"{label}!~{_pattern(values)}"
+
+
+def over_range(period: timedelta) -> str:
+    """A range in whole seconds, to follow a selector."""
+    return f"[{math.ceil(period.total_seconds())}s]"
 
 
 def _pattern(values: Iterable[str]) -> str:

@@ -8,29 +8,25 @@ from one read to the next.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
 
-from serin.analysis.counts import EPOCHS, Baseline, InFlight, Interval, Names, Tally
+from serin.analysis.counts import EPOCHS, Baseline, InFlight, Interval, Names
 from serin.errors import MetricsError
 from serin.kube_types import Key
 from serin.metric_sources import counter_growth
 from serin.metric_sources.attribution import Attribution
-from serin.metric_sources.connection import Link, RefusedError
+from serin.metric_sources.baselines import BaselineQueries
+from serin.metric_sources.connection import Link
 from serin.metric_sources.counter_growth import LOOK_BACK, Row, milliseconds
+from serin.metric_sources.failed_queries import FailedQueries
 from serin.metric_sources.intervals import Family, FamilySamples, family_of, make_intervals
 from serin.metric_sources.port import Watch
-from serin.metric_sources.promql import chunks, none_of, one_of, with_matcher
+from serin.metric_sources.promql import chunks, none_of, one_of, over_range, with_matcher
 from serin.metric_sources.response import matrix, vector
 from serin.settings import Settings
 
-RATE_OVER = timedelta(minutes=5)
-"""Period of the baseline's request rate."""
-HISTOGRAMS_OVER = timedelta(hours=1)
-"""Period of the baseline's histograms."""
 MARGIN = timedelta(seconds=5)
 """Added to a window of two scrape intervals, because scrapes are not exactly periodic."""
 FRESH_SCRAPES = 3
@@ -38,14 +34,6 @@ FRESH_SCRAPES = 3
 SHORTEST_WINDOW = timedelta(seconds=60)
 ASPECT = "serin_aspect"
 """Label that separates values from their times in the answer to one query."""
-
-
-class _Estimate(NamedTuple):
-    """Estimated growth of one watch's counters at one value of `by`."""
-
-    key: Key
-    value: str
-    growth: float
 
 
 class Queries:
@@ -60,8 +48,12 @@ class Queries:
         self._ask = connection.query
         self._settings = settings
         self._scrape = timedelta(seconds=settings.scrape_interval)
-        self.left_out: dict[Key, str] = {}
+        self._failures = FailedQueries(connection)
+
+    @property
+    def left_out(self) -> dict[Key, str]:
         """Why an optional tally could not be read, by watch."""
+        return self._failures.left_out
 
     async def until(self, now: datetime) -> datetime:
         """The time up to which the server has every sample, in whole seconds, which any notation keeps exactly.
@@ -77,25 +69,6 @@ class Queries:
             raise MetricsError("The server does not answer vector(time()); check that the URL is that of a Prometheus.")
         theirs = datetime.fromtimestamp(rows[0][1], UTC)
         return (min(now, theirs) - timedelta(seconds=self._settings.lag)).replace(microsecond=0)
-
-    async def _check_server(self, error: MetricsError) -> None:
-        """Ask whether the server still answers after a failed query; if it does, only that query has failed.
-
-        Raises:
-            MetricsError: the server does not answer.
-        """
-        if not isinstance(error, RefusedError):
-            await self._ask("vector(time())")
-
-    def _failures(self, error: MetricsError, watches: Iterable[Watch], family: Family) -> dict[Key, MetricsError]:
-        """The error of each watch that needs the family; where it is optional and refused, it is left out instead."""
-        failures = {}
-        for watch in watches:
-            if isinstance(error, RefusedError) and family in _optional_families(watch):
-                self.left_out[watch.key] = str(error)
-            else:
-                failures[watch.key] = error
-        return failures
 
     async def intervals(self, watches: Sequence[Watch], until: datetime) -> dict[Key, Interval | MetricsError]:
         """The next interval of each watch, or why it could not be read; a watch whose interval is empty is absent."""
@@ -118,8 +91,7 @@ class Queries:
             try:
                 samples[family] = await self._family(family, users, starts, end)
             except MetricsError as error:
-                await self._check_server(error)
-                failed |= self._failures(error, users, family)
+                failed |= await self._failures.by_watch(error, users, family)
         await self._base_new_series(samples.values(), end)
         answer: dict[Key, Interval | MetricsError] = dict(failed)
         readable = [watch for watch in watches if watch.key not in failed]
@@ -146,10 +118,10 @@ class Queries:
             live = {epoch for value in values for key, _ in attribution.named_by(value) for epoch in epochs[key]}
             if ended := [str(epoch) for epoch in range(EPOCHS) if epoch not in live]:
                 matcher += f",{none_of(self._settings.epoch_label, ended)}"
-            return _narrowed(selector, matcher)
+            return with_matcher(selector, matcher)
 
         for values in chunks(attribution.values):
-            answer = await self._ask(f"{narrowed(values)}{_range(window)}", milliseconds(end))
+            answer = await self._ask(f"{narrowed(values)}{over_range(window)}", milliseconds(end))
             rows += await asyncio.to_thread(matrix, answer)
         samples = FamilySamples(attribution, rows, _beginning(attribution, rows, starts, milliseconds(end)), {})
         lacking: dict[int, set[str]] = defaultdict(set)
@@ -158,7 +130,7 @@ class Queries:
             lacking[begin].add(row.labels[attribution.label])
         for begin, lack in lacking.items():
             for values in chunks(lack):
-                older = f"last_over_time({narrowed(values)}{_range(LOOK_BACK)})"
+                older = f"last_over_time({narrowed(values)}{over_range(LOOK_BACK)})"
                 # A target without scrapes for a while continues: no count is lost, and no total of its life is added.
                 for labels, value in vector(await self._ask(older, begin)):
                     series = frozenset(labels.items())
@@ -186,7 +158,7 @@ class Queries:
                 ("up", since + LOOK_BACK, attempts),
                 ("process_start_time_seconds", since + self._scrape, started),
             ):
-                for row in matrix(await self._ask(f"{name}{{{where}}}{_range(over)}", milliseconds(end))):
+                for row in matrix(await self._ask(f"{name}{{{where}}}{over_range(over)}", milliseconds(end))):
                     into[row.labels.get("instance", "")].append(row)
         for each, row, begin in doubtful:
             first = counter_growth.first_after(row.samples, begin, milliseconds(end))
@@ -196,55 +168,8 @@ class Queries:
                 each.bases[row.series, begin] = 0.0
 
     async def baselines(self, watches: Sequence[Watch], at: datetime) -> dict[Key, Baseline | MetricsError]:
-        """The baseline of each watch that wants one; estimates, so `increase()` of Prometheus is good enough."""
-        wanted = [(watch, watch.baseline_of) for watch in watches if watch.baseline_of is not None]
-        rates = {watch.key: 0.0 for watch, _ in wanted}
-        histograms: dict[Key, dict[Tally, Mapping[str, float]]] = {watch.key: {} for watch, _ in wanted}
-        failed: dict[Key, MetricsError] = {}
-
-        async def estimate(
-            tally: Tally, wanting: Sequence[tuple[Watch, Sequence[str]]], over: timedelta
-        ) -> list[_Estimate]:
-            try:
-                return await self._increase(tally, wanting, over, at)
-            except MetricsError as error:
-                await self._check_server(error)
-                failed.update(self._failures(error, [watch for watch, _ in wanting], family_of(tally)))
-                return []
-
-        for tally in dict.fromkeys(watch.requests for watch, _ in wanted if watch.requests):
-            wanting = [(watch, watch.traffic_of) for watch, _ in wanted if watch.requests == tally]
-            # The rate is of all requests, whatever their value of `by`.
-            for key, _, value in await estimate(Tally(tally.selector, None, tally.names), wanting, RATE_OVER):
-                rates[key] += value / RATE_OVER.total_seconds()
-        for tally in dict.fromkeys(tally for watch, _ in wanted for tally in watch.tallies if tally.by == "le"):
-            wanting = [(watch, (stable,)) for watch, stable in wanted if tally in watch.tallies]
-            buckets: dict[Key, dict[str, float]] = {watch.key: {} for watch, _ in wanting}
-            for key, bound, value in await estimate(tally, wanting, HISTOGRAMS_OVER):
-                buckets[key][bound] = buckets[key].get(bound, 0.0) + value
-            for key, counts in buckets.items():
-                histograms[key][tally] = counts
-        return dict(failed) | {
-            key: Baseline(at, rate, histograms[key]) for key, rate in rates.items() if key not in failed
-        }
-
-    async def _increase(
-        self, tally: Tally, wanting: Sequence[tuple[Watch, Sequence[str]]], over: timedelta, at: datetime
-    ) -> list[_Estimate]:
-        s = self._settings
-        attribution = Attribution(tally.names, wanting, s)
-        by = dict.fromkeys(
-            [attribution.label, s.namespace_label, s.deployment_label, *([tally.by] if tally.by is not None else [])]
-        )
-        estimates: list[_Estimate] = []
-        for values in chunks(attribution.values):
-            narrowed = _narrowed(tally.selector, one_of(attribution.label, values))
-            query = f"sum by ({', '.join(by)}) (increase({narrowed}{_range(over)}))"
-            for labels, value in vector(await self._ask(query, milliseconds(at))):
-                estimates += [
-                    _Estimate(key, labels.get(tally.by or "", ""), value) for key, _ in attribution.of(labels)
-                ]
-        return estimates
+        """The baseline of each watch that wants one, or why it could not be read."""
+        return await BaselineQueries(self._ask, self._settings, self._failures).baselines(watches, at)
 
     async def in_flight(self, engines: Iterable[str]) -> dict[tuple[str, str, str], InFlight]:
         """Running and waiting requests by namespace, deployment and engine revision, timed by the oldest sample."""
@@ -285,19 +210,6 @@ def _live_epochs(watches: Iterable[Watch], names: Names) -> dict[Key, frozenset[
     }
 
 
-def _narrowed(selector: str, matcher: str) -> str:
-    try:
-        return with_matcher(selector, matcher)
-    except MetricsError as error:
-        raise RefusedError(str(error)) from error  # other queries are not affected
-
-
-def _optional_families(watch: Watch) -> set[Family]:
-    """The families that only optional tallies need."""
-    needed = {family_of(tally) for tally in watch.tallies if tally not in watch.optional}
-    return {family_of(tally) for tally in watch.optional} - needed
-
-
 def _families(watches: Iterable[Watch]) -> dict[Family, list[Watch]]:
     users: dict[Family, list[Watch]] = defaultdict(list)
     for watch in watches:
@@ -318,7 +230,3 @@ def _beginning(
         if not counter_growth.has_base(row.samples, begin)
         and counter_growth.first_after(row.samples, begin, end) is not None
     ]
-
-
-def _range(over: timedelta) -> str:
-    return f"[{math.ceil(over.total_seconds())}s]"

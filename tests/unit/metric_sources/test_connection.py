@@ -12,9 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from serin.errors import MetricsError
-from serin.metric_sources.connection import Connection, RefusedError
+from serin.metric_sources.connection import Connection
 from serin.metric_sources.http_session import MAX_BYTES
-from serin.metric_sources.port import Server
+from serin.metric_sources.port import RefusedError, Server
 
 EMPTY = b'{"status":"success","data":{"resultType":"vector","result":[]}}'
 ROWS = EMPTY.replace(b"[]", b'[{"metric":{},"value":[0,"1"]}]')

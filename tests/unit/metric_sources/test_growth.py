@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from serin.analysis.counts import Names, Tally
 from serin.errors import MetricsError
-from serin.metric_sources.connection import RefusedError
 from serin.metric_sources.counter_growth import milliseconds
+from serin.metric_sources.port import RefusedError
 from serin.metric_sources.prometheus import Prometheus
 from serin.settings import Settings
 from tests.unit.metric_sources.asking import END, NOW, REQUESTS, SECOND, TARGET, scraped, watch

@@ -7,9 +7,8 @@ import pytest
 
 from serin.analysis.counts import Interval, Tally
 from serin.errors import MetricsError
-from serin.metric_sources.connection import RefusedError
 from serin.metric_sources.counter_growth import milliseconds
-from serin.metric_sources.port import Server, Watch
+from serin.metric_sources.port import RefusedError, Server, Watch
 from serin.metric_sources.prometheus import IDLE_SECONDS, MAX_CONNECTIONS, Prometheus, own_server
 from serin.metric_sources.promql import CHUNK
 from serin.settings import Settings
