@@ -7,8 +7,8 @@ import pytest
 from serin.metric_sources.counter_growth import milliseconds
 from serin.metric_sources.prometheus import Prometheus
 from serin.settings import Settings
-from tests.unit.metric_sources.asking import NOW
 from tests.unit.metric_sources.tsdb import Tsdb
+from tests.unit.metric_sources.watches import NOW
 
 
 @pytest.fixture

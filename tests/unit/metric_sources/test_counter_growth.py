@@ -1,4 +1,4 @@
-"""From raw samples to growth: what a series grew by, what is new, and where intervals end."""
+"""Growth of one counter, new series, and the ends of intervals."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -67,7 +67,7 @@ def test_growth_adds_up_wherever_intervals_are_cut(steps: list[int], cuts: list[
     """A step is growth between two scrapes; -1 is a restart that then counts three before it is scraped."""
     value, truth, samples = 0, 0, [(0, 0.0)]
     for number, step in enumerate(steps, start=1):
-        # A restart that passes its old value between two scrapes cannot be seen by anybody.
+        # A restart that passes its old value between two scrapes is not visible in the samples.
         restart = step == -1 and value > 3
         value, grown = (3, 3) if restart else (value + max(step, 0), max(step, 0))
         truth += grown
@@ -111,7 +111,7 @@ HOUR = 60 * MINUTE
         "scraped without it within the interval",
         "the process that showed it counts, not the one before",
         "the process that showed it counts, not the one after",
-        "young, but nobody ever scraped it",
+        "young, and never scraped",
         "nothing is known",
     ],
 )
@@ -134,7 +134,7 @@ def test_series_is_new_if_it_must_have_begun_at_zero(
     ids=["the same", "another", "a shorter name alone", "a longer name is another target"],
 )
 def test_target_is_identified_by_all_of_its_labels(zone: str | None, known: str | None, expected: object) -> None:
-    """A target that got a label or lost one is a new one, whose lifetime is not growth."""
+    """A target that gained or lost a label is a new target, and the total of its life is not growth."""
     target = {"instance": "a", "job": "j"}
     up = [Row(target, [(1, 1.0)]), *([Row(target | {"zone": known}, [(2, 1.0)])] if known else [])]
     labels = target | {"outcome": "ok"} | ({"zone": zone} if zone else {})

@@ -1,4 +1,4 @@
-"""What becomes of the answers of Prometheus: how much grew, on which side, and what that means."""
+"""Counts from the answers of Prometheus: growth by revision, epoch, value and process, and baselines."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from serin.metric_sources.counter_growth import milliseconds
 from serin.metric_sources.port import RefusedError
 from serin.metric_sources.prometheus import Prometheus
 from serin.settings import Settings
-from tests.unit.metric_sources.asking import END, NOW, REQUESTS, SECOND, TARGET, scraped, watch
 from tests.unit.metric_sources.tsdb import Tsdb
+from tests.unit.metric_sources.watches import END, NOW, REQUESTS, SECOND, TARGET, scraped, watch
 
 
 async def test_growth_is_summed_by_revision_epoch_and_value(tsdb: Tsdb, source: Prometheus) -> None:
@@ -107,7 +107,7 @@ async def test_silent_target_continues_its_values(tsdb: Tsdb, source: Prometheus
     scraped(tsdb, 1, 47, revision="r1", outcome="ok")
     one = watch()
     assert (await source.read([one]))[one.key].intervals[0].counts == {REQUESTS: {("r1", None, "ok"): 7}}
-    # The older value is asked for at the beginning, and nobody asks whether the series is new.
+    # The older value is queried at the begin of the interval, and no query asks whether the series is new.
     assert tsdb.queries[-1] == (
         'last_over_time(serin_requests_total{revision=~"r1"}[3600s])',
         milliseconds(one.read_until or END),
@@ -139,18 +139,18 @@ async def test_engine_series_count_nothing_if_revisions_share_the_engine(tsdb: T
         for seconds, value in ((10, 1.0), (1, 3.0)):
             labels = {"namespace": "ns", "deployment": name, "engine_revision": engine}
             tsdb.add("vllm:x_total", milliseconds(END - seconds * SECOND), value, **labels, epoch="3")
-    apart = watch("b", END - 5 * SECOND, own)
+    separate = watch("b", END - 5 * SECOND, own)
     shared = replace(watch("a", END - 5 * SECOND, own), engine_of=(("r1", "e1"), ("r2", "e1")))
-    read = await source.read([apart, shared])
-    assert read[apart.key].intervals[0].counts == {own: {("r1", None, ""): 2, ("r2", None, ""): 2}}
+    read = await source.read([separate, shared])
+    assert read[separate.key].intervals[0].counts == {own: {("r1", None, ""): 2, ("r2", None, ""): 2}}
     assert read[shared.key].intervals[0].counts == {}
 
 
 async def test_canary_without_traffic_reports_a_failing_server(tsdb: Tsdb, source: Prometheus) -> None:
     idle = watch("a", None)
     assert (await source.read([idle]))[idle.key].error is None
-    tsdb.fails["time()"] = MetricsError("Away; look.")
-    assert (await source.read([idle]))[idle.key].error == "Away; look."
+    tsdb.fails["time()"] = MetricsError("Away; check it.")
+    assert (await source.read([idle]))[idle.key].error == "Away; check it."
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_counts_of_any_targets_add_up_wherever_cut(lives: list[tuple[int, list[s
     )
 
     async def counted() -> int:
-        """Read tick by tick, and forget everything in between: only where the last interval ended is kept."""
+        """Read tick by tick, and keep nothing between two reads but the end of the last interval."""
         total, at = 0, begin
         for now in [*(begin + cut * SECOND for cut in sorted(cuts)), NOW + 15 * SECOND]:
             tsdb.now = milliseconds(now)

@@ -12,8 +12,8 @@ from serin.metric_sources.port import RefusedError, Server, Watch
 from serin.metric_sources.prometheus import IDLE_SECONDS, MAX_CONNECTIONS, Prometheus, own_server
 from serin.metric_sources.promql import CHUNK
 from serin.settings import Settings
-from tests.unit.metric_sources.asking import END, ERRORS, NOW, REQUESTS, SECOND, scraped, watch
 from tests.unit.metric_sources.tsdb import Tsdb
+from tests.unit.metric_sources.watches import END, ERRORS, NOW, REQUESTS, SECOND, scraped, watch
 
 
 async def test_interval_ends_one_scrape_ago_by_the_earlier_clock(tsdb: Tsdb, source: Prometheus) -> None:
@@ -110,9 +110,9 @@ async def test_optional_tally_is_left_out_only_if_refused(tsdb: Tsdb, source: Pr
     assert set(read[one.key].intervals[0].counts) == {REQUESTS}
     assert read[one.key].intervals[0].unread == {ERRORS}
     assert (read[both.key].error, read[both.key].left_out) == ("Too many samples; ask for less.", None)
-    tsdb.fails["errors_total"] = MetricsError("Away; look.")
+    tsdb.fails["errors_total"] = MetricsError("Away; check it.")
     read = await source.read([one])
-    assert (read[one.key].error, read[one.key].intervals) == ("Away; look.", ()), "it is read again later"
+    assert (read[one.key].error, read[one.key].intervals) == ("Away; check it.", ()), "it is read again later"
     tsdb.fails.clear()
     assert (await source.read([one]))[one.key].left_out is None
 
@@ -126,10 +126,10 @@ async def test_selector_that_is_not_plain_fails_only_its_own_watch(tsdb: Tsdb, s
 
 
 async def test_failed_query_fails_only_its_own_watch(tsdb: Tsdb, source: Prometheus) -> None:
-    tsdb.fails["serin_requests"] = MetricsError("Away; look.")
+    tsdb.fails["serin_requests"] = MetricsError("Away; check it.")
     one, two = watch("a", END - SECOND, REQUESTS, ERRORS), watch("b", END - SECOND, ERRORS)
     read = await source.read([one, two])
-    assert (read[one.key].error, read[two.key].error) == ("Away; look.", None)
+    assert (read[one.key].error, read[two.key].error) == ("Away; check it.", None)
 
 
 async def test_failing_server_gets_no_further_query(
@@ -141,13 +141,13 @@ async def test_failing_server_gets_no_further_query(
     async def once(query: str, *more: object) -> object:
         if tsdb.queries:
             tsdb.queries.append((query, None))
-            raise MetricsError("Away; look.")
+            raise MetricsError("Away; check it.")
         return await original(query, *more)
 
     monkeypatch.setattr(tsdb, "query", once)
     one, two = watch("a", END - SECOND, REQUESTS, ERRORS), watch("b", END - SECOND, ERRORS)
     read = await source.read([one, two])
-    assert {read[one.key].error, read[two.key].error} == {"Away; look."}
+    assert {read[one.key].error, read[two.key].error} == {"Away; check it."}
     assert len(tsdb.queries) == 3
 
 
@@ -204,9 +204,9 @@ async def test_failing_server_fails_only_its_own_rollouts(servers: Servers) -> N
     source = Prometheus(Settings(identity="test"), clock=lambda: NOW, connect=servers)
     own, theirs = watch("own"), watch("theirs", server=Server("http://else"))
     await source.read([own, theirs])
-    servers.made[1][1].fails["time()"] = MetricsError("Away; look.")
+    servers.made[1][1].fails["time()"] = MetricsError("Away; check it.")
     read = await source.read([own, theirs])
-    assert (read[own.key].error, read[theirs.key].error) == (None, "Away; look.")
+    assert (read[own.key].error, read[theirs.key].error) == (None, "Away; check it.")
     source.close()
 
 

@@ -1,4 +1,4 @@
-"""A Prometheus in memory, as far as Serin asks it: selectors, raw ranges and last_over_time; nothing is estimated."""
+"""A Prometheus in memory for the queries of Serin: selectors, raw ranges and last_over_time, but not increase()."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Tsdb:
     now: int = 0
     queries: list[tuple[str, int | None]] = field(default_factory=list)
     fails: dict[str, MetricsError] = field(default_factory=dict)
-    """What is raised for a query that contains the text."""
+    """Errors by a text; raised for each query that contains it."""
     rows: dict[str, list[Any]] = field(default_factory=dict)
-    """What is answered to a query that contains the text."""
+    """Rows by a text; the answer to each query that contains it."""
     used: float = math.inf
     closed: bool = False
 
@@ -33,7 +33,7 @@ class Tsdb:
         self.closed = True
 
     def connect(self, server: Server, *, timeout: float, ca_file: str = "") -> Tsdb:
-        """The only server there is."""
+        """This server, whatever the URL."""
         del server, timeout, ca_file
         return self
 

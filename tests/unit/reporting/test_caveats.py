@@ -72,10 +72,10 @@ def arrived(canary: int, stable: int, *, weight: int = 500, recent: int = 0, age
         (arrived(0, 500, weight=0), None),
     ],
     ids=[
-        *("as it should be", "about", "half is lost", "all are lost", "twice as many", "all of them just now"),
+        *("as the weight", "about", "half is lost", "all are lost", "twice as many", "all of them just now"),
         *("half of them just now", "a fifth is lost", "an epoch of four scrapes", "three scrapes behind of eight"),
         *("two scrapes behind of four", "two thirds are lost in two minutes"),
-        *("nobody came", "everything is the canary's", "nothing is"),
+        *("no request at all", "everything is the canary's", "nothing is"),
     ],
 )
 def test_requests_that_do_not_follow_the_weight_are_a_caveat(snapshot: Snapshot, side: str | None) -> None:

@@ -12,7 +12,7 @@ from tests.integration.manifests import PROMPTVERSION, changed
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 
 
-def test_a_prompt_that_cannot_be_hashed_is_not_accepted() -> None:
+def test_prompt_without_a_hash_is_not_accepted() -> None:
     spec = parse_promptversion(changed(PROMPTVERSION, "spec.outputSchema", {"maximum": 2**60}))
     status = prompt_status(spec, generation=1, used_by=["triage"], now=NOON, before=PromptVersionStatus())
     condition = status.conditions[0]

@@ -1,4 +1,4 @@
-"""One moment, one target and two revisions, as the tests of `serin.metric_sources.prometheus` ask about them."""
+"""Watches of two revisions at one time, and samples of one target, for the tests of this directory."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,5 +21,5 @@ def watch(name: str = "a", begin: datetime | None = END - 5 * SECOND, *tallies: 
 
 
 def scraped(tsdb: Tsdb, seconds: int, value: float, **labels: str) -> None:
-    """A counter as it was scraped so many seconds before the end of the interval."""
+    """Add a sample so many seconds before the end of the interval."""
     tsdb.add("serin_requests_total", milliseconds(END - seconds * SECOND), value, **(TARGET | labels))
