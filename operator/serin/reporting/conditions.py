@@ -16,7 +16,7 @@ from serin.rollout.decision import Decision
 from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
 from serin.rollout.route import is_settled, lasting_refusal
-from serin.rollout.snapshot import Snapshot
+from serin.rollout.snapshot import Snapshot, ready_of
 
 TYPES = (
     "Available",
@@ -87,7 +87,8 @@ def _available(snapshot: Snapshot, decision: Decision, before: Condition | None)
         return _Answer("False", decision.reason, decision.message)
     engine = snapshot.engines.get(stable.engine_revision)
     if engine is None or (engine.ready == 0 and snapshot.spec.replicas > 0):
-        return _Answer("False", Reason.STABLE_UNAVAILABLE, Reason.STABLE_UNAVAILABLE.explanation)
+        message = f"No pod of the stable, revision {stable.revision}, is Ready; see its pods and their logs."
+        return _Answer("False", Reason.STABLE_UNAVAILABLE, message)
     if not snapshot.route.weights.get(stable.revision) or not snapshot.route.accepted:
         return _with_status("False", _route(snapshot))
     first = stable.promotion == 1 and len(snapshot.route.weights) == 1 and (before is None or before.status != "True")
@@ -97,8 +98,8 @@ def _available(snapshot: Snapshot, decision: Decision, before: Condition | None)
             return _with_status("False", _route(snapshot))
         message = "The gateway has accepted the first route; it may need a few seconds to serve it."
         return _Answer("False", Reason.ROUTE_PENDING, message)
-    pods = f"{engine.ready} Ready {'pod' if engine.ready == 1 else 'pods'}"
-    return _Answer("True", Reason.SERVING, f"The stable, revision {stable.revision}, has {pods}.")
+    pods = ready_of(engine.ready, snapshot.spec.replicas)
+    return _Answer("True", Reason.SERVING, f"The stable, revision {stable.revision}, serves. {pods}.")
 
 
 def _ready(snapshot: Snapshot, decision: Decision, available: _Answer) -> _Answer:

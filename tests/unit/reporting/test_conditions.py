@@ -200,11 +200,16 @@ def test_transition_time_changes_only_with_the_status() -> None:
     assert changed == {"Reconciling", "MetricsAvailable"}
 
 
-@pytest.mark.parametrize(("ready", "pods"), [(1, "1 Ready pod"), (3, "3 Ready pods")])
-def test_available_counts_the_ready_pods_of_the_stable(ready: int, pods: str) -> None:
-    seen = status_of(serving(engines=by_name(make_engine(A, *make_pods(ready)))))
-    available = next(c for c in seen.conditions if c.type == "Available")
-    assert available.message == f"The stable, revision {A}, has {pods}."
+@pytest.mark.parametrize(
+    ("ready", "message"),
+    [
+        (0, f"No pod of the stable, revision {A}, is Ready; see its pods and their logs."),
+        (2, f"The stable, revision {A}, serves. 2 of 3 pods are Ready."),
+    ],
+)
+def test_available_names_the_stable_and_its_ready_pods(ready: int, message: str) -> None:
+    seen = status_of(serving(engines=by_name(make_engine(A, *make_pods(ready, 3 - ready)))))
+    assert next(c for c in seen.conditions if c.type == "Available").message == message
 
 
 def test_capacity_message_quotes_the_scheduler() -> None:
