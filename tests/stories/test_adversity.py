@@ -102,7 +102,7 @@ async def rest(story: Story) -> None:
 
 
 @pytest.mark.parametrize("tell", STORIES, ids=lambda tell: tell.__name__)
-async def test_a_crash_after_any_write_changes_nothing_in_the_end(tell: Tell) -> None:
+async def test_crash_after_any_write_leads_to_same_end(tell: Tell) -> None:
     calm = Story(crash_at=None)
     prepare(calm)
     await tell(calm)
@@ -119,7 +119,7 @@ async def test_a_crash_after_any_write_changes_nothing_in_the_end(tell: Tell) ->
 
 
 @pytest.mark.parametrize("tell", STORIES, ids=lambda tell: tell.__name__)
-async def test_a_status_lost_in_any_phase_changes_nothing_in_the_end(tell: Tell) -> None:
+async def test_status_lost_in_any_phase_leads_to_same_end(tell: Tell) -> None:
     calm = Story()
     prepare(calm)
     await tell(calm)

@@ -36,7 +36,7 @@ def refuse(story: Story, kind: Kind) -> None:
     story.world.cluster.apply = refusing  # type: ignore[method-assign, assignment]
 
 
-async def test_nothing_is_promoted_blind_not_even_after_the_last_step() -> None:
+async def test_nothing_is_promoted_without_metrics_after_last_step() -> None:
     story = Story()
     story.world.behaviours["turning"] = Behaviour()
     await install(story)
@@ -50,7 +50,7 @@ async def test_nothing_is_promoted_blind_not_even_after_the_last_step() -> None:
     await story.until_phase(Phase.ROLLED_BACK)
 
 
-async def test_a_ramp_that_ends_with_a_pause_is_not_promoted_blind() -> None:
+async def test_ramp_ending_with_pause_is_not_promoted_without_metrics() -> None:
     story = Story()
     steps = [{"weight": 10, "hold": "30s"}, {"pause": {"for": "2m"}}]
     await install(story)
@@ -67,7 +67,7 @@ async def test_a_ramp_that_ends_with_a_pause_is_not_promoted_blind() -> None:
     assert story.conditions["Reconciling"] == ("True", "Blind")
 
 
-async def test_nobody_enters_who_could_not_be_watched() -> None:
+async def test_canary_that_cannot_be_measured_gets_no_traffic() -> None:
     story = Story()
     await install(story)
     story.world.metrics_error = BLIND
@@ -80,7 +80,7 @@ async def test_nobody_enters_who_could_not_be_watched() -> None:
     await story.until_phase(Phase.STABLE)
 
 
-async def test_a_person_may_promote_blind() -> None:
+async def test_person_can_promote_without_metrics() -> None:
     story = Story()
     await install(story)
     story.world.user_applies(spec("better"))
@@ -91,7 +91,7 @@ async def test_a_person_may_promote_blind() -> None:
 
 
 @pytest.mark.parametrize("kind", [CONTROLLER_REVISION, DEPLOYMENT], ids=str)
-async def test_without_its_record_or_its_pods_no_revision_gets_a_request(kind: Kind) -> None:
+async def test_revision_without_record_or_pods_gets_no_request(kind: Kind) -> None:
     story = Story()
     await install(story)
     before = story.world.weights()
@@ -105,7 +105,7 @@ async def test_without_its_record_or_its_pods_no_revision_gets_a_request(kind: K
     assert story.world.weights() == before
 
 
-async def test_a_rollback_happens_even_if_it_cannot_be_recorded() -> None:
+async def test_rollback_happens_when_record_write_fails() -> None:
     story = Story()
     story.world.behaviours["turning"] = Behaviour()
     await install(story)
@@ -119,7 +119,7 @@ async def test_a_rollback_happens_even_if_it_cannot_be_recorded() -> None:
     assert story.world.weights().get(canary, 0) == 0
 
 
-async def test_a_damaged_trial_starts_anew_and_is_still_watched() -> None:
+async def test_damaged_trial_starts_again_and_is_measured() -> None:
     story = Story()
     story.world.behaviours["turning"] = Behaviour()
     await install(story)
@@ -144,7 +144,7 @@ async def on_trial(story: Story, weight: str = "25%") -> None:
     await story.run(20, lambda s: s.world.status().get("weight") == weight)
 
 
-async def test_damaged_evidence_begins_the_trial_anew_and_is_still_watched() -> None:
+async def test_damaged_state_starts_trial_again_and_is_measured() -> None:
     story = Story()
     await on_trial(story)
     kept = story.world.cluster.find(CONFIG_MAP, NAMESPACE, EVIDENCE)
@@ -158,7 +158,7 @@ async def test_damaged_evidence_begins_the_trial_anew_and_is_still_watched() -> 
     await story.until_phase(Phase.ROLLED_BACK)
 
 
-async def test_a_config_map_of_our_name_that_is_not_ours_is_left_alone() -> None:
+async def test_foreign_configmap_of_our_name_is_not_changed() -> None:
     story = Story()
     await install(story)
     foreign = {
@@ -182,7 +182,7 @@ async def test_a_config_map_of_our_name_that_is_not_ours_is_left_alone() -> None
     await story.until_phase(Phase.PROMOTING)
 
 
-async def test_evidence_that_cannot_be_kept_gives_nobody_more_weight() -> None:
+async def test_canary_gets_no_more_weight_when_state_write_fails() -> None:
     """What was counted would be counted again: nothing follows from it until it is kept."""
     story = Story()
     await on_trial(story, "5%")
@@ -193,7 +193,7 @@ async def test_evidence_that_cannot_be_kept_gives_nobody_more_weight() -> None:
     assert story.world.weights() == before
 
 
-async def test_a_rollback_happens_even_if_its_evidence_cannot_be_kept() -> None:
+async def test_rollback_happens_when_state_write_fails() -> None:
     story = Story()
     await on_trial(story)
     canary = story.canary
@@ -203,7 +203,7 @@ async def test_a_rollback_happens_even_if_its_evidence_cannot_be_kept() -> None:
     assert story.world.weights().get(canary, 0) == 0
 
 
-async def test_a_deposed_leader_keeps_no_evidence() -> None:
+async def test_former_leader_writes_no_state() -> None:
     """The new leader has counted meanwhile; the two must not be mixed."""
     story = Story()
     await on_trial(story)
@@ -227,7 +227,7 @@ async def test_a_deposed_leader_keeps_no_evidence() -> None:
     assert after["data"] == before["data"]
 
 
-async def test_nobody_enters_while_the_secret_of_the_prometheus_is_missing() -> None:
+async def test_canary_gets_no_traffic_while_prometheus_secret_is_missing() -> None:
     story = Story()
     await install(story)
     server = {"url": "https://prometheus.example.com", "authSecretRef": {"name": "access"}}
@@ -249,7 +249,7 @@ async def test_nobody_enters_while_the_secret_of_the_prometheus_is_missing() -> 
     await story.until_phase(Phase.STABLE)
 
 
-async def test_an_epoch_that_somebody_takes_from_the_route_is_put_back_under_a_new_number() -> None:
+async def test_epoch_removed_from_route_returns_with_new_number() -> None:
     story = Story()
     await on_trial(story)
     route = story.world.cluster.find(HTTP_ROUTE, *KEY)
@@ -264,7 +264,7 @@ async def test_an_epoch_that_somebody_takes_from_the_route_is_put_back_under_a_n
     await story.until_phase(Phase.STABLE)
 
 
-async def test_no_route_no_readiness() -> None:
+async def test_deployment_without_route_is_not_ready() -> None:
     story = Story()
     story.world.gateway_works = False
     story.world.user_applies(spec())
@@ -280,7 +280,7 @@ async def test_no_route_no_readiness() -> None:
     assert story.conditions["Ready"] == ("True", "Serving")
 
 
-async def test_a_route_that_is_refused_for_good_stalls_and_is_said() -> None:
+async def test_lasting_route_refusal_stalls_with_message() -> None:
     story = Story()
     await install(story)
     await story.run(1, lambda s: s.conditions["Available"][0] == "True")
@@ -303,7 +303,7 @@ async def test_a_route_that_is_refused_for_good_stalls_and_is_said() -> None:
     assert story.conditions["Accepted"] == ("False", "RouteRefused")
 
 
-async def test_a_first_install_that_never_gets_ready_says_so_after_its_deadline() -> None:
+async def test_first_install_past_deadline_stalls_with_message() -> None:
     story = Story()
     story.world.behaviours["stuck"] = Behaviour(load_seconds=float("inf"))
     story.world.user_applies(spec("stuck"))
@@ -314,7 +314,7 @@ async def test_a_first_install_that_never_gets_ready_says_so_after_its_deadline(
     assert story.conditions["Stalled"] == ("True", "ProgressDeadlineExceeded")
 
 
-async def test_a_command_that_meets_a_blocked_spec_is_answered() -> None:
+async def test_command_on_blocked_spec_is_answered() -> None:
     story = Story()
     await install(story)
     story.world.user_applies(spec("better", prompt={"name": "nowhere"}))
@@ -325,7 +325,7 @@ async def test_a_command_that_meets_a_blocked_spec_is_answered() -> None:
 
 
 @pytest.mark.parametrize("kind", [HTTP_ROUTE, CONTROLLER_REVISION], ids=str)
-async def test_a_deposed_leader_changes_neither_route_nor_record(kind: Kind) -> None:
+async def test_former_leader_changes_neither_route_nor_record(kind: Kind) -> None:
     """Its writes carry the version that it has seen; the new leader has written meanwhile."""
     story = Story()
     await install(story)

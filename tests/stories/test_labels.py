@@ -91,7 +91,7 @@ def children(story: Story) -> dict[tuple[Kind, str], tuple[str, Any]]:
 
 
 @pytest.mark.parametrize("value", [None, "something"], ids=["removed", "changed"])
-async def test_label_of_any_child_comes_back_and_nothing_is_deleted(prepared: Story, value: str | None) -> None:
+async def test_removed_label_of_any_child_is_restored(prepared: Story, value: str | None) -> None:
     before, weights = children(prepared), prepared.world.weights()
     found = set(marks(prepared))
     assert {kind for kind, _, _ in found} >= {*OURS} - {CONFIG_MAP}
@@ -127,7 +127,7 @@ async def test_pod_without_its_label_is_replaced_and_its_deployment_stays(prepar
 
 @pytest.mark.parametrize("kind", [DEPLOYMENT, POD_DISRUPTION_BUDGET, SERVICE, CONTROLLER_REVISION], ids=str)
 @pytest.mark.parametrize("value", [None, "something"], ids=["removed", "changed"])
-async def test_canary_without_a_label_is_still_withdrawn_whole(kind: Kind, value: str | None) -> None:
+async def test_canary_without_label_is_removed_completely(kind: Kind, value: str | None) -> None:
     calm = Story()
     calm.world.behaviours = {"turning": Behaviour(error_rate=0.9)}
     calm.world.user_applies(spec(**QUICK))
@@ -159,7 +159,7 @@ async def test_deployment_that_serin_did_not_make_is_neither_scaled_nor_deleted(
 
 
 @pytest.mark.parametrize("prepared", ["on trial"], indirect=True)
-async def test_budget_of_a_deployment_deleted_by_hand_goes_with_it(prepared: Story) -> None:
+async def test_budget_of_deployment_deleted_by_hand_is_deleted(prepared: Story) -> None:
     story = copy_of(prepared)
     story.world.behaviours["turning"].error_rate = 0.9
     await story.run(2, lambda s: len(s.world.weights()) == 1)

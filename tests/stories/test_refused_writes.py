@@ -95,7 +95,7 @@ def fail(story: Story, verb: str, kind: Kind, error: Exception) -> None:
     story.world.cluster.before = before
 
 
-async def test_writes_of_a_rollback_are_all_tried_below(story: Story) -> None:
+async def test_cases_cover_every_write_of_a_rollback(story: Story) -> None:
     count = len(story.world.cluster.writes)
     await story.until_phase(Phase.ROLLED_BACK, 3)
     assert {(call.verb, call.kind) for call in story.world.cluster.writes[count:]} == set(WRITES)
@@ -103,7 +103,7 @@ async def test_writes_of_a_rollback_are_all_tried_below(story: Story) -> None:
 
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize(("verb", "kind"), WRITES, ids=str)
-async def test_rollback_survives_a_write_that_fails(story: Story, verb: str, kind: Kind, failure: str) -> None:
+async def test_rollback_survives_any_failing_write(story: Story, verb: str, kind: Kind, failure: str) -> None:
     fail(story, verb, kind, FAILURES[failure])
     if kind is HTTP_ROUTE:  # it carries the weight itself
         await story.run(0.5)
@@ -130,7 +130,7 @@ def tells_why(story: Story, failure: str) -> bool:
     return ("within 15 s" if failure == "timeout" else WHY) in message
 
 
-async def test_failure_that_may_pass_stalls_only_once_it_lasts(story: Story) -> None:
+async def test_transient_failure_stalls_only_when_it_lasts(story: Story) -> None:
     fail(story, "apply", CONFIG_MAP, answer(503))
     await story.run(0.5)
     assert (story.phase, story.conditions["Stalled"][0]) == (Phase.BLOCKED, "False")
@@ -142,7 +142,7 @@ async def test_failure_that_may_pass_stalls_only_once_it_lasts(story: Story) -> 
     assert story.conditions["Reconciling"][0] == "False"
 
 
-async def test_evidence_that_others_write_meanwhile_delays_a_rollback_only_so_long(story: Story) -> None:
+async def test_concurrent_state_writes_delay_rollback_only_briefly(story: Story) -> None:
     """A conflict says that the decision rests on an old read; the next reconcile reads anew."""
     cluster, left = story.world.cluster, 3
 
@@ -163,7 +163,7 @@ async def test_evidence_that_others_write_meanwhile_delays_a_rollback_only_so_lo
     await story.run(0.5, weight_taken)
 
 
-async def test_status_that_cannot_be_written_keeps_no_canary_unwatched(story: Story) -> None:
+async def test_canary_is_still_measured_when_status_write_fails(story: Story) -> None:
     fail(story, "apply_status", LLMDEPLOYMENT, answer(500))
     story.world.watches.clear()  # as after a failover
     story.world.status_is_lost()
@@ -172,14 +172,14 @@ async def test_status_that_cannot_be_written_keeps_no_canary_unwatched(story: St
     assert story.world.watches
 
 
-async def test_deletion_that_fails_holds_up_no_later_canary(story: Story) -> None:
+async def test_failing_deletion_does_not_hold_up_next_canary(story: Story) -> None:
     await story.run(0.5, weight_taken)
     fail(story, "delete", DEPLOYMENT, answer(500))
     story.world.user_applies(spec("better", **QUICK))
     await story.run(5, lambda s: 2500 in s.world.weights().values())
 
 
-async def test_deletion_of_what_has_changed_meanwhile_is_tried_again_and_not_reported(story: Story) -> None:
+async def test_deletion_of_changed_object_is_retried_without_report(story: Story) -> None:
     """Pods of a leaving Deployment change its status all the time."""
     cluster, count, reasons = story.world.cluster, 0, set()
     story.each_tick = lambda s: reasons.add(s.conditions["Ready"][1])

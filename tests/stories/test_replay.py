@@ -30,7 +30,9 @@ SETTINGS = Settings(identity="test", scrape_interval=SCRAPE_SECONDS)
     ],
     ids=["promoted", "rolled back"],
 )
-async def test_a_rollout_is_read_again_to_the_last_request(load: Load, rollout: dict[str, object], ends: Phase) -> None:
+async def test_replay_reads_rollout_again_to_the_last_request(
+    load: Load, rollout: dict[str, object], ends: Phase
+) -> None:
     trial = await play(load, 7, rollout=rollout, analysis={"metrics": [ERRORS, LATENCY]})
     assert trial.outcome is ends
     connect = answering(trial.world.prometheus)

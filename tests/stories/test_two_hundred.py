@@ -85,7 +85,7 @@ def promoted(trials: Sequence[Trial]) -> int:
     return Counter(trial.outcome for trial in trials)[Phase.STABLE]
 
 
-async def test_of_two_hundred_canaries_that_are_no_worse_at_most_six_are_rolled_back() -> None:
+async def test_at_most_six_of_200_equal_canaries_are_rolled_back() -> None:
     assert sum(number for *_, number in IDENTICAL) == 200
     wrong, called_noisy, astray, missing = {}, 0, 0, 0
     for number, scenario in enumerate(IDENTICAL):
@@ -102,7 +102,7 @@ async def test_of_two_hundred_canaries_that_are_no_worse_at_most_six_are_rolled_
     assert missing == 0
 
 
-async def test_a_canary_twice_as_bad_is_rolled_back_in_most_runs() -> None:
+async def test_canary_twice_as_bad_is_rolled_back_in_most_runs() -> None:
     worse: list[tuple[Load, dict[str, Any]]] = [
         (load, ramp) for load in (replace(STEADY, worse=2), replace(SLOW, worse=2)) for ramp in (FIXED, ADAPTIVE)
     ]
@@ -113,7 +113,7 @@ async def test_a_canary_twice_as_bad_is_rolled_back_in_most_runs() -> None:
     assert rolled_back(trials) >= 0.8 * len(trials)
 
 
-async def test_fast_failures_before_slow_successes_fool_only_who_counts_as_they_end(
+async def test_fast_failures_mislead_only_counting_by_end_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as careless:
@@ -128,7 +128,7 @@ async def test_fast_failures_before_slow_successes_fool_only_who_counts_as_they_
     assert right <= 1
 
 
-async def test_time_outs_that_end_when_their_weight_is_over_still_stand_against_a_promotion(
+async def test_timeouts_that_end_after_their_weight_prevent_promotion(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Twice as bad as tolerated, a minute late, on a ramp that does not wait for them; the stable has no time-outs."""
@@ -146,7 +146,7 @@ async def test_time_outs_that_end_when_their_weight_is_over_still_stand_against_
     assert late == 0
 
 
-async def test_a_stable_with_one_pod_that_stands_out_proves_no_promotion() -> None:
+async def test_stable_with_one_bad_pod_prevents_promotion() -> None:
     uneven = replace(STEADY, uneven=4.0)
     trials = [
         await play(uneven, 40_000 + n, minutes=40, rollout=FIXED, analysis={"metrics": [ERRORS]}) for n in range(3)
@@ -158,6 +158,6 @@ async def test_a_stable_with_one_pod_that_stands_out_proves_no_promotion() -> No
         assert "not provable, because the stable's own pods differ by more than chance" in message
 
 
-async def test_requests_of_the_canary_that_are_lost_on_the_way_are_warned_of() -> None:
+async def test_lost_canary_requests_are_reported() -> None:
     trial = await play(replace(STEADY, lost_on_the_way=0.5), 50_000, rollout=FIXED, analysis={"metrics": [ERRORS]})
     assert trial.astray

@@ -47,7 +47,7 @@ def change_builders(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serin.resolve, "render_pod_template", render_otherwise)
 
 
-async def test_an_upgrade_of_the_operator_moves_no_generation(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_operator_upgrade_changes_no_generation(monkeypatch: pytest.MonkeyPatch) -> None:
     old = Story()
     old.world.user_writes_prompt("triage-1", "Triage the ticket.")
     old.world.user_applies(spec())
@@ -70,7 +70,7 @@ async def test_an_upgrade_of_the_operator_moves_no_generation(monkeypatch: pytes
     assert deployments(new) == stable
 
 
-async def test_what_an_upgrade_changes_takes_effect_with_the_next_engine_revision(
+async def test_operator_upgrade_takes_effect_with_next_engine_revision(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     change_builders(monkeypatch)

@@ -53,7 +53,7 @@ def order(verb: str, target: Record, stable: Record | None = STABLE) -> tuple[Re
         pytest.param("resume", AT_PAUSE, 2, id="resume leaves a pause"),
     ],
 )
-def test_a_command_that_moves_the_ramp(verb: str, target: Record, step: int) -> None:
+def test_command_moves_the_ramp(verb: str, target: Record, step: int) -> None:
     after, reason = order(verb, target)
     assert reason is Reason.COMMAND_DONE
     assert after.trial is not None
@@ -77,14 +77,14 @@ def test_annotation_is_parsed_into_command(raw: str | None, expected: Command | 
     assert parse_command(raw) == expected
 
 
-def test_abort_rejects_the_canary_for_good() -> None:
+def test_abort_rejects_the_canary() -> None:
     after, reason = order("abort", RUNNING)
     assert reason is Reason.COMMAND_DONE
     assert after.rejection
     assert (after.rejection.reason, after.rejection.at) == (Reason.ABORTED, NOON)
 
 
-def test_retry_forgets_the_rejection_and_the_old_trial() -> None:
+def test_retry_removes_rejection_and_old_trial() -> None:
     after, reason = order("retry", replace(REJECTED, trial=make_trial(step=2)))
     assert (reason, after.rejection) == (Reason.COMMAND_DONE, None)
     assert after.trial is None or after.trial.against != A, "the old trial goes on"
@@ -107,9 +107,7 @@ def test_retry_forgets_the_rejection_and_the_old_trial() -> None:
         ),
     ],
 )
-def test_a_command_that_makes_no_sense_now_changes_nothing_and_never_will(
-    verb: str, target: Record, stable: Record | None
-) -> None:
+def test_impossible_command_is_ignored_now_and_later(verb: str, target: Record, stable: Record | None) -> None:
     after, reason = order(verb, target, stable)
     assert reason is Reason.COMMAND_IGNORED
     assert replace(after, handled=()) == target
@@ -118,7 +116,7 @@ def test_a_command_that_makes_no_sense_now_changes_nothing_and_never_will(
     assert (again.trial, again.rejection, told) == (RUNNING.trial, None, None)
 
 
-def test_a_command_for_another_revision_is_ignored() -> None:
+def test_command_for_another_revision_is_ignored() -> None:
     target, result = obey(f"promote@{A}#1", RUNNING)
     assert target is RUNNING
     assert result is not None
@@ -126,7 +124,7 @@ def test_a_command_for_another_revision_is_ignored() -> None:
     assert B in result.message
 
 
-def test_a_token_is_carried_out_once() -> None:
+def test_token_is_carried_out_once() -> None:
     once, _ = obey(f"skip@{B}#1", RUNNING)
     assert obey(f"skip@{B}#1", once) == (once, None)
     assert obey(f"abort@{B}#1", once) == (once, None)
@@ -135,13 +133,13 @@ def test_a_token_is_carried_out_once() -> None:
     assert twice.handled == ("1", "2")
 
 
-def test_the_newest_tokens_are_remembered() -> None:
+def test_only_newest_tokens_are_stored() -> None:
     target = replace(RUNNING, handled=tuple(f"old-{n}" for n in range(HANDLED_LIMIT)))
     after, _ = obey(f"skip@{B}#new", target)
     assert after.handled == (*target.handled[1:], "new")
 
 
-def test_blanks_around_a_command_do_no_harm() -> None:
+def test_spaces_around_a_command_are_ignored() -> None:
     _, result = obey(f"  skip@{B}#1\n", RUNNING)
     assert result is not None
     assert result.reason is Reason.COMMAND_DONE
@@ -162,7 +160,7 @@ def test_blanks_around_a_command_do_no_harm() -> None:
         pytest.param("x" * 300_000, id="as long as an annotation can be"),
     ],
 )
-def test_nonsense_says_how_to_write_it(raw: str) -> None:
+def test_malformed_command_is_ignored_with_its_syntax(raw: str) -> None:
     target, result = obey(raw, RUNNING)
     assert target is RUNNING
     assert result is not None
@@ -175,7 +173,7 @@ def test_nonsense_says_how_to_write_it(raw: str) -> None:
     st.text(min_size=1) | st.from_regex(rf"[a-z]+@({A}|{B})#[A-Za-z0-9._:-]+"),
     st.sampled_from([RUNNING, AT_PAUSE, DONE, REJECTED, IDLE]),
 )
-def test_no_text_raises_and_every_text_is_answered(raw: str, target: Record) -> None:
+def test_any_annotation_gets_an_answer_without_exception(raw: str, target: Record) -> None:
     after, result = obey(raw, target)
     assert result is not None
     assert (after.resolved, after.number, after.promotion) == (target.resolved, target.number, target.promotion)

@@ -48,13 +48,13 @@ every_world = settings(max_examples=80)
 
 @every_world
 @given(snapshots())
-def test_the_same_snapshot_always_gives_the_same_decision(snapshot: Snapshot) -> None:
+def test_same_snapshot_gives_same_decision(snapshot: Snapshot) -> None:
     assert decide(snapshot) == decide(snapshot)
 
 
 @every_world
 @given(snapshots())
-def test_every_decision_is_whole(snapshot: Snapshot) -> None:
+def test_every_decision_is_complete(snapshot: Snapshot) -> None:
     decision = decide(snapshot)
     assert not decision.weights or sum(decision.weights.values()) == FULL_WEIGHT
     assert min(decision.weights.values(), default=0) >= 0
@@ -71,7 +71,7 @@ def test_every_decision_is_whole(snapshot: Snapshot) -> None:
 
 @every_world
 @given(snapshots())
-def test_every_decision_can_be_told(snapshot: Snapshot) -> None:
+def test_every_decision_has_a_stable_status(snapshot: Snapshot) -> None:
     decision = decide(snapshot)
     told = status("triage", 1, snapshot, decision, LLMDeploymentStatus())
     assert len(told.conditions) == 8
@@ -82,7 +82,7 @@ def test_every_decision_can_be_told(snapshot: Snapshot) -> None:
 
 @every_world
 @given(snapshots())
-def test_nobody_gains_weight_but_the_stable_and_the_canary(snapshot: Snapshot) -> None:
+def test_only_stable_and_canary_gain_weight(snapshot: Snapshot) -> None:
     decision = decide(snapshot)
     may = {r.revision for r in (decision.stable, decision.canary) if r}
     for revision, weight in decision.weights.items():
@@ -91,7 +91,7 @@ def test_nobody_gains_weight_but_the_stable_and_the_canary(snapshot: Snapshot) -
 
 @every_world
 @given(snapshots())
-def test_a_rejected_revision_never_gains_weight(snapshot: Snapshot) -> None:
+def test_rejected_revision_never_gains_weight(snapshot: Snapshot) -> None:
     decision = decide(snapshot)
     after = {r.revision: r for r in (*snapshot.records, *decision.records)}
     for revision, weight in decision.weights.items():
@@ -102,7 +102,7 @@ def test_a_rejected_revision_never_gains_weight(snapshot: Snapshot) -> None:
 
 @every_world
 @given(canaries(), st.sampled_from(["crash", "fail"]))
-def test_a_crash_or_a_fail_takes_the_canarys_weight_at_once(snapshot: Snapshot, trouble: str) -> None:
+def test_crash_or_fail_takes_canary_weight_at_once(snapshot: Snapshot, trouble: str) -> None:
     """Whatever the step, the pause, the route, the pods and the command that stands."""
     assert snapshot.target is not None
     assert snapshot.target.trial is not None
@@ -121,7 +121,7 @@ def test_a_crash_or_a_fail_takes_the_canarys_weight_at_once(snapshot: Snapshot, 
 
 @every_world
 @given(canaries())
-def test_a_canary_never_gets_more_than_its_step_and_its_pods_carry(snapshot: Snapshot) -> None:
+def test_canary_weight_never_exceeds_step_or_ready_pods(snapshot: Snapshot) -> None:
     decision = decide(snapshot)
     weight = weight_of(decision, B)
     if decision.stable and decision.stable.revision == B:
@@ -135,7 +135,7 @@ def test_a_canary_never_gets_more_than_its_step_and_its_pods_carry(snapshot: Sna
 
 @every_world
 @given(snapshots())
-def test_pods_that_may_still_have_requests_stay(snapshot: Snapshot) -> None:
+def test_pods_that_may_have_requests_are_not_deleted(snapshot: Snapshot) -> None:
     decision = decide(snapshot)
     engine_of = {r.revision: r.engine_revision for r in snapshot.records}
     serving_now = {engine_of.get(r) for r in snapshot.route.weights}
@@ -146,7 +146,7 @@ def test_pods_that_may_still_have_requests_stay(snapshot: Snapshot) -> None:
 
 @every_world
 @given(snapshots())
-def test_only_a_command_or_a_finished_ramp_promotes(snapshot: Snapshot) -> None:
+def test_only_command_or_finished_ramp_promotes(snapshot: Snapshot) -> None:
     before = {r.revision: r.promotion for r in snapshot.records}
     for record in decide(snapshot).records:
         if record.promotion == before.get(record.revision):
@@ -169,7 +169,7 @@ def test_only_a_command_or_a_finished_ramp_promotes(snapshot: Snapshot) -> None:
 
 @every_world
 @given(snapshots())
-def test_who_serves_without_a_record_is_not_replaced_by_the_untested(snapshot: Snapshot) -> None:
+def test_serving_revision_without_record_is_not_replaced(snapshot: Snapshot) -> None:
     unknown = {r for r, w in snapshot.route.weights.items() if w} - {r.revision for r in snapshot.records}
     most = max((snapshot.route.weights[r] for r in unknown), default=0)
     assume(most > FULL_WEIGHT // 2)
@@ -179,7 +179,7 @@ def test_who_serves_without_a_record_is_not_replaced_by_the_untested(snapshot: S
 
 
 @pytest.mark.parametrize("revision", [B, C], ids=["an old canary", "a new canary"])
-def test_a_trial_against_another_stable_starts_anew(revision: str) -> None:
+def test_trial_against_another_stable_starts_again(revision: str) -> None:
     snapshot = canary_at(2)
     route = make_route({A: 5_000, revision: 5_000})
     target = replace(make_record(revision), trial=make_trial(step=2, against=C, attempt=3))
@@ -191,7 +191,7 @@ def test_a_trial_against_another_stable_starts_anew(revision: str) -> None:
     assert weight_of(decision, revision) <= 500
 
 
-def test_evidence_begins_with_the_first_weight_not_before() -> None:
+def test_trial_state_starts_with_first_weight() -> None:
     entering = canary_at(route=make_route({A: 10_000, B: 0}), trial={"traffic_since": None, "clock_started_at": None})
     decision = decide(entering)
     assert weight_of(decision, B) == 500
@@ -212,13 +212,13 @@ def test_evidence_begins_with_the_first_weight_not_before() -> None:
     assert absent.wanted.requests in absent.wanted.tallies
 
 
-def test_nobody_gets_traffic_before_it_is_known_what_the_stable_shows_without_a_canary() -> None:
+def test_canary_gets_no_traffic_before_baseline_is_known() -> None:
     entering = canary_at(route=make_route({A: 10_000, B: 0}), trial={"traffic_since": None}, readings=MetricReadings())
     decision = decide(entering)
     assert (decision.reason, weight_of(decision, B)) == (Reason.AWAITING_BASELINE, 0)
 
 
-def test_the_clock_runs_only_while_the_weight_is_served_and_nobody_pauses() -> None:
+def test_step_clock_runs_only_while_weight_is_served_and_not_paused() -> None:
     running = decide(canary_at(held=MINUTE)).canary
     assert running
     assert running.trial
@@ -234,7 +234,7 @@ def test_the_clock_runs_only_while_the_weight_is_served_and_nobody_pauses() -> N
         assert (stopped.trial.clock_started_at, stopped.trial.held_before) == (None, MINUTE)
 
 
-def test_a_world_at_rest_asks_for_nothing() -> None:
+def test_settled_world_asks_for_no_writes() -> None:
     decision = decide(serving())
     assert (decision.phase, decision.records, decision.due_in, decision.wanted) == (Phase.STABLE, (), None, None)
     assert decision.engines == {ENGINE[A]: 3}

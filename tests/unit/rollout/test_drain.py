@@ -77,7 +77,7 @@ def idle(at: datetime = NOON) -> InFlight:
         pytest.param(leaving(route=NO_ROUTE), True, True, id="no route at all"),
     ],
 )  # fmt: skip
-def test_pods_go_only_when_they_are_out_of_the_route_and_idle(
+def test_pods_are_drained_when_out_of_route_and_idle(
     snapshot: Snapshot,
     *,
     settled: bool,
@@ -86,7 +86,7 @@ def test_pods_go_only_when_they_are_out_of_the_route_and_idle(
     assert is_drained(snapshot, ENGINE[B], settled=settled) is drained
 
 
-def test_a_rejected_canary_leaves_in_this_order() -> None:
+def test_rejected_canary_leaves_route_then_drains_then_is_deleted() -> None:
     serves = leaving(route=make_route({A: 9_500, B: 500}, UNSETTLED))
     at_zero = decide(serves)
     assert (at_zero.phase, at_zero.weights) == (Phase.ROLLING_BACK, {A: 10_000, B: 0})
@@ -105,7 +105,7 @@ def test_a_rejected_canary_leaves_in_this_order() -> None:
     assert gone.wanted is None
 
 
-def test_an_old_stable_that_drains_is_promoting_a_given_up_canary_rolling_back() -> None:
+def test_phase_is_promoting_for_old_stable_rolling_back_for_canary() -> None:
     new = make_record(B, promotion=2)
     engines = by_name(make_engine(A, *make_pods(3)), make_engine(B, *make_pods(3)))
     promoted = serving(target=new, records=(STABLE, new), engines=engines, route=make_route({B: 10_000, A: 0}))
@@ -118,14 +118,14 @@ def test_an_old_stable_that_drains_is_promoting_a_given_up_canary_rolling_back()
     assert decision.records == (replace(given_up, trial=None),)
 
 
-def test_two_revisions_with_the_same_pods_keep_them_while_one_is_in_the_route() -> None:
+def test_shared_pods_stay_while_one_revision_is_in_route() -> None:
     sibling = make_record(C, engine_revision=ENGINE[B])
     snapshot = leaving(idle(), make_route({A: 10_000, C: 0}))
     snapshot = replace(snapshot, records=(*snapshot.records, sibling))
     assert not is_drained(snapshot, ENGINE[B], settled=True)
 
 
-def test_a_new_canary_takes_the_place_of_the_old_one() -> None:
+def test_new_canary_replaces_old_one() -> None:
     old, new = make_record(B, trial=make_trial()), make_record(C, recorded=False)
     engines = by_name(make_engine(A, *make_pods(3)), make_engine(B, *make_pods(1)), make_engine(C, *make_pods(1)))
     route, readings = make_route({A: 9_500, B: 500}), MetricReadings(baseline=Baseline(NOON, 10.0))

@@ -48,7 +48,7 @@ def at_epoch(snapshot: Snapshot, epoch: int | None) -> Snapshot:
 
 @every_world
 @given(snapshots())
-def test_another_split_has_another_epoch_and_the_same_split_keeps_its_own(snapshot: Snapshot) -> None:
+def test_changed_split_gets_new_epoch_and_same_split_keeps_it(snapshot: Snapshot) -> None:
     decision = decide(snapshot)
     before = snapshot.route.epoch
     assert 0 <= decision.epoch < EPOCHS
@@ -62,7 +62,7 @@ def test_another_split_has_another_epoch_and_the_same_split_keeps_its_own(snapsh
 
 @every_world
 @given(canaries())
-def test_no_request_reaches_a_canary_in_an_epoch_that_the_evidence_does_not_know(snapshot: Snapshot) -> None:
+def test_canary_gets_requests_only_in_epochs_of_the_trial_state(snapshot: Snapshot) -> None:
     """The evidence is written before the route: it knows of every epoch that the route will stamp."""
     decision = decide(snapshot)
     if decision.trial_state is None or decision.canary is None or not (weight := weight_of(decision, B)):
@@ -83,14 +83,14 @@ def test_epochs_are_used_in_turn(now: int | None, then: int) -> None:
     assert decision.trial_state.epochs[then] == Epoch(NOON, 2_500)
 
 
-def test_a_split_that_stays_keeps_its_epoch_and_its_beginning() -> None:
+def test_unchanged_split_keeps_its_epoch_and_start() -> None:
     snapshot = canary_at(held=MINUTE)
     decision = decide(snapshot)
     assert (decision.epoch, decision.trial_state) == (1, snapshot.saved_state)
 
 
 @pytest.mark.parametrize("epoch", [None, 7], ids=["taken away", "another one"])
-def test_an_epoch_that_somebody_edited_is_replaced_by_one_that_is_known(epoch: int | None) -> None:
+def test_epoch_edited_by_hand_is_replaced_by_a_new_one(epoch: int | None) -> None:
     """Or nothing would be counted any more, and the canary would wait for ever."""
     decision = decide(at_epoch(canary_at(held=MINUTE), epoch))
     assert decision.weights == {A: 9_500, B: 500}
@@ -99,7 +99,7 @@ def test_an_epoch_that_somebody_edited_is_replaced_by_one_that_is_known(epoch: i
     assert decision.epoch != epoch
 
 
-def test_a_value_that_is_used_again_closes_what_was_open_under_it() -> None:
+def test_reused_epoch_value_closes_its_old_stratum() -> None:
     """Two requests of each side wait for a third; under the next meaning of the value they must not meet any."""
     memory = make_evidence(GOOD, epochs={1: Epoch(NOON - HOUR, 500), 2: Epoch(NOON - 2 * HOUR, 500)})
     errors, *others = memory.metrics
@@ -115,7 +115,7 @@ def test_a_value_that_is_used_again_closes_what_was_open_under_it() -> None:
     assert after.closed.n1 == before.closed.n1 + 2
 
 
-def test_while_the_canary_has_no_weight_nothing_is_counted_for_either_side() -> None:
+def test_nothing_is_counted_while_canary_has_no_weight() -> None:
     """Its pods were lost: the stable's requests alone would be compared with the canary's of another time."""
     lost = canary_at(held=MINUTE, engines=by_name(make_engine(A, *make_pods(3))))
     decision = decide(lost)
@@ -146,7 +146,7 @@ def test_while_the_canary_has_no_weight_nothing_is_counted_for_either_side() -> 
         pytest.param({"saved_state": make_evidence(GOOD, trial=f"{A}@1")}, id="of another revision"),
     ],
 )
-def test_a_trial_whose_evidence_is_not_there_is_begun_anew(changes: Mapping[str, object]) -> None:
+def test_trial_without_its_state_starts_again(changes: Mapping[str, object]) -> None:
     snapshot = replace(at_epoch(canary_at(2, held=11 * MINUTE), 9), **changes)  # type: ignore[arg-type]
     decision = decide(snapshot)
     assert decision.canary is not None
@@ -159,7 +159,7 @@ def test_a_trial_whose_evidence_is_not_there_is_begun_anew(changes: Mapping[str,
     assert decision.trial_state.epochs == {10: Epoch(NOON, 500)}
 
 
-def test_evidence_that_is_lost_in_the_first_step_begins_with_an_epoch_of_its_own() -> None:
+def test_state_lost_in_first_step_starts_with_new_epoch() -> None:
     """The split stays as it is; were its epoch kept, nothing would be counted, and the canary held for ever."""
     decision = decide(replace(at_epoch(canary_at(), 4), saved_state=None))
     assert decision.weights == {A: 9_500, B: 500}
@@ -172,20 +172,20 @@ def test_evidence_that_is_lost_in_the_first_step_begins_with_an_epoch_of_its_own
     [MetricReadings(error="Prometheus is down."), MetricReadings()],
     ids=["blind", "before it is known what the stable shows"],
 )
-def test_whose_evidence_is_lost_gets_no_traffic_until_it_is_watched_again(readings: MetricReadings) -> None:
+def test_canary_with_lost_state_gets_no_traffic_until_measurable(readings: MetricReadings) -> None:
     decision = decide(replace(canary_at(2, held=MINUTE), saved_state=None, readings=readings))
     assert (decision.trial_state, weight_of(decision, B)) == (None, 0)
     assert decision.wanted is not None
     assert (decision.wanted.read_until, decision.wanted.baseline_of) == (None, A)
 
 
-def test_the_evidence_of_a_first_install_is_nobodys() -> None:
+def test_first_install_has_no_trial_state() -> None:
     new = make_record(A, recorded=False)
     decision = decide(serving(target=new, records=(), engines={}, route=NO_ROUTE))
     assert (decision.trial_state, decision.epoch) == (None, 0)
 
 
-def test_a_rollback_keeps_what_it_rests_on_and_stamps_another_epoch() -> None:
+def test_rollback_saves_trial_state_and_changes_epoch() -> None:
     memory = make_evidence({A: GOOD[A], B: replace(GOOD[B], bad=300)})
     decision = decide(canary_at(saved_state=memory))
     assert decision.weights == {A: 10_000, B: 0}

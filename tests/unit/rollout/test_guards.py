@@ -149,7 +149,7 @@ def waiting(since: datetime, **facts: Any) -> Snapshot:
         ),
     ],
 )  # fmt: skip
-def test_a_guard_holds_the_canary_where_it_is(snapshot: Snapshot, phase: Phase, reason: Reason) -> None:
+def test_guard_holds_canary_at_its_weight(snapshot: Snapshot, phase: Phase, reason: Reason) -> None:
     decision = decide(snapshot)
     assert (decision.phase, decision.reason) == (phase, reason)
     assert decision.canary is not None
@@ -211,9 +211,7 @@ def test_a_guard_holds_the_canary_where_it_is(snapshot: Snapshot, phase: Phase, 
         ),
     ],
 )  # fmt: skip
-def test_a_rejection_takes_the_weight_away_in_the_same_tick_and_is_remembered(
-    snapshot: Snapshot, reason: Reason
-) -> None:
+def test_rejection_takes_weight_at_once_and_is_recorded(snapshot: Snapshot, reason: Reason) -> None:
     decision = decide(snapshot)
     assert weight_of(decision, B) == 0
     assert weight_of(decision, A) == 10_000
@@ -228,7 +226,7 @@ def test_a_rejection_takes_the_weight_away_in_the_same_tick_and_is_remembered(
         assert ENGINE[B] not in decision.retired, "deleted while it is in the route"
 
 
-def test_the_order_of_the_guards() -> None:
+def test_guards_decide_in_their_order() -> None:
     """Each world has all the troubles of the ones after it: the first guard speaks."""
     troubles: list[tuple[Reason, dict[str, Any]]] = [
         (Reason.CANARY_CRASHED, {"engines": canary_pods(CRASHED)}),
@@ -276,7 +274,7 @@ def test_the_order_of_the_guards() -> None:
         ),
     ],
 )  # fmt: skip
-def test_the_ramp_moves_on(snapshot: Snapshot, step: int, weight: int) -> None:
+def test_ramp_goes_to_next_step(snapshot: Snapshot, step: int, weight: int) -> None:
     decision = decide(snapshot)
     assert decision.canary is not None
     assert decision.canary.trial is not None
@@ -284,7 +282,7 @@ def test_the_ramp_moves_on(snapshot: Snapshot, step: int, weight: int) -> None:
     assert weight_of(decision, B) == weight
 
 
-def test_past_the_last_step_all_pods_come_first_then_the_promotion() -> None:
+def test_promotion_waits_for_all_pods() -> None:
     scaling = decide(canary_at(2, held=HELD))
     assert (scaling.phase, scaling.reason) == (Phase.PROMOTING, Reason.CANARY_SCALING)
     assert (scaling.engines[ENGINE[B]], weight_of(scaling, B)) == (3, 5_000)
@@ -299,7 +297,7 @@ def test_past_the_last_step_all_pods_come_first_then_the_promotion() -> None:
     assert (promoted.target.promotion, promoted.target.trial) == (2, None)
 
 
-def test_a_person_who_promotes_still_waits_for_pods_and_for_an_unpaused_spec() -> None:
+def test_promote_command_waits_for_pods_and_unpaused_spec() -> None:
     loading = decide(canary_at(command=parse_command(f"promote@{B}#1")))
     assert loading.target is not None
     assert loading.target.promotion is None
@@ -322,7 +320,7 @@ def test_a_person_who_promotes_still_waits_for_pods_and_for_an_unpaused_spec() -
     ],
 )
 @pytest.mark.parametrize("age", [MINUTE, 31 * MINUTE, 48 * HOUR], ids=["young step", "old step", "very old step"])
-def test_pods_that_do_not_exist_yet_have_missed_no_deadline(
+def test_pods_that_do_not_exist_miss_no_progress_deadline(
     engines: dict[str, EngineView], replicas: int, age: timedelta
 ) -> None:
     decision = decide(canary_at(held=age, spec=make_spec(replicas=replicas), engines=engines))
@@ -331,14 +329,14 @@ def test_pods_that_do_not_exist_yet_have_missed_no_deadline(
     assert decision.engines[ENGINE[B]] == max(1, replicas // 20 + (replicas % 20 > 0))
 
 
-def test_the_deadline_counts_from_the_pod_that_waits_longest_but_not_from_before_the_step() -> None:
+def test_progress_deadline_counts_from_longest_waiting_pod_in_step() -> None:
     two = make_pods(0, 1, NOON - 29 * MINUTE) + make_pods(0, 1, NOON - MINUTE)
     assert decide(waiting(NOON - HOUR, engines=canary_pods(*two))).due_in == MINUTE
     entered = waiting(NOON - 10 * MINUTE, engines=canary_pods(*make_pods(0, 1, NOON - HOUR)))
     assert decide(entered).due_in == 20 * MINUTE
 
 
-def test_capacity_that_is_missing_beyond_the_deadline_stalls_but_rejects_nothing() -> None:
+def test_missing_capacity_past_deadline_stalls_without_rejection() -> None:
     soon = decide(waiting(NOON - MINUTE, engines=canary_pods(*make_pods(0, 1, NOON - MINUTE, **NO_NODE))))
     late = decide(waiting(NOON - HOUR, engines=canary_pods(*make_pods(0, 1, NOON - HOUR, **NO_NODE))))
     assert (soon.stalled, late.stalled) == (None, Reason.WAITING_FOR_CAPACITY)
@@ -347,7 +345,7 @@ def test_capacity_that_is_missing_beyond_the_deadline_stalls_but_rejects_nothing
     assert decide(replace(paused, spec=make_spec(paused=True))).stalled is None
 
 
-def test_a_canary_is_not_rejected_in_the_moment_it_is_unpaused() -> None:
+def test_unpaused_canary_is_not_rejected_at_once() -> None:
     """Clocks stop while `spec.paused` is set: the deadline too."""
     snapshot = waiting(NOON - 2 * HOUR)
     for minute in (-119, -60, -1):  # paused for two hours, looked at now and then
@@ -359,18 +357,18 @@ def test_a_canary_is_not_rejected_in_the_moment_it_is_unpaused() -> None:
     assert freed.canary.rejection is None
 
 
-def test_a_step_that_is_entered_remembers_how_much_had_been_counted() -> None:
+def test_entered_step_stores_the_count() -> None:
     """So that it ends only with requests of its own."""
     trial = trial_of(decide(canary_at(held=HELD)))
     assert (trial.step, trial.counted) == (1, GOOD[B].requests)
 
 
-def test_a_step_that_a_person_skips_to_remembers_it_as_well() -> None:
+def test_step_entered_by_skip_stores_the_count() -> None:
     decision = decide(replace(canary_at(), command=parse_command(f"skip@{B}#1")))
     assert (trial_of(decision).step, trial_of(decision).counted) == (1, GOOD[B].requests)
 
 
-def test_more_replicas_in_mid_canary_lower_its_weight_to_what_its_pods_carry() -> None:
+def test_more_replicas_lower_canary_weight_to_its_ready_pods() -> None:
     snapshot = canary_at(2, held=MINUTE, spec=make_spec(replicas=4), engines=canary_pods(*make_pods(2)))
     assert weight_of(decide(snapshot), B) == 5_000
     wider = decide(replace(snapshot, spec=make_spec(replicas=5)))

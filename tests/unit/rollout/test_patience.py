@@ -52,7 +52,7 @@ from tests.unit.rollout.cases import (
 
 
 @pytest.mark.parametrize("policy", ["Pause", "Promote", "Rollback"])
-def test_at_the_deadline_a_sample_that_is_only_late_is_waited_for(policy: str) -> None:
+def test_late_sample_at_deadline_is_waited_for(policy: str) -> None:
     late = canary_at(2, held=HELD, spec=make_spec(rollout=overdue(policy)), saved_state=read_until(NOON - 20 * MINUTE))
     decision = decide(late)
     assert (decision.phase, decision.reason, decision.stalled) == (Phase.RAMPING, Reason.AWAITING_EVIDENCE, None)
@@ -89,13 +89,13 @@ def test_at_the_deadline_a_sample_that_is_only_late_is_waited_for(policy: str) -
         ),
     ],
 )  # fmt: skip
-def test_due_time_is_the_earliest_whatever_guard_speaks(snapshot: Snapshot, due: timedelta) -> None:
+def test_due_time_is_the_earliest_under_every_finding(snapshot: Snapshot, due: timedelta) -> None:
     due_in = decide(snapshot).due_in
     assert due_in is not None
     assert due <= due_in <= due + timedelta(milliseconds=1)
 
 
-def test_a_holdback_ends_neither_on_old_evidence_nor_on_silence() -> None:
+def test_holdback_does_not_end_on_old_samples_or_without_requests() -> None:
     spec = make_spec(rollout={"holdback": {"weight": 2, "for": "1m"}, "minimumBake": "0s"})
     kept = {"holdback": pin_holdback(spec.rollout.holdback), "in_holdback": True, "step": 3}
     facts = {
@@ -120,7 +120,7 @@ def test_a_holdback_ends_neither_on_old_evidence_nor_on_silence() -> None:
         pytest.param(0, {"counts": NOTHING}, id="silent in the first step"),
     ],
 )
-def test_the_deadline_never_promotes_blind_nor_on_silence(step: int, changes: dict[str, Any], policy: str) -> None:
+def test_deadline_never_promotes_without_metrics_or_requests(step: int, changes: dict[str, Any], policy: str) -> None:
     decision = decide(canary_at(step, held=HELD, spec=make_spec(rollout=overdue(policy)), **changes))
     assert decision.target is not None
     rejected = decision.target.rejection is not None
@@ -133,7 +133,7 @@ def test_the_deadline_never_promotes_blind_nor_on_silence(step: int, changes: di
         assert not trial_of(decision).forced
 
 
-def test_at_the_deadline_a_person_is_asked_unless_the_policy_says_otherwise() -> None:
+def test_inconclusive_canary_at_deadline_follows_policy() -> None:
     snapshot = canary_at(2, held=HELD, counts=DOUBTFUL, spec=make_spec(rollout=overdue("Pause")))
     decision = decide(snapshot)
     assert (decision.phase, decision.reason, decision.stalled) == (
@@ -150,7 +150,7 @@ def test_at_the_deadline_a_person_is_asked_unless_the_policy_says_otherwise() ->
     assert fail.target.rejection is not None
 
 
-def test_the_deadline_promotes_the_unproven_where_the_policy_says_so() -> None:
+def test_deadline_promotes_unproven_canary_with_policy_promote() -> None:
     snapshot = canary_at(2, held=HELD, counts=DOUBTFUL, spec=make_spec(rollout=overdue("Promote")))
     scaling = decide(snapshot)
     assert (scaling.phase, scaling.reason, trial_of(scaling).forced) == (
@@ -174,13 +174,13 @@ def test_the_deadline_promotes_the_unproven_where_the_policy_says_so() -> None:
         pytest.param(canary_at(held=HELD, counts=DOUBTFUL, spec=make_spec(rollout=overdue("Promote"))), id="a step"),
     ],
 )
-def test_the_deadline_skips_no_step_and_nothing_that_a_person_is_asked_for(snapshot: Snapshot) -> None:
+def test_deadline_skips_no_step_and_no_pause(snapshot: Snapshot) -> None:
     trial = trial_of(decide(snapshot))
     assert not trial.forced
     assert trial.step < len(trial.steps)
 
 
-def test_a_deadline_counts_the_time_with_traffic_and_not_a_pause() -> None:
+def test_deadline_counts_time_with_traffic_without_pauses() -> None:
     spec = make_spec(paused=True)
     snapshot = canary_at(2, held=HELD, spec=spec, counts=DOUBTFUL, trial={"exposed_since": NOON - MINUTE})
     for minute in range(0, 3 * 24 * 60, 60):
@@ -199,7 +199,7 @@ def test_a_deadline_counts_the_time_with_traffic_and_not_a_pause() -> None:
 @pytest.mark.parametrize(
     ("age", "weight", "blinded"), [(9 * MINUTE, 2_500, False), (11 * MINUTE, 0, True)], ids=["for a while", "too long"]
 )
-def test_blind_for_too_long_takes_the_weight_away(age: timedelta, weight: int, *, blinded: bool) -> None:
+def test_canary_loses_weight_after_blind_timeout(age: timedelta, weight: int, *, blinded: bool) -> None:
     spec = make_spec(analysis={"blindTimeout": "10m"})
     decision = decide(canary_at(1, held=HELD, spec=spec, readings=BLIND, saved_state=read_until(NOON - age)))
     assert (weight_of(decision, B), trial_of(decision).blinded) == (weight, blinded)
@@ -207,7 +207,7 @@ def test_blind_for_too_long_takes_the_weight_away(age: timedelta, weight: int, *
     assert (decision.canary and decision.canary.rejection) is None
 
 
-def test_when_sight_returns_the_ramp_starts_again_from_its_first_step_and_knows_what_it_knew() -> None:
+def test_ramp_restarts_with_its_counts_when_metrics_return() -> None:
     blind = {"blinded": True, "step": 2, "clock_started_at": None}
     route = make_route({A: 10_000, B: 0})
     still = decide(canary_at(2, trial=blind, route=route, readings=BLIND, saved_state=read_until(NOON - HOUR)))
@@ -222,7 +222,7 @@ def test_when_sight_returns_the_ramp_starts_again_from_its_first_step_and_knows_
     assert seeing.trial_state.canary_requests == GOOD[B].requests
 
 
-def test_a_person_may_promote_while_nobody_sees() -> None:
+def test_person_can_promote_without_metrics() -> None:
     snapshot = canary_at(readings=BLIND, saved_state=read_until(NOON - HOUR), engines=canary_pods(*make_pods(3)))
     decision = decide(replace(snapshot, command=parse_command(f"promote@{B}#1")))
     assert (decision.reason, decision.weights) == (Reason.PROMOTED, {A: 0, B: 10_000})
@@ -231,7 +231,7 @@ def test_a_person_may_promote_while_nobody_sees() -> None:
 # Holdback ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_canary_that_has_passed_leaves_the_old_stable_a_little_and_all_its_pods() -> None:
+def test_holdback_leaves_old_stable_its_weight_and_all_pods() -> None:
     decision = decide(passed())
     assert (decision.phase, decision.reason) == (Phase.PROMOTING, Reason.HOLDBACK)
     assert (trial_of(decision).in_holdback, decision.weights) == (True, {A: 200, B: 9_800})
@@ -240,7 +240,7 @@ def test_a_canary_that_has_passed_leaves_the_old_stable_a_little_and_all_its_pod
     assert decision.target.promotion is None
 
 
-def test_a_holdback_is_held_for_its_time_and_then_promoted() -> None:
+def test_holdback_is_held_for_its_time_then_promoted() -> None:
     held = decide(in_holdback(held=59 * MINUTE))
     assert (held.phase, held.reason, held.due_in) == (Phase.PROMOTING, Reason.HOLDBACK, MINUTE)
     assert held.weights == {A: 200, B: 9_800}
@@ -249,21 +249,21 @@ def test_a_holdback_is_held_for_its_time_and_then_promoted() -> None:
 
 
 @pytest.mark.parametrize("policy", ["Pause", "Promote", "Rollback"])
-def test_a_deadline_means_nothing_to_a_canary_that_was_proven_in_time(policy: str) -> None:
+def test_deadline_does_not_apply_in_holdback(policy: str) -> None:
     spec = make_spec(rollout=overdue(policy) | HOLDBACK)
     blind = decide(in_holdback(held=61 * MINUTE, spec=spec, readings=BLIND))
     assert (blind.reason, blind.target and blind.target.rejection) == (Reason.METRICS_UNAVAILABLE, None)
     assert not trial_of(blind).forced
 
 
-def test_the_end_of_a_holdback_needs_sight_but_no_second_proof() -> None:
+def test_end_of_holdback_needs_metrics_but_no_second_proof() -> None:
     blind = decide(in_holdback(held=61 * MINUTE, readings=BLIND))
     assert (blind.reason, blind.weights) == (Reason.METRICS_UNAVAILABLE, {A: 200, B: 9_800})
     doubtful = decide(in_holdback(held=61 * MINUTE, counts=DOUBTFUL))
     assert doubtful.reason is Reason.PROMOTED
 
 
-def test_what_the_deadline_promotes_has_its_holdback_as_well() -> None:
+def test_canary_promoted_by_deadline_has_a_holdback() -> None:
     spec = make_spec(rollout=overdue("Promote") | HOLDBACK)
     decision = decide(passed(held=61 * MINUTE, spec=spec, counts=DOUBTFUL))
     assert (decision.reason, trial_of(decision).in_holdback) == (Reason.HOLDBACK, True)
@@ -288,7 +288,7 @@ ABOVE = [(1_300, 120, 1, 0)]
 """Sure to be above the limit, and not to be worse than a stable that gets next to nothing."""
 
 
-def test_a_holdback_does_not_end_in_an_outage_that_both_sides_share() -> None:
+def test_holdback_does_not_end_in_outage_of_both_sides() -> None:
     decision = decide(limited(*OUTAGE))
     assert (decision.phase, decision.reason) == (Phase.PROMOTING, Reason.AWAITING_EVIDENCE)
     assert decision.weights == {A: 200, B: 9_800}
@@ -296,34 +296,34 @@ def test_a_holdback_does_not_end_in_an_outage_that_both_sides_share() -> None:
     assert "the canary is not to blame and nothing is promoted" in decision.message
 
 
-def test_a_holdback_does_not_end_while_the_canary_is_above_its_limit_whoever_is_to_blame() -> None:
+def test_holdback_does_not_end_while_canary_is_above_limit() -> None:
     decision = decide(limited(*ABOVE))
     assert (decision.reason, decision.weights) == (Reason.AWAITING_EVIDENCE, {A: 200, B: 9_800})
     assert "above a rate of 2 %, but not known to be worse than the stable and nothing is promoted" in decision.message
 
 
-def test_an_advisory_limit_does_not_keep_a_holdback_from_its_end() -> None:
+def test_advisory_limit_does_not_hold_the_holdback() -> None:
     assert decide(limited(*ABOVE, mode="Advisory")).reason is Reason.PROMOTED
 
 
-def test_who_waits_beyond_the_deadline_for_the_end_of_a_holdback_calls_a_person_and_does_not_spin() -> None:
+def test_holdback_past_deadline_stalls_without_requeue_loop() -> None:
     decision = decide(limited(*OUTAGE, rollout=overdue("Promote")))
     assert (decision.phase, decision.stalled) == (Phase.PROMOTING, Reason.AWAITING_EVIDENCE)
     assert decision.due_in is None or decision.due_in > timedelta()
 
 
-def test_the_deadline_does_not_promote_who_is_above_a_limit() -> None:
+def test_deadline_does_not_promote_canary_above_limit() -> None:
     decision = decide(limited(*ABOVE, rollout=overdue("Promote"), trial={"in_holdback": False}))
     assert (decision.phase, decision.reason) == (Phase.PAUSED, Reason.INCONCLUSIVE)
 
 
-def test_a_person_who_promotes_skips_the_holdback() -> None:
+def test_promote_command_skips_the_holdback() -> None:
     before = decide(replace(passed(), command=parse_command(f"promote@{B}#1")))
     within = decide(replace(in_holdback(held=MINUTE), command=parse_command(f"promote@{B}#1")))
     assert (before.reason, within.reason) == (Reason.PROMOTED, Reason.PROMOTED)
 
 
-def test_a_person_who_skips_ends_the_holdback_and_nothing_else() -> None:
+def test_skip_command_ends_only_the_holdback() -> None:
     over = decide(replace(in_holdback(held=MINUTE), command=parse_command(f"skip@{B}#1")))
     assert (over.reason, over.weights) == (Reason.PROMOTED, {A: 0, B: 10_000})
     blind = decide(replace(in_holdback(held=MINUTE, readings=BLIND), command=parse_command(f"skip@{B}#1")))
@@ -332,7 +332,7 @@ def test_a_person_who_skips_ends_the_holdback_and_nothing_else() -> None:
     assert failing.weights == {A: 10_000, B: 0}
 
 
-def test_blind_for_too_long_in_the_holdback_gives_everything_back_to_the_old_stable() -> None:
+def test_blind_timeout_in_holdback_returns_traffic_to_old_stable() -> None:
     decision = decide(in_holdback(held=MINUTE, readings=BLIND, saved_state=read_until(NOON - 11 * MINUTE)))
     assert (decision.reason, decision.weights) == (Reason.BLIND, {A: 10_000, B: 0})
     assert decision.engines[ENGINE[A]] == 3

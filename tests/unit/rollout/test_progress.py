@@ -145,7 +145,7 @@ adaptive = st.builds(
 
 @settings(max_examples=60)
 @given(ramps(), st.integers(0, 40), st.booleans())
-def test_a_good_canary_is_promoted_whatever_the_ramp_and_the_size(
+def test_good_canary_is_promoted_with_any_ramp_and_size(
     rollout: dict[str, Any],
     replicas: int,
     measured: bool,  # noqa: FBT001
@@ -165,7 +165,7 @@ def test_a_good_canary_is_promoted_whatever_the_ramp_and_the_size(
 
 @settings(max_examples=40)
 @given(ramps(), st.integers(0, 40), st.booleans())
-def test_a_bad_canary_never_gets_beyond_its_first_weight(
+def test_bad_canary_never_exceeds_its_first_weight(
     rollout: dict[str, Any],
     replicas: int,
     paused: bool,  # noqa: FBT001
@@ -188,9 +188,7 @@ def test_a_bad_canary_never_gets_beyond_its_first_weight(
 
 @settings(max_examples=25)
 @given(adaptive, st.sampled_from([0.0, 0.5, 20.0, 2_000.0]), st.sampled_from([1, 3, 40]))
-def test_an_adaptive_ramp_promotes_a_good_canary_within_its_bounds(
-    rollout: dict[str, Any], rps: float, replicas: int
-) -> None:
+def test_adaptive_ramp_promotes_good_canary_within_bounds(rollout: dict[str, Any], rps: float, replicas: int) -> None:
     world = canary(rollout=rollout, replicas=replicas)
     world.rps = rps
     world.run(Phase.STABLE)
@@ -204,7 +202,7 @@ def test_an_adaptive_ramp_promotes_a_good_canary_within_its_bounds(
 
 @settings(max_examples=25)
 @given(adaptive, st.sampled_from([0.5, 20.0, 2_000.0]), st.sampled_from([0.2, 1.0]))
-def test_an_adaptive_ramp_takes_a_bad_canary_back(rollout: dict[str, Any], rps: float, bad: float) -> None:
+def test_adaptive_ramp_withdraws_bad_canary(rollout: dict[str, Any], rps: float, bad: float) -> None:
     world = canary(rollout=rollout)
     world.rps, world.bad = rps, bad
     world.run(Phase.ROLLED_BACK)
@@ -213,7 +211,7 @@ def test_an_adaptive_ramp_takes_a_bad_canary_back(rollout: dict[str, Any], rps: 
     assert world.snapshot.route.weights == {A: 10_000}
 
 
-def test_a_lost_evidence_delays_a_canary_and_stops_it_not() -> None:
+def test_lost_trial_state_delays_canary_but_does_not_stop_it() -> None:
     for moment in range(1, 14):
         world = canary()
         for _ in range(moment):
@@ -224,7 +222,7 @@ def test_a_lost_evidence_delays_a_canary_and_stops_it_not() -> None:
 
 
 @pytest.mark.parametrize("verb", ["promote", "skip", "abort"])
-def test_a_command_at_any_moment_ends_well(verb: str) -> None:
+def test_command_at_any_moment_ends_in_final_phase(verb: str) -> None:
     for moment in range(1, 14):
         world = canary()
         for _ in range(moment):
@@ -235,7 +233,7 @@ def test_a_command_at_any_moment_ends_well(verb: str) -> None:
         assert len(world.snapshot.route.weights) == 1
 
 
-def test_a_pause_for_a_person_waits_for_a_person_only() -> None:
+def test_indefinite_pause_ends_only_by_command() -> None:
     world = canary(rollout=steps({"weight": 5}, {"pause": {}}, {"weight": 50}))
     world.run(Phase.PAUSED)
     for _ in range(20):
@@ -247,7 +245,7 @@ def test_a_pause_for_a_person_waits_for_a_person_only() -> None:
     assert world.snapshot.route.weights == {B: 10_000}
 
 
-def test_going_back_and_forth_ends_where_the_spec_ends() -> None:
+def test_changing_spec_back_and_forth_ends_at_last_spec() -> None:
     world = canary()
     for _ in range(6):
         world.tick()

@@ -53,24 +53,24 @@ from tests.unit.rollout.cases import (
         pytest.param(1_000, 9_999, 1_000, id="99.99 percent of a thousand"),
     ],
 )
-def test_pods_for(replicas: int, weight: int, expected: int) -> None:
+def test_pods_for_weight(replicas: int, weight: int, expected: int) -> None:
     assert pods_for(replicas, weight) == expected
 
 
 @given(st.integers(0, 1_000), st.integers(0, 10_000))
-def test_the_pods_carry_the_weight_and_none_is_too_many(replicas: int, weight: int) -> None:
+def test_pods_for_weight_is_the_least_number_that_carries_it(replicas: int, weight: int) -> None:
     pods = pods_for(replicas, weight)
     assert pods * 10_000 >= replicas * weight
     assert pods == 1 or (pods - 1) * 10_000 < replicas * weight
 
 
 @given(st.integers(1, 9_999))
-def test_a_percentage_with_two_decimals_is_pinned_exactly(weight: int) -> None:
+def test_percentage_with_two_decimals_is_pinned_exactly(weight: int) -> None:
     spec = make_spec(rollout=steps({"weight": weight / 100}))
     assert pin(spec.rollout.ramp) == (Step(weight, timedelta(minutes=10)),)
 
 
-def test_pinning_writes_every_hold_out_but_that_of_a_person() -> None:
+def test_pinned_steps_have_holds_except_indefinite_pauses() -> None:
     written = steps({"weight": 5}, {"pause": {}}, {"pause": {"for": "1h"}}, {"weight": 25, "hold": "0s"})
     assert pin(make_spec(rollout=written).rollout.ramp) == (
         Step(500, 10 * MINUTE),
@@ -89,11 +89,11 @@ def test_pinning_writes_every_hold_out_but_that_of_a_person() -> None:
         pytest.param(3, 2_500, id="past the last step"),
     ],
 )
-def test_weight_at(step: int, expected: int) -> None:
+def test_weight_at_each_step(step: int, expected: int) -> None:
     assert weight_at(make_trial(step=step, steps=(Step(500), Step(None), Step(2_500)))) == expected
 
 
-def test_a_pause_before_any_weight_holds_at_nothing() -> None:
+def test_pause_before_first_weight_has_weight_zero() -> None:
     assert weight_at(make_trial(steps=(Step(None), Step(500)))) == 0
 
 
@@ -103,20 +103,20 @@ ADAPTIVE = (Step(0, adaptive=True),)
 BUDGET = Budget(2.0, 2_500)
 
 
-def test_an_adaptive_ramp_is_one_step_whose_weight_follows_the_evidence() -> None:
+def test_adaptive_ramp_is_pinned_as_one_adaptive_step() -> None:
     ramp = make_spec(rollout={"ramp": {"adaptive": {"blastBudget": 3, "maxWeight": 12.5}}}).rollout.ramp
     assert (pin(ramp), pin_budget(ramp)) == (ADAPTIVE, Budget(3.0, 1_250))
     assert weight_at(make_trial(steps=ADAPTIVE, weight=77)) == 77
     assert weight_at(make_trial(steps=ADAPTIVE, weight=77, step=1)) == 77
 
 
-def test_without_a_word_the_steps_are_the_default_and_nothing_is_held_back() -> None:
+def test_default_ramp_has_default_steps_and_no_holdback() -> None:
     rollout = make_spec().rollout
     assert [step.weight for step in pin(rollout.ramp)] == [500, 2_500, 5_000]
     assert (pin_budget(rollout.ramp), pin_holdback(rollout.holdback)) == (None, None)
 
 
-def test_a_holdback_is_what_the_stable_keeps() -> None:
+def test_holdback_weight_belongs_to_the_stable() -> None:
     holdback = make_spec(rollout={"holdback": {"weight": 0.5, "for": "2h"}}).rollout.holdback
     assert pin_holdback(holdback) == Step(9_950, 2 * HOUR)
     trial = make_trial(step=3, holdback=Step(9_950, HOUR))
@@ -126,7 +126,7 @@ def test_a_holdback_is_what_the_stable_keeps() -> None:
 @pytest.mark.parametrize(
     "facts", [{}, {"step": 3, "in_holdback": True, "holdback": Step(9_800)}], ids=["step", "holdback"]
 )
-def test_who_is_blinded_has_no_weight(facts: dict[str, object]) -> None:
+def test_blinded_canary_has_weight_zero(facts: dict[str, object]) -> None:
     assert weight_at(make_trial(blinded=True, **facts)) == 0
 
 
@@ -140,7 +140,7 @@ def test_who_is_blinded_has_no_weight(facts: dict[str, object]) -> None:
         pytest.param(Budget(2.0, 10), 20.0, 10, id="a maximum below the least weight"),
     ],
 )
-def test_the_first_weight_of_an_adaptive_ramp(budget: Budget, rps: float, weight: int) -> None:
+def test_first_adaptive_weight_follows_budget_and_traffic(budget: Budget, rps: float, weight: int) -> None:
     assert first_weight(budget, rps, Policy()) == weight
 
 
@@ -148,14 +148,14 @@ def weight_after(trial: Trial, state: TrialState, policy: Policy) -> int:
     return with_adaptive_weight(trial, state, policy, NOON).weight
 
 
-def test_an_adaptive_weight_moves_on_new_strata_only() -> None:
+def test_adaptive_weight_changes_only_on_new_strata() -> None:
     trial = make_trial(steps=ADAPTIVE, budget=BUDGET, weight=400)
     moved = with_adaptive_weight(trial, make_evidence(GOOD), Policy(), NOON)
     assert moved.weight == 1_600
     assert with_adaptive_weight(moved, make_evidence(GOOD), Policy(), NOON) is moved
 
 
-def test_more_weight_is_given_no_sooner_than_a_slice_after_the_last_change_and_less_at_once() -> None:
+def test_adaptive_weight_grows_after_one_slice_and_falls_at_once() -> None:
     trial = make_trial(steps=ADAPTIVE, budget=BUDGET, weight=400)
     young = {1: Epoch(NOON - timedelta(seconds=14), 400)}
     assert with_adaptive_weight(trial, make_evidence(GOOD, epochs=young), Policy(), NOON) is trial
@@ -163,23 +163,23 @@ def test_more_weight_is_given_no_sooner_than_a_slice_after_the_last_change_and_l
     assert with_adaptive_weight(trial, falling, Policy(), NOON).weight < 400
 
 
-def test_an_adaptive_weight_grows_with_what_speaks_for_it_and_falls_with_what_speaks_against() -> None:
+def test_adaptive_weight_grows_on_good_and_falls_on_bad_answers() -> None:
     trial = make_trial(steps=ADAPTIVE, budget=BUDGET, weight=400)
     assert weight_after(trial, make_evidence(GOOD), Policy()) == 1_600, "at most fourfold at once"
     assert weight_after(trial, make_evidence(BAD, requests_per_second=200.0), Policy()) < 100
 
 
-def test_without_a_closed_stratum_an_adaptive_weight_stays() -> None:
+def test_adaptive_weight_stays_without_closed_stratum() -> None:
     trial = make_trial(steps=ADAPTIVE, budget=BUDGET, weight=400)
     assert weight_after(trial, make_evidence(NOTHING), Policy()) == 400
     assert weight_after(trial, make_evidence({A: Counts(900, 0), B: Counts(0, 0)}), Policy()) == 400
 
 
-def test_fixed_steps_follow_no_evidence() -> None:
+def test_fixed_steps_ignore_counts() -> None:
     assert weight_after(make_trial(weight=0), make_evidence(BAD), Policy()) == 0
 
 
-def test_a_rate_that_was_not_known_before_is_taken_from_the_trial_after_a_minute() -> None:
+def test_unknown_rate_is_taken_from_trial_after_one_minute() -> None:
     trial = make_trial(steps=ADAPTIVE, budget=BUDGET, weight=400)
     young = make_evidence(GOOD, requests_per_second=0.0, since=NOON - RATE_AFTER / 2)
     old = make_evidence(GOOD, requests_per_second=0.0, since=NOON - HOUR)
@@ -188,9 +188,7 @@ def test_a_rate_that_was_not_known_before_is_taken_from_the_trial_after_a_minute
 
 @settings(max_examples=40)
 @given(st.integers(1, 9_999), st.floats(0, 1e6), st.sampled_from([GOOD, BAD, NOTHING]), st.integers(1, 9_999))
-def test_an_adaptive_weight_stays_within_its_bounds(
-    weight: int, rps: float, shown: dict[str, Counts], most: int
-) -> None:
+def test_adaptive_weight_stays_within_bounds(weight: int, rps: float, shown: dict[str, Counts], most: int) -> None:
     trial = make_trial(steps=ADAPTIVE, budget=Budget(2.0, most), weight=min(weight, most))
     after = weight_after(trial, make_evidence(shown, requests_per_second=rps), Policy())
     assert 1 <= after <= most

@@ -34,7 +34,7 @@ def named(**changes: Any) -> str:
         pytest.param({"prompt": {"name": "triage-1"}}, id="prompt: it makes a revision, not pods"),
     ],
 )
-def test_what_is_not_hashed_makes_no_new_pods(changes: dict[str, Any]) -> None:
+def test_unhashed_fields_keep_the_engine_revision(changes: dict[str, Any]) -> None:
     assert named(**changes) == named()
 
 
@@ -55,7 +55,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 
 
-def test_everything_else_does_and_each_change_another_one() -> None:
+def test_each_hashed_field_changes_the_engine_revision() -> None:
     names = {"nothing": named()} | {what: named(**change) for what, change in CHANGES.items()}
     assert len(set(names.values())) == len(names), names
 
@@ -85,11 +85,11 @@ def test_everything_else_does_and_each_change_another_one() -> None:
         pytest.param({}, {"podTemplate": {"metadata": {}, "spec": {}}}, id="an overlay of empty parts"),
     ],
 )
-def test_two_ways_of_writing_the_same_make_the_same_pods(one: dict[str, Any], other: dict[str, Any]) -> None:
+def test_equivalent_specs_have_the_same_engine_revision(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert named(**one) == named(**other)
 
 
-def test_a_number_that_json_cannot_carry_is_a_sentence() -> None:
+def test_number_beyond_json_is_refused_with_sentence() -> None:
     with pytest.raises(SpecError, match=r"; keep whole numbers within 53 bits, or write them as strings\.$"):
         named(podTemplate={"spec": {"priority": 2**60}})
 
@@ -97,19 +97,19 @@ def test_a_number_that_json_cannot_carry_is_a_sentence() -> None:
 @pytest.mark.parametrize(
     "value", [float("inf"), "\ud800", nested(1_000), nested(9_900)], ids=["inf", "text", "1000", "9900"]
 )
-def test_an_overlay_without_canonical_json_is_a_sentence(value: object) -> None:
+def test_overlay_without_canonical_json_is_refused_with_sentence(value: object) -> None:
     with pytest.raises(SpecError, match=r"^spec .*\.$"):
         named(podTemplate={"spec": {"affinity": value}})
 
 
-def test_names_are_ten_hex_digits_and_stay_what_they_are() -> None:
+def test_hashes_are_ten_hex_digits_and_never_change() -> None:
     """A change here renames everything that runs: raise HASH_SCHEMA and think of those who upgrade."""
     assert named() == "362dc84630"
     assert revision(named(), None) == "9d0f56ced5"
     assert re.fullmatch("[0-9a-f]{10}", named())
 
 
-def test_a_revision_is_its_pods_and_its_prompt() -> None:
+def test_revision_depends_on_pods_and_prompt() -> None:
     names = {
         revision("e1", None),
         revision("e1", "p1"),

@@ -57,13 +57,15 @@ REJECTED = canary_at(record={"rejection": REJECTION, "trial": None})
         pytest.param((FORGETFUL,), make_route({A: 0, B: 10_000}), None, id="no witness for a backend at 0"),
     ],
 )
-def test_find_stable(records: tuple[Record, ...], route: RouteView, expected: str | None) -> None:
+def test_find_stable_from_records_and_route(
+    records: tuple[Record, ...], route: RouteView, expected: str | None
+) -> None:
     stable = find_stable(serving(records=records, route=route, target=make_record(C, recorded=False)))
     assert (stable.revision if stable else None) == expected
     assert stable is None or stable.promotion is not None
 
 
-def test_what_the_route_testifies_is_written_down() -> None:
+def test_stable_found_by_route_is_recorded_as_promoted() -> None:
     decision = decide(serving(records=(FORGETFUL,), target=FORGETFUL))
     assert decision.records == (replace(FORGETFUL, promotion=1),)
 
@@ -99,7 +101,7 @@ def test_what_the_route_testifies_is_written_down() -> None:
         ),
     ],
 )
-def test_a_lost_record_moves_neither_traffic_nor_pods(snapshot: Snapshot) -> None:
+def test_lost_record_moves_neither_traffic_nor_pods(snapshot: Snapshot) -> None:
     """Deleted by hand, or not in the backup: whoever serves must go on serving, as it is."""
     decision = decide(snapshot)
     assert (decision.phase, decision.reason) == (Phase.BLOCKED, Reason.STABLE_RECORD_MISSING)
@@ -110,7 +112,7 @@ def test_a_lost_record_moves_neither_traffic_nor_pods(snapshot: Snapshot) -> Non
     assert decision.records == ()
 
 
-def test_a_revision_that_serves_alone_and_is_asked_for_is_the_stable_without_any_record() -> None:
+def test_target_with_all_traffic_is_stable_without_record() -> None:
     alone = serving(
         records=(STABLE,),
         target=make_record(B, recorded=False),
@@ -124,7 +126,7 @@ def test_a_revision_that_serves_alone_and_is_asked_for_is_the_stable_without_any
     assert decision.records == (make_record(B, promotion=2),)
 
 
-def test_an_install_never_brings_a_rejected_revision_to_everybody() -> None:
+def test_rejected_revision_is_never_installed() -> None:
     rejected = make_record(B, rejection=REJECTION)
     snapshot = serving(
         target=rejected, records=(rejected,), route=NO_ROUTE, engines=by_name(make_engine(B, *make_pods(3)))
@@ -132,12 +134,12 @@ def test_an_install_never_brings_a_rejected_revision_to_everybody() -> None:
     assert weight_of(decide(snapshot), B) == 0
 
 
-def test_next_promotion() -> None:
+def test_next_promotion_is_one_above_the_highest() -> None:
     assert next_promotion(()) == 1
     assert next_promotion((make_record(A), make_record(B, promotion=4), STABLE)) == 5
 
 
-def test_trials_end_when_the_spec_moves_on_but_a_rejection_keeps_its_own() -> None:
+def test_trial_closes_when_spec_changes_unless_rejected() -> None:
     running, aborted = make_record(B, trial=make_trial()), make_record(C, trial=make_trial(), rejection=REJECTION)
     snapshot = serving(records=(STABLE, running, aborted))
     assert closed_trials(snapshot, None) == [replace(running, trial=None)]
@@ -150,19 +152,19 @@ def prunable_of(limit: int, spared: set[str], **changes: object) -> frozenset[st
     return prunable(replace(serving(), **(base | changes)), spared)  # type: ignore[arg-type]
 
 
-def test_the_oldest_records_beyond_the_limit_go() -> None:
+def test_oldest_records_beyond_limit_are_pruned() -> None:
     assert prunable_of(4, set()) == {A, B}
     assert prunable_of(6, set()) == frozenset()
     assert prunable_of(10, set()) == frozenset()
 
 
-def test_pruning_spares_who_has_a_role_who_runs_and_who_is_in_the_route() -> None:
+def test_pruning_spares_records_in_use() -> None:
     assert prunable_of(3, {A}) == {B, C}
     assert prunable_of(3, set(), engines=by_name(make_engine(A))) == {B, C}
     assert prunable_of(2, set(), route=make_route({A: 0, B: 10_000})) == {C, "dddddddddd"}
     assert prunable_of(1, {letter * 10 for letter in "abcdef"}) == frozenset()
 
 
-def test_pruning_spares_the_memory_of_the_command_that_still_stands() -> None:
+def test_pruning_spares_record_named_by_current_command() -> None:
     """Without its tokens the same annotation would be carried out once more."""
     assert prunable_of(3, set(), command=parse_command(f"promote@{A}#1")) == {B, C}

@@ -60,7 +60,7 @@ def test_next_split_moves_safely(
 
 @settings(max_examples=300)
 @given(splits(), splits(), st.booleans())
-def test_every_split_is_whole_and_nobody_jumps_in_or_out(
+def test_every_split_is_complete_and_backends_pass_through_zero(
     current: dict[str, int],
     wanted: dict[str, int],
     settled: bool,  # noqa: FBT001
@@ -80,7 +80,7 @@ def test_every_split_is_whole_and_nobody_jumps_in_or_out(
 
 @settings(max_examples=300)
 @given(splits(), splits(), st.booleans())
-def test_who_is_unwanted_loses_its_weight_at_once_if_anybody_may_take_over(
+def test_unwanted_backend_loses_weight_at_once_if_another_can_serve(
     current: dict[str, int],
     wanted: dict[str, int],
     settled: bool,  # noqa: FBT001
@@ -95,9 +95,7 @@ def test_who_is_unwanted_loses_its_weight_at_once_if_anybody_may_take_over(
 
 @settings(max_examples=300)
 @given(splits(), splits())
-def test_a_gateway_that_keeps_up_gets_there_in_at_most_three_moves(
-    current: dict[str, int], wanted: dict[str, int]
-) -> None:
+def test_split_is_reached_in_at_most_three_moves(current: dict[str, int], wanted: dict[str, int]) -> None:
     split, moves = current, 0
     while split != wanted:
         split, moves = next_split(split, wanted, settled=True), moves + 1
@@ -115,7 +113,7 @@ def test_a_gateway_that_keeps_up_gets_there_in_at_most_three_moves(
         pytest.param(None, True, False, id="never changed by us"),
     ],
 )
-def test_a_route_is_believed_only_when_it_is_served_and_settled(
+def test_route_is_settled_only_when_programmed_long_enough(
     age_seconds: float | None,
     *,
     programmed: bool,

@@ -53,7 +53,7 @@ def changed(**keys: Any) -> str:
 
 @settings(max_examples=200)
 @given(trials)
-def test_a_trial_comes_back_as_it_was_written(trial: Trial) -> None:
+def test_trial_round_trips_through_json(trial: Trial) -> None:
     text = trial.to_json()
     assert "\n" not in text
     assert Trial.from_json(text) == trial
@@ -81,13 +81,13 @@ def test_a_trial_comes_back_as_it_was_written(trial: Trial) -> None:
         pytest.param("[" * 100_000, id="nested without end"),
     ],
 )
-def test_an_unreadable_trial_says_what_to_do(text: str) -> None:
+def test_damaged_trial_raises_record_error_with_remedy(text: str) -> None:
     with pytest.raises(RecordError, match="remove it to start a new trial"):
         Trial.from_json(text)
 
 
 @given(st.lists(st.tuples(spans, spans), max_size=12))
-def test_only_time_in_force_is_held_whatever_the_stops(turns: list[tuple[timedelta, timedelta]]) -> None:
+def test_step_clock_counts_only_time_in_force(turns: list[tuple[timedelta, timedelta]]) -> None:
     trial, now, ran = make_trial(), NOON, timedelta()
     for running, standing in turns:
         trial = trial.with_clock(now, running=True)
@@ -98,25 +98,25 @@ def test_only_time_in_force_is_held_whatever_the_stops(turns: list[tuple[timedel
         assert trial.held(now) == ran
 
 
-def test_a_clock_that_is_as_wanted_is_left_alone() -> None:
+def test_step_clock_in_wanted_state_is_unchanged() -> None:
     standing = make_trial()
     assert standing.with_clock(NOON, running=False) is standing
     running = standing.with_clock(NOON, running=True)
     assert running.with_clock(NOON + MINUTE, running=True) is running
 
 
-def test_a_step_begins_with_a_clock_at_zero_that_stands() -> None:
+def test_next_step_starts_with_stopped_clock_at_zero() -> None:
     trial = make_trial(traffic_since=NOON).with_clock(NOON, running=True).at_step(1, NOON + MINUTE)
     assert (trial.step, trial.entered_at()) == (1, NOON + MINUTE)
     assert trial.held(NOON + 60 * MINUTE) == timedelta()
     assert trial.traffic_since == NOON
 
 
-def test_the_first_step_is_entered_when_the_trial_starts() -> None:
+def test_first_step_is_entered_at_start_of_trial() -> None:
     assert make_trial(started_at=NOON).entered_at() == NOON
 
 
-def test_a_clock_set_back_takes_away_nothing_that_was_held() -> None:
+def test_clock_set_back_keeps_held_time() -> None:
     trial = make_trial(held_before=5 * MINUTE, clock_started_at=NOON)
     earlier = NOON - 180 * MINUTE
     assert trial.held(earlier) == 5 * MINUTE
@@ -128,7 +128,7 @@ def test_key_of_newer_version_is_ignored() -> None:
     assert Trial.from_json(changed(shadow={"weight": 5}, steps=[step])) == make_trial(steps=(Step(500, MINUTE),))
 
 
-def test_a_trial_of_an_earlier_version_goes_on() -> None:
+def test_trial_without_newer_keys_has_their_defaults() -> None:
     trial = make_trial(step=1, traffic_since=NOON)
     written = json.loads(trial.to_json())
     for name in (*LATER, "exposedSince"):
@@ -139,7 +139,7 @@ def test_a_trial_of_an_earlier_version_goes_on() -> None:
 
 
 @given(st.lists(st.tuples(spans, spans), max_size=12))
-def test_only_time_with_traffic_is_exposure_whatever_the_pauses(turns: list[tuple[timedelta, timedelta]]) -> None:
+def test_exposure_counts_only_time_with_traffic(turns: list[tuple[timedelta, timedelta]]) -> None:
     trial, now, ran = make_trial(), NOON, timedelta()
     for running, standing in turns:
         trial = trial.with_exposure(now, running=True)
@@ -151,7 +151,7 @@ def test_only_time_with_traffic_is_exposure_whatever_the_pauses(turns: list[tupl
     assert trial.at_step(1, now).exposed(now) == ran, "a step begins with a clock at zero; exposure goes on"
 
 
-def test_an_exposure_that_is_as_wanted_is_left_alone() -> None:
+def test_exposure_clock_in_wanted_state_is_unchanged() -> None:
     standing = make_trial()
     assert standing.with_exposure(NOON, running=False) is standing
     running = standing.with_exposure(NOON, running=True)
@@ -159,6 +159,6 @@ def test_an_exposure_that_is_as_wanted_is_left_alone() -> None:
     assert running.exposed(NOON - MINUTE) == timedelta()
 
 
-def test_a_step_keeps_the_count_that_is_not_known() -> None:
+def test_next_step_keeps_count_when_new_count_is_unknown() -> None:
     trial = make_trial(counted=7)
     assert (trial.at_step(1, NOON).counted, trial.at_step(1, NOON, 12).counted) == (7, 12)
