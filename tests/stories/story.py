@@ -1,4 +1,4 @@
-"""How a story is told: operator and world take turns, every tick is checked, every change is a transcript line."""
+"""How a story runs: operator and world take turns, every tick is checked, every change is a transcript line."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Story:
         before = len(self.world.cluster.writes)
         self.world.cluster.after = self._maybe_crash
         try:
-            await self.reconciler().reconcile(KEY)  # a new one each time: nothing may live in its memory
+            await self.reconciler().reconcile(KEY)  # a new one each time: it must not depend on state in memory
         except CrashError:
             self.crash_at = None
             self.world.watches.clear()  # the collector died with it
@@ -145,7 +145,7 @@ class Story:
         needed = -(-replicas * weight // 10_000)
         assert ready >= needed, f"{engine} carries {weight} with {ready} of {needed} pods Ready"
 
-    # What is told ------------------------------------------------------------------------------------------------
+    # Transcript -------------------------------------------------------------------------------------------------
 
     @property
     def uid(self) -> str:
@@ -189,10 +189,10 @@ class Story:
             d["metadata"]["name"].removeprefix(f"{NAME}-"): d["spec"]["replicas"]
             for d in self.world.cluster.all(DEPLOYMENT)
         }
-        told = {r.engine_revision: r.number for r in map(read_record, self.world.cluster.all(CONTROLLER_REVISION))}
+        numbers = {r.engine_revision: r.number for r in map(read_record, self.world.cluster.all(CONTROLLER_REVISION))}
         pods = " ".join(
-            f"e{told.get(e, '?')}:{self.world.ready_pods(e)}/{n}"
-            for e, n in sorted(engines.items(), key=lambda i: told.get(i[0], 0))
+            f"e{numbers.get(e, '?')}:{self.world.ready_pods(e)}/{n}"
+            for e, n in sorted(engines.items(), key=lambda i: numbers.get(i[0], 0))
         )
         reason = next(c["reason"] for c in status["conditions"] if c["type"] == "Stalled")
         line = f"{status['phase']:<12} {reason:<24} {split:<28} {pods}"

@@ -90,7 +90,7 @@ STORIES: tuple[Tell, ...] = (install, promotion, cautious_promotion, rollback, c
 
 
 def outcome(story: Story) -> tuple[Phase | None, dict[str, int], dict[str, list[str]]]:
-    """What counts in the end: where it stands, who serves, and that exactly the right children are there."""
+    """What must be the same in the end: phase, split, and exactly the wanted children."""
     kinds = (DEPLOYMENT, SERVICE, POD_DISRUPTION_BUDGET, CONTROLLER_REVISION, HTTP_ROUTE)
     children = {str(kind): [obj["metadata"]["name"] for obj in story.world.cluster.all(kind)] for kind in kinds}
     return story.phase, story.world.weights(), children

@@ -62,7 +62,7 @@ async def test_ramp_ending_with_pause_is_not_promoted_without_metrics() -> None:
     await story.run(9)
     assert story.world.status()["weight"] == "10%"
     assert story.conditions["MetricsAvailable"][0] == "False"
-    await story.run(6)  # blind for longer than analysis.blindTimeout
+    await story.run(6)  # metrics unavailable for longer than analysis.blindTimeout
     assert story.world.status()["weight"] == "0%"
     assert story.conditions["Reconciling"] == ("True", "Blind")
 
@@ -147,10 +147,10 @@ async def on_trial(story: Story, weight: str = "25%") -> None:
 async def test_damaged_state_starts_trial_again_and_is_measured() -> None:
     story = Story()
     await on_trial(story)
-    kept = story.world.cluster.find(CONFIG_MAP, NAMESPACE, EVIDENCE)
-    assert kept
-    kept["data"]["state.json"] = kept["data"]["state.json"][:-9]
-    story.world.cluster.put(kept)
+    stored = story.world.cluster.find(CONFIG_MAP, NAMESPACE, EVIDENCE)
+    assert stored
+    stored["data"]["state.json"] = stored["data"]["state.json"][:-9]
+    story.world.cluster.put(stored)
     await story.run(0.5)
     assert story.world.status()["canary"]["attempt"] == 2
     assert story.world.status()["weight"] == "5%"
@@ -183,7 +183,7 @@ async def test_foreign_configmap_of_our_name_is_not_changed() -> None:
 
 
 async def test_canary_gets_no_more_weight_when_state_write_fails() -> None:
-    """What was counted would be counted again: nothing follows from it until it is kept."""
+    """Unsaved counts would be counted again, so nothing follows from them until they are saved."""
     story = Story()
     await on_trial(story, "5%")
     before = story.world.weights()

@@ -76,9 +76,9 @@ async def story(prepared: Story) -> Story:
         prepared.world.user_applies(spec("turning", **QUICK))
         await prepared.run(10, lambda s: s.world.status().get("weight") == "25%")
         prepared.world.behaviours["turning"].error_rate = 0.9
-    told = copy.deepcopy(prepared)
-    told.world.cluster.clock = lambda: told.world.now
-    return told
+    story = copy.deepcopy(prepared)
+    story.world.cluster.clock = lambda: story.world.now
+    return story
 
 
 def weight_taken(story: Story) -> bool:
@@ -143,7 +143,7 @@ async def test_transient_failure_stalls_only_when_it_lasts(story: Story) -> None
 
 
 async def test_concurrent_state_writes_delay_rollback_only_briefly(story: Story) -> None:
-    """A conflict says that the decision rests on an old read; the next reconcile reads anew."""
+    """A conflict says that the decision rests on an old read; the next reconcile reads again."""
     cluster, left = story.world.cluster, 3
 
     def before(call: Call) -> None:
@@ -151,7 +151,7 @@ async def test_concurrent_state_writes_delay_rollback_only_briefly(story: Story)
         have = cluster.find(CONFIG_MAP, NAMESPACE, f"{NAME}-serin-evidence")
         if (call.verb, call.kind) == ("apply", CONFIG_MAP) and have and left:
             left -= 1
-            have["metadata"].setdefault("annotations", {})["by"] = f"somebody else {left}"
+            have["metadata"].setdefault("annotations", {})["by"] = f"another writer {left}"
             cluster.put(have)
 
     cluster.before = before

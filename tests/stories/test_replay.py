@@ -36,20 +36,20 @@ async def test_replay_reads_rollout_again_to_the_last_request(
     trial = await play(load, 7, rollout=rollout, analysis={"metrics": [ERRORS, LATENCY]})
     assert trial.outcome is ends
     connect = answering(trial.world.prometheus)
-    kept = await look_up(trial.world.cluster, NAMESPACE, NAME)
-    intervals = [interval async for interval in read_again(NAMESPACE, NAME, kept, SETTINGS, connect=connect)]
-    canary, stable = kept.compared.canary.revision, kept.compared.stable.revision
-    again = advance(begun(kept.state), intervals, canary=canary, stable=stable)
-    comparison = compare(kept.state, again)
+    looked_up = await look_up(trial.world.cluster, NAMESPACE, NAME)
+    intervals = [interval async for interval in read_again(NAMESPACE, NAME, looked_up, SETTINGS, connect=connect)]
+    canary, stable = looked_up.compared.canary.revision, looked_up.compared.stable.revision
+    again = advance(begun(looked_up.state), intervals, canary=canary, stable=stable)
+    comparison = compare(looked_up.state, again)
     assert comparison.agrees, comparison.message
     for boundary in (None, 1):
-        metric, leaf = chosen(kept.state, "errors" if boundary is None else "e2e", boundary)
-        answers = list(replay(map(json.dumps, lines(kept, intervals, metric=metric, leaf=leaf))))
+        metric, leaf = chosen(looked_up.state, "errors" if boundary is None else "e2e", boundary)
+        answers = list(replay(map(json.dumps, lines(looked_up, intervals, metric=metric, leaf=leaf))))
         test = again.metrics[metric].tests.leaves[leaf]
         assert isinstance(test, Comparison)
         assert answers[-1]["log_e"] == pytest.approx(test.log_e, abs=1e-9)
     # Cut elsewhere it is the same trial: the totals stay.
     elsewhere = SETTINGS.model_copy(update={"scrape_interval": 7.0, "evidence_lag": SCRAPE_SECONDS})
-    others = [interval async for interval in read_again(NAMESPACE, NAME, kept, elsewhere, connect=connect)]
+    others = [interval async for interval in read_again(NAMESPACE, NAME, looked_up, elsewhere, connect=connect)]
     assert len(others) > len(intervals)
-    assert compare(kept.state, advance(begun(kept.state), others, canary=canary, stable=stable)).agrees
+    assert compare(looked_up.state, advance(begun(looked_up.state), others, canary=canary, stable=stable)).agrees

@@ -1,6 +1,6 @@
 """One rollout from requests to verdict: the world of `fakes.traffic`, and the operator's own code on its clock.
 
-The collector reads, the reconciler decides and is looked at; `test_two_hundred.py` plays many. Nothing is faked between
+The collector reads, the reconciler decides and is checked; `test_two_hundred.py` plays many. Nothing is faked between
 the answers of Prometheus and the route.
 """
 
@@ -35,7 +35,7 @@ TICK_SECONDS = 15.0
 WARM_UP_SECONDS = 300.0
 TURNS = 12
 RESTARTS = 0.02
-"""How often the operator dies between two ticks, and begins anew without memory."""
+"""How often the operator dies between two ticks, and starts again without memory."""
 
 
 @dataclass
@@ -99,7 +99,7 @@ class Operator:
             self.woken, before = False, len(self.world.cluster.writes)
             due = await self.reconciler.reconcile(KEY)
             self.due = self.world.now + (due if due is not None else timedelta(days=1))
-            # What it has written of the evidence and of the status wakes nobody.
+            # Its own writes of trial state and status wake no reconcile.
             written = self.world.cluster.writes[before:]
             self.woken = any(call.verb in {"apply", "delete"} and call.kind is not CONFIG_MAP for call in written)
         raise AssertionError("the operator keeps writing to a world that stands still")
@@ -123,9 +123,9 @@ async def play(load: Load, seed: int, *, minutes: float = 60.0, **changes: Mappi
         if world.random.random() < RESTARTS:
             operator = Operator(world, world.now)
         await _pass(world, operator, TICK_SECONDS)
-        told = world.status().get("canary", {})
-        canary = canary or told.get("revision", "")
-        astray |= any("whose weight was" in caveat for caveat in told.get("caveats", ()))
+        reported = world.status().get("canary", {})
+        canary = canary or reported.get("revision", "")
+        astray |= any("whose weight was" in caveat for caveat in reported.get("caveats", ()))
         missing |= any(c["reason"] == Reason.REQUESTS_MISSING for c in world.status()["conditions"])
         outcome = _outcome(world, canary)
     state = read_evidence(world.cluster.find(CONFIG_MAP, NAMESPACE, name_of(NAME)))

@@ -44,7 +44,7 @@ class _Source:
 
 @dataclass
 class WokenStory(Story):
-    """One rollout; between two wake-ups nobody looks."""
+    """One rollout; between two wake-ups nothing is reconciled."""
 
     reconciles: int = 0
     schedule: Schedule = field(default_factory=lambda: Schedule(RESYNC_SECONDS))

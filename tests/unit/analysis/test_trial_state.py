@@ -29,7 +29,7 @@ from serin.evidence.metric import Comparison
 from serin.evidence.noise import Dispersion
 from serin.evidence.slices import NOTHING, RequestsBySide, Totals
 from tests.unit.rollout.cases import BAD, FEW, GOOD, HOUR, MINUTE, NOON, A, B, C, make_evidence
-from tests.unit.rollout.worlds import REQUESTS, memories
+from tests.unit.rollout.worlds import REQUESTS, saved_states
 
 SLICE = timedelta(seconds=15)
 ERRORS = {"name": "errors", "preset": "ErrorRate"}
@@ -378,7 +378,7 @@ def test_no_more_epochs_are_remembered_than_the_label_has_values(changes: int, f
 
 
 @settings(max_examples=60)
-@given(memories())
+@given(saved_states())
 def test_a_state_comes_back_as_it_was_written(state: TrialState) -> None:
     text = json.dumps(to_json(state), allow_nan=False)
     again = from_json(json.loads(text))

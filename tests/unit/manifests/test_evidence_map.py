@@ -13,7 +13,7 @@ from serin.analysis.trial_state import TrialState
 from serin.manifests.evidence_map import name_of, read_evidence, render_evidence
 from tests.unit.manifests.samples import OWNER
 from tests.unit.rollout.cases import GOOD, make_evidence
-from tests.unit.rollout.worlds import memories
+from tests.unit.rollout.worlds import saved_states
 
 WRITTEN = render_evidence(OWNER, make_evidence(GOOD))
 
@@ -25,7 +25,7 @@ def with_unseen(number: str) -> str:
 
 
 @settings(max_examples=30)
-@given(memories())
+@given(saved_states())
 def test_what_is_kept_comes_back(state: TrialState) -> None:
     assert read_evidence(render_evidence(OWNER, state)) == state
 

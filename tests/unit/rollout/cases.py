@@ -158,7 +158,7 @@ def canary_at(
 
 
 def make_evidence(counts: Mapping[str, Counts] = GOOD, *, attempt: int = 1, **changes: Any) -> TrialState:
-    """What a trial has shown of errors, in three slices of a settled epoch, up to now."""
+    """A trial state that has counted errors in three slices of a settled epoch, up to now."""
     pinned = measurements(make_spec().analysis, Series(), Baseline(NOON, 10.0), measured=True)
     errors, *others = map(MetricState.begin, pinned)
     tests = errors.tests

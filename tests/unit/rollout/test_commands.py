@@ -111,9 +111,9 @@ def test_impossible_command_is_ignored_now_and_later(verb: str, target: Record, 
     after, reason = order(verb, target, stable)
     assert reason is Reason.COMMAND_IGNORED
     assert replace(after, handled=()) == target
-    # Remembered, or it would be carried out weeks later, on a canary that nobody has seen yet.
-    again, told = obey(f"{verb}@{B}#1", replace(RUNNING, handled=after.handled))
-    assert (again.trial, again.rejection, told) == (RUNNING.trial, None, None)
+    # The token is stored, or the command would be carried out weeks later on another canary.
+    again, result = obey(f"{verb}@{B}#1", replace(RUNNING, handled=after.handled))
+    assert (again.trial, again.rejection, result) == (RUNNING.trial, None, None)
 
 
 def test_command_for_another_revision_is_ignored() -> None:

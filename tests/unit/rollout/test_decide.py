@@ -60,7 +60,9 @@ def test_every_decision_is_complete(snapshot: Snapshot) -> None:
     assert min(decision.weights.values(), default=0) >= 0
     assert min(decision.engines.values(), default=0) >= 0
     assert not decision.retired & decision.engines.keys()
-    assert decision.retired | decision.engines.keys() >= snapshot.engines.keys(), "an engine was overlooked"
+    assert decision.retired | decision.engines.keys() >= snapshot.engines.keys(), (
+        "an engine is neither wanted nor deleted"
+    )
     assert not decision.forgotten & {r.revision for r in (decision.stable, decision.canary, decision.target) if r}
     assert not decision.forgotten & snapshot.route.weights.keys()
     assert len({r.revision for r in decision.records}) == len(decision.records)
@@ -73,11 +75,11 @@ def test_every_decision_is_complete(snapshot: Snapshot) -> None:
 @given(snapshots())
 def test_every_decision_has_a_stable_status(snapshot: Snapshot) -> None:
     decision = decide(snapshot)
-    told = status("triage", 1, snapshot, decision, LLMDeploymentStatus())
-    assert len(told.conditions) == 8
+    reported = status("triage", 1, snapshot, decision, LLMDeploymentStatus())
+    assert len(reported.conditions) == 8
     before_it_is_due = NOON + (MINUTE if decision.due_in is None else min(MINUTE, decision.due_in / 2))
-    again = status("triage", 1, replace(snapshot, now=before_it_is_due), decision, told)
-    assert again == told, "the clock alone changed what readers see"
+    again = status("triage", 1, replace(snapshot, now=before_it_is_due), decision, reported)
+    assert again == reported, "the clock alone changed what readers see"
 
 
 @every_world

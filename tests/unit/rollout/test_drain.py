@@ -62,7 +62,7 @@ def idle(at: datetime = NOON) -> InFlight:
         pytest.param(leaving(idle()), False, False, id="the gateway may still send requests"),
         pytest.param(leaving(idle(), make_route({A: 10_000, B: 0})), True, False, id="still in the route at 0"),
         pytest.param(leaving(idle(), make_route({A: 9_500, B: 500})), True, False, id="still gets traffic"),
-        pytest.param(leaving(idle(), make_route({A: 10_000, C: 0})), True, False, id="a backend nobody remembers"),
+        pytest.param(leaving(idle(), make_route({A: 10_000, C: 0})), True, False, id="a backend without a record"),
         pytest.param(leaving(idle(), make_route({A: 10_000}, None)), True, False, id="a route never changed by us"),
         pytest.param(leaving(ready=0), True, True, id="no pod is Ready"),
         pytest.param(leaving(ready=0), False, False, id="no pod is Ready, the gateway not settled"),

@@ -1,4 +1,4 @@
-"""Every split has an epoch of its own, the evidence knows since when, and a lost evidence is begun anew."""
+"""Every split has its own epoch, the trial state says since when, and a lost state starts again."""
 
 from __future__ import annotations
 
@@ -67,13 +67,15 @@ def test_canary_gets_requests_only_in_epochs_of_the_trial_state(snapshot: Snapsh
     decision = decide(snapshot)
     if decision.trial_state is None or decision.canary is None or not (weight := weight_of(decision, B)):
         return
-    told = decision.trial_state.epochs[decision.epoch]
+    begun = decision.trial_state.epochs[decision.epoch]
     if decision.weights != snapshot.route.weights:
-        assert told == Epoch(NOON, weight)
+        assert begun == Epoch(NOON, weight)
 
 
 @pytest.mark.parametrize(
-    ("now", "then"), [(0, 1), (30, 31), (31, 0), (None, 2)], ids=["the next", "the last", "around", "nobody stamps"]
+    ("now", "then"),
+    [(0, 1), (30, 31), (31, 0), (None, 2)],
+    ids=["the next", "the last", "around", "no epoch on the route"],
 )
 def test_epochs_are_used_in_turn(now: int | None, then: int) -> None:
     """Where the route does not say, the one after the newest that the evidence knows."""
@@ -101,13 +103,13 @@ def test_epoch_edited_by_hand_is_replaced_by_a_new_one(epoch: int | None) -> Non
 
 def test_reused_epoch_value_closes_its_old_stratum() -> None:
     """Two requests of each side wait for a third; under the next meaning of the value they must not meet any."""
-    memory = make_evidence(GOOD, epochs={1: Epoch(NOON - HOUR, 500), 2: Epoch(NOON - 2 * HOUR, 500)})
-    errors, *others = memory.metrics
+    saved = make_evidence(GOOD, epochs={1: Epoch(NOON - HOUR, 500), 2: Epoch(NOON - 2 * HOUR, 500)})
+    errors, *others = saved.metrics
     tests = errors.tests.add([Totals(2, 1, 2, 0)], t=300.0, epoch=2, settled=True)
-    memory = replace(memory, metrics=(replace(errors, tests=tests), *others))
+    saved = replace(saved, metrics=(replace(errors, tests=tests), *others))
     before = tests.comparisons[0].test
     assert 2 in before.open
-    decision = decide(replace(NEXT, saved_state=memory))
+    decision = decide(replace(NEXT, saved_state=saved))
     assert decision.epoch == 2
     assert decision.trial_state is not None
     after = decision.trial_state.metrics[0].tests.comparisons[0].test
@@ -160,7 +162,7 @@ def test_trial_without_its_state_starts_again(changes: Mapping[str, object]) -> 
 
 
 def test_state_lost_in_first_step_starts_with_new_epoch() -> None:
-    """The split stays as it is; were its epoch kept, nothing would be counted, and the canary held for ever."""
+    """The split stays; with its old epoch nothing would be counted, and the canary would be held forever."""
     decision = decide(replace(at_epoch(canary_at(), 4), saved_state=None))
     assert decision.weights == {A: 9_500, B: 500}
     assert decision.trial_state is not None
@@ -170,7 +172,7 @@ def test_state_lost_in_first_step_starts_with_new_epoch() -> None:
 @pytest.mark.parametrize(
     "readings",
     [MetricReadings(error="Prometheus is down."), MetricReadings()],
-    ids=["blind", "before it is known what the stable shows"],
+    ids=["no metrics", "no baseline"],
 )
 def test_canary_with_lost_state_gets_no_traffic_until_measurable(readings: MetricReadings) -> None:
     decision = decide(replace(canary_at(2, held=MINUTE), saved_state=None, readings=readings))
@@ -186,8 +188,8 @@ def test_first_install_has_no_trial_state() -> None:
 
 
 def test_rollback_saves_trial_state_and_changes_epoch() -> None:
-    memory = make_evidence({A: GOOD[A], B: replace(GOOD[B], bad=300)})
-    decision = decide(canary_at(saved_state=memory))
+    saved = make_evidence({A: GOOD[A], B: replace(GOOD[B], bad=300)})
+    decision = decide(canary_at(saved_state=saved))
     assert decision.weights == {A: 10_000, B: 0}
     assert (decision.epoch, decision.engines[ENGINE[A]]) == (2, 3)
     assert decision.trial_state is not None

@@ -133,7 +133,7 @@ def waiting(since: datetime, **facts: Any) -> Snapshot:
             id="expected traffic that does not come, within the holdback",
         ),
         pytest.param(
-            canary_at(held=HELD, readings=BLIND), Phase.RAMPING, Reason.METRICS_UNAVAILABLE, id="blind"
+            canary_at(held=HELD, readings=BLIND), Phase.RAMPING, Reason.METRICS_UNAVAILABLE, id="metrics unavailable"
         ),
         pytest.param(
             canary_at(held=HELD, saved_state=read_until(NOON - 20 * MINUTE)), Phase.RAMPING, Reason.AWAITING_EVIDENCE,
@@ -192,7 +192,7 @@ def test_guard_holds_canary_at_its_weight(snapshot: Snapshot, phase: Phase, reas
             id="fail, and a person says promote",
         ),
         pytest.param(canary_at(held=HELD, counts=BAD), Reason.VERDICT_FAILED, id="fail when the hold is over"),
-        pytest.param(canary_at(counts=BAD, readings=BLIND), Reason.VERDICT_FAILED, id="fail, then blind"),
+        pytest.param(canary_at(counts=BAD, readings=BLIND), Reason.VERDICT_FAILED, id="fail, then metrics unavailable"),
         pytest.param(in_holdback(counts=BAD), Reason.VERDICT_FAILED, id="fail in the holdback"),
         pytest.param(
             canary_at(2, held=HELD, counts=DOUBTFUL, spec=make_spec(rollout=overdue("Rollback"))),
@@ -248,8 +248,8 @@ def test_guards_decide_in_their_order() -> None:
     for reason, trouble in reversed(troubles):
         world |= trouble
         decision = decide(canary_at(**world))
-        told = decision.target.rejection.reason if decision.target and decision.target.rejection else decision.reason
-        assert told == reason
+        decided = decision.target.rejection.reason if decision.target and decision.target.rejection else decision.reason
+        assert decided == reason
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_missing_capacity_past_deadline_stalls_without_rejection() -> None:
 def test_unpaused_canary_is_not_rejected_at_once() -> None:
     """Clocks stop while `spec.paused` is set: the deadline too."""
     snapshot = waiting(NOON - 2 * HOUR)
-    for minute in (-119, -60, -1):  # paused for two hours, looked at now and then
+    for minute in (-119, -60, -1):  # paused for two hours, reconciled now and then
         frozen = decide(replace(snapshot, now=NOON + minute * MINUTE, spec=make_spec(paused=True)))
         assert frozen.canary is not None
         snapshot = replace(snapshot, target=frozen.canary, records=(snapshot.records[0], frozen.canary))

@@ -1,4 +1,4 @@
-"""Patience: deadline, blindness and holdback, and what a person may say about each."""
+"""Deadline, unavailable metrics and holdback, and the commands that end each."""
 
 from __future__ import annotations
 
@@ -97,17 +97,17 @@ def test_due_time_is_the_earliest_under_every_finding(snapshot: Snapshot, due: t
 
 def test_holdback_does_not_end_on_old_samples_or_without_requests() -> None:
     spec = make_spec(rollout={"holdback": {"weight": 2, "for": "1m"}, "minimumBake": "0s"})
-    kept = {"holdback": pin_holdback(spec.rollout.holdback), "in_holdback": True, "step": 3}
+    begun = {"holdback": pin_holdback(spec.rollout.holdback), "in_holdback": True, "step": 3}
     facts = {
         "spec": spec,
         "route": make_route({A: 200, B: 9_800}),
         "engines": by_name(make_engine(A, *make_pods(3)), make_engine(B, *make_pods(3))),
     }
-    old = decide(canary_at(2, held=HELD, trial=kept, saved_state=read_until(NOON - 20 * MINUTE), **facts))
+    old = decide(canary_at(2, held=HELD, trial=begun, saved_state=read_until(NOON - 20 * MINUTE), **facts))
     assert old.reason is Reason.AWAITING_EVIDENCE
-    silent = decide(canary_at(2, held=HELD, trial=kept | {"counted": GOOD[B].requests}, **facts))
+    silent = decide(canary_at(2, held=HELD, trial=begun | {"counted": GOOD[B].requests}, **facts))
     assert silent.reason is Reason.NO_TRAFFIC
-    assert decide(canary_at(2, held=HELD, trial=kept, **facts)).reason is Reason.PROMOTED
+    assert decide(canary_at(2, held=HELD, trial=begun, **facts)).reason is Reason.PROMOTED
 
 
 @pytest.mark.parametrize("policy", ["Pause", "Promote", "Rollback"])
@@ -188,9 +188,9 @@ def test_deadline_counts_time_with_traffic_without_pauses() -> None:
         assert decision.canary is not None
         snapshot = replace(snapshot, target=decision.canary, records=(snapshot.records[0], decision.canary))
     assert trial_of(decision).exposed(snapshot.now + 72 * HOUR) == MINUTE
-    memory = make_evidence(DOUBTFUL, until=NOON + 72 * HOUR)
+    saved = make_evidence(DOUBTFUL, until=NOON + 72 * HOUR)
     freed = decide(
-        replace(snapshot, now=NOON + 72 * HOUR, spec=make_spec(rollout=overdue("Rollback")), saved_state=memory)
+        replace(snapshot, now=NOON + 72 * HOUR, spec=make_spec(rollout=overdue("Rollback")), saved_state=saved)
     )
     assert (freed.phase, freed.reason) == (Phase.RAMPING, Reason.AWAITING_EVIDENCE)
     assert trial_of(freed).exposed_since == NOON + 72 * HOUR
@@ -214,8 +214,8 @@ def test_ramp_restarts_with_its_counts_when_metrics_return() -> None:
     assert (weight_of(still, B), trial_of(still).blinded) == (0, True)
     unasked = decide(canary_at(2, trial=blind, route=route))
     assert trial_of(unasked).blinded, "a source that has not been asked yet has not been seen"
-    memory, read = read_until(NOON - MINUTE), MetricReadings(intervals=(Interval(NOON - MINUTE, NOON),))
-    seeing = decide(canary_at(2, trial=blind, route=route, saved_state=memory, readings=read))
+    saved, read = read_until(NOON - MINUTE), MetricReadings(intervals=(Interval(NOON - MINUTE, NOON),))
+    seeing = decide(canary_at(2, trial=blind, route=route, saved_state=saved, readings=read))
     trial = trial_of(seeing)
     assert (weight_of(seeing, B), trial.step, trial.blinded, trial.counted) == (500, 0, False, GOOD[B].requests)
     assert seeing.trial_state is not None

@@ -1,4 +1,4 @@
-"""No ramp gets stuck: in a world that does as it is told a good canary is promoted, and a bad one is gone in time."""
+"""No ramp gets stuck: in a world that follows each decision, a good canary is promoted and a bad one is removed."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ class Obedient:
             tally, epoch, ok, wrong = wanted.requests, None, "200", "500"
         requests = PER_TICK if now - wanted.read_until < HOUR else 10 * PER_TICK
         bad = int(requests * self.bad)
-        shown = {(A, ok): requests, (B, ok): requests - bad, (B, wrong): bad}
-        grown = {(r, epoch, outcome): n for (r, outcome), n in shown.items() if n and decision.weights.get(r)}
+        answered = {(A, ok): requests, (B, ok): requests - bad, (B, wrong): bad}
+        grown = {(r, epoch, outcome): n for (r, outcome), n in answered.items() if n and decision.weights.get(r)}
         # As the collector does: a long time is cut, and not all of it lies near a change of weight.
         cut = max(wanted.read_until, min(now, wanted.read_until + 5 * MINUTE))
         parts = (Interval(wanted.read_until, cut), Interval(cut, now, {tally: grown}))

@@ -188,7 +188,7 @@ def test_unknown_rate_is_taken_from_trial_after_one_minute() -> None:
 
 @settings(max_examples=40)
 @given(st.integers(1, 9_999), st.floats(0, 1e6), st.sampled_from([GOOD, BAD, NOTHING]), st.integers(1, 9_999))
-def test_adaptive_weight_stays_within_bounds(weight: int, rps: float, shown: dict[str, Counts], most: int) -> None:
+def test_adaptive_weight_stays_within_bounds(weight: int, rps: float, counts: dict[str, Counts], most: int) -> None:
     trial = make_trial(steps=ADAPTIVE, budget=Budget(2.0, most), weight=min(weight, most))
-    after = weight_after(trial, make_evidence(shown, requests_per_second=rps), Policy())
+    after = weight_after(trial, make_evidence(counts, requests_per_second=rps), Policy())
     assert 1 <= after <= most

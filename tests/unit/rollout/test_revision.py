@@ -103,7 +103,7 @@ def test_overlay_without_canonical_json_is_refused_with_sentence(value: object) 
 
 
 def test_hashes_are_ten_hex_digits_and_never_change() -> None:
-    """A change here renames everything that runs: raise HASH_SCHEMA and think of those who upgrade."""
+    """A change here renames everything that runs: raise HASH_SCHEMA, and plan for upgrades."""
     assert named() == "362dc84630"
     assert revision(named(), None) == "9d0f56ced5"
     assert re.fullmatch("[0-9a-f]{10}", named())

@@ -1,4 +1,4 @@
-"""Who is the stable, above all when the memory of it is damaged; what is pruned."""
+"""Which revision is the stable, above all when records are damaged; which records are pruned."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.unit.rollout.cases import (
     weight_of,
 )
 
-FORGETFUL = make_record(A)
+UNANNOTATED = make_record(A)
 """The stable after its annotations were lost."""
 REJECTED = canary_at(record={"rejection": REJECTION, "trial": None})
 
@@ -52,9 +52,9 @@ REJECTED = canary_at(record={"rejection": REJECTION, "trial": None})
             A,
             id="promoted again after another",
         ),
-        pytest.param((FORGETFUL, make_record(B)), make_route({A: 9_500, B: 500}), A, id="the route as witness"),
-        pytest.param((FORGETFUL, make_record(B)), make_route({A: 5_000, B: 5_000}), A, id="the older one of a tie"),
-        pytest.param((FORGETFUL,), make_route({A: 0, B: 10_000}), None, id="no witness for a backend at 0"),
+        pytest.param((UNANNOTATED, make_record(B)), make_route({A: 9_500, B: 500}), A, id="the route as witness"),
+        pytest.param((UNANNOTATED, make_record(B)), make_route({A: 5_000, B: 5_000}), A, id="the older one of a tie"),
+        pytest.param((UNANNOTATED,), make_route({A: 0, B: 10_000}), None, id="no witness for a backend at 0"),
     ],
 )
 def test_find_stable_from_records_and_route(
@@ -66,8 +66,8 @@ def test_find_stable_from_records_and_route(
 
 
 def test_stable_found_by_route_is_recorded_as_promoted() -> None:
-    decision = decide(serving(records=(FORGETFUL,), target=FORGETFUL))
-    assert decision.records == (replace(FORGETFUL, promotion=1),)
+    decision = decide(serving(records=(UNANNOTATED,), target=UNANNOTATED))
+    assert decision.records == (replace(UNANNOTATED, promotion=1),)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_stable_found_by_route_is_recorded_as_promoted() -> None:
     ],
 )
 def test_lost_record_moves_neither_traffic_nor_pods(snapshot: Snapshot) -> None:
-    """Deleted by hand, or not in the backup: whoever serves must go on serving, as it is."""
+    """Deleted by hand, or not in the backup: the revision that serves must keep serving."""
     decision = decide(snapshot)
     assert (decision.phase, decision.reason) == (Phase.BLOCKED, Reason.STABLE_RECORD_MISSING)
     assert decision.weights in ({}, snapshot.route.weights)

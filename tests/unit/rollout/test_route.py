@@ -1,4 +1,4 @@
-"""Traffic moves without a failed request: nobody jumps in or out, and taking weight away never waits."""
+"""Traffic moves without a failed request: a backend enters and leaves at 0, and weight is taken away at once."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def splits(draw: st.DrawFn) -> dict[str, int]:
         pytest.param({A: 10_000, B: 0}, {A: 10_000}, False, {A: 10_000, B: 0}, id="a 0 that is not settled stays"),
         pytest.param({A: 10_000, B: 0}, {A: 10_000}, True, {A: 10_000}, id="a settled 0 leaves"),
         pytest.param({A: 5_000, B: 5_000}, {B: 10_000}, False, {A: 0, B: 10_000}, id="a promotion is one move"),
-        pytest.param({A: 10_000}, {B: 10_000}, True, {A: 10_000, B: 0}, id="an unknown heir waits at 0"),
-        pytest.param({A: 10_000}, {B: 5_000, C: 5_000}, True, {A: 10_000, B: 0, C: 0}, id="two heirs wait together"),
+        pytest.param({A: 10_000}, {B: 10_000}, True, {A: 10_000, B: 0}, id="a new backend waits at 0"),
+        pytest.param({A: 10_000}, {B: 5_000, C: 5_000}, True, {A: 10_000, B: 0, C: 0}, id="two new backends wait at 0"),
         pytest.param(
             {A: 9_500, B: 500}, {A: 9_500, C: 500}, True, {A: 10_000, B: 0, C: 0}, id="one canary replaces another"
         ),
@@ -86,8 +86,8 @@ def test_unwanted_backend_loses_weight_at_once_if_another_can_serve(
     settled: bool,  # noqa: FBT001
 ) -> None:
     split = next_split(current, wanted, settled=settled)
-    heirs = [r for r, w in wanted.items() if w and (current.get(r) or (r in current and settled))]
-    if heirs:
+    successors = [r for r, w in wanted.items() if w and (current.get(r) or (r in current and settled))]
+    if successors:
         assert not any(split[r] for r in split.keys() - wanted.keys())
     else:
         assert {r: split[r] for r in current} == current

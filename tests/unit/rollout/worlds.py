@@ -99,7 +99,7 @@ epochs = st.dictionaries(
 REQUESTS = Tally("serin_requests_total", by="outcome")
 sides = st.sampled_from([RequestsBySide(*each) for each in ((0, 0), (3, 90), (0, 9_000), (400, 200), (9_000, 9_000))])
 """Requests of canary and stable."""
-SHOWN = tuple(map(make_evidence, (NOTHING, FEW, GOOD, DOUBTFUL, BAD, {A: Counts(0, 0), B: Counts(50, 1)})))
+COUNTED = tuple(map(make_evidence, (NOTHING, FEW, GOOD, DOUBTFUL, BAD, {A: Counts(0, 0), B: Counts(50, 1)})))
 
 
 @st.composite
@@ -135,10 +135,10 @@ def routes(draw: st.DrawFn) -> RouteView:
 
 
 @st.composite
-def memories(draw: st.DrawFn, revision: str = B, attempt: int | None = None) -> TrialState:
-    """What a trial may have shown: much, little or nothing, of epochs that are known or not."""
+def saved_states(draw: st.DrawFn, revision: str = B, attempt: int | None = None) -> TrialState:
+    """Trial states that have counted much, little or nothing, in epochs that are known or not."""
     return replace(
-        draw(st.sampled_from(SHOWN)),
+        draw(st.sampled_from(COUNTED)),
         trial=name_of(revision, draw(st.integers(1, 3)) if attempt is None else attempt),
         until=draw(moments),
         epochs=draw(epochs),
@@ -166,11 +166,11 @@ def growths(draw: st.DrawFn, begin: datetime) -> tuple[Interval, ...]:
 
 
 @st.composite
-def evidences(draw: st.DrawFn, memory: TrialState | None = None) -> MetricReadings:
+def readings(draw: st.DrawFn, saved: TrialState | None = None) -> MetricReadings:
     flights = st.builds(InFlight, st.sampled_from([0.0, 3.0]), moments)
     return MetricReadings(
         error=draw(st.none() | st.none() | st.just("Prometheus is down; start it.")),
-        intervals=draw(growths(memory.until if memory else draw(moments))),
+        intervals=draw(growths(saved.until if saved else draw(moments))),
         baseline=draw(st.none() | st.builds(Baseline, moments, st.sampled_from([0.0, 3.0, 300.0]))),
         in_flight=draw(st.dictionaries(st.sampled_from(sorted(ENGINE.values())), flights)),
     )
@@ -178,7 +178,7 @@ def evidences(draw: st.DrawFn, memory: TrialState | None = None) -> MetricReadin
 
 @st.composite
 def snapshots(draw: st.DrawFn) -> Snapshot:
-    """A world; its parts need not fit together, as after a crash, a backup or somebody's kubectl."""
+    """A world; its parts need not fit together, as after a crash, a restore or a manual edit."""
     known = draw(records())
     blocked = draw(st.integers(0, 9)) == 0
     new = make_record(draw(st.sampled_from([A, B, C])), recorded=False)
@@ -187,7 +187,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         {"spec_error": "It cannot be; change it.", "spec_reason": Reason.INVALID_SPEC} if blocked else {}
     )
     engines = draw(st.lists(st.sampled_from(sorted(ENGINE.values())), unique=True))
-    memory = draw(st.none() | memories(draw(st.sampled_from([A, B, C]))))
+    saved = draw(st.none() | saved_states(draw(st.sampled_from([A, B, C]))))
     return Snapshot(
         now=NOON,
         spec=draw(st.sampled_from(SPECS)),
@@ -203,8 +203,8 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             for e in engines
         },
         route=draw(routes() | routes() | st.just(NO_ROUTE)),
-        readings=draw(evidences(memory)),
-        saved_state=memory,
+        readings=draw(readings(saved)),
+        saved_state=saved,
         command=draw(
             st.none()
             | st.builds("{}@{}#{}".format, st.sampled_from(VERBS), st.sampled_from([A, B, C]), st.integers(1, 2)).map(
@@ -235,14 +235,14 @@ def canaries(draw: st.DrawFn) -> Snapshot:
         in_holdback=trial.in_holdback and holdback is not None and step == len(ramp),
     )
     snapshot = draw(snapshots())
-    memory = draw(memories(attempt=trial.attempt))
+    saved = draw(saved_states(attempt=trial.attempt))
     return replace(
         snapshot,
         spec=spec,
         target=(canary := make_record(B, trial=trial)),
         records=(STABLE, canary),
-        saved_state=memory,
-        readings=draw(evidences(memory)),
+        saved_state=saved,
+        readings=draw(readings(saved)),
         route=replace(snapshot.route, weights={A: 10_000 - weight, B: weight}, exists=True),
         command=draw(
             st.none() | st.sampled_from([f"promote@{B}#1", f"skip@{B}#1", f"resume@{B}#1"]).map(parse_command)
