@@ -155,7 +155,7 @@ async def test_a_stable_with_one_pod_that_stands_out_proves_no_promotion() -> No
     for trial in trials:
         assert noisy(trial)
         message = trial.world.status()["metrics"][0]["message"]
-        assert "not provable, because the stable's own pods differ by more than chance" in message
+        assert "no proof is possible, because the stable's own pods differ by more than chance" in message
 
 
 async def test_requests_of_the_canary_that_are_lost_on_the_way_are_warned_of() -> None:

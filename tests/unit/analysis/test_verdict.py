@@ -124,32 +124,33 @@ def test_verdict(metrics: list[tuple[dict[str, Any], list[Shown]]], expected: Ve
         pytest.param(
             OWN,
             [(3_000, 0, 3_000, 0)],
-            "own: not comparable, because the stable had not shown it, or it could not be read, when the canary began; "
-            "make it Advisory or wait until it has, then abort and retry: canary 0 bad of 3000, stable 0 bad of 3000.",
+            "own: cannot be compared, because the stable had no samples that could be read when the canary began; wait "
+            "until it has, or make the metric Advisory, then abort and retry: "
+            "canary 0 bad of 3000, stable 0 bad of 3000.",
             id="nobody can cut it",
         ),
         pytest.param(
             ERRORS | {"tolerance": {"ratio": 1, "absolute": 0}},
             [LITTLE],
-            "errors: not reachable at this rate: a 1-fold rate cannot be excluded, however many requests follow: "
-            "canary 0 bad of 30, stable 1 bad of 300.",
+            "errors: at the observed rates, no number of requests can rule out a 1-fold error rate; "
+            "abort the canary or widen the metric's tolerance: canary 0 bad of 30, stable 1 bad of 300.",
             id="no tolerance, no proof",
         ),
         pytest.param(
             ERRORS,
             [(0, 0, 400, 3)],
-            "errors: no request of the canary has been counted yet: canary 0 bad of 0, stable 3 bad of 400.",
+            "errors: no request of the canary has been counted yet; check that requests reach it and that its pods are "
+            "scraped: canary 0 bad of 0, stable 3 bad of 400.",
             id="only the stable speaks",
         ),
         pytest.param(
             ERRORS,
             [(400, 3, 0, 0)],
-            "errors: no request of the stable has been counted yet: canary 3 bad of 400, stable 0 bad of 0.",
+            "errors: no request of the stable has been counted yet; check that requests reach it and that its pods are "
+            "scraped: canary 3 bad of 400, stable 0 bad of 0.",
             id="only the canary speaks",
         ),
-        pytest.param(
-            ERRORS, [NOBODY], "errors: not seen on either side: canary 0 bad of 0, stable 0 bad of 0.", id="silence"
-        ),
+        pytest.param(ERRORS, [NOBODY], "errors: no samples on either side; this metric is ignored.", id="silence"),
     ],
 )
 def test_every_verdict_has_its_sentence(metric: dict[str, Any], leaves: list[Shown], sentence: str) -> None:
@@ -159,15 +160,15 @@ def test_every_verdict_has_its_sentence(metric: dict[str, Any], leaves: list[Sho
 @pytest.mark.parametrize(
     ("canary", "stable", "sentence"),
     [
-        pytest.param(600, 30, "slo: the canary is above a rate of 5 %", id="above"),
-        pytest.param(60, 30, "slo: the canary is proven to be below a rate of 5 %", id="below"),
-        pytest.param(600, 600, "slo: the stable is above a rate of 5 % as well", id="shared"),
+        pytest.param(600, 30, "slo: the canary is above the limit of 5 %", id="above"),
+        pytest.param(60, 30, "slo: the canary is proven to be below the limit of 5 %", id="below"),
+        pytest.param(600, 600, "slo: the stable is above the limit of 5 % too", id="shared"),
     ],
 )
 def test_a_ceiling_speaks_of_its_limit(canary: int, stable: int, sentence: str) -> None:
     judgement = judged((ERRORS, [WELL]), (SLO, [(3_000, canary, 3_000, stable)]))
     assert judgement.metrics[1].message.startswith(sentence)
-    assert ("not to blame" in judgement.message) == (canary == stable == 600)
+    assert ("is not the cause" in judgement.message) == (canary == stable == 600)
 
 
 @pytest.mark.parametrize(("mode", "verdict"), [("Required", Verdict.INCONCLUSIVE), ("Advisory", Verdict.PASS)])
@@ -175,7 +176,7 @@ def test_a_metric_that_is_noisy_on_the_stable_alone_proves_nothing_and_says_so(m
     state = shown((ERRORS, [WELL]), (LATENCY | {"mode": mode}, FAST))
     judgement = judge(with_noise(state, 1, {"a": [Counts(100, 50)] * 3, "b": [Counts(100, 5)] * 3}))
     assert judgement.verdict is verdict
-    assert ("not provable, because the stable's own pods differ" in judgement.message) == (mode == "Required")
+    assert ("no proof is possible, because the stable's own pods differ" in judgement.message) == (mode == "Required")
     assert [metric.noisy for metric in judgement.metrics] == [False, mode == "Required"]
 
 
@@ -189,8 +190,8 @@ def test_a_metric_that_is_noisy_may_still_roll_back() -> None:
     ("generated", "verdict", "sentence"),
     [
         ((3_000, 90, 20_000, 700), Verdict.INCONCLUSIVE, "canary 30, stable 35"),
-        ((0, 0, 20_000, 700), Verdict.INCONCLUSIVE, "canary not seen, stable 35"),
-        ((0, 0, 0, 0), Verdict.NOT_APPLICABLE, "canary not seen, stable not seen"),
+        ((0, 0, 20_000, 700), Verdict.INCONCLUSIVE, "canary no samples, stable 35"),
+        ((0, 0, 0, 0), Verdict.NOT_APPLICABLE, "canary no samples, stable no samples"),
     ],
 )
 def test_throughput_is_shown_and_decides_nothing(generated: Shown, verdict: Verdict, sentence: str) -> None:
@@ -211,14 +212,16 @@ def test_what_is_missing_is_said_of_the_metric_that_needs_most() -> None:
     assert judgement.message == judgement.metrics[1].message
     assert needed["ttft"] > needed["errors"] > 0
     assert (
-        f"needs about {math.ceil(needed['ttft'])} more canary requests to exclude a 1.25-fold rate" in judgement.message
+        f"needs about {math.ceil(needed['ttft'])} more canary requests to rule out a 1.25-fold bad rate"
+        in judgement.message
     )
 
 
 def test_silence_names_every_required_metric_and_where_to_look() -> None:
     message = judged((ERRORS, [NOBODY]), (LATENCY, [NOBODY] * 3), (OWN | ADVISORY, [NOBODY])).message
     assert message == (
-        "No request has been counted yet on either side (errors, ttft); check that traffic flows and is scraped."
+        "No request has been counted yet on either side (errors, ttft); check that requests arrive and that the pods "
+        "are scraped."
     )
 
 

@@ -118,10 +118,10 @@ def test_a_difference_is_told_with_what_follows_from_it() -> None:
     comparison = compare(kept, less)
     assert not comparison.agrees
     assert comparison.message == (
-        "errors differs: n0 90 kept and 80 read. Prometheus shows less than it did; "
-        "ask one that keeps its samples for longer."
+        "errors differs: n0 90 stored, 80 read again. Prometheus returns less than it did; "
+        "use one that keeps its samples for longer (--prometheus)."
     )
     assert "SERIN_EVIDENCE_LAG" in compare(less, kept).message
     full = replace(kept, epochs={epoch: Epoch(NOON, 500) for epoch in range(EPOCHS)})
     assert "more epochs than the label has values" in compare(full, less).message
-    assert compare(kept, kept).message.startswith("Every total agrees until 2026-05-04T12:01:00+00:00; errors log E ")
+    assert compare(kept, kept).message.startswith("All totals agree until 2026-05-04T12:01:00+00:00; errors: log E ")

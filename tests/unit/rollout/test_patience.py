@@ -293,13 +293,15 @@ def test_a_holdback_does_not_end_in_an_outage_that_both_sides_share() -> None:
     assert (decision.phase, decision.reason) == (Phase.PROMOTING, Reason.AWAITING_EVIDENCE)
     assert decision.weights == {A: 200, B: 9_800}
     assert decision.stalled is None
-    assert "the canary is not to blame and nothing is promoted" in decision.message
+    assert "the canary is not the cause; nothing is promoted until the stable recovers" in decision.message
 
 
 def test_a_holdback_does_not_end_while_the_canary_is_above_its_limit_whoever_is_to_blame() -> None:
     decision = decide(limited(*ABOVE))
     assert (decision.reason, decision.weights) == (Reason.AWAITING_EVIDENCE, {A: 200, B: 9_800})
-    assert "above a rate of 2 %, but not known to be worse than the stable and nothing is promoted" in decision.message
+    assert (
+        "above the limit of 2 %, but is not known to be worse than the stable; it is not promoted" in decision.message
+    )
 
 
 def test_an_advisory_limit_does_not_keep_a_holdback_from_its_end() -> None:
