@@ -79,17 +79,18 @@ def carry_out(
     """
     if isinstance(command, MalformedCommand):
         verbs = ", ".join(Verb)
-        why = f"It does not read <verb>@<revision>#<token> with a verb of {verbs}; write it so."
+        why = f"The annotation is not a command; write <verb>@<revision>#<token> with one of the verbs {verbs}."
         return target, ignored(command, why)
     if command.revision != target.revision:
-        return target, ignored(command, f"It names another revision than the spec's, {target.revision}; name that one.")
+        why = f"The command names revision {command.revision}, but the spec asks for {target.revision}; name that one."
+        return target, ignored(command, why)
     if command.token in target.handled:
         return target, None
     changed, problem = _apply(command.verb, target, stable, now)
     if problem:
         # The token counts as handled: nobody expects the command to be carried out weeks later, on another canary.
         return _with_token(target, command), ignored(command, problem)
-    message = f"{command.raw} was carried out."
+    message = f"Serin carried out {command.raw}."
     return _with_token(changed, command), CommandResult(command.raw, Reason.COMMAND_DONE, message)
 
 
@@ -100,16 +101,18 @@ def _with_token(record: Record, command: Command) -> Record:
 def _apply(verb: Verb, target: Record, stable: Record | None, now: datetime) -> tuple[Record, str | None]:
     trial = target.trial
     if verb is Verb.RETRY:
-        problem = None if target.rejection else "The revision is not rejected; there is nothing to retry."
+        problem = (
+            None if target.rejection else f"Revision {target.revision} was not rejected, so there is nothing to retry."
+        )
         # Against nobody, so that it is begun anew; it stays for the count of attempts.
         return replace(target, rejection=None, trial=trial and replace(trial, against="")), problem
     if target.rejection or trial is None or stable is None:
-        return target, f"No canary of revision {target.revision} runs; see status.phase before you command."
+        return target, f"Revision {target.revision} is not on trial, so {verb} has no effect; see status.phase."
     if verb is Verb.ABORT:
         rejection = Rejection(Reason.ABORTED, "A person aborted the canary.", now)
         return replace(target, rejection=rejection), None
     if verb is Verb.RESUME and (trial.step >= len(trial.steps) or trial.steps[trial.step].weight is not None):
-        return target, "The ramp is not at a pause step; wait for one, or use skip."
+        return target, "The canary is not at a pause step; wait for one, or command skip."
     if verb is Verb.SKIP and trial.in_holdback and trial.holdback:
         return replace(target, trial=replace(trial, holdback=replace(trial.holdback, hold=timedelta()))), None
     return replace(target, trial=_moved(verb, trial, now)), None

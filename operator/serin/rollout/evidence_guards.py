@@ -66,14 +66,14 @@ def newest_sample_is_too_old(c: Candidate) -> Finding | None:
     """Holds the canary until the step itself was measured; only time is missing, so the deadline has no say."""
     if not _needs_data(c) or _is_measured(c):
         return None
-    return Finding(Reason.AWAITING_EVIDENCE, f"Waits for a sample. {c.judgement.message}")
+    return Finding(Reason.AWAITING_EVIDENCE, f"Waiting for a current sample of the canary. {c.judgement.message}")
 
 
 def step_has_no_request(c: Candidate) -> Finding | None:
     """Holds the canary until a request was counted in this step: earlier requests say nothing about it."""
     if not _needs_data(c) or _has_own_requests(c):
         return None
-    message = f"No request has reached the canary in this step; check that traffic flows. {c.judgement.message}"
+    message = f"No request has reached the canary in this step; check the route and the clients. {c.judgement.message}"
     return _hold_for_evidence(c, Reason.NO_TRAFFIC, message)
 
 
@@ -96,7 +96,7 @@ def no_traffic(c: Candidate) -> str | None:
     if state is None or state.expected_without_sample < EXPECTED or state.silent_for < c.scraped_after:
         return None
     expected = f"{state.expected_without_sample:.0f}"
-    return f"About {expected} requests should have reached the canary and none did; check the route."
+    return f"About {expected} requests should have reached the canary, but none did; check the route."
 
 
 def _needs_data(c: Candidate) -> bool:

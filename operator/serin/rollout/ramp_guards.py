@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from serin.analysis.verdict import Verdict
+from serin.api.duration import format_duration
 from serin.rollout.candidate import Candidate
 from serin.rollout.evidence_guards import no_traffic
 from serin.rollout.finding import Finding
@@ -38,11 +39,11 @@ def pause_step_has_not_ended(c: Candidate) -> Finding | None:
     hold = c.trial.steps[c.trial.step].hold
     if hold is None:
         how = f"serin.dev/do=resume@{c.record.revision}#<token>"
-        return Finding(Reason.PAUSED_BY_STEP, f"Waits for a person: annotate with {how} to go on.")
+        return Finding(Reason.PAUSED_BY_STEP, f"Waiting for a person: annotate with {how} to continue.")
     left = hold - c.trial.held(c.snapshot.now)
     if left <= timedelta():
         return None
-    return Finding(Reason.PAUSED_BY_STEP, f"Pauses for {hold}.", due_in=left)
+    return Finding(Reason.PAUSED_BY_STEP, f"The ramp pauses for {format_duration(hold)}.", due_in=left)
 
 
 def weight_was_not_held_long_enough(c: Candidate) -> Finding | None:

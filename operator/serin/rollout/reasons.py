@@ -21,78 +21,93 @@ class Reason(StrEnum):
         return member
 
     # Life of a deployment
-    INSTALLING = "Installing", "The first revision is loading; it gets all traffic when it is Ready."
+    INSTALLING = "Installing", "The first revision is starting; it gets all traffic when its pods are Ready."
     SERVING = "Serving", "The stable carries all traffic."
-    SCALING = "Scaling", "The stable is being brought to the number of replicas that the spec asks for."
+    SCALING = "Scaling", "The stable has fewer Ready pods than spec.replicas."
     STABLE_UNAVAILABLE = "StableUnavailable", "No pod of the stable is Ready."
     # A canary
-    CANARY_LOADING = "CanaryLoading", "The canary's pods are not Ready yet; it gets no traffic."
-    CANARY_SCALING = "CanaryScaling", "The canary needs more Ready pods before its next weight."
+    CANARY_LOADING = "CanaryLoading", "The canary's pods are starting; it gets no traffic until they are Ready."
+    CANARY_SCALING = "CanaryScaling", "The canary needs more Ready pods before its weight can grow."
     CANARY_NOT_READY = (
         "CanaryNotReady",
-        "Too few pods of the canary are Ready for its weight; it gets no traffic until they are.",
+        "The canary has too few Ready pods for its weight; Serin lowers the weight to what they can carry.",
     )
-    CANARY_ENTERING = "CanaryEntering", "The route is being changed and the gateway has not confirmed it yet."
-    CANARY_RUNNING = "CanaryRunning", "The canary gets its weight and is compared with the stable."
-    AWAITING_EVIDENCE = "AwaitingEvidence", "The hold is over, but the evidence does not carry a verdict yet."
+    CANARY_ENTERING = "CanaryEntering", "The route is changing; the gateway has not confirmed the canary's weight yet."
+    CANARY_RUNNING = "CanaryRunning", "The canary has its weight and is compared with the stable."
+    AWAITING_EVIDENCE = "AwaitingEvidence", "The hold has ended, but there is not enough data for a verdict yet."
     AWAITING_BASELINE = (
         "AwaitingBaseline",
-        "It is being read what the stable shows without a canary; the canary gets no traffic before that is known.",
+        "Measuring the stable's baseline; the canary gets no traffic until that is done.",
     )
-    BAKING = "Baking", "The canary is proven no worse and waits for the end of rollout.minimumBake."
+    BAKING = "Baking", "The canary has passed and waits until rollout.minimumBake is over."
     INCONCLUSIVE = (
         "Inconclusive",
-        "The canary was neither proven nor worse at rollout.deadline; promote, abort, or send it more traffic.",
+        "At rollout.deadline the canary was neither proven nor worse; promote it, abort it, or send it more traffic.",
     )
-    HOLDBACK = "Holdback", "The canary has passed; the old stable keeps a little traffic for a while."
-    PAUSED = "Paused", "spec.paused freezes the ramp; a rollback still happens."
-    PAUSED_BY_STEP = "PausedByStep", "The ramp has reached a pause step."
+    HOLDBACK = "Holdback", "The canary has passed; the old stable keeps a small weight until rollout.holdback is over."
+    PAUSED = "Paused", "spec.paused holds the canary at its weight; Serin still rolls back a bad canary."
+    PAUSED_BY_STEP = "PausedByStep", "The canary is held at a pause step of the ramp."
     PROMOTING = "Promoting", "The canary has passed and takes over all traffic."
     PROMOTED = "Promoted", "The canary has become the stable."
-    WITHDRAWING = "Withdrawing", "The spec no longer asks for the canary; it is being withdrawn."
+    WITHDRAWING = "Withdrawing", "The spec no longer asks for the canary; Serin removes it."
     # Rejections
-    VERDICT_FAILED = "VerdictFailed", "The canary was measurably worse than the stable."
-    CANARY_CRASHED = "CanaryCrashed", "A pod of the canary crashed repeatedly or ran out of memory."
+    VERDICT_FAILED = "VerdictFailed", "Measurements show that the canary is worse than the stable."
+    CANARY_CRASHED = "CanaryCrashed", "A pod of the revision crashed repeatedly or ran out of memory."
     PROGRESS_DEADLINE_EXCEEDED = (
         "ProgressDeadlineExceeded",
-        "The canary's pods ran but were not Ready within rollout.progressDeadline.",
+        "The revision's pods ran but did not become Ready within rollout.progressDeadline.",
     )
     ABORTED = "Aborted", "A person aborted the canary."
-    ROLLED_BACK = "RolledBack", "The revision that the spec asks for was rejected and is not tried again."
+    ROLLED_BACK = (
+        "RolledBack",
+        "The spec asks for a revision that was rejected; Serin does not try it again without a command.",
+    )
     # Waiting for the world
-    WAITING_FOR_CAPACITY = "WaitingForCapacity", "The scheduler finds no node for the canary's pods."
-    CAPACITY_AVAILABLE = "CapacityAvailable", "No pod waits for a node."
-    ROUTE_REFUSED = "RouteRefused", "The gateway refuses the route."
+    WAITING_FOR_CAPACITY = (
+        "WaitingForCapacity",
+        "Pods cannot start because no node has room for them or a quota forbids them.",
+    )
+    CAPACITY_AVAILABLE = "CapacityAvailable", "No pod is waiting for a node."
+    ROUTE_REFUSED = "RouteRefused", "A gateway rejects the route, or Serin does not own it."
     ROUTE_PENDING = "RoutePending", "The gateway has not confirmed the route yet."
-    ROUTE_PROGRAMMED = "RouteProgrammed", "Every parent has accepted the route as it is."
-    NO_ROUTE = "NoRoute", "There is no route yet; it is made when the first revision is Ready."
-    METRICS_UNAVAILABLE = "MetricsUnavailable", "The metric source does not answer; nothing is promoted blind."
-    METRICS_AVAILABLE = "MetricsAvailable", "Current counts of both sides are there."
+    ROUTE_PROGRAMMED = "RouteProgrammed", "Every gateway has accepted the route as it is now."
+    NO_ROUTE = "NoRoute", "There is no route yet; Serin creates it when the first revision is Ready."
+    METRICS_UNAVAILABLE = (
+        "MetricsUnavailable",
+        "The metric source does not answer; Serin does not promote without metrics.",
+    )
+    METRICS_AVAILABLE = "MetricsAvailable", "Serin has current counts of the canary and the stable."
     BLIND = (
         "Blind",
-        "Evidence could not be read for longer than analysis.blindTimeout; the canary gets no traffic until it can.",
+        "Metrics were unavailable for longer than analysis.blindTimeout; the canary gets no traffic until they return.",
     )
-    NO_CANARY = "NoCanary", "No canary runs, so no evidence is read."
-    NO_TRAFFIC = "NoTraffic", "The canary has a weight but no request has reached it."
+    NO_CANARY = "NoCanary", "No canary is on trial, so Serin reads no metrics."
+    NO_TRAFFIC = "NoTraffic", "The canary has a weight, but no request has reached it."
     REQUESTS_MISSING = (
         "RequestsMissing",
-        "Requests of the canary did not arrive at its pods, or have not ended; its weight does not grow meanwhile.",
+        "Some requests did not arrive at the canary's pods, or have not ended; its weight does not grow meanwhile.",
     )
     # The spec
     ACCEPTED = "Accepted", "The spec can be carried out."
     PROMPT_NOT_SERVED = (
         "PromptNotServed",
-        "The prompt is recorded, but this version of Serin does not serve prompts yet; no pod and no traffic moves.",
+        "The prompt is recorded, but this version of Serin does not serve prompts; pods and traffic stay unchanged.",
     )
     PROMPT_NOT_FOUND = "PromptNotFound", "The spec names a PromptVersion that does not exist."
-    PROMPT_SOURCE_MISSING = "PromptSourceMissing", "The PromptVersion was deleted; its recorded copy stays in use."
-    CHILD_REFUSED = "ChildRefused", "The API server refuses an object that the spec asks for."
-    STABLE_RECORD_MISSING = "StableRecordMissing", "The route serves a revision whose ControllerRevision is gone."
-    RECORD_UNREADABLE = "RecordUnreadable", "A ControllerRevision of the deployment cannot be read; nothing is touched."
-    INVALID_SPEC = "InvalidSpec", "The spec cannot be carried out as written."
+    PROMPT_SOURCE_MISSING = "PromptSourceMissing", "The PromptVersion was deleted; Serin uses its recorded copy."
+    CHILD_REFUSED = "ChildRefused", "The API server refuses an object that Serin needs to write."
+    STABLE_RECORD_MISSING = (
+        "StableRecordMissing",
+        "The route serves a revision whose ControllerRevision is missing; Serin changes nothing.",
+    )
+    RECORD_UNREADABLE = (
+        "RecordUnreadable",
+        "Serin cannot read a ControllerRevision of the LLMDeployment and changes nothing.",
+    )
+    INVALID_SPEC = "InvalidSpec", "The spec is invalid; the message says what to correct."
     # Commands
-    COMMAND_DONE = "CommandDone", "A person's command was carried out."
-    COMMAND_IGNORED = "CommandIgnored", "A person's command was not carried out; the message says why."
+    COMMAND_DONE = "CommandDone", "Serin carried out a person's command."
+    COMMAND_IGNORED = "CommandIgnored", "Serin did not carry out a person's command; the message says why."
 
 
 def read_reason(text: str) -> Reason:

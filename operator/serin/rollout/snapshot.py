@@ -63,6 +63,11 @@ class EngineView:
         return pending or self.replica_failure
 
 
+def ready_of(ready: int, needed: int) -> str:
+    """`0 of 1 pod is Ready`, `1 of 3 pods are Ready`: the beginning or the end of a sentence."""
+    return f"{ready} of {needed} pod is Ready" if needed == 1 else f"{ready} of {needed} pods are Ready"
+
+
 @dataclass(frozen=True)
 class RouteView:
     """The HTTPRoute as read back: the split that is, and whether the gateway serves it."""

@@ -10,12 +10,13 @@ from datetime import timedelta
 
 from serin.analysis.trial_state import TrialState
 from serin.analysis.verdict import Judgement
+from serin.api.duration import format_duration
 from serin.api.names import FULL_WEIGHT
 from serin.rollout.finding import Finding
 from serin.rollout.outcome import Outcome, Situation
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record
-from serin.rollout.snapshot import EngineView, Snapshot
+from serin.rollout.snapshot import EngineView, Snapshot, ready_of
 
 
 def blocked(snapshot: Snapshot, stable: Record | None) -> Outcome:
@@ -37,9 +38,10 @@ def orphaned(snapshot: Snapshot, unrecorded: tuple[str, ...]) -> Outcome:
 
     A new target is not recorded either: it may be one of them, and then nothing would seem to be missing.
     """
+    have, them = ("has", "it") if len(unrecorded) == 1 else ("have", "them")
     message = (
-        f"The route serves {', '.join(unrecorded)}, whose ControllerRevision is gone; restore it from a backup, or "
-        "delete the HTTPRoute to install the spec's revision from scratch."
+        f"The route serves {' and '.join(unrecorded)}, which {have} no ControllerRevision; restore {them} from a "
+        "backup, or delete the HTTPRoute to install the spec's revision from scratch."
     )
     reason = Reason.STABLE_RECORD_MISSING
     target = snapshot.target if snapshot.target and snapshot.target.recorded else None
@@ -68,8 +70,8 @@ def install(snapshot: Snapshot, target: Record) -> Outcome:
 
 def _rejected_before(target: Record) -> Finding:
     message = (
-        f"{target.revision} was rolled back before and there is no stable; change the spec, or annotate with "
-        f"serin.dev/do=retry@{target.revision}#<token>."
+        f"Revision {target.revision} was rolled back before, and there is no stable; change the spec, or annotate "
+        f"with serin.dev/do=retry@{target.revision}#<token> to try it again."
     )
     return Finding(Reason.ROLLED_BACK, message, stalls=True)
 
@@ -77,11 +79,11 @@ def _rejected_before(target: Record) -> Finding:
 def _wait_for_install(snapshot: Snapshot, engine: EngineView, needed: int) -> Finding:
     """Why the first revision is not Ready yet; Serin never gives it up."""
     reason = Reason.INSTALLING
-    message = f"{reason.explanation} {engine.ready} of {needed} pods Ready."
+    message = f"{reason.explanation} {ready_of(engine.ready, needed)}."
     if engine.no_node:
         return Finding(Reason.WAITING_FOR_CAPACITY, f"{message} {engine.no_node}")
     if crash := next((p for p in engine.pods if p.crash), None):
-        crashed = f"Pod {crash.name}: {crash.crash}; correct spec.engine or spec.model."
+        crashed = f"Pod {crash.name} failed: {crash.crash}. Correct spec.engine or spec.model."
         return Finding(Reason.CANARY_CRASHED, crashed, stalls=True)
     waiting = next((f" {p.name}: {p.waiting}." for p in engine.pods if p.waiting), "")
     since = min((p.not_ready_since for p in engine.pods if p.not_ready_since and not p.deleting), default=None)
@@ -90,7 +92,8 @@ def _wait_for_install(snapshot: Snapshot, engine: EngineView, needed: int) -> Fi
     left = snapshot.spec.rollout.progress_deadline - (snapshot.now - since)
     if left > timedelta():
         return Finding(reason, f"{message}{waiting}", due_in=left)
-    late = f"{message} The progress deadline is over; see the pods' logs and events.{waiting}"
+    deadline = format_duration(snapshot.spec.rollout.progress_deadline)
+    late = f"{message} They missed rollout.progressDeadline ({deadline}); see their logs and events.{waiting}"
     return Finding(Reason.PROGRESS_DEADLINE_EXCEEDED, late, stalls=True)
 
 
@@ -118,7 +121,7 @@ def settled(
     return Outcome(
         Situation.SETTLED,
         Reason.PROMOTED if promotes else reason,
-        f"{reason.explanation} {engine.ready} of {wanted} pods Ready.",
+        f"{reason.explanation} {ready_of(engine.ready, wanted)}.",
         stable=stable,
         target=target,
         weights={stable.revision: FULL_WEIGHT},
@@ -144,7 +147,7 @@ def rejected(
         Situation.REJECTED,
         Reason.ROLLED_BACK,
         (
-            f"{target.revision} was rolled back{why} Change the spec, or annotate "
+            f"Revision {target.revision} was rolled back{why} Change the spec, or annotate "
             f"with serin.dev/do=retry@{target.revision}#<token> to try it again."
         ),
         stable=stable,
