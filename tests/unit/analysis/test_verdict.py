@@ -153,7 +153,7 @@ def test_verdict(metrics: list[tuple[dict[str, Any], list[Shown]]], expected: Ve
         pytest.param(ERRORS, [NOBODY], "errors: no samples on either side; this metric is ignored.", id="silence"),
     ],
 )
-def test_every_verdict_has_its_sentence(metric: dict[str, Any], leaves: list[Shown], sentence: str) -> None:
+def test_metric_message_says_finding_and_counts(metric: dict[str, Any], leaves: list[Shown], sentence: str) -> None:
     assert judged((metric, leaves)).metrics[0].message == sentence
 
 
@@ -165,14 +165,14 @@ def test_every_verdict_has_its_sentence(metric: dict[str, Any], leaves: list[Sho
         pytest.param(600, 600, "slo: the stable is above the limit of 5 % too", id="shared"),
     ],
 )
-def test_a_ceiling_speaks_of_its_limit(canary: int, stable: int, sentence: str) -> None:
+def test_ceiling_message_names_its_limit(canary: int, stable: int, sentence: str) -> None:
     judgement = judged((ERRORS, [WELL]), (SLO, [(3_000, canary, 3_000, stable)]))
     assert judgement.metrics[1].message.startswith(sentence)
     assert ("is not the cause" in judgement.message) == (canary == stable == 600)
 
 
 @pytest.mark.parametrize(("mode", "verdict"), [("Required", Verdict.INCONCLUSIVE), ("Advisory", Verdict.PASS)])
-def test_a_metric_that_is_noisy_on_the_stable_alone_proves_nothing_and_says_so(mode: str, verdict: Verdict) -> None:
+def test_noisy_required_metric_is_inconclusive_and_says_why(mode: str, verdict: Verdict) -> None:
     state = shown((ERRORS, [WELL]), (LATENCY | {"mode": mode}, FAST))
     judgement = judge(with_noise(state, 1, {"a": [Counts(100, 50)] * 3, "b": [Counts(100, 5)] * 3}))
     assert judgement.verdict is verdict
@@ -180,7 +180,7 @@ def test_a_metric_that_is_noisy_on_the_stable_alone_proves_nothing_and_says_so(m
     assert [metric.noisy for metric in judgement.metrics] == [False, mode == "Required"]
 
 
-def test_a_metric_that_is_noisy_may_still_roll_back() -> None:
+def test_noisy_metric_can_still_fail() -> None:
     state = with_noise(shown((ERRORS, [BADLY])), 0, {"a": [Counts(100, 50)], "b": [Counts(100, 5)]})
     assert state.metrics[0].noise.noisy
     assert judge(state).verdict is Verdict.FAIL
@@ -194,7 +194,7 @@ def test_a_metric_that_is_noisy_may_still_roll_back() -> None:
         ((0, 0, 0, 0), Verdict.NOT_APPLICABLE, "canary no samples, stable no samples"),
     ],
 )
-def test_throughput_is_shown_and_decides_nothing(generated: Shown, verdict: Verdict, sentence: str) -> None:
+def test_throughput_is_displayed_and_does_not_decide(generated: Shown, verdict: Verdict, sentence: str) -> None:
     speed = Throughput("speed", Tally("tokens"), Tally("seconds", scale=1000))
     sides = Generated(*generated[:2]), Generated(*generated[2:])
     judgement = judge(replace(shown((ERRORS, [WELL])), throughputs=(ThroughputState(speed, *sides),)))
@@ -203,7 +203,7 @@ def test_throughput_is_shown_and_decides_nothing(generated: Shown, verdict: Verd
     assert sentence in judgement.metrics[-1].message
 
 
-def test_what_is_missing_is_said_of_the_metric_that_needs_most() -> None:
+def test_inconclusive_message_is_of_metric_that_needs_most() -> None:
     judgement = judged(
         (ERRORS, [(3_000, 30, 3_000, 30)]), (LATENCY, [(30, 12, 300, 120), (30, 1, 300, 15), (30, 0, 300, 0)])
     )
@@ -217,7 +217,7 @@ def test_what_is_missing_is_said_of_the_metric_that_needs_most() -> None:
     )
 
 
-def test_silence_names_every_required_metric_and_where_to_look() -> None:
+def test_message_without_requests_names_required_metrics() -> None:
     message = judged((ERRORS, [NOBODY]), (LATENCY, [NOBODY] * 3), (OWN | ADVISORY, [NOBODY])).message
     assert message == (
         "No request has been counted yet on either side (errors, ttft); check that requests arrive and that the pods "
@@ -225,7 +225,7 @@ def test_silence_names_every_required_metric_and_where_to_look() -> None:
     )
 
 
-def test_before_the_first_request_nothing_is_known() -> None:
+def test_verdict_before_first_request_is_inconclusive() -> None:
     assert judge(None) == NOTHING_YET
     assert NOTHING_YET.verdict is Verdict.INCONCLUSIVE
 
@@ -240,7 +240,7 @@ def test_before_the_first_request_nothing_is_known() -> None:
         pytest.param(NOTHING, Verdict.INCONCLUSIVE, id="nothing"),
     ],
 )
-def test_the_cases_of_the_other_tests_are_what_they_are_called(counts: dict[str, Counts], expected: Verdict) -> None:
+def test_named_cases_have_the_verdict_of_their_name(counts: dict[str, Counts], expected: Verdict) -> None:
     judgement = judge(make_evidence(counts))
     assert judgement.verdict is expected
     assert (judgement.metrics[0].canary, judgement.metrics[0].stable) == (counts[B], counts[A])
@@ -253,7 +253,7 @@ leaf = st.tuples(st.integers(0, 300), st.integers(0, 300), st.floats(0, 1), st.f
 
 @settings(max_examples=25)
 @given(st.lists(leaf, min_size=1, max_size=8))
-def test_any_counts_give_a_finite_judgement(slices: list[Shown]) -> None:
+def test_any_counts_give_finite_judgement(slices: list[Shown]) -> None:
     state = shown((ERRORS, [NOBODY]), (SLO, [NOBODY]))
     for number, each in enumerate(slices):
         facts: dict[str, Any] = {"t": 15.0 * number, "epoch": number % 3, "settled": number % 2 == 0}
