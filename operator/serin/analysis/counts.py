@@ -54,8 +54,8 @@ class Interval:
     """Growth by tally and point, whole numbers; a point that did not grow is absent."""
     bounds: Mapping[Tally, Mapping[str, frozenset[str]]] = field(default_factory=dict)
     """For histograms (`by="le"`) that grew: by revision, the bounds of all its series, whether or not they grew."""
-    apart: Mapping[Tally, Mapping[str, Mapping[Point, int]]] = field(default_factory=dict)
-    """A part of `counts` by process: the growth of one revision (`Wanted.apart_of`)."""
+    by_process: Mapping[Tally, Mapping[str, Mapping[Point, int]]] = field(default_factory=dict)
+    """A part of `counts` by process: the growth of one revision (`Wanted.by_process_of`)."""
     unread: frozenset[Tally] = frozenset()
     """The tallies of `Wanted.optional` that could not be read; their growth stays unknown."""
     in_progress: Mapping[tuple[str, int], int] | None = None
@@ -79,9 +79,9 @@ class Wanted:
     """The epochs that are read from series with an epoch label; None: all."""
     in_progress: tuple[Tally, Tally] | None = None
     """The tallies of requests as they arrive and as they end; the difference in a process is in progress there."""
-    apart_of: str | None = None
+    by_process_of: str | None = None
     """The revision whose counts are needed by process as well."""
-    apart: tuple[Tally, ...] = ()
+    by_process: tuple[Tally, ...] = ()
     """The tallies that are needed by process."""
     baseline_of: str | None = None
     """The stable's revision as long as its `Baseline` is needed."""

@@ -80,7 +80,7 @@ def judge(state: TrialState | None) -> Judgement:
 
 
 def _throughput(state: ThroughputState) -> MetricJudgement:
-    """Displayed only: nobody knows whether the answers of both sides are equally long."""
+    """Displayed only: the answers of the two sides may differ in length."""
     name, canary, stable = state.throughput.name, state.canary, state.stable
     verdict = Verdict.INCONCLUSIVE if canary.milliseconds or stable.milliseconds else Verdict.NOT_APPLICABLE
     rates = f"canary {_per_second(canary)}, stable {_per_second(stable)}"

@@ -173,8 +173,10 @@ def test_different_buckets_are_compared_at_common_bounds(
 
 
 def test_counts_by_process_are_classified_like_all_counts() -> None:
-    apart = {OUTCOMES: {"10.0.0.1:8000": {(A, 3, "ok"): 4}, "10.0.0.2:8000": {(A, 3, "ok"): 1, (A, 3, "aborted"): 2}}}
-    found = one({"preset": "ErrorRate"}).counts_by_process(replace(interval(OUTCOMES, {}), apart=apart))
+    processes = {
+        OUTCOMES: {"10.0.0.1:8000": {(A, 3, "ok"): 4}, "10.0.0.2:8000": {(A, 3, "ok"): 1, (A, 3, "aborted"): 2}}
+    }
+    found = one({"preset": "ErrorRate"}).counts_by_process(replace(interval(OUTCOMES, {}), by_process=processes))
     assert found == {"10.0.0.1:8000": {(A, 3): (Counts(4, 0),)}, "10.0.0.2:8000": {(A, 3): (Counts(3, 2),)}}
 
 

@@ -36,7 +36,7 @@ def test_state_is_the_same_after_advance_and_begin_epoch() -> None:
     state = after(fresh(), grown(BOTH))
     before, written = hash(state), to_json(state)
     processes = {REQUESTS: {"a": {(A, 1, "ok"): 90}, "b": {(A, 1, "ok"): 100}}}
-    changed = after(state, replace(grown(BOTH, begin=NOON + SLICE), apart=processes))
+    changed = after(state, replace(grown(BOTH, begin=NOON + SLICE), by_process=processes))
     reused = begin_epoch(state, 1, 900, NOON + MINUTE)
     assert len({state, changed, reused}) == 3
     assert (hash(state), to_json(state)) == (before, written)
@@ -63,7 +63,7 @@ def test_no_part_of_the_state_can_be_changed() -> None:
             metrics=tuple(map(MetricState.begin, pinned)),
             throughputs=tuple(map(ThroughputState, throughputs(analysis, DEFAULT_SERIES))),
         ),
-        replace(grown(BOTH), apart=processes),
+        replace(grown(BOTH), by_process=processes),
     )
     parts = list(parts_of(state))
     assert {Comparison, CeilingTest, Dispersion, ConditionalTest, FrozenMap} <= set(map(type, parts))

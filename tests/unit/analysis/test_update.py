@@ -210,12 +210,12 @@ def test_throughput_sums_only_intervals_of_one_epoch() -> None:
 
 
 def test_stable_pods_are_compared_for_required_comparisons() -> None:
-    apart = {REQUESTS: {"a": {(A, 1, "ok"): 90, (A, 1, "aborted"): 10}, "b": {(A, 1, "ok"): 100}}}
+    processes = {REQUESTS: {"a": {(A, 1, "ok"): 90, (A, 1, "aborted"): 10}, "b": {(A, 1, "ok"): 100}}}
     whole: dict[Point, int] = {(A, 1, "ok"): 190, (A, 1, "aborted"): 10, (B, 1, "ok"): 20}
     state = fresh()
     for number in range(40):
         begin = NOON + number * SLICE
-        state = after(state, replace(grown(whole, begin=begin), apart=apart))
+        state = after(state, replace(grown(whole, begin=begin), by_process=processes))
     assert [metric.noise.noisy for metric in state.metrics] == [True, False]
     assert from_json(json.loads(json.dumps(to_json(state)))) == state
 
@@ -234,8 +234,8 @@ def test_ceilings_and_user_metrics_are_not_compared_between_pods() -> None:
     pinned = measurements(analysis, DEFAULT_SERIES, Baseline(NOON, 10.0), measured=True)
     state = fresh(metrics=tuple(map(MetricState.begin, pinned)))
     assert state.tallies_by_process == ()
-    apart = {REQUESTS: {"a": {(A, 1, "aborted"): 90}, "b": {(A, 1, "ok"): 100}}}
-    state = after(state, replace(grown({(A, 1, "ok"): 100, (A, 1, "aborted"): 90}), apart=apart))
+    processes = {REQUESTS: {"a": {(A, 1, "aborted"): 90}, "b": {(A, 1, "ok"): 100}}}
+    state = after(state, replace(grown({(A, 1, "ok"): 100, (A, 1, "aborted"): 90}), by_process=processes))
     assert [metric.noise.halves for metric in state.metrics] == [{}, {}, {}]
 
 
