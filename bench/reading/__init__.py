@@ -69,8 +69,8 @@ async def _read(store: FakePrometheus, epochs: tuple[int, ...] | None) -> tuple[
             ((f"stable{n}", f"engine{n}"), (f"canary{n}", f"other{n}")),
             (REQUESTS, TTFT),
             epochs=epochs,
-            apart_of=f"stable{n}",
-            apart=(REQUESTS,),
+            by_process_of=f"stable{n}",
+            by_process=(REQUESTS,),
             namespace="ns",
             name=f"llm{n}",
         )

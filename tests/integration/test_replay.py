@@ -145,7 +145,7 @@ async def test_trial_is_replayed_checked_and_refused(pods: Pods, tier: Handle, k
     kubectl("apply", "-f", "-", manifest=render_evidence(OWNER, state))
     status, out, told = serin("replay", "triage", "--check")
     assert (status, told) == (0, "")
-    assert out.startswith("Every total agrees until ")
+    assert out.startswith("All totals agree until ")
 
     status, out, told = serin("replay", "triage")
     assert (status, told) == (0, "")
@@ -163,7 +163,7 @@ async def test_trial_is_replayed_checked_and_refused(pods: Pods, tier: Handle, k
     kubectl("apply", "-f", "-", manifest=render_evidence(OWNER, wrong))
     status, out, told = serin("replay", "triage", "--check")
     assert (status, told) == (1, "")
-    assert out.startswith(f"errors differs: n1 1 kept and {totals.n1} read, x1 0 kept and")
+    assert out.startswith(f"errors differs: n1 1 stored, {totals.n1} read again, x1 0 stored,")
 
     for arguments, sentence in (
         (("elsewhere",), "There is no LLMDeployment elsewhere in default; correct the name, or give --namespace."),

@@ -155,7 +155,7 @@ async def test_stable_with_one_bad_pod_prevents_promotion() -> None:
     for trial in trials:
         assert noisy(trial)
         message = trial.world.status()["metrics"][0]["message"]
-        assert "not provable, because the stable's own pods differ by more than chance" in message
+        assert "no proof is possible, because the stable's own pods differ by more than chance" in message
 
 
 async def test_lost_canary_requests_are_reported() -> None:

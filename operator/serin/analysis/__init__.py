@@ -1,1 +1,4 @@
-"""What a trial has counted, and what that says: from `spec.analysis` to a verdict. Pure."""
+"""From `spec.analysis` to a verdict: what is counted, the state of a trial, and what the counts say. Pure.
+
+It does not know the rollout: steps, weights and pods are in `serin.rollout`.
+"""

@@ -1,7 +1,8 @@
-"""What is counted, and what was counted: the words between the decision and whoever reads Prometheus. Pure.
+"""The contract between the decision and the metric sources: what is to be counted, and what was counted. Pure.
 
-The decision asks for tallies; a metric source answers with intervals of exact counts (`serin.metric_sources`). What a
-count means for a canary is said in `serin.analysis.measurement`. Times are timezone-aware UTC.
+The decision asks for tallies (`Wanted`), and a metric source (`serin.metric_sources`) answers with intervals of exact
+counts (`MetricReadings`). `serin.analysis.measurement` defines what a count means for a canary. Times are
+timezone-aware UTC.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from datetime import datetime
 from enum import StrEnum
 
 EPOCHS = 32
-"""Values that the epoch label can have; they are used in turn."""
+"""Number of values of the epoch label; they are used in turn."""
 
 
 class Names(StrEnum):
-    """How a series says whose requests it counts."""
+    """How a series names the revision whose requests it counts."""
 
     REVISION = "revision"
-    """By the label `revision`, with the label `epoch` beside it where there is one: the model server's own series."""
+    """By the label `revision`, with the label `epoch` if there is one: the model server's own series."""
     BACKEND = "backend"
     """By the label in which the gateway names its backend, a Service."""
     ENGINE = "engine"
@@ -28,84 +29,84 @@ class Names(StrEnum):
 
 @dataclass(frozen=True)
 class Tally:
-    """One family of counters to be read, the same for every rollout that asks for it."""
+    """A family of counters that is read once for all rollouts that need it."""
 
     selector: str
     """A plain PromQL vector selector: a metric's name, or `name{label="value"}`."""
     by: str | None = None
-    """The label whose values are counted apart, such as `outcome` or `le`; None: all together."""
+    """The label by whose values counts are separate, such as `outcome` or `le`; None: one sum."""
     names: Names = Names.REVISION
     scale: int = 1
-    """Parts that one is counted in: 1000 makes milliseconds of a counter of seconds."""
+    """Factor on the counter's values: 1000 turns seconds into milliseconds."""
 
 
 Point = tuple[str, int | None, str]
-"""What is counted apart: revision, epoch (None where the series carries none), value of the `by` label ("" without)."""
+"""What has its own count: revision, epoch (None if the series has no such label), value of the `by` label or ""."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """What the counters grew by in `(begin, end]`; intervals follow each other without a gap."""
+    """The growth of the counters in `(begin, end]`; intervals follow each other without a gap."""
 
     begin: datetime
     end: datetime
     counts: Mapping[Tally, Mapping[Point, int]] = field(default_factory=dict)
     """Growth by tally and point, whole numbers; a point that did not grow is absent."""
     bounds: Mapping[Tally, Mapping[str, frozenset[str]]] = field(default_factory=dict)
-    """Of histograms (`by="le"`) that grew: by revision, the bounds that its series have, whether or not they grew."""
-    apart: Mapping[Tally, Mapping[str, Mapping[Point, int]]] = field(default_factory=dict)
-    """Part of `counts`: the growth of one revision (`Wanted.apart_of`) by process."""
+    """For histograms (`by="le"`) that grew: by revision, the bounds of all its series, whether or not they grew."""
+    by_process: Mapping[Tally, Mapping[str, Mapping[Point, int]]] = field(default_factory=dict)
+    """A part of `counts` by process: the growth of one revision (`Wanted.by_process_of`)."""
     unread: frozenset[Tally] = frozenset()
-    """Those of `Wanted.optional` that could not be read: what they grew by is not known, and never will be."""
+    """The tallies of `Wanted.optional` that could not be read; their growth stays unknown."""
     in_progress: Mapping[tuple[str, int], int] | None = None
-    """Requests that had arrived and not ended at `end`, by revision and epoch, in the processes that were there then;
-    None where that is not wanted or not known."""
+    """Requests that had arrived and not ended at `end`, by revision and epoch, in the processes that ran then; None if
+    that is not wanted or not known."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the decision wants to know of one LLMDeployment."""
+    """What the decision needs to know about one LLMDeployment."""
 
     read_until: datetime | None = None
-    """Counts up to here have been taken into account; the next interval begins here. None: no counts wanted."""
+    """The trial state contains the counts up to here; the next interval begins here. None: no counts are needed."""
     engine_of: tuple[tuple[str, str], ...] = ()
-    """The revisions whose requests are counted, each with its engine revision."""
+    """The revisions whose requests are counted, with their engine revisions."""
     tallies: tuple[Tally, ...] = ()
     """What is counted."""
     optional: tuple[Tally, ...] = ()
-    """Which of the tallies decide nothing, so that one whose query is refused can be left out."""
+    """The tallies that no decision needs; one whose query is refused is left out."""
     epochs: tuple[int, ...] | None = None
-    """The only epochs that still matter of series that carry one; None: all."""
+    """The epochs that are read from series with an epoch label; None: all."""
     in_progress: tuple[Tally, Tally] | None = None
-    """Tallies of requests as they arrive and as they end: the difference in a process is in progress there."""
-    apart_of: str | None = None
-    """The revision whose counts are wanted by process, too."""
-    apart: tuple[Tally, ...] = ()
-    """Which of the tallies are wanted by process."""
+    """The tallies of requests as they arrive and as they end; the difference in a process is in progress there."""
+    by_process_of: str | None = None
+    """The revision whose counts are needed by process as well."""
+    by_process: tuple[Tally, ...] = ()
+    """The tallies that are needed by process."""
     baseline_of: str | None = None
-    """The stable's revision while what it showed before the canary is still wanted (see `Baseline`)."""
+    """The stable's revision as long as its `Baseline` is needed."""
     requests: Tally | None = None
-    """Finished requests: what the baseline's rate is read from."""
+    """Finished requests, from which the baseline's rate is read."""
     traffic_of: tuple[str, ...] = ()
-    """All revisions that may have answered them of late, whichever was the stable then."""
+    """All revisions that may have answered them in the last minutes."""
     draining: tuple[str, ...] = ()
-    """Engine revisions whose requests in flight are wanted."""
+    """Engine revisions whose requests in flight are needed."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """What traffic and stable showed before the canary got its first request. Estimates: they feed no test."""
+    """Traffic and the stable's histograms before the canary got its first request. Estimates, used by no test."""
 
     at: datetime
     requests_per_second: float
-    """All finished requests, whoever answered them, over the five minutes before; 0.0 without traffic."""
+    """Finished requests of all revisions over the five minutes before; 0.0 without traffic."""
     histograms: Mapping[Tally, Mapping[str, float]] = field(default_factory=dict)
-    """Cumulative bucket counts of the stable by upper bound (`le` as written), over the hour before."""
+    """The stable's cumulative bucket counts over the hour before, by upper bound (`le` as written)."""
 
 
 @dataclass(frozen=True)
 class InFlight:
-    """Requests that an engine revision's pods are working on, running and waiting, and when that was measured."""
+    """Requests that are running or waiting in an engine revision's pods, and when that was measured."""
 
     requests: float
     at: datetime
@@ -113,18 +114,18 @@ class InFlight:
 
 @dataclass(frozen=True)
 class MetricReadings:
-    """What the collector has read for one LLMDeployment and nobody has taken into account yet."""
+    """What the collector has read for one LLMDeployment since the trial state."""
 
     error: str | None = None
-    """Why there is no current evidence (one sentence), or None."""
+    """Why the metrics are unavailable, in one sentence; None if they are not."""
     intervals: tuple[Interval, ...] = ()
-    """What was counted, oldest first, without a gap; the first begins where the state of the evidence ends."""
+    """Oldest first, without a gap; the first begins where the trial state ends."""
     baseline: Baseline | None = None
-    """What traffic and stable showed before the canary; None until it was read."""
+    """None until it was read."""
     in_flight: Mapping[str, InFlight] = field(default_factory=dict)
-    """By engine revision; an engine revision without any series is absent."""
+    """By engine revision; one without any series is absent."""
     left_out: str | None = None
-    """Why something that decides nothing was not read (one sentence), or None."""
+    """Why a tally that no decision needs was not read, in one sentence; None if all were."""
 
 
 NO_READINGS = MetricReadings()

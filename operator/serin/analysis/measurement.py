@@ -100,12 +100,12 @@ class Measurement:
 
     def counts_by_process(self, interval: Interval) -> dict[str, CountsByRevision]:
         """The counts of one interval by process, for the revision that is read by process."""
-        processes = {process for tally in self.tallies for process in interval.apart.get(tally, {})}
+        processes = {process for tally in self.tallies for process in interval.by_process.get(tally, {})}
         return {
             process: self.counts(
                 replace(
                     interval,
-                    counts={tally: interval.apart.get(tally, {}).get(process, {}) for tally in self.tallies},
+                    counts={tally: interval.by_process.get(tally, {}).get(process, {}) for tally in self.tallies},
                 )
             )
             for process in sorted(processes)

@@ -1,6 +1,7 @@
-"""What is measured: from `spec.analysis` to tallies that are read and measurements that are pinned. Pure.
+"""From `spec.analysis` to the counters that are read and the measurements that are tested. Pure.
 
-How a measurement counts is in `serin.analysis.measurement`.
+Called by `serin.rollout`, on every reconcile for the counters, and once per trial for the measurements. How a
+measurement counts is in `serin.analysis.measurement`. Presets are described in docs/how-to/choose-metrics.md.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 
 ERROR_MARGIN, OTHER_MARGIN = 1.1, 1.25
 SETTLE_AT_LEAST = 30.0
-"""Seconds that an epoch lasts before its slices count for a proof; slow failures come late."""
+"""Fewest seconds that an epoch lasts before its slices count for a proof: slow failures come late."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """How the series are called that presets are read from; the operator's own setting."""
+    """The names of the series that presets are read from; settings of the operator."""
 
     model_server: str = "serin_"
     """Prefix of the model server's own series."""
@@ -41,16 +42,16 @@ DEFAULT_SERIES = Series()
 
 
 def tallies(analysis: Analysis, series: Series, *, measured: bool) -> tuple[Tally, ...]:
-    """What is read for these metrics; `measured`: the model server counts in the pods of both sides."""
+    """The counters that these metrics need; `measured`: the model server counts in the pods of both sides."""
     read = (_reading(m, series, measured=measured) for m in _tested(analysis) if m.ceiling is None)
     found = [tally for _, bad, total in read for tally in (bad, total) if tally]
-    found += [tally for shown in throughputs(analysis, series) for tally in shown.tallies]
+    found += [tally for throughput in throughputs(analysis, series) for tally in throughput.tallies]
     always = (requests(series, measured=measured), durations(series, measured=measured))
     return tuple(dict.fromkeys([*always, *found]))
 
 
 def optional(analysis: Analysis, series: Series, *, measured: bool) -> tuple[Tally, ...]:
-    """Which of them decide nothing: no Required metric, nor how long answers take, is read from them."""
+    """The counters that no decision needs: neither a Required metric nor the duration of answers is read from them."""
     needed = {requests(series, measured=measured), durations(series, measured=measured)}
     for metric in _tested(analysis):
         if metric.required:
@@ -64,12 +65,12 @@ def _tested(analysis: Analysis) -> list[Metric]:
 
 
 def _read_of(metric: Metric, analysis: Analysis) -> Metric:
-    """The metric whose counts are read: what a ceiling limits, else the metric itself."""
+    """The metric whose counts are read: the one that a ceiling limits, else the metric itself."""
     return next((m for m in analysis.compared if metric.ceiling and m.name == metric.ceiling.of), metric)
 
 
 def throughputs(analysis: Analysis, series: Series) -> tuple[Throughput, ...]:
-    """What is shown beside the metrics that are tested; only the engine knows it."""
+    """The metrics that are displayed and not tested. Only the engine counts tokens."""
     tokens = Tally(f"{series.engine}generation_tokens_total", names=Names.ENGINE)
     milliseconds = Tally(f"{series.engine}{_END_TO_END}_sum", names=Names.ENGINE, scale=1000)
     return tuple(
@@ -78,14 +79,14 @@ def throughputs(analysis: Analysis, series: Series) -> tuple[Throughput, ...]:
 
 
 def requests(series: Series, *, measured: bool) -> Tally:
-    """Finished requests: what a rate of traffic is read from."""
+    """The counter of finished requests, from which the rate of traffic is read."""
     if measured:
         return Tally(f"{series.model_server}requests_total", by="outcome")
     return Tally(series.requests, by=series.code_label, names=Names.BACKEND)
 
 
 def measurements(analysis: Analysis, series: Series, baseline: Baseline, *, measured: bool) -> tuple[Measurement, ...]:
-    """Every metric, ready to be tested: boundaries from what the stable showed, alpha by share."""
+    """Every tested metric, with boundaries from the stable's baseline and its share of alpha."""
     budget = sum(metric.share or 1.0 for metric in analysis.compared if metric.required)
     return tuple(
         _measurement(
@@ -103,7 +104,7 @@ def measurements(analysis: Analysis, series: Series, baseline: Baseline, *, meas
 def _measurement(
     metric: Metric, read: Metric, alpha: float, series: Series, baseline: Baseline, *, measured: bool
 ) -> Measurement:
-    """`read` is as `_read_of` says."""
+    """The measurement of a metric; `read` is the result of `_read_of`."""
     how, bad, total = _reading(read, series, measured=measured)
     cumulative = _cumulative(baseline, total) if how is How.ABOVE else {}
     if metric.ceiling and how is How.ABOVE:
@@ -111,8 +112,8 @@ def _measurement(
         above = metric.ceiling.above_seconds or 0.0
         cuts: tuple[float, ...] = (nearest(finite, above) if finite else above,)
     elif how is How.ABOVE:
-        unseen = _UNSEEN[read.preset] if read.preset else ()
-        cuts = boundaries(cumulative) if any(cumulative.values()) or not unseen else unseen
+        usual = _USUAL_BOUNDARIES[read.preset] if read.preset else ()
+        cuts = boundaries(cumulative) if any(cumulative.values()) or not usual else usual
     else:
         cuts = ()
     tolerance = metric.tolerance
@@ -140,19 +141,19 @@ _LATENCIES = {
     "TimePerOutputToken": "request_time_per_output_token_seconds",
     "QueueTime": "request_queue_time_seconds",
 }
-"""Preset to the name that vLLM gives the quantity; the model server's series are called alike."""
+"""By preset, the name of the quantity in vLLM's series; the model server uses the same names."""
 _END_TO_END = _LATENCIES["EndToEndLatency"]
-_UNSEEN = {
+_USUAL_BOUNDARIES = {
     "TimeToFirstToken": (0.1, 0.5, 2.5, 10.0),
     "EndToEndLatency": (1.0, 5.0, 20.0, 60.0),
     "TimePerOutputToken": (0.025, 0.1, 0.3, 1.0),
     "QueueTime": (0.3, 2.5, 10.0, 60.0),
 }
-"""Seconds at which a latency is cut where the stable has shown none yet: bounds of vLLM's own buckets."""
+"""Boundaries in seconds of a latency without samples of the stable: bounds of vLLM's own buckets."""
 
 
 def _reading(metric: Metric, series: Series, *, measured: bool) -> tuple[How, Tally | None, Tally]:
-    """How a metric is told, its counter of bad ones if that is one of its own, and the other one."""
+    """How requests are classified, the counter of bad requests if there is one, and the counter of all requests."""
     if metric.ratio:
         return How.PAIR, Tally(metric.ratio.bad), Tally(metric.ratio.total)
     if metric.histogram:
@@ -170,12 +171,12 @@ def _latency(quantity: str, series: Series, *, measured: bool) -> Tally:
 
 
 def arrivals(series: Series, *, measured: bool) -> Tally | None:
-    """Requests as they arrive, which only the model server counts: what the share of each side is read from."""
+    """The counter of requests as they arrive, which only the model server has. Each side's share is read from it."""
     return Tally(f"{series.model_server}requests_started_total") if measured else None
 
 
 def durations(series: Series, *, measured: bool) -> Tally:
-    """How long whole answers take: what settling and blanking are measured by."""
+    """The histogram of the duration of answers, from which settle and blank times are derived."""
     return _latency(_END_TO_END, series, measured=measured)
 
 
@@ -185,14 +186,14 @@ def _cumulative(baseline: Baseline, tally: Tally) -> dict[float, float]:
 
 
 def answer_seconds(baseline: Baseline, tally: Tally, q: float) -> float:
-    """A quantile of the stable's answers in seconds; 0.0 where it has shown none."""
+    """A quantile of the duration of the stable's answers in seconds; 0.0 without samples."""
     return quantile(_cumulative(baseline, tally), q) or 0.0
 
 
 def blank_seconds(baseline: Baseline, tally: Tally, slice_seconds: float) -> float:
-    """How long series without an epoch are not believed: what 99 of 100 answers take, and every pod was scraped since.
+    """How long series without an epoch label are ignored: until 99 % of the answers have ended and were scraped.
 
-    A guess where the stable has shown no duration.
+    `SETTLE_AT_LEAST` stands for the duration if the stable has no samples.
     """
     return (answer_seconds(baseline, tally, 0.99) or SETTLE_AT_LEAST) + slice_seconds
 

@@ -205,7 +205,7 @@ def _metrics(document: StoredTrial) -> list[MetricState]:
 
 def _cause(error: Exception) -> str:
     if not isinstance(error, ValidationError):
-        return str(error)
+        return str(error).removesuffix(".")
     first = error.errors(include_url=False)[0]
     return f"{'.'.join(map(str, first['loc']))}: {first['msg'].removeprefix('Value error, ')}"
 

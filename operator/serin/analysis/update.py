@@ -88,7 +88,7 @@ def _with_arrivals(state: TrialState, interval: Interval, canary: str, stable: s
             newest = arrived
         elif arrived.both:
             before[epoch] = before.get(epoch, NO_REQUESTS) + arrived
-    # One side may not have shown its share of these yet: its pods are scraped at other times.
+    # Only one side of these may be known yet: pods are scraped at different times.
     recent = [
         each
         for each in state.newest_arrivals

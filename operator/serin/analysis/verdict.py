@@ -1,7 +1,7 @@
-"""The verdict: is the canary worse than the stable beside it, or proven no worse? Pass, Fail or Inconclusive.
+"""The verdict on a canary: Pass, Fail or Inconclusive, with a sentence for each metric that says why.
 
-What was counted is tested in `serin.evidence`; here the tests of all metrics become one verdict, with a sentence for
-each that a tired person understands. `Judgement` is all that the rest of the core knows of it.
+`serin.evidence` tests the counts; here the tests of all metrics become one verdict. Called by `serin.rollout.canary`;
+the other modules know only `Judgement`. A sentence says what was found, why, what to do, and the counts. Pure.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from serin.evidence.slices import Counts
 
 
 class Verdict(StrEnum):
-    """Silence is never Pass and never Fail."""
+    """Missing data is neither Pass nor Fail."""
 
     PASS = "Pass"  # noqa: S105 - a verdict, not a password
     FAIL = "Fail"
     INCONCLUSIVE = "Inconclusive"
     NOT_APPLICABLE = "NotApplicable"
-    """Of one metric only: nothing of it was seen on either side, so it blocks nothing."""
+    """Of one metric only: there are no samples on either side, so it is ignored."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +34,17 @@ class MetricJudgement:
 
     name: str
     canary: Counts | None
-    """None of what is shown without counting requests."""
+    """None for a throughput, which counts no requests."""
     stable: Counts | None
     evidence: float
-    """How strongly the counts speak against the canary, 0-1 of what a rollback needs."""
+    """How strongly the counts speak against the canary, as a share of what a rollback needs, 0 to 1."""
     verdict: Verdict
     message: str
     required: bool = True
     needed: float = 0.0
-    """About how many more canary requests a proof needs; infinite: not at this rate."""
+    """Estimated number of further canary requests until a proof; infinite: no number is enough at these rates."""
     noisy: bool = False
-    """Whether the stable's own pods differ by more than chance: then nothing is proven."""
+    """Whether the stable's own pods differ by more than chance; then no proof is possible."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ NOTHING_YET = Judgement(Verdict.INCONCLUSIVE, "No request has been counted yet."
 
 
 def judge(state: TrialState | None) -> Judgement:
-    """The verdict on a trial: a Required metric that fails decides at once, a Pass needs the proof of all."""
+    """The verdict on a trial: one Required metric that fails is a Fail, and a Pass needs the proof of all of them."""
     if state is None:
         return NOTHING_YET
     metrics = (
@@ -73,28 +73,31 @@ def judge(state: TrialState | None) -> Judgement:
     applicable = [metric for metric in required if metric.verdict is not Verdict.NOT_APPLICABLE]
     if not applicable:
         return Judgement(Verdict.INCONCLUSIVE, _silence(required), metrics)
-    open_ = [metric for metric in applicable if metric.verdict is Verdict.INCONCLUSIVE]
-    if open_:
-        return Judgement(Verdict.INCONCLUSIVE, max(open_, key=lambda metric: metric.needed).message, metrics)
+    unproven = [metric for metric in applicable if metric.verdict is Verdict.INCONCLUSIVE]
+    if unproven:
+        return Judgement(Verdict.INCONCLUSIVE, max(unproven, key=lambda metric: metric.needed).message, metrics)
     return Judgement(Verdict.PASS, " ".join(metric.message for metric in applicable), metrics)
 
 
 def _throughput(state: ThroughputState) -> MetricJudgement:
-    """Displayed only: nobody knows whether the answers of both sides are equally long."""
+    """Displayed only: the answers of the two sides may differ in length."""
     name, canary, stable = state.throughput.name, state.canary, state.stable
     verdict = Verdict.INCONCLUSIVE if canary.milliseconds or stable.milliseconds else Verdict.NOT_APPLICABLE
     rates = f"canary {_per_second(canary)}, stable {_per_second(stable)}"
-    message = f"{name}: tokens by second of answering, shown and not tested: {rates}."
+    message = f"{name}: tokens per second of answering, displayed but not tested: {rates}."
     return MetricJudgement(name, None, None, 0.0, verdict, message, required=False)
 
 
 def _per_second(generated: Generated) -> str:
-    return f"{1000 * generated.tokens / generated.milliseconds:.3g}" if generated.milliseconds else "not seen"
+    return f"{1000 * generated.tokens / generated.milliseconds:.3g}" if generated.milliseconds else "no samples"
 
 
 def _silence(required: Sequence[MetricJudgement]) -> str:
     names = ", ".join(metric.name for metric in required)
-    return f"No request has been counted yet on either side ({names}); check that traffic flows and is scraped."
+    return (
+        f"No request has been counted yet on either side ({names}); check that requests arrive and that the pods are "
+        "scraped."
+    )
 
 
 def _judge_metric(state: MetricState) -> MetricJudgement:
@@ -108,14 +111,13 @@ def _judge_metric(state: MetricState) -> MetricJudgement:
         leaf, missing = tests.still_needed()
         needed = math.inf if missing is None else missing
     total = tests.totals_with_carried_over(leaf)
-    counts = f"canary {_told(measurement, leaf, total.canary)}, stable {_told(measurement, leaf, total.stable)}"
     return MetricJudgement(
         name=measurement.name,
         canary=total.canary,
         stable=total.stable,
         evidence=tests.evidence,
         verdict=verdict,
-        message=f"{measurement.name}: {_sentence(measurement, tests, state.noise, verdict, needed)}: {counts}.",
+        message=f"{measurement.name}: {_sentence(state, verdict, needed, leaf)}",
         required=measurement.required,
         needed=needed,
         noisy=noisy,
@@ -132,72 +134,87 @@ def _verdict(tests: MetricTests, *, provable: bool) -> Verdict:
     return Verdict.PASS if tests.proven and provable else Verdict.INCONCLUSIVE
 
 
-def _sentence(measurement: Measurement, tests: MetricTests, noise: Noise, verdict: Verdict, needed: float) -> str:
-    p = measurement.parameters
-    limit = f"a rate of {_percent(p.ceiling)}" if p.ceiling is not None else None
-    match verdict:
-        case Verdict.FAIL:
-            return f"the canary is above {limit}" if limit else "the canary is worse than the stable"
-        case Verdict.NOT_APPLICABLE:
-            return "not seen on either side"
-        case Verdict.PASS:
-            tolerance = f"no worse than {p.ratio:g} times the stable plus {_percent(p.absolute)}"
-            return f"the canary is proven to be {f'below {limit}' if limit else tolerance}"
-        case Verdict.INCONCLUSIVE:
-            return _open(measurement, tests, noise, limit, needed)
+def _sentence(state: MetricState, verdict: Verdict, needed: float, leaf: int) -> str:
+    if verdict is Verdict.NOT_APPLICABLE:
+        return "no samples on either side; this metric is ignored."
+    total = state.tests.totals_with_carried_over(leaf)
+    canary, stable = (_counts(state.measurement, leaf, counts) for counts in (total.canary, total.stable))
+    return f"{_finding(state, verdict, needed)}: canary {canary}, stable {stable}."
 
 
-def _open(measurement: Measurement, tests: MetricTests, noise: Noise, limit: str | None, needed: float) -> str:
-    """Why there is neither proof nor rollback."""
-    if in_the_way := _in_the_way(measurement, tests, noise, limit):
-        return in_the_way
-    excluded = limit or f"a {measurement.parameters.ratio:g}-fold rate"
+def _finding(state: MetricState, verdict: Verdict, needed: float) -> str:
+    p = state.measurement.parameters
+    if verdict is Verdict.FAIL:
+        return (
+            "the canary is worse than the stable" if p.ceiling is None else f"the canary is above {_limit(p.ceiling)}"
+        )
+    if verdict is Verdict.PASS:
+        tolerance = f"no worse than {p.ratio:g} times the stable plus {_percent(p.absolute)}"
+        return f"the canary is proven to be {tolerance if p.ceiling is None else f'below {_limit(p.ceiling)}'}"
+    if obstacle := _obstacle(state):
+        return obstacle
+    rate = "error rate" if state.measurement.how in {How.OUTCOME, How.CODE} else "bad rate"
+    article = "an" if rate == "error rate" else "a"
+    ruled_out = f"a {p.ratio:g}-fold {rate}" if p.ceiling is None else f"{article} {rate} above {_percent(p.ceiling)}"
     if needed == math.inf:
-        return f"not reachable at this rate: {excluded} cannot be excluded, however many requests follow"
-    return f"needs about {max(1, math.ceil(needed))} more canary requests to exclude {excluded}"
+        change = "widen the metric's tolerance" if p.ceiling is None else "raise the limit"
+        return f"at the observed rates, no number of requests can rule out {ruled_out}; abort the canary or {change}"
+    return f"needs about {max(1, math.ceil(needed))} more canary requests to rule out {ruled_out}"
 
 
-def _in_the_way(measurement: Measurement, tests: MetricTests, noise: Noise, limit: str | None) -> str | None:
-    """Why nobody can say how many more requests it takes; None where one can."""
+def _obstacle(state: MetricState) -> str | None:
+    """Why no number of requests that would be enough can be estimated; None if it can."""
+    measurement, tests, ceiling = state.measurement, state.tests, state.measurement.parameters.ceiling
     if not measurement.comparable:
         return (
-            "not comparable, because the stable had not shown it, or it could not be read, when the canary began; make "
-            "it Advisory or wait until it has, then abort and retry"
+            "cannot be compared, because the stable had no samples that could be read when the canary began; wait "
+            "until it has, or make the metric Advisory, then abort and retry"
         )
     if tests.incomparable:
         return (
-            "not comparable, because the two sides' histograms have no bucket in common; make it Advisory, then abort "
-            "and retry"
+            "cannot be compared, because the histograms of canary and stable have no bucket in common; give both the "
+            "same buckets, or make the metric Advisory, then abort and retry"
         )
-    if tests.shared or tests.exceeded:
-        own = f"the canary is above {limit}, but not known to be worse than the stable"
-        both = f"the stable is above {limit} as well, so the canary is not to blame"
-        return (both if tests.shared else own) + (" and nothing is promoted" if measurement.required else "")
-    if measurement.required and noise.noisy:
-        return f"not provable, because the stable's own pods differ by more than chance ({_noise(noise)})"
+    if ceiling is not None and (tests.shared or tests.exceeded):
+        return _limit_exceeded(ceiling, shared=tests.shared, required=measurement.required)
+    if measurement.required and state.noise.noisy:
+        return f"no proof is possible, because the stable's own pods differ by more than chance: {_noise(state.noise)}"
     total = tests.totals[0]
-    if total.n1 and (total.n0 or limit):
+    if total.n1 and (total.n0 or ceiling is not None):
         return None
-    return f"no request of the {'stable' if total.n1 else 'canary'} has been counted yet"
+    side = "stable" if total.n1 else "canary"
+    return f"no request of the {side} has been counted yet; check that requests reach it and that its pods are scraped"
+
+
+def _limit_exceeded(ceiling: float, *, shared: bool, required: bool) -> str:
+    if shared:
+        held = "; nothing is promoted until the stable recovers" if required else ""
+        return f"the stable is above {_limit(ceiling)} too, so the canary is not the cause" + held
+    held = "; it is not promoted: wait for more requests of the stable, or abort" if required else ""
+    return f"the canary is above {_limit(ceiling)}, but is not known to be worse than the stable" + held
 
 
 def _noise(noise: Noise) -> str:
-    """How they differ, and what to look for."""
+    """How the pods differ, and what to do."""
     if noise.halves_differ:
-        return "one half of them is worse than the other; find the pod that stands out, then abort and retry"
+        return "one half of them is worse than the other; find the pod that differs, then abort and retry"
     dispersion = f"dispersion {noise.dispersion or 0:.1f}, where chance gives 1"
-    return f"{dispersion}: bad answers gather in single pods; compare them, then abort and retry"
+    return f"bad requests gather in single pods ({dispersion}); compare the pods, then abort and retry"
 
 
-def _told(measurement: Measurement, leaf: int, counts: Counts) -> str:
+def _counts(measurement: Measurement, leaf: int, counts: Counts) -> str:
     if measurement.how is not How.ABOVE or not measurement.parameters.boundaries:
         return f"{counts.bad} bad of {counts.requests}"
     unit = f" {measurement.unit}" if measurement.unit else ""
     return f"{counts.bad} of {counts.requests} above {measurement.parameters.boundaries[leaf]:g}{unit}"
 
 
-def _percent(rate: float | None) -> str:
-    return f"{100 * (rate or 0):.3g} %"
+def _limit(ceiling: float) -> str:
+    return f"the limit of {_percent(ceiling)}"
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.3g} %"
 
 
 def ramp_tests(state: TrialState) -> list[MetricTests]:

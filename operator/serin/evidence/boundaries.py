@@ -1,6 +1,6 @@
 """Bucket boundaries of a histogram nearest to its quantiles, and single quantiles.
 
-Called by `serin.rollout.metrics`, once before a trial, with estimated counts: the boundaries say where requests are
+Called by `serin.analysis.presets`, once before a trial, with estimated counts: the boundaries say where requests are
 split into good and bad, and no estimate feeds a test. Specification: docs/reference/decision-engine.md, section 1.
 """
 

@@ -42,7 +42,7 @@ class Side:
     above: Ceiling
     """The e-process for being above the limit."""
     below_logs: tuple[float, ...] = UNPROVEN
-    """By alternative, ln of the e-value for being below the limit, since the side was last shown to be above."""
+    """By alternative, ln of the e-value for being below the limit, since the side was last found to be above."""
     above_limit: bool = False
 
     @classmethod

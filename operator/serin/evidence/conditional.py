@@ -254,7 +254,7 @@ class ConditionalTest:
             )
             readable = state["version"] == STATE_VERSION
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f"The stored state of the test is damaged ({error}); start the trial anew.") from error
+            raise ValueError(f"The stored state of the test is damaged: {error}.") from error
         if not readable:
-            raise ValueError("The stored state of the test has another version; start the trial anew.")
+            raise ValueError("The stored state of the test has another version.")
         return test

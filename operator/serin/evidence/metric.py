@@ -301,7 +301,7 @@ class MetricTests:
                 incomparable=stored.flag(state.get("incomparable", False)),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f"The stored state of the metric is damaged ({error}); start the trial anew.") from error
+            raise ValueError(f"The stored state of the metric is damaged: {error}.") from error
 
 
 def _limited(measured: Totals, carried_over: RequestsBySide) -> tuple[Totals, RequestsBySide]:

@@ -259,11 +259,7 @@ class Noise:
             )
             noise = cls(parameters, FrozenMap({name: stored.whole(half) & 1 for name, half in halves.items()}), leaves)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(
-                f"The stored state of the noise test is damaged ({error}); start the trial anew."
-            ) from error
+            raise ValueError(f"The stored state of the noise test is damaged: {error}.") from error
         if len(leaves) not in {0, parameters.leaves}:
-            raise ValueError(
-                "The stored state of the noise test has a different number of boundaries; start the trial anew."
-            )
+            raise ValueError("The stored state of the noise test has a different number of boundaries.")
         return noise

@@ -1,7 +1,8 @@
 """Tests whether the canary's share of the requests of one epoch differs from its weight: a beta-binomial e-process.
 
-Detects requests that are lost on the way to one side, and a gateway that does not apply the weight. It causes a warning
-only (`serin.rollout.caveats`), no decision. Specification: docs/reference/decision-engine.md, section 6.
+Detects requests that are lost on the way to one side, and a gateway that does not apply the weight. Called by
+`serin.analysis.missing`: it warns, and holds the canary, but never rejects it. Specification:
+docs/reference/decision-engine.md, section 6.
 """
 
 from __future__ import annotations

@@ -113,20 +113,20 @@ def _interval(
 ) -> Interval:
     counts: dict[Tally, Mapping[Point, int]] = {}
     bounds: dict[Tally, Mapping[str, frozenset[str]]] = {}
-    apart: dict[Tally, Mapping[str, Mapping[Point, int]]] = {}
+    of_processes: dict[Tally, Mapping[str, Mapping[Point, int]]] = {}
     for tally, grown in by_tally.items():
         if not (points := _points(grown, tally, epoch_label)):
             continue
         counts[tally] = points
         if tally.by == "le":
             bounds[tally] = _bounds(grown)
-        if tally in watch.apart:
+        if tally in watch.by_process:
             by_process: dict[str, list[_Growth]] = defaultdict(list)
             for growth in grown:
-                if growth.events and growth.revision == watch.apart_of and (process := growth.labels.get(PROCESS)):
+                if growth.events and growth.revision == watch.by_process_of and (process := growth.labels.get(PROCESS)):
                     by_process[process].append(growth)
-            apart[tally] = {process: _points(part, tally, epoch_label) for process, part in by_process.items()}
-    return Interval(begin, end, counts, bounds, apart, frozenset(watch.tallies) - by_tally.keys(), in_progress)
+            of_processes[tally] = {process: _points(part, tally, epoch_label) for process, part in by_process.items()}
+    return Interval(begin, end, counts, bounds, of_processes, frozenset(watch.tallies) - by_tally.keys(), in_progress)
 
 
 def _levels(family: FamilySamples, since: int, end: int, epoch_label: str) -> _Levels:

@@ -1,1 +1,1 @@
-"""What `serin replay` and `serin evidence` do: count a trial again, and repeat the arithmetic of a test."""
+"""The commands `serin replay` and `serin evidence`: read a trial's counts again, and compute its tests again."""

@@ -1,7 +1,7 @@
-"""The command `serin replay`: a trial's counts read again from Prometheus, as slices for `serin evidence`.
+"""The command `serin replay`: reads a trial's counts from Prometheus again and prints slices for `serin evidence`.
 
-Called by `serin.__main__`; reads the cluster and Prometheus, writes neither. What is measured, since when and in which
-epochs, is in the ConfigMap that the operator keeps; what becomes of counts is in `serin.replay.trial`.
+Called by `serin.__main__`. It reads the cluster and Prometheus and writes to neither. The ConfigMap of the trial says
+what is measured, since when and in which epochs; `serin.replay.trial` turns the counts into slices.
 """
 
 from __future__ import annotations
@@ -40,15 +40,24 @@ AGREES, DIFFERS, FAILED = 0, 1, 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `serin replay` takes."""
-    parser.add_argument("name", help="the LLMDeployment")
+    """Declare the arguments of `serin replay`."""
+    parser.add_argument("name", help="name of the LLMDeployment")
     parser.add_argument("--namespace", "-n", default="default", help="its namespace; default: default")
-    parser.add_argument("--prometheus", metavar="URL", help="which one to read; else the spec's, SERIN_PROMETHEUS_URL")
-    parser.add_argument("--metric", metavar="NAME", help="which metric; default: the first Required one")
     parser.add_argument(
-        "--boundary", type=int, metavar="N", help="which of a latency's, from 1; default: the strongest"
+        "--prometheus", metavar="URL", help="Prometheus to read; default: that of the spec, else SERIN_PROMETHEUS_URL"
     )
-    parser.add_argument("--check", action="store_true", help="say whether the totals are those that are kept; else 1")
+    parser.add_argument("--metric", metavar="NAME", help="metric to replay; default: the first Required one")
+    parser.add_argument(
+        "--boundary",
+        type=int,
+        metavar="N",
+        help="boundary of a latency, from 1; default: the one with the strongest evidence",
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="compare the totals with the stored ones; the exit status is 1 if they differ",
+    )
 
 
 @dataclass(frozen=True)
@@ -62,7 +71,7 @@ class Replayable:
 
 
 def replay(given: argparse.Namespace) -> int:
-    """Print the slices, or what they come to; returns the exit status."""
+    """Print the slices, or compare the totals; returns the exit status."""
     try:
         settings = Settings.from_environment(os.environ)
         if given.prometheus:
@@ -89,8 +98,8 @@ async def _replay(given: argparse.Namespace, settings: Settings) -> int:
     )
     if _has_requests(trial.state) and not _has_requests(again):
         raise MetricsError(
-            f"Prometheus shows no request of this trial since {trial.state.since.isoformat()}; "
-            "ask one that keeps its samples for longer, or scrapes these pods."
+            f"Prometheus returns no request of this trial since {trial.state.since.isoformat()}; "
+            "use one that keeps its samples for longer, or that scrapes these pods."
         )
     if given.check:
         comparison = compare(trial.state, again)
@@ -106,10 +115,10 @@ def _has_requests(state: TrialState) -> bool:
 
 
 async def look_up(cluster: Cluster, namespace: str, name: str) -> Replayable:
-    """What is stored of the latest trial of an LLMDeployment.
+    """The latest trial of an LLMDeployment.
 
     Raises:
-        SerinError: there is no such LLMDeployment, or nothing that could be replayed.
+        SerinError: there is no such LLMDeployment, or no trial that can be replayed.
     """
     obj = await cluster.get(LLMDEPLOYMENT, namespace, name)
     if obj is None:
@@ -118,7 +127,7 @@ async def look_up(cluster: Cluster, namespace: str, name: str) -> Replayable:
     config_map = await cluster.get(CONFIG_MAP, namespace, name_of(name))
     state = read_evidence(config_map)
     if state is None:
-        why = "holds nothing that this version can read" if config_map else "does not exist"
+        why = "has no trial state that this version can read" if config_map else "does not exist"
         raise RecordError(
             f"ConfigMap {name_of(name)} {why}; wait until a canary of {name} gets its first request, then try again."
         )
@@ -132,10 +141,10 @@ async def look_up(cluster: Cluster, namespace: str, name: str) -> Replayable:
 
 
 def chosen(state: TrialState, name: str | None, boundary: int | None) -> tuple[int, int]:
-    """Indices of the metric and of the one of its tests that are replayed.
+    """Indices of the metric that is replayed and of its test.
 
     Raises:
-        RecordError: there is no such metric or boundary, or it compares nobody.
+        RecordError: there is no such metric or boundary, or the metric is a ceiling.
     """
     measurements = [metric.measurement for metric in state.metrics]
     names = [measurement.name for measurement in measurements]
@@ -145,7 +154,7 @@ def chosen(state: TrialState, name: str | None, boundary: int | None) -> tuple[i
         raise RecordError(f"The trial has no metric {name}; choose one of {', '.join(names)}.")
     metric = names.index(name) if name is not None else next(iter([*required, *comparing]), None)
     if metric is None or metric not in comparing:
-        raise RecordError("A ceiling has no slices of its own; choose the metric that it limits with --metric.")
+        raise RecordError("A ceiling has no slices of its own; pass --metric with the metric that it limits.")
     leaves = measurements[metric].parameters.leaves
     if boundary is not None and not 1 <= boundary <= leaves:
         raise RecordError(f"{names[metric]} has {leaves} boundaries; give --boundary from 1 to {leaves}.")
@@ -164,10 +173,10 @@ def lines(trial: Replayable, intervals: list[Interval], *, metric: int, leaf: in
 async def read_again(
     namespace: str, name: str, trial: Replayable, settings: Settings, *, connect: Connect = Connection
 ) -> AsyncIterator[Interval]:
-    """Everything that was counted from `since` to `until`, a scrape interval at a time.
+    """The intervals from `since` to `until`, each as long as a scrape interval.
 
     Raises:
-        MetricsError: Prometheus refuses, cannot be reached, or does not reach that far.
+        MetricsError: Prometheus cannot be reached, refuses a query, or has no samples up to `until`.
     """
     state, both = trial.state, (trial.compared.canary, trial.compared.stable)
     watch = Watch(
@@ -194,7 +203,7 @@ async def read_again(
 
 @dataclass
 class _Clock:
-    """Up to when the next reading goes."""
+    """The end of the next interval."""
 
     now: datetime
 
@@ -204,5 +213,5 @@ async def _one(source: MetricSource, watch: Watch) -> Interval:
     if evidence.error:
         raise MetricsError(evidence.error)
     if not evidence.intervals:
-        raise MetricsError(f"Prometheus knows nothing after {watch.read_until} yet; check its clock, or try again.")
+        raise MetricsError(f"Prometheus has no samples after {watch.read_until} yet; check its clock, or try again.")
     return evidence.intervals[0]

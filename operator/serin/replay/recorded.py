@@ -1,4 +1,4 @@
-"""Runs the tests on slices given as JSON lines: `serin evidence`. Pure; anyone can check the arithmetic with it.
+"""The command `serin evidence`: runs the tests on slices given as JSON lines, to check the operator's arithmetic. Pure.
 
 A line `{"reset": {"alpha": …, "margin": …, "cap": …, "min_stratum": …}}` starts a new trial; every key is optional. Any
 other line is a slice, `{"n1": …, "x1": …, "n0": …, "x0": …, "t": …, "epoch": …}`; `t` and `epoch` are optional. Each

@@ -122,20 +122,21 @@ def compare(stored: TrialState, again: TrialState) -> Comparison:
                 )
         leaf = metric.tests.strongest
         one, two = (each.tests.leaves[leaf].log_e for each in (metric, other))
-        reports.append(f"{name} log E {one:.4f} kept, {two:.4f} read")
-    return Comparison(
-        agrees=True, message=f"Every total agrees until {stored.until.isoformat()}; {'; '.join(reports)}."
-    )
+        reports.append(f"{name}: log E {one:.4f} stored, {two:.4f} read again")
+    return Comparison(agrees=True, message=f"All totals agree until {stored.until.isoformat()}; {'; '.join(reports)}.")
 
 
 def _difference(had: Totals, has: Totals) -> str:
     before, now = asdict(had), asdict(has)
-    return ", ".join(f"{key} {before[key]} kept and {now[key]} read" for key in before if before[key] != now[key])
+    return ", ".join(f"{key} {before[key]} stored, {now[key]} read again" for key in before if before[key] != now[key])
 
 
 def _why(stored: TrialState, had: Totals, has: Totals) -> str:
     if len(stored.epochs) == EPOCHS:
-        return "The trial had more epochs than the label has values, and the oldest are forgotten; nothing is wrong."
+        return (
+            "The trial had more epochs than the label has values, so the oldest were overwritten; the difference is "
+            "expected."
+        )
     if sum(astuple(has)) < sum(astuple(had)):
-        return "Prometheus shows less than it did; ask one that keeps its samples for longer."
-    return "Prometheus shows more than it did; check that samples do not arrive late (SERIN_EVIDENCE_LAG)."
+        return "Prometheus returns less than it did; use one that keeps its samples for longer (--prometheus)."
+    return "Prometheus returns more than it did; raise SERIN_EVIDENCE_LAG if samples arrive late."

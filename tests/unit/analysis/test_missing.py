@@ -69,7 +69,7 @@ MISSING = pytest.mark.parametrize(
         pytest.param({"step": 2, "held": HELD}, id="when the promotion could follow"),
     ],
 )
-def test_missing_requests_hold_the_canary_and_the_message_tells_them_apart(
+def test_missing_requests_hold_canary_with_message_for_each_kind(
     memory: TrialState, said: str, changes: dict[str, Any]
 ) -> None:
     snapshot = canary_at(**changes, saved_state=memory)
@@ -123,7 +123,7 @@ def test_fail_and_human_promotion_win_over_missing_requests(facts: dict[str, Any
     assert trial_of(forced).forced
 
 
-def test_a_pause_for_a_person_and_unavailable_metrics_are_told_before_missing_requests() -> None:
+def test_pause_step_and_unavailable_metrics_precede_missing_requests() -> None:
     paused = decide(canary_at(1, held=MINUTE, spec=make_spec(rollout=PAUSES), saved_state=GAP))
     assert paused.reason is Reason.PAUSED_BY_STEP
     assert decide(canary_at(held=HELD, readings=BLIND, saved_state=GAP)).reason is Reason.METRICS_UNAVAILABLE
@@ -190,7 +190,7 @@ def test_requests_in_progress_must_be_too_many_for_four_scrapes() -> None:
         *("too many of both", "nothing"),
     ],
 )
-def test_requests_in_progress_are_compared_with_the_weight_of_their_epoch(
+def test_requests_in_progress_are_compared_with_weight_of_epoch(
     in_progress: dict[int, tuple[int, int]], *, crowded: bool
 ) -> None:
     epochs = {1: Epoch(NOON - HOUR, 500), 2: Epoch(NOON - MINUTE, 5_000)}
@@ -198,13 +198,13 @@ def test_requests_in_progress_are_compared_with_the_weight_of_their_epoch(
     assert too_many_in_progress(by_side, epochs) is crowded
 
 
-def test_without_the_middleware_nothing_is_called_missing() -> None:
+def test_no_requests_are_missing_without_middleware() -> None:
     assert arrivals(DEFAULT_SERIES, measured=False) is None
     assert missing(after(make_evidence(DOUBTFUL), None, None)) is None
     assert missing(None) is None
 
 
-def test_counters_of_beginning_and_end_are_read_only_where_both_are_known() -> None:
+def test_requests_in_progress_need_arrivals_and_ends() -> None:
     came, went = arrivals(DEFAULT_SERIES, measured=True), requests(DEFAULT_SERIES, measured=True)
     both = make_evidence(GOOD, arrivals=came, ended=went)
     assert both.progress_tallies == (came, went)

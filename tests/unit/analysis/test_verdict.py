@@ -124,62 +124,63 @@ def test_verdict(metrics: list[tuple[dict[str, Any], list[Shown]]], expected: Ve
         pytest.param(
             OWN,
             [(3_000, 0, 3_000, 0)],
-            "own: not comparable, because the stable had not shown it, or it could not be read, when the canary began; "
-            "make it Advisory or wait until it has, then abort and retry: canary 0 bad of 3000, stable 0 bad of 3000.",
+            "own: cannot be compared, because the stable had no samples that could be read when the canary began; wait "
+            "until it has, or make the metric Advisory, then abort and retry: "
+            "canary 0 bad of 3000, stable 0 bad of 3000.",
             id="nobody can cut it",
         ),
         pytest.param(
             ERRORS | {"tolerance": {"ratio": 1, "absolute": 0}},
             [LITTLE],
-            "errors: not reachable at this rate: a 1-fold rate cannot be excluded, however many requests follow: "
-            "canary 0 bad of 30, stable 1 bad of 300.",
+            "errors: at the observed rates, no number of requests can rule out a 1-fold error rate; "
+            "abort the canary or widen the metric's tolerance: canary 0 bad of 30, stable 1 bad of 300.",
             id="no tolerance, no proof",
         ),
         pytest.param(
             ERRORS,
             [(0, 0, 400, 3)],
-            "errors: no request of the canary has been counted yet: canary 0 bad of 0, stable 3 bad of 400.",
+            "errors: no request of the canary has been counted yet; check that requests reach it and that its pods are "
+            "scraped: canary 0 bad of 0, stable 3 bad of 400.",
             id="only the stable speaks",
         ),
         pytest.param(
             ERRORS,
             [(400, 3, 0, 0)],
-            "errors: no request of the stable has been counted yet: canary 3 bad of 400, stable 0 bad of 0.",
+            "errors: no request of the stable has been counted yet; check that requests reach it and that its pods are "
+            "scraped: canary 3 bad of 400, stable 0 bad of 0.",
             id="only the canary speaks",
         ),
-        pytest.param(
-            ERRORS, [NOBODY], "errors: not seen on either side: canary 0 bad of 0, stable 0 bad of 0.", id="silence"
-        ),
+        pytest.param(ERRORS, [NOBODY], "errors: no samples on either side; this metric is ignored.", id="silence"),
     ],
 )
-def test_every_verdict_has_its_sentence(metric: dict[str, Any], leaves: list[Shown], sentence: str) -> None:
+def test_metric_message_says_finding_and_counts(metric: dict[str, Any], leaves: list[Shown], sentence: str) -> None:
     assert judged((metric, leaves)).metrics[0].message == sentence
 
 
 @pytest.mark.parametrize(
     ("canary", "stable", "sentence"),
     [
-        pytest.param(600, 30, "slo: the canary is above a rate of 5 %", id="above"),
-        pytest.param(60, 30, "slo: the canary is proven to be below a rate of 5 %", id="below"),
-        pytest.param(600, 600, "slo: the stable is above a rate of 5 % as well", id="shared"),
+        pytest.param(600, 30, "slo: the canary is above the limit of 5 %", id="above"),
+        pytest.param(60, 30, "slo: the canary is proven to be below the limit of 5 %", id="below"),
+        pytest.param(600, 600, "slo: the stable is above the limit of 5 % too", id="shared"),
     ],
 )
-def test_a_ceiling_speaks_of_its_limit(canary: int, stable: int, sentence: str) -> None:
+def test_ceiling_message_names_its_limit(canary: int, stable: int, sentence: str) -> None:
     judgement = judged((ERRORS, [WELL]), (SLO, [(3_000, canary, 3_000, stable)]))
     assert judgement.metrics[1].message.startswith(sentence)
-    assert ("not to blame" in judgement.message) == (canary == stable == 600)
+    assert ("is not the cause" in judgement.message) == (canary == stable == 600)
 
 
 @pytest.mark.parametrize(("mode", "verdict"), [("Required", Verdict.INCONCLUSIVE), ("Advisory", Verdict.PASS)])
-def test_a_metric_that_is_noisy_on_the_stable_alone_proves_nothing_and_says_so(mode: str, verdict: Verdict) -> None:
+def test_noisy_required_metric_is_inconclusive_and_says_why(mode: str, verdict: Verdict) -> None:
     state = shown((ERRORS, [WELL]), (LATENCY | {"mode": mode}, FAST))
     judgement = judge(with_noise(state, 1, {"a": [Counts(100, 50)] * 3, "b": [Counts(100, 5)] * 3}))
     assert judgement.verdict is verdict
-    assert ("not provable, because the stable's own pods differ" in judgement.message) == (mode == "Required")
+    assert ("no proof is possible, because the stable's own pods differ" in judgement.message) == (mode == "Required")
     assert [metric.noisy for metric in judgement.metrics] == [False, mode == "Required"]
 
 
-def test_a_metric_that_is_noisy_may_still_roll_back() -> None:
+def test_noisy_metric_can_still_fail() -> None:
     state = with_noise(shown((ERRORS, [BADLY])), 0, {"a": [Counts(100, 50)], "b": [Counts(100, 5)]})
     assert state.metrics[0].noise.noisy
     assert judge(state).verdict is Verdict.FAIL
@@ -189,11 +190,11 @@ def test_a_metric_that_is_noisy_may_still_roll_back() -> None:
     ("generated", "verdict", "sentence"),
     [
         ((3_000, 90, 20_000, 700), Verdict.INCONCLUSIVE, "canary 30, stable 35"),
-        ((0, 0, 20_000, 700), Verdict.INCONCLUSIVE, "canary not seen, stable 35"),
-        ((0, 0, 0, 0), Verdict.NOT_APPLICABLE, "canary not seen, stable not seen"),
+        ((0, 0, 20_000, 700), Verdict.INCONCLUSIVE, "canary no samples, stable 35"),
+        ((0, 0, 0, 0), Verdict.NOT_APPLICABLE, "canary no samples, stable no samples"),
     ],
 )
-def test_throughput_is_shown_and_decides_nothing(generated: Shown, verdict: Verdict, sentence: str) -> None:
+def test_throughput_is_displayed_and_does_not_decide(generated: Shown, verdict: Verdict, sentence: str) -> None:
     speed = Throughput("speed", Tally("tokens"), Tally("seconds", scale=1000))
     sides = Generated(*generated[:2]), Generated(*generated[2:])
     judgement = judge(replace(shown((ERRORS, [WELL])), throughputs=(ThroughputState(speed, *sides),)))
@@ -202,7 +203,7 @@ def test_throughput_is_shown_and_decides_nothing(generated: Shown, verdict: Verd
     assert sentence in judgement.metrics[-1].message
 
 
-def test_what_is_missing_is_said_of_the_metric_that_needs_most() -> None:
+def test_inconclusive_message_is_of_metric_that_needs_most() -> None:
     judgement = judged(
         (ERRORS, [(3_000, 30, 3_000, 30)]), (LATENCY, [(30, 12, 300, 120), (30, 1, 300, 15), (30, 0, 300, 0)])
     )
@@ -211,18 +212,20 @@ def test_what_is_missing_is_said_of_the_metric_that_needs_most() -> None:
     assert judgement.message == judgement.metrics[1].message
     assert needed["ttft"] > needed["errors"] > 0
     assert (
-        f"needs about {math.ceil(needed['ttft'])} more canary requests to exclude a 1.25-fold rate" in judgement.message
+        f"needs about {math.ceil(needed['ttft'])} more canary requests to rule out a 1.25-fold bad rate"
+        in judgement.message
     )
 
 
-def test_silence_names_every_required_metric_and_where_to_look() -> None:
+def test_message_without_requests_names_required_metrics() -> None:
     message = judged((ERRORS, [NOBODY]), (LATENCY, [NOBODY] * 3), (OWN | ADVISORY, [NOBODY])).message
     assert message == (
-        "No request has been counted yet on either side (errors, ttft); check that traffic flows and is scraped."
+        "No request has been counted yet on either side (errors, ttft); check that requests arrive and that the pods "
+        "are scraped."
     )
 
 
-def test_before_the_first_request_nothing_is_known() -> None:
+def test_verdict_before_first_request_is_inconclusive() -> None:
     assert judge(None) == NOTHING_YET
     assert NOTHING_YET.verdict is Verdict.INCONCLUSIVE
 
@@ -237,7 +240,7 @@ def test_before_the_first_request_nothing_is_known() -> None:
         pytest.param(NOTHING, Verdict.INCONCLUSIVE, id="nothing"),
     ],
 )
-def test_the_cases_of_the_other_tests_are_what_they_are_called(counts: dict[str, Counts], expected: Verdict) -> None:
+def test_named_cases_have_the_verdict_of_their_name(counts: dict[str, Counts], expected: Verdict) -> None:
     judgement = judge(make_evidence(counts))
     assert judgement.verdict is expected
     assert (judgement.metrics[0].canary, judgement.metrics[0].stable) == (counts[B], counts[A])
@@ -250,7 +253,7 @@ leaf = st.tuples(st.integers(0, 300), st.integers(0, 300), st.floats(0, 1), st.f
 
 @settings(max_examples=25)
 @given(st.lists(leaf, min_size=1, max_size=8))
-def test_any_counts_give_a_finite_judgement(slices: list[Shown]) -> None:
+def test_any_counts_give_finite_judgement(slices: list[Shown]) -> None:
     state = shown((ERRORS, [NOBODY]), (SLO, [NOBODY]))
     for number, each in enumerate(slices):
         facts: dict[str, Any] = {"t": 15.0 * number, "epoch": number % 3, "settled": number % 2 == 0}

@@ -48,12 +48,12 @@ async def test_growth_of_one_revision_is_also_given_by_process(tsdb: Tsdb, sourc
     ):
         scraped(tsdb, 10, before, instance=instance, revision=revision, epoch="3", outcome="ok")
         scraped(tsdb, 1, after, instance=instance, revision=revision, epoch="3", outcome="ok")
-    one = watch(apart_of="r1", apart=(REQUESTS,))
+    one = watch(by_process_of="r1", by_process=(REQUESTS,))
     found = (await source.read([one]))[one.key].intervals[0]
-    assert found.apart == {REQUESTS: {"a": {("r1", 3, "ok"): 3}, "b": {("r1", 3, "ok"): 5}}}
+    assert found.by_process == {REQUESTS: {"a": {("r1", 3, "ok"): 3}, "b": {("r1", 3, "ok"): 5}}}
     assert found.counts == {REQUESTS: {("r1", 3, "ok"): 8, ("r2", 3, "ok"): 6}}
     plain = watch()
-    assert (await source.read([plain]))[plain.key].intervals[0].apart == {}
+    assert (await source.read([plain]))[plain.key].intervals[0].by_process == {}
 
 
 STARTED = Tally("serin_requests_started_total")

@@ -57,7 +57,7 @@ def intervals(draw: st.DrawFn) -> list[Interval]:
 
 @settings(max_examples=80)
 @given(intervals())
-def test_who_is_fed_the_slices_comes_to_the_same_evidence(read: Sequence[Interval]) -> None:
+def test_replayed_slices_give_same_evidence(read: Sequence[Interval]) -> None:
     state = before()
     kept = advance(state, read, canary=B, stable=A)
     told = [json.dumps(dataclasses.asdict(s)) for s in slices(state, read, SIDES, metric=0, leaf=0)]
@@ -84,7 +84,7 @@ promoted = make_record(C, promotion=2)
     ],
     ids=["rolled back", "on trial", "promoted"],
 )
-def test_both_sides_of_a_trial_of_an_earlier_version_are_found(
+def test_revisions_of_trial_of_earlier_version_are_found(
     trial: str, records: list[Record], found: tuple[str, str]
 ) -> None:
     both = compared_revisions(before(trial=trial), records)
@@ -96,7 +96,7 @@ def test_both_sides_of_a_trial_of_an_earlier_version_are_found(
     [ended, make_record(B), make_record(B, promotion=2), make_record(B, trial=make_trial(against=""))],
     ids=["rolled back", "withdrawn", "promoted before", "to be tried again"],
 )
-def test_a_trial_remembers_its_stable_however_it_ended(canary: Record) -> None:
+def test_stable_of_ended_trial_is_found(canary: Record) -> None:
     records = [make_record(C, promotion=1), canary, make_record(A, promotion=3)]
     both = compared_revisions(before(trial=f"{B}@1", against=A), records)
     assert (both.canary.revision, both.stable.revision) == (B, A)
@@ -105,12 +105,12 @@ def test_a_trial_remembers_its_stable_however_it_ended(canary: Record) -> None:
 @pytest.mark.parametrize(
     "records", [[make_record(A, promotion=1)], [ended], [promoted]], ids=["no canary", "no stable", "other"]
 )
-def test_who_is_not_remembered_cannot_be_replayed(records: list[Record]) -> None:
+def test_trial_with_deleted_record_cannot_be_replayed(records: list[Record]) -> None:
     with pytest.raises(RecordError, match=r"was deleted, .* Raise spec\.revisionHistoryLimit"):
         compared_revisions(before(trial=f"{B}@1"), records)
 
 
-def test_a_difference_is_told_with_what_follows_from_it() -> None:
+def test_difference_is_reported_with_cause_and_remedy() -> None:
     point, other = (A, 1, "ok"), (B, 1, "server_error")
     counted = Interval(NOON, NOON + MINUTE, {REQUESTS: {point: 90, other: 7}})
     kept = advance(before(), [counted], canary=B, stable=A)
@@ -118,10 +118,10 @@ def test_a_difference_is_told_with_what_follows_from_it() -> None:
     comparison = compare(kept, less)
     assert not comparison.agrees
     assert comparison.message == (
-        "errors differs: n0 90 kept and 80 read. Prometheus shows less than it did; "
-        "ask one that keeps its samples for longer."
+        "errors differs: n0 90 stored, 80 read again. Prometheus returns less than it did; "
+        "use one that keeps its samples for longer (--prometheus)."
     )
     assert "SERIN_EVIDENCE_LAG" in compare(less, kept).message
     full = replace(kept, epochs={epoch: Epoch(NOON, 500) for epoch in range(EPOCHS)})
     assert "more epochs than the label has values" in compare(full, less).message
-    assert compare(kept, kept).message.startswith("Every total agrees until 2026-05-04T12:01:00+00:00; errors log E ")
+    assert compare(kept, kept).message.startswith("All totals agree until 2026-05-04T12:01:00+00:00; errors: log E ")

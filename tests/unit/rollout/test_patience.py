@@ -293,13 +293,15 @@ def test_holdback_does_not_end_in_outage_of_both_sides() -> None:
     assert (decision.phase, decision.reason) == (Phase.PROMOTING, Reason.AWAITING_EVIDENCE)
     assert decision.weights == {A: 200, B: 9_800}
     assert decision.stalled is None
-    assert "the canary is not to blame and nothing is promoted" in decision.message
+    assert "the canary is not the cause; nothing is promoted until the stable recovers" in decision.message
 
 
 def test_holdback_does_not_end_while_canary_is_above_limit() -> None:
     decision = decide(limited(*ABOVE))
     assert (decision.reason, decision.weights) == (Reason.AWAITING_EVIDENCE, {A: 200, B: 9_800})
-    assert "above a rate of 2 %, but not known to be worse than the stable and nothing is promoted" in decision.message
+    assert (
+        "above the limit of 2 %, but is not known to be worse than the stable; it is not promoted" in decision.message
+    )
 
 
 def test_advisory_limit_does_not_hold_the_holdback() -> None:
