@@ -166,8 +166,8 @@ def lines(trial: Replayable, intervals: list[Interval], *, metric: int, leaf: in
     test = trial.state.metrics[metric].tests.leaves[leaf]
     assert isinstance(test, Comparison)  # noqa: S101 - `chosen` chooses no other
     yield {"reset": dataclasses.asdict(test.test.parameters)}
-    for s in slices(trial.state, intervals, trial.compared, metric=metric, leaf=leaf):
-        yield dataclasses.asdict(s)
+    for s, young in slices(trial.state, intervals, trial.compared, metric=metric, leaf=leaf):
+        yield dataclasses.asdict(s) | ({"young": True} if young else {})
 
 
 async def read_again(

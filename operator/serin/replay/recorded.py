@@ -1,8 +1,9 @@
 """The command `serin evidence`: runs the tests on slices given as JSON lines, to check the operator's arithmetic. Pure.
 
 A line `{"reset": {"alpha": …, "margin": …, "cap": …, "min_stratum": …}}` starts a new trial; every key is optional. Any
-other line is a slice, `{"n1": …, "x1": …, "n0": …, "x0": …, "t": …, "epoch": …}`; `t` and `epoch` are optional. Each
-slice gives one line of output. Invalid input gives `{"error": …}` and is otherwise ignored.
+other line is a slice with the keys `n1`, `x1`, `n0`, `x0`, and optionally `t`, `epoch` and `young`; `"young": true` keeps
+the stratum open (`ConditionalTest.add`). Each slice gives one line of output. Invalid input gives `{"error": …}` and is
+otherwise ignored.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ class RecordedTrial:
     test: ConditionalTest
     proof: NonInferiority = field(default_factory=NonInferiority)
 
-    def add(self, s: Slice) -> RecordedTrial:
+    def add(self, s: Slice, *, young: bool) -> RecordedTrial:
         """The trial with one more slice."""
-        return RecordedTrial(self.test.add(s), self.proof.add(s))
+        return RecordedTrial(self.test.add(s, young=young), self.proof.add(s))
 
     @property
     def line(self) -> dict[str, Any]:
@@ -57,11 +58,12 @@ def replay(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
         if isinstance(read, Parameters):
             trial = RecordedTrial(ConditionalTest(read))
         else:
-            trial = trial.add(read)
+            s, young = read
+            trial = trial.add(s, young=young)
             yield trial.line
 
 
-def _read(line: str) -> Parameters | Slice:
+def _read(line: str) -> Parameters | tuple[Slice, bool]:
     try:
         data = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -85,11 +87,12 @@ def _parameters(data: dict[str, Any]) -> Parameters:
     return Parameters(**given)
 
 
-def _slice(data: dict[str, Any]) -> Slice:
+def _slice(data: dict[str, Any]) -> tuple[Slice, bool]:
+    young = data.pop("young", False)
     unknown = data.keys() - {*_COUNTS, "t", "epoch"}
     if unknown or not data.keys() >= set(_COUNTS):
         raise ValueError(
-            f"A slice must have the keys {', '.join(_COUNTS)}, and can have t and epoch; correct its keys."
+            f"A slice must have the keys {', '.join(_COUNTS)}, and can have t, epoch and young; correct its keys."
         )
     for name in (*_COUNTS, "epoch"):
         if not (_is_number(data.get(name, 0)) and isinstance(data.get(name, 0), int)):
@@ -98,7 +101,9 @@ def _slice(data: dict[str, Any]) -> Slice:
             raise ValueError(f"{name} is outside the range 0 to {LARGEST}; split the slice.")
     if not (data.get("t") is None or _is_number(data["t"])):
         raise ValueError("t must be a number; give seconds since the canary's first traffic.")
-    return Slice(**data)
+    if not isinstance(young, bool):
+        raise ValueError("young must be true or false; give one.")  # noqa: TRY004 - as above
+    return Slice(**data), young
 
 
 LARGEST = 10**12

@@ -6,7 +6,6 @@ end at other times than the operator's: the totals do not depend on that, but th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 
@@ -14,8 +13,7 @@ from serin.analysis.counts import EPOCHS, Interval
 from serin.analysis.trial_state import MetricState, TrialState
 from serin.analysis.update import counts_by_epoch, is_young, seconds_of
 from serin.errors import RecordError
-from serin.evidence.conditional import RELEASE_SECONDS
-from serin.evidence.slices import NOTHING, RequestsBySide, Slice, Totals
+from serin.evidence.slices import RequestsBySide, Slice, Totals
 from serin.rollout.record import Record
 
 
@@ -73,33 +71,15 @@ def begun(state: TrialState) -> TrialState:
 
 def slices(
     state: TrialState, intervals: Iterable[Interval], compared: ComparedRevisions, *, metric: int, leaf: int
-) -> Iterator[Slice]:
-    """The slices of one test, such that `serin evidence` closes the same strata as the operator.
-
-    The counts of a young epoch are in its first slice after that, or in a slice before the next release.
-    """
-    young: dict[int, Totals] = {}
-    releases = 0
+) -> Iterator[tuple[Slice, bool]]:
+    """The slices of one test in the operator's order, each with whether its epoch was young (`ConditionalTest.add`)."""
     canary, stable = compared.canary.revision, compared.stable.revision
     for interval in intervals:
         counts = counts_by_epoch(state, state.metrics[metric].measurement, interval, canary, stable)
-        t = seconds_of(state, interval)
-        due = max(releases, math.ceil(t / RELEASE_SECONDS) - 1)
-        if counts and due > releases:
-            for epoch in sorted(young):
-                yield _slice(young[epoch], float((releases + 1) * RELEASE_SECONDS), epoch)
-            young.clear()
-            releases = due
         for epoch in sorted(counts, key=lambda e: state.epochs[e].began):
-            pooled = young.pop(epoch, NOTHING) + counts[epoch][leaf]
-            if is_young(state, epoch, interval.begin):
-                young[epoch] = pooled
-            else:
-                yield _slice(pooled, t, epoch)
-
-
-def _slice(totals: Totals, t: float, epoch: int) -> Slice:
-    return Slice(totals.n1, totals.x1, totals.n0, totals.x0, t=t, epoch=epoch)
+            n = counts[epoch][leaf]
+            s = Slice(n.n1, n.x1, n.n0, n.x0, t=seconds_of(state, interval), epoch=epoch)
+            yield s, is_young(state, epoch, interval.begin)
 
 
 @dataclass(frozen=True)
