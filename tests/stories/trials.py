@@ -125,7 +125,7 @@ async def play(load: Load, seed: int, *, minutes: float = 60.0, **changes: Mappi
         await _pass(world, operator, TICK_SECONDS)
         reported = world.status().get("canary", {})
         canary = canary or reported.get("revision", "")
-        astray |= any("whose weight was" in caveat for caveat in reported.get("caveats", ()))
+        astray |= any("are lost or retried at" in caveat for caveat in reported.get("caveats", ()))
         missing |= any(c["reason"] == Reason.REQUESTS_MISSING for c in world.status()["conditions"])
         outcome = _outcome(world, canary)
     state = read_evidence(world.cluster.find(CONFIG_MAP, NAMESPACE, name_of(NAME)))
