@@ -39,7 +39,9 @@ def _obey(snapshot: Snapshot, stable: Record | None) -> tuple[Record | None, Com
     if snapshot.command is None or was_handled(snapshot.command, snapshot.records):
         return snapshot.target, None
     if snapshot.target is None:
-        return None, ignored(snapshot.command, "The spec is invalid; correct it before you command.")
+        return None, ignored(
+            snapshot.command, "Serin cannot carry out the spec; correct what status.message names first."
+        )
     return carry_out(snapshot.command, snapshot.target, stable, snapshot.now)
 
 

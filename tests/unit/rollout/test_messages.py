@@ -119,6 +119,14 @@ def test_result_of_command_says_what_to_do(command: str, message: str) -> None:
     assert decision.command.message == message
 
 
+def test_command_on_invalid_spec_points_to_status_message() -> None:
+    invalid = serving(target=None, spec_error="It is wrong; change it.", command=parse_command(f"skip@{B}#1"))
+    result = decide(invalid).command
+
+    assert result is not None
+    assert result.message == "Serin cannot carry out the spec; correct what status.message names first."
+
+
 @pytest.mark.parametrize(
     ("ready", "needed", "text"),
     [(0, 1, "0 of 1 pod is Ready"), (1, 1, "1 of 1 pod is Ready"), (1, 3, "1 of 3 pods are Ready")],
