@@ -1,9 +1,9 @@
 """The command `serin evidence`: runs the tests on slices given as JSON lines, to check the operator's arithmetic. Pure.
 
-A line `{"reset": {"alpha": …, "margin": …, "cap": …, "min_stratum": …}}` starts a new trial; every key is optional. Any
-other line is a slice with the keys `n1`, `x1`, `n0`, `x0`, and optionally `t`, `epoch` and `young`; `"young": true` keeps
-the stratum open (`ConditionalTest.add`). Each slice gives one line of output. Invalid input gives `{"error": …}` and is
-otherwise ignored.
+A line `{"reset": {"alpha": …, "margin": …, "cap": …, "min_stratum": …}}` starts a new trial; every key is optional.
+Any other line is a slice with the keys `n1`, `x1`, `n0`, `x0`, and optionally `t`, `epoch` and `young`; `"young": true`
+keeps the stratum open (`ConditionalTest.add`). Each slice gives one line of output. Invalid input gives
+`{"error": …}` and is otherwise ignored.
 """
 
 from __future__ import annotations
