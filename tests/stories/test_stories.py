@@ -349,7 +349,7 @@ async def a_minimum_bake_outlasts_the_steps(story: Story) -> None:
 
 
 def doubtful(policy: str) -> dict[str, Any]:
-    """Worse than the tolerance and not beyond the margin: neither proven nor condemned before the deadline."""
+    """Worse than the tolerance and not beyond the margin: neither proven nor rejected before the deadline."""
     rollout = {"deadline": "10m", "onInconclusive": policy}
     analysis = {"metrics": [{"name": "errors", "preset": "ErrorRate", "margin": 3}]}
     return spec("doubtful", rollout=spec()["rollout"] | rollout, analysis=analysis)

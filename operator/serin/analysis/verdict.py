@@ -149,13 +149,17 @@ def _finding(state: MetricState, verdict: Verdict, needed: float) -> str:
             "the canary is worse than the stable" if p.ceiling is None else f"the canary is above {_limit(p.ceiling)}"
         )
     if verdict is Verdict.PASS:
-        tolerance = f"no worse than {p.ratio:g} times the stable plus {_percent(p.absolute)}"
+        tolerance = f"no worse than {p.ratio:g} times the stable plus {100 * p.absolute:.3g} percentage points"
         return f"the canary is proven to be {tolerance if p.ceiling is None else f'below {_limit(p.ceiling)}'}"
     if obstacle := _obstacle(state):
         return obstacle
-    rate = "error rate" if state.measurement.how in {How.OUTCOME, How.CODE} else "bad rate"
-    article = "an" if rate == "error rate" else "a"
-    ruled_out = f"a {p.ratio:g}-fold {rate}" if p.ceiling is None else f"{article} {rate} above {_percent(p.ceiling)}"
+    errors = state.measurement.how in {How.OUTCOME, How.CODE}
+    if p.ceiling is None:
+        ruled_out = (
+            f"{p.ratio:g} times the stable's error rate" if errors else f"{p.ratio:g} times the stable's bad rate"
+        )
+    else:
+        ruled_out = f"{'an error rate' if errors else 'a bad rate'} above {_percent(p.ceiling)}"
     if needed == math.inf:
         change = "widen the metric's tolerance" if p.ceiling is None else "raise the limit"
         return f"at the observed rates, no number of requests can rule out {ruled_out}; abort the canary or {change}"

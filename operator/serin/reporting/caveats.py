@@ -74,7 +74,7 @@ def _noisy(decision: Decision) -> str | None:
         return None
     return (
         f"The stable's own pods differ by more than chance: {', '.join(noisy)}. A difference from the canary may have "
-        "the same cause, so this proves nothing; find the pod that stands out."
+        "the same cause, so no proof is possible; find the pod that stands out."
     )
 
 

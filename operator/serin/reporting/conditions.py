@@ -176,7 +176,7 @@ def _metrics(snapshot: Snapshot, decision: Decision) -> _Answer:
     if snapshot.readings.error:
         return _Answer("False", Reason.METRICS_UNAVAILABLE, snapshot.readings.error)
     if decision.trial_state is None or decision.trial_state.until <= decision.trial_state.since:
-        message = "Nothing has been counted for this canary yet; counting starts with its first weight."
+        message = "Nothing has been counted for this canary yet; counting starts when it gets traffic."
         return _Answer("Unknown", Reason.AWAITING_EVIDENCE, message)
     requests = {"canary": decision.trial_state.canary_requests, "stable": decision.trial_state.stable_requests}
     silent = [side for side, number in requests.items() if not number]

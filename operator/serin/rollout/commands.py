@@ -82,7 +82,10 @@ def carry_out(
         why = f"The annotation is not a command; write <verb>@<revision>#<token> with one of the verbs {verbs}."
         return target, ignored(command, why)
     if command.revision != target.revision:
-        why = f"The command names revision {command.revision}, but the spec asks for {target.revision}; name that one."
+        why = (
+            f"The command names revision {command.revision}, but the spec asks for {target.revision}; if you mean that "
+            f"one, write {command.verb}@{target.revision}#<token>."
+        )
         return target, ignored(command, why)
     if command.token in target.handled:
         return target, None

@@ -59,7 +59,7 @@ def metrics_are_unavailable(c: Candidate) -> Finding | None:
 def expected_requests_did_not_come(c: Candidate) -> Finding | None:
     """Holds the canary when it should have got requests by its weight and none was counted."""
     absent = no_traffic(c) if _needs_data(c) else None
-    return _hold_for_evidence(c, Reason.NO_TRAFFIC, f"{absent} {c.judgement.message}") if absent else None
+    return _hold_for_evidence(c, Reason.NO_TRAFFIC, with_counts(absent, c)) if absent else None
 
 
 def newest_sample_is_too_old(c: Candidate) -> Finding | None:
@@ -73,8 +73,11 @@ def step_has_no_request(c: Candidate) -> Finding | None:
     """Holds the canary until a request was counted in this step: earlier requests say nothing about it."""
     if not _needs_data(c) or _has_own_requests(c):
         return None
-    message = f"No request has reached the canary in this step; check the route and the clients. {c.judgement.message}"
-    return _hold_for_evidence(c, Reason.NO_TRAFFIC, message)
+    message = (
+        "No request of the canary has been counted in this step; check that requests arrive and that its pods are "
+        "scraped."
+    )
+    return _hold_for_evidence(c, Reason.NO_TRAFFIC, with_counts(message, c))
 
 
 def required_metrics_are_unproven(c: Candidate) -> Finding | None:
@@ -96,7 +99,16 @@ def no_traffic(c: Candidate) -> str | None:
     if state is None or state.expected_without_sample < EXPECTED or state.silent_for < c.scraped_after:
         return None
     expected = f"{state.expected_without_sample:.0f}"
-    return f"About {expected} requests should have reached the canary, but none did; check the route."
+    return (
+        f"About {expected} requests should have reached the canary, but none has been counted; check the route, and "
+        "that its pods are scraped."
+    )
+
+
+def with_counts(sentence: str, c: Candidate) -> str:
+    """The sentence and the judgement; only the sentence if the judgement has no request of the canary to count."""
+    counted = any(metric.canary and metric.canary.requests for metric in c.judgement.metrics)
+    return f"{sentence} {c.judgement.message}" if counted else sentence
 
 
 def _needs_data(c: Candidate) -> bool:
@@ -129,4 +141,6 @@ def _hold_for_evidence(c: Candidate, reason: Reason, message: str) -> Finding:
     message = f"{Reason.INCONCLUSIVE.explanation} {message}"
     if c.metrics_answer and c.snapshot.spec.rollout.on_inconclusive == "Rollback":
         return rejection(Reason.INCONCLUSIVE, message)
-    return Finding(Reason.INCONCLUSIVE, message, stalls=True)
+    promote, abort = (f"serin.dev/do={verb}@{c.record.revision}#<token>" for verb in ("promote", "abort"))
+    decide = f"To decide, annotate with {promote} or {abort}, or send the canary more traffic."
+    return Finding(Reason.INCONCLUSIVE, f"{message} {decide}", stalls=True)

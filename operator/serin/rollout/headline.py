@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from serin.api.duration import format_duration
 from serin.rollout.outcome import Outcome, Situation
 from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason, read_reason
@@ -52,17 +53,25 @@ def headline(snapshot: Snapshot, outcome: Outcome, leaving: frozenset[str], *, u
         return Headline(Phase.ROLLING_BACK, read_reason(rejection.reason), outcome.message)
     if under_way and outcome.situation is Situation.SETTLED:
         if outcome.reason is Reason.PROMOTED:
-            return _explained(Phase.PROMOTING, Reason.PROMOTED)
+            return _draining(
+                snapshot, Phase.PROMOTING, Reason.PROMOTED, Reason.PROMOTED.explanation, "the old stable's pods"
+            )
         records = [r for r in snapshot.records if r.engine_revision in leaving]
         if any(r.promotion is not None for r in records):  # an old stable leaves
-            return _explained(Phase.PROMOTING, Reason.PROMOTING)
+            serves = f"The stable, revision {outcome.stable.revision}, gets all traffic." if outcome.stable else ""
+            return _draining(snapshot, Phase.PROMOTING, Reason.PROMOTING, serves, "the other pods")
         if records:  # a canary leaves
-            return _explained(Phase.ROLLING_BACK, Reason.WITHDRAWING)
+            return _draining(
+                snapshot, Phase.ROLLING_BACK, Reason.WITHDRAWING, Reason.WITHDRAWING.explanation, "its pods"
+            )
     return Headline(phase, outcome.reason, outcome.message, outcome.stalled)
 
 
-def _explained(phase: Phase, reason: Reason) -> Headline:
-    return Headline(phase, reason, reason.explanation)
+def _draining(snapshot: Snapshot, phase: Phase, reason: Reason, sentence: str, pods: str) -> Headline:
+    """A headline while pods that left the route, or are about to, may still have requests."""
+    timeout = format_duration(snapshot.spec.rollout.drain_timeout)
+    wait = f"Serin deletes {pods} when their requests have ended, or after rollout.drainTimeout ({timeout})."
+    return Headline(phase, reason, f"{sentence} {wait}")
 
 
 def _phase(outcome: Outcome) -> Phase:

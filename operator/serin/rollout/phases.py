@@ -21,7 +21,7 @@ class Phase(StrEnum):
     PAUSED = "Paused"
     """A pause step, `spec.paused` or an inconclusive deadline holds the canary at its weight."""
     PROMOTING = "Promoting"
-    """The canary has passed: it takes over all traffic, and the old stable drains."""
+    """The canary takes over all traffic, at once or after a holdback; then the old stable drains."""
     ROLLING_BACK = "RollingBack"
     """The canary is being removed: weight 0, out of the route, drained, deleted."""
     ROLLED_BACK = "RolledBack"

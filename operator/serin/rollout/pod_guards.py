@@ -8,7 +8,7 @@ from serin.api.duration import format_duration
 from serin.rollout.candidate import Candidate
 from serin.rollout.finding import Finding, if_positive, rejection
 from serin.rollout.reasons import Reason
-from serin.rollout.snapshot import ready_of
+from serin.rollout.snapshot import ADD_CAPACITY, ready_of
 
 _WHOLE_SECOND = timedelta(seconds=1)
 """Kubernetes writes times in whole seconds, cut off."""
@@ -32,7 +32,7 @@ def too_few_pods_are_ready(c: Candidate) -> Finding | None:
     left = c.progress_left
     late = left <= timedelta() and not c.snapshot.spec.paused
     if no_node := c.engine.no_node:
-        message = f"{ready}, because a pod cannot start: {no_node}"
+        message = f"{ready}, because a pod cannot start; {ADD_CAPACITY}: {no_node}"
         return Finding(Reason.WAITING_FOR_CAPACITY, message, stalls=late, due_in=if_positive(left))
     if late:
         waiting = next((f": {pod.waiting}" for pod in c.engine.pods if pod.waiting), "")

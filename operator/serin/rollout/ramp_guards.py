@@ -7,7 +7,7 @@ from datetime import timedelta
 from serin.analysis.verdict import Verdict
 from serin.api.duration import format_duration
 from serin.rollout.candidate import Candidate
-from serin.rollout.evidence_guards import no_traffic
+from serin.rollout.evidence_guards import no_traffic, with_counts
 from serin.rollout.finding import Finding
 from serin.rollout.reasons import Reason
 
@@ -37,13 +37,14 @@ def pause_step_has_not_ended(c: Candidate) -> Finding | None:
     if not c.at_pause:
         return None
     hold = c.trial.steps[c.trial.step].hold
+    how = f"annotate with serin.dev/do=resume@{c.record.revision}#<token> to continue"
     if hold is None:
-        how = f"serin.dev/do=resume@{c.record.revision}#<token>"
-        return Finding(Reason.PAUSED_BY_STEP, f"Waiting for a person: annotate with {how} to continue.")
+        return Finding(Reason.PAUSED_BY_STEP, f"The ramp waits for manual approval; {how}.")
     left = hold - c.trial.held(c.snapshot.now)
     if left <= timedelta():
         return None
-    return Finding(Reason.PAUSED_BY_STEP, f"The ramp pauses for {format_duration(hold)}.", due_in=left)
+    message = f"The ramp pauses for {format_duration(hold)} and then continues; {how} at once."
+    return Finding(Reason.PAUSED_BY_STEP, message, due_in=left)
 
 
 def weight_was_not_held_long_enough(c: Candidate) -> Finding | None:
@@ -55,7 +56,7 @@ def weight_was_not_held_long_enough(c: Candidate) -> Finding | None:
     if left <= timedelta():
         return None
     if missing := no_traffic(c):
-        return Finding(Reason.NO_TRAFFIC, f"{missing} {c.judgement.message}", due_in=left)
+        return Finding(Reason.NO_TRAFFIC, with_counts(missing, c), due_in=left)
     if c.trial.in_holdback:
         message = f"{Reason.HOLDBACK.explanation} {c.judgement.message}"
         return Finding(Reason.HOLDBACK, message, due_in=left)

@@ -24,7 +24,7 @@ class Reason(StrEnum):
     INSTALLING = "Installing", "The first revision is starting; it gets all traffic when its pods are Ready."
     SERVING = "Serving", "The stable carries all traffic."
     SCALING = "Scaling", "The stable has fewer Ready pods than spec.replicas."
-    STABLE_UNAVAILABLE = "StableUnavailable", "No pod of the stable is Ready."
+    STABLE_UNAVAILABLE = "StableUnavailable", "No pod of the stable is Ready; see its pods and their logs."
     # A canary
     CANARY_LOADING = "CanaryLoading", "The canary's pods are starting; it gets no traffic until they are Ready."
     CANARY_SCALING = "CanaryScaling", "The canary needs more Ready pods before its weight can grow."
@@ -42,14 +42,17 @@ class Reason(StrEnum):
     BAKING = "Baking", "The canary has passed and waits until rollout.minimumBake is over."
     INCONCLUSIVE = (
         "Inconclusive",
-        "At rollout.deadline the canary was neither proven nor worse; promote it, abort it, or send it more traffic.",
+        "rollout.deadline has passed, but the measurements do not allow a promotion.",
     )
-    HOLDBACK = "Holdback", "The canary has passed; the old stable keeps a small weight until rollout.holdback is over."
-    PAUSED = "Paused", "spec.paused holds the canary at its weight; Serin still rolls back a bad canary."
+    HOLDBACK = "Holdback", "The ramp has ended; the old stable keeps a small weight until rollout.holdback is over."
+    PAUSED = (
+        "Paused",
+        "spec.paused holds the canary at its weight until it is set to false; Serin still rolls back a bad canary.",
+    )
     PAUSED_BY_STEP = "PausedByStep", "The canary is held at a pause step of the ramp."
-    PROMOTING = "Promoting", "The canary has passed and takes over all traffic."
+    PROMOTING = "Promoting", "The canary takes over all traffic; then the old stable drains."
     PROMOTED = "Promoted", "The canary has become the stable."
-    WITHDRAWING = "Withdrawing", "The spec no longer asks for the canary; Serin removes it."
+    WITHDRAWING = "Withdrawing", "The spec no longer asks for the canary, so Serin withdraws it."
     # Rejections
     VERDICT_FAILED = "VerdictFailed", "Measurements show that the canary is worse than the stable."
     CANARY_CRASHED = "CanaryCrashed", "A pod of the revision crashed repeatedly or ran out of memory."
@@ -82,7 +85,7 @@ class Reason(StrEnum):
         "Metrics were unavailable for longer than analysis.blindTimeout; the canary gets no traffic until they return.",
     )
     NO_CANARY = "NoCanary", "No canary is on trial, so Serin reads no metrics."
-    NO_TRAFFIC = "NoTraffic", "The canary has a weight, but no request has reached it."
+    NO_TRAFFIC = "NoTraffic", "The canary has a weight, but none of its requests has been counted."
     REQUESTS_MISSING = (
         "RequestsMissing",
         "Some requests did not arrive at the canary's pods, or have not ended; its weight does not grow meanwhile.",

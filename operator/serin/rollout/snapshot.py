@@ -63,6 +63,10 @@ class EngineView:
         return pending or self.replica_failure
 
 
+ADD_CAPACITY = "add or free a node, raise the quota, or correct the policy"
+"""What to do about the sentence of `EngineView.no_node`."""
+
+
 def ready_of(ready: int, needed: int) -> str:
     """`0 of 1 pod is Ready`, `1 of 3 pods are Ready`: the beginning or the end of a sentence."""
     return f"{ready} of {needed} pod is Ready" if needed == 1 else f"{ready} of {needed} pods are Ready"

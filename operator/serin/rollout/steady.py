@@ -16,7 +16,7 @@ from serin.rollout.finding import Finding
 from serin.rollout.outcome import Outcome, Situation
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record
-from serin.rollout.snapshot import EngineView, Snapshot, ready_of
+from serin.rollout.snapshot import ADD_CAPACITY, EngineView, Snapshot, ready_of
 
 
 def blocked(snapshot: Snapshot, stable: Record | None) -> Outcome:
@@ -81,7 +81,7 @@ def _wait_for_install(snapshot: Snapshot, engine: EngineView, needed: int) -> Fi
     reason = Reason.INSTALLING
     message = f"{reason.explanation} {ready_of(engine.ready, needed)}."
     if engine.no_node:
-        return Finding(Reason.WAITING_FOR_CAPACITY, f"{message} {engine.no_node}")
+        return Finding(Reason.WAITING_FOR_CAPACITY, f"{message} A pod cannot start; {ADD_CAPACITY}: {engine.no_node}")
     if crash := next((p for p in engine.pods if p.crash), None):
         crashed = f"Pod {crash.name} failed: {crash.crash}. Correct spec.engine or spec.model."
         return Finding(Reason.CANARY_CRASHED, crashed, stalls=True)

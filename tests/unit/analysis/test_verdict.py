@@ -104,7 +104,7 @@ def test_verdict(metrics: list[tuple[dict[str, Any], list[Shown]]], expected: Ve
         pytest.param(
             ERRORS,
             [WELL],
-            "errors: the canary is proven to be no worse than 1.25 times the stable plus 0.5 %: "
+            "errors: the canary is proven to be no worse than 1.25 times the stable plus 0.5 percentage points: "
             "canary 90 bad of 9000, stable 90 bad of 9000.",
             id="a proof",
         ),
@@ -132,7 +132,7 @@ def test_verdict(metrics: list[tuple[dict[str, Any], list[Shown]]], expected: Ve
         pytest.param(
             ERRORS | {"tolerance": {"ratio": 1, "absolute": 0}},
             [LITTLE],
-            "errors: at the observed rates, no number of requests can rule out a 1-fold error rate; "
+            "errors: at the observed rates, no number of requests can rule out 1 times the stable's error rate; "
             "abort the canary or widen the metric's tolerance: canary 0 bad of 30, stable 1 bad of 300.",
             id="no tolerance, no proof",
         ),
@@ -212,7 +212,7 @@ def test_inconclusive_message_is_of_metric_that_needs_most() -> None:
     assert judgement.message == judgement.metrics[1].message
     assert needed["ttft"] > needed["errors"] > 0
     assert (
-        f"needs about {math.ceil(needed['ttft'])} more canary requests to rule out a 1.25-fold bad rate"
+        f"needs about {math.ceil(needed['ttft'])} more canary requests to rule out 1.25 times the stable's bad rate"
         in judgement.message
     )
 

@@ -11,8 +11,11 @@ from serin.rollout.commands import parse_command
 from serin.rollout.decide import decide
 from serin.rollout.snapshot import NO_ROUTE, PodView, Snapshot, ready_of
 from tests.unit.rollout.cases import (
+    DOUBTFUL,
+    HELD,
     MINUTE,
     NOON,
+    NOTHING,
     PAUSES,
     TIMED,
     A,
@@ -25,6 +28,7 @@ from tests.unit.rollout.cases import (
     make_record,
     make_route,
     make_spec,
+    overdue,
     serving,
 )
 
@@ -58,15 +62,21 @@ def outside(revisions: dict[str, int]) -> Snapshot:
         ),
         pytest.param(
             canary_at(engines=canary_pods(*make_pods(0, 1, unschedulable="0/1 nodes are available."))),
-            "0 of 1 pod is Ready, because a pod cannot start: 0/1 nodes are available.",
+            "0 of 1 pod is Ready, because a pod cannot start; add or free a node, raise the quota, or correct the "
+            "policy: 0/1 nodes are available.",
             id="no node",
         ),
         pytest.param(
             canary_at(1, spec=make_spec(rollout=PAUSES)),
-            f"Waiting for a person: annotate with serin.dev/do=resume@{B}#<token> to continue.",
+            f"The ramp waits for manual approval; annotate with serin.dev/do=resume@{B}#<token> to continue.",
             id="pause until a person resumes",
         ),
-        pytest.param(canary_at(1, spec=make_spec(rollout=TIMED)), "The ramp pauses for 1h.", id="timed pause"),
+        pytest.param(
+            canary_at(1, spec=make_spec(rollout=TIMED)),
+            f"The ramp pauses for 1h and then continues; annotate with serin.dev/do=resume@{B}#<token> to continue at "
+            "once.",
+            id="timed pause",
+        ),
         pytest.param(
             outside({A: 10_000}),
             f"The route serves {A}, which has no ControllerRevision; restore it from a backup, or delete the HTTPRoute "
@@ -96,11 +106,33 @@ def test_missed_progress_deadline_names_pods_deadline_and_command() -> None:
     )
 
 
+@pytest.mark.parametrize("policy", ["Pause", "Rollback"])
+def test_only_a_canary_paused_at_its_deadline_can_be_promoted_or_aborted(policy: str) -> None:
+    decision = decide(canary_at(2, held=HELD, counts=DOUBTFUL, spec=make_spec(rollout=overdue(policy))))
+
+    advice = f"annotate with serin.dev/do=promote@{B}#<token> or serin.dev/do=abort@{B}#<token>"
+    assert "rollout.deadline has passed, but the measurements do not allow a promotion. errors: " in decision.message
+    assert (advice in decision.message) == (policy == "Pause")
+
+
+def test_no_traffic_message_gives_its_advice_once() -> None:
+    assert decide(canary_at(held=HELD, counts=NOTHING)).message == (
+        "No request of the canary has been counted in this step; check that requests arrive and that its pods are "
+        "scraped."
+    )
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
         (f"skip@{B}#1", f"Serin carried out skip@{B}#1."),
-        (f"skip@{A}#1", f"The command names revision {A}, but the spec asks for {B}; name that one."),
+        (
+            f"skip@{A}#1",
+            (
+                f"The command names revision {A}, but the spec asks for {B}; if you mean that one, write "
+                f"skip@{B}#<token>."
+            ),
+        ),
         (f"retry@{B}#1", f"Revision {B} was not rejected, so there is nothing to retry."),
         (f"resume@{B}#1", "The canary is not at a pause step; wait for one, or command skip."),
         (
