@@ -262,8 +262,8 @@ class Analysis(ApiModel):
     """Highest probability of rolling back a canary that is no worse than the stable, over the whole trial and all
     metrics together. A change takes effect with the next trial."""
     blind_timeout: PositiveDuration = timedelta(minutes=10)
-    """How long metrics may be unavailable before the weight of the canary is set to 0; it gets its weight back when
-    they are available again."""
+    """How long metrics may be unavailable before the weight of the canary is set to 0. When they are available
+    again, the ramp begins at its first step."""
     settle_time: Duration | None = None
     """How long a weight must be held before its counts can support a promotion, because slow failures arrive late.
     Default: the time in which 999 of 1000 answers of the stable are finished, but at least 30s. A change takes effect

@@ -35,7 +35,7 @@ Weight = Annotated[
     Rule(
         cel="self > 0.0 && self < 100.0 && double(int(self * 100.0 + 0.5)) / 100.0 == self",
         message="Write a percentage above 0 and below 100 with at most two decimals; "
-        "do not add a step of 100, the canary is promoted after the last step.",
+        "a step of 100 is not needed, because the canary is promoted after the last step.",
         holds=_two_decimals,
     ),
 ]
@@ -120,7 +120,7 @@ class Ramp(ApiModel):
 
 
 class OnInconclusive(StrEnum):
-    """What happens at the deadline to a canary that is neither proven nor worse."""
+    """What happens at the deadline to a canary without a proof."""
 
     PAUSE = "Pause"
     """The canary keeps its weight and waits for a person; a later Pass or Fail still counts."""
@@ -148,7 +148,7 @@ class Rollout(ApiModel):
     """Maximum time with traffic without a proof; then onInconclusive applies. The clock stops while the rollout is
     paused."""
     on_inconclusive: OnInconclusive = OnInconclusive.PAUSE
-    """What happens at the deadline to a canary that is neither proven nor worse: `Pause` keeps its weight and waits for
+    """What happens at the deadline to a canary without a proof: `Pause` keeps its weight and waits for
     a person, `Promote` promotes it, `Rollback` rolls it back."""
     holdback: Holdback | None = None
     """Traffic that the old stable keeps after the canary has passed. Default: none. A change takes effect with the next

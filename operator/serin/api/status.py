@@ -105,7 +105,7 @@ class CanaryStatus(SideStatus):
     attempt: int | None = None
     """Number of trials of this revision, including the current one."""
     step: Annotated[str | None, Field(max_length=32)] = None
-    """Current step of the ramp, such as `1/3`."""
+    """Current step of the ramp, such as `1/3`, or `adaptive` or `holdback`."""
     started_at: Time | None = None
     """Start of the trial."""
     verdict: Text | None = None
@@ -185,7 +185,7 @@ class LLMDeploymentStatus(StatusModel):
     weight: Percent | None = None
     """Share of requests that the canary gets, such as `5%`."""
     step: Annotated[str | None, Field(max_length=32)] = None
-    """Current step of the ramp, such as `1/3`, or `adaptive`."""
+    """Current step of the ramp, such as `1/3`, or `adaptive` or `holdback`."""
     model: Annotated[str | None, Field(max_length=1024)] = None
     """Model name of the canary, or of the stable if there is no canary."""
     prompt: Name | None = None
@@ -205,7 +205,7 @@ class LLMDeploymentStatus(StatusModel):
     metrics: Annotated[tuple[MetricStatus, ...], Field(max_length=32, json_schema_extra=list_map("name"))] = ()
     """Counts, evidence and verdict by metric."""
     rejected: RejectedStatus | None = None
-    """The revision that was rolled back last; absent if there is none."""
+    """The revision that the spec asks for, if Serin has rolled it back; otherwise absent."""
     last_handled_command: HandledCommand | None = None
     """The last command that Serin handled."""
 
