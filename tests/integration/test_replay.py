@@ -185,7 +185,7 @@ async def test_trial_is_replayed_checked_and_refused(pods: Pods, tier: Handle, k
     )
     status, out, told = serin("replay", "triage", "--check")
     assert (status, out) == (2, "")
-    assert told.endswith("ask one that keeps its samples for longer, or scrapes these pods.\n")
+    assert told.endswith("use one that keeps its samples for longer, or that scrapes these pods.\n")
 
 
 async def test_fake_prometheus_answers_as_the_real_one(pods: Pods, tier: Handle) -> None:
