@@ -51,6 +51,10 @@ class Connect(Protocol):
         """A new connection; see `Connection`."""
 
 
+MAX_DETAIL = 4096
+"""Characters of a failed answer in which Prometheus' own message is searched."""
+
+
 class Connection:
     """A connection to one server.
 
@@ -95,8 +99,11 @@ class Connection:
             method="POST",
             timeout=timeout,
         )
-        if adapter:  # replaces the adapter that the client library has just mounted
-            session.mount(server.url.rstrip("/"), adapter)
+        if adapter:
+            # In the place of the adapter that the client library has just mounted, and where a path with dot segments,
+            # which requests resolves, no longer begins with the URL.
+            for prefix in (server.url.rstrip("/"), "https://"):
+                session.mount(prefix, adapter)
         # Threads of its own: a server that sends its answer slowly can block these two, and no other server's.
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="prometheus")
 
@@ -171,18 +178,23 @@ class Connection:
 
     def _detail(self, error: Exception) -> str:
         """The cause, with secrets masked: Prometheus' own message, or only the HTTP status if it has none."""
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # Masked first, or a secret could be cut and stay; then bounded, since the search below takes quadratic time.
+        text = self._masked(str(error))[:MAX_DETAIL].partition("\n")[0] or type(error).__name__
         if text.startswith("HTTP Status Code"):
             # The client library shows the body as the repr of bytes, so each backslash is doubled.
             own = re.search(r'"errorType":.*?"error":\s*"(.*)"', text)
             text = own[1].replace('\\\\"', '"') if own else text[: len("HTTP Status Code 000")]
+        return self._masked(text)[:300]
+
+    def _masked(self, text: str) -> str:
+        """The text without the secrets of this server."""
         server = self._server
         secrets = [value for name, value in server.headers if name != TENANT]
         secrets += [server.bearer_token or "", *(server.basic_auth or ())[1:], urlsplit(server.url).password or ""]
         # The longest first, because one secret may be a part of another.
         for secret in sorted(filter(None, map(str.strip, secrets)), key=len, reverse=True):
             text = text.replace(secret, "***")
-        return text[:300]
+        return text
 
     def _context(self, pem: str) -> ssl.SSLContext:
         """A TLS context that trusts only these certificate authorities."""

@@ -111,6 +111,8 @@ def _decoder(encoding: str) -> Callable[[bytes, int], bytes]:
             stream = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
 
             def decompress(part: bytes, most: int) -> bytes:
+                if stream.eof:  # zlib would keep all of it
+                    raise requests.RequestException("data after the end of the gzip stream")
                 try:
                     return stream.decompress(part, most)
                 except zlib.error as error:

@@ -24,13 +24,13 @@ BOMB = gzip.compress(gzip.compress(bytes(60 * 2**20)))
 
 
 @contextmanager
-def serving(body: bytes, encoding: str = "") -> Iterator[Connection]:
+def serving(body: bytes, encoding: str = "", status: int = 200) -> Iterator[Connection]:
     """A connection to a server with one answer to every query."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
+            self.send_response(status)
             if encoding:
                 self.send_header("Content-Encoding", encoding)
             self.send_header("Content-Length", str(len(body)))
@@ -95,8 +95,14 @@ async def test_compressed_bomb_is_refused_before_it_is_decompressed() -> None:
 
 @pytest.mark.parametrize(
     ("body", "encoding"),
-    [(BOMB, "gzip, gzip"), (b"oops", "gzip"), (b"oops", "br"), (gzip.compress(ROWS)[:-20], "gzip")],
-    ids=["twice", "damaged", "another", "cut off"],
+    [
+        (BOMB, "gzip, gzip"),
+        (b"oops", "gzip"),
+        (b"oops", "br"),
+        (gzip.compress(ROWS)[:-20], "gzip"),
+        (gzip.compress(ROWS) + bytes(2**20), "gzip"),
+    ],
+    ids=["twice", "damaged", "another", "cut off", "continued"],
 )
 async def test_unreadable_encoding_is_reported(body: bytes, encoding: str) -> None:
     with serving(body, encoding) as connection, pytest.raises(MetricsError, match=NO_PROMETHEUS):
@@ -106,3 +112,14 @@ async def test_unreadable_encoding_is_reported(body: bytes, encoding: str) -> No
 async def test_endlessly_nested_answer_is_reported() -> None:
     with serving(b"[" * 2**20) as connection, pytest.raises(MetricsError, match=NO_PROMETHEUS):
         await connection.query("up")
+
+
+@pytest.mark.parametrize(
+    ("padding", "detail"), [(0, "(too many)"), (5_000, "(HTTP Status Code 500)")], ids=["near", "far"]
+)
+async def test_cause_is_searched_only_in_the_beginning_of_an_error(padding: int, detail: str) -> None:
+    # The search takes time that grows with the square of the length, and it runs on the event loop.
+    body = b" " * padding + b'{"errorType":"execution","error":"too many"}'
+    with serving(body, status=500) as connection, pytest.raises(MetricsError) as failure:
+        await connection.query("up")
+    assert detail in str(failure.value)
