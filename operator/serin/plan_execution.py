@@ -81,8 +81,13 @@ async def _delete(cluster: Cluster, owner: Owner, plan: Plan) -> ClusterError | 
 
 
 async def _has_changed(cluster: Cluster, obj: Object) -> bool:
-    """Whether the object differs from what was read; if not, an admission webhook answered 409 and will again."""
+    """Whether the object differs from what was read; if not, an admission webhook answered 409 and will again.
+
+    An apply without resourceVersion takes the object as it is, so it cannot conflict with another writer.
+    """
     meta = obj["metadata"]
+    if "resourceVersion" not in meta:
+        return False
     try:
         current = await cluster.get(kind_of(obj), meta["namespace"], meta["name"])
     except ClusterError:

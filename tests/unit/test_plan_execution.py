@@ -77,6 +77,13 @@ async def test_conflict_of_an_unchanged_object_is_a_refusal(cluster: FakeCluster
     assert isinstance(failures.refusal, Conflict)
 
 
+async def test_conflict_of_an_unconditional_apply_is_a_refusal(cluster: FakeCluster) -> None:
+    cluster.put(make("Service", "triage"))
+    refuse(cluster, "triage", Conflict("A webhook says 409."))
+    failures = await execute(cluster, OWNER, Plan(apply=(make("Service", "triage"),)))
+    assert isinstance(failures.refusal, Conflict)
+
+
 async def test_refused_deletion_stops_no_other_deletion(cluster: FakeCluster) -> None:
     first, second = cluster.put(make("Service", "first")), cluster.put(make("Service", "second"))
     refuse(cluster, "first", Forbidden("No."))
