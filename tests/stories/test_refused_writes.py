@@ -122,6 +122,7 @@ async def test_rollback_survives_any_failing_write(story: Story, verb: str, kind
         assert story.conditions["Stalled"][0] == "True" or verb == "delete"
     story.world.cluster.before = None
     await story.run(1, lambda s: s.phase is Phase.ROLLED_BACK)
+    assert story.world.status()["metrics"], "the counts were lost with the status that was refused"
     assert [len(story.world.cluster.all(k)) for k in (POD_DISRUPTION_BUDGET, DEPLOYMENT, SERVICE)] == [1, 1, 1]
 
 

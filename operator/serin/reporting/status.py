@@ -105,15 +105,19 @@ def _step(canary: Record) -> str | None:
 def _metrics(snapshot: Snapshot, decision: Decision, before: LLMDeploymentStatus) -> tuple[MetricStatus, ...]:
     """The metrics of the verdict.
 
-    Two cases take over the metrics of `before`: after a rollback those that caused it, and while metrics are
-    unavailable the last ones of the same trial (condition MetricsAvailable says that they are old).
+    Two cases take over the metrics of `before`: after a rollback those of the rejected canary, also if no status was
+    written at the rollback itself, and while metrics are unavailable the last ones of the same trial (condition
+    MetricsAvailable says that they are old).
     """
     judgement, canary, rejected = decision.judgement, decision.canary, _rejected(decision.target)
     if canary and canary.trial:
         trial_before = before.canary and (before.canary.revision, before.canary.attempt)
         take_over = bool(snapshot.readings.error) and trial_before == (canary.revision, canary.trial.attempt)
     else:
-        take_over = rejected is not None and _as_stored(rejected) == _as_stored(before.rejected)
+        last = before.canary.revision if before.canary else None
+        take_over = rejected is not None and (
+            _as_stored(rejected) == _as_stored(before.rejected) or (judgement is None and rejected.revision == last)
+        )
     if take_over and before.metrics:
         return before.metrics
     if judgement is None:

@@ -93,6 +93,24 @@ def test_counts_of_a_rollback_stay_after_it() -> None:
     assert later.metrics == seen.metrics
 
 
+def test_last_counts_stay_if_the_rollback_itself_wrote_no_status() -> None:
+    on_trial = canary_at(counts=DOUBTFUL)
+    seen = status_of(on_trial)
+    rejected = decide(canary_at(counts=BAD)).target
+    assert rejected is not None
+    later = status_of(serving(target=rejected, records=(STABLE, rejected)), seen)
+    assert seen.metrics
+    assert later.metrics == seen.metrics
+
+
+def test_last_counts_stay_after_abort() -> None:
+    on_trial = canary_at(counts=DOUBTFUL)
+    seen = status_of(on_trial)
+    aborted = status_of(replace(on_trial, command=parse_command(f"abort@{B}#1")), seen)
+    assert aborted.rejected is not None
+    assert aborted.metrics == seen.metrics
+
+
 def test_last_counts_stay_while_metrics_are_unavailable() -> None:
     seen = status_of(canary_at(counts=DOUBTFUL))
     blind = status_of(canary_at(counts=NOTHING_COUNTED, readings=BLIND), seen)
