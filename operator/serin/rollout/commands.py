@@ -64,9 +64,10 @@ class CommandResult:
 
 def parse_command(raw: str | None) -> Command | MalformedCommand | None:
     """The command in the value of the annotation; None without a value."""
+    raw = (raw or "").strip()
     if not raw:
         return None
-    parsed = _PATTERN.fullmatch(raw.strip())
+    parsed = _PATTERN.fullmatch(raw)
     return Command(raw, Verb(parsed[1]), parsed[2], parsed[3]) if parsed else MalformedCommand(raw)
 
 

@@ -68,9 +68,9 @@ def test_command_moves_the_ramp(verb: str, target: Record, step: int) -> None:
         (None, None),
         ("", None),
         (f"skip@{B}#1", Command(f"skip@{B}#1", Verb.SKIP, B, "1")),
-        (f" abort@{B}#a.b:c-d_9\n", Command(f" abort@{B}#a.b:c-d_9\n", Verb.ABORT, B, "a.b:c-d_9")),
+        (f" abort@{B}#a.b:c-d_9\n", Command(f"abort@{B}#a.b:c-d_9", Verb.ABORT, B, "a.b:c-d_9")),
         (f"destroy@{B}#1", MalformedCommand(f"destroy@{B}#1")),
-        (" ", MalformedCommand(" ")),
+        (" ", None),
     ],
 )
 def test_annotation_is_parsed_into_command(raw: str | None, expected: Command | MalformedCommand | None) -> None:
