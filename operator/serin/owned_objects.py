@@ -101,5 +101,7 @@ async def add_named(
         ClusterError: a request failed.
     """
     missing = {child_name(owner.name, revision) for revision in revisions} - {o["metadata"]["name"] for o in found}
+    if not missing:  # as a rule
+        return found
     read = await asyncio.gather(*(cluster.get(kind, owner.namespace, name) for name in sorted(missing)))
     return [*found, *(obj for obj in read if obj and is_owned(obj, owner))]
