@@ -238,6 +238,14 @@ def test_adrs_are_numbered_without_gaps_and_complete() -> None:
     assert not [page.name for page in pages if any(part not in page.read_text() for part in parts)]
 
 
+def test_index_lists_each_adr_with_its_title() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    pages = sorted((ROOT / "docs" / "adr").glob("[0-9]*.md"))
+    titles = {page: page.read_text().split("\n", 1)[0].split(". ", 1)[1] for page in pages}
+
+    assert not [page.name for page in pages if f"[{titles[page]}](adr/{page.name})" not in index]
+
+
 @pytest.mark.parametrize(("name", "module"), [("Decision", "decide.py"), ("Headline", "headline.py")])
 def test_decision_and_headline_are_built_in_one_module(name: str, module: str) -> None:
     modules = (ROOT / "operator" / "serin" / "rollout").glob("*.py")
