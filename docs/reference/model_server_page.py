@@ -21,9 +21,10 @@ OUTCOMES = {
     outcome.STREAM_ERROR: "status 2xx, but the response contains an error event or `finish_reason` `error`, or is "
     "incomplete",
     outcome.ABORTED: "status 2xx, but the server aborted the response (`finish_reason` `abort`)",
-    outcome.TIMED_OUT: f"client or gateway disconnected after {outcome.UNANSWERED:g} seconds or more without a byte of "
-    "the response body",
-    outcome.EXCLUDED: "any other status (401, 403, 404, 408, 429, 499), or the client disconnected otherwise",
+    outcome.TIMED_OUT: f"client or gateway disconnected after {outcome.SILENT:g} seconds or more without a byte, "
+    "at the start or in mid-stream",
+    outcome.EXCLUDED: "any other status (401, 402, 403, 404, 405, 409, 415, 429, 3xx)",
+    outcome.LEFT: "status 408 or 499, or client or gateway disconnected while bytes were coming",
 }
 
 

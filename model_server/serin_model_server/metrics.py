@@ -11,10 +11,11 @@ uses prometheus_client's multi-process mode: it sums over the processes but cann
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import TypeVar
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 
-from .identity import NONE, Identity
+from .labels import NO_EPOCH, NONE, Identity
 from .outcome import OUTCOMES
 from .timings import Times
 
@@ -33,23 +34,49 @@ PER_TOKEN_BUCKETS = (
     *(0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0),
     *(2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0),
 )
+SILENCE_LIMITS = (30.0, 60.0, 120.0, 300.0, 600.0)
+"""Seconds without a byte after which a request is overdue."""
+SILENCE_LABELS = tuple(f"{limit:g}" for limit in SILENCE_LIMITS)
+"""Values of the label `le`."""
 LABELS = ("revision", "epoch")
+
+
+Family = TypeVar("Family", Counter, Histogram)
 
 
 class Pair:
     """The series of one (revision, epoch)."""
 
-    __slots__ = ("e2e", "identity", "in_flight", "outcomes", "per_token", "queue", "started", "ttft")
+    __slots__ = (
+        *("_children", "e2e", "identity", "in_flight", "outcomes", "overdue", "per_token", "queue", "settled"),
+        *("started", "ttft"),
+    )
 
     def __init__(self, identity: Identity, families: Metrics) -> None:
         self.identity = identity
         self.in_flight = 0
-        self.started = families.started.labels(*identity)
-        self.outcomes = {outcome: families.finished.labels(*identity, outcome) for outcome in OUTCOMES}
-        self.ttft = families.ttft.labels(*identity)
-        self.e2e = families.e2e.labels(*identity)
-        self.per_token = families.per_token.labels(*identity)
-        self.queue = families.queue.labels(*identity)
+        self._children: list[tuple[Counter | Histogram, tuple[str, ...]]] = []
+        self.started = self.child(families.started)
+        self.outcomes = {outcome: self.child(families.finished, outcome) for outcome in OUTCOMES}
+        self.overdue = [self.child(families.overdue, limit) for limit in SILENCE_LABELS]
+        """By the place of the limit in SILENCE_LIMITS, as `settled`."""
+        self.settled = [self.child(families.settled, limit) for limit in SILENCE_LABELS]
+        self.ttft = self.child(families.ttft)
+        self.e2e = self.child(families.e2e)
+        self.per_token = self.child(families.per_token)
+        self.queue = self.child(families.queue)
+
+    def child(self, family: Family, *more: str) -> Family:
+        """Create a series of the pair, with more labels; it is removed with the pair."""
+        labels = (*self.identity, *more)
+        created = family.labels(*labels)
+        self._children.append((family, labels))
+        return created
+
+    def remove(self) -> None:
+        """Remove every series of the pair."""
+        for family, labels in self._children:
+            family.remove(*labels)
 
     def observe(self, times: Times) -> None:
         """Add the times of one request to the histograms."""
@@ -73,6 +100,19 @@ class Metrics:
             "serin_requests",
             "Requests finished, by revision, epoch and outcome.",
             (*LABELS, "outcome"),
+            registry=registry,
+        )
+        self.overdue = Counter(
+            "serin_requests_overdue",
+            "Requests without a byte for `le` seconds, since their arrival or since the last byte; counted at that "
+            "moment, once per `le`.",
+            (*LABELS, "le"),
+            registry=registry,
+        )
+        self.settled = Counter(
+            "serin_requests_settled",
+            "Requests that have finished or have been overdue by `le`, whichever was first.",
+            (*LABELS, "le"),
             registry=registry,
         )
         self.ttft = Histogram(
@@ -114,18 +154,16 @@ class Metrics:
         return len(self._pairs)
 
     def pair(self, identity: Identity) -> Pair:
-        """The pair of an identity, created if it is new; the pair of `none` if all others have requests in flight."""
+        """The pair of an identity, created if it is new.
+
+        If no other pair can be removed, because all have requests in flight, it is a pair of epoch `none` instead.
+        """
         existing = self._pairs.get(identity)
         if existing is not None:
             self._pairs.move_to_end(identity)
             return existing
-        # One place is reserved for `none`: it takes the requests whose own pair does not fit.
-        if (
-            identity != NONE
-            and len(self._pairs) - (NONE in self._pairs) >= self._max_pairs - 1
-            and not self._make_room()
-        ):
-            return self.pair(NONE)
+        if not self._has_room(identity):
+            return self._unstamped()
         pair = self._pairs[identity] = Pair(identity, self)
         return pair
 
@@ -133,16 +171,30 @@ class Metrics:
         """Whether the pair's series still exist."""
         return self._pairs.get(pair.identity) is pair
 
-    def _make_room(self) -> bool:
+    def _has_room(self, identity: Identity) -> bool:
+        """Whether a new pair fits, perhaps because another was removed."""
+        full = len(self._pairs) >= self._max_pairs
+        if identity.epoch == NO_EPOCH:
+            return not full or self._make_room()
+        # One place is reserved for epoch `none`: it takes the requests whose own pair does not fit.
+        stamped = sum(each.epoch != NO_EPOCH for each in self._pairs)
+        if stamped >= self._max_pairs - 1:
+            return self._make_room(stamped=True)
+        return not full or self._make_room()
+
+    def _unstamped(self) -> Pair:
+        """The pair for requests whose own pair does not fit: it always exists or has room."""
+        if NONE not in self._pairs:
+            for identity in reversed(self._pairs):
+                if identity.epoch == NO_EPOCH:
+                    return self.pair(identity)
+        return self.pair(NONE)
+
+    def _make_room(self, *, stamped: bool = False) -> bool:
+        """Remove the pair that was idle longest; whether there was one."""
         for identity, pair in self._pairs.items():
-            if pair.in_flight == 0 and identity != NONE:
-                self._remove(identity)
+            if pair.in_flight == 0 and not (stamped and identity.epoch == NO_EPOCH):
+                del self._pairs[identity]
+                pair.remove()
                 return True
         return False
-
-    def _remove(self, identity: Identity) -> None:
-        del self._pairs[identity]
-        for family in (self.started, self.ttft, self.e2e, self.per_token, self.queue):
-            family.remove(*identity)
-        for outcome in OUTCOMES:
-            self.finished.remove(*identity, outcome)

@@ -1,8 +1,10 @@
-"""The ASGI shell around vLLM's application: it observes every message of a measured request and changes none.
+"""The ASGI shell around vLLM's application: it observes every message of a measured request.
 
 Loaded by `vllm serve --middleware=serin_model_server.Middleware`; only the server's own error page is outside of it.
 POST requests to the inference paths are measured. Probes, metrics, websockets and the lifespan are passed through
-unread. The shell sets one thing, the request header X-Request-Id, if the engine's report could not be joined otherwise.
+unread. The shell sets two headers: X-Request-Id of the request, if the engine's report could not be joined otherwise,
+and x-serin-revision of the response, if the split document says so. It answers one request itself: the readiness probe
+`/health?split`, as long as the pod has no split document.
 
 A stage that rewrites bodies belongs between `_Exchange` and the application: it gets the same identity, and its time
 and its errors are measured, too.
@@ -11,13 +13,15 @@ and its errors are measured, too.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from . import channel as channels
 from . import outcome as outcomes
-from .identity import REQUEST_ID_HEADER, read_stamp
+from .channel import Channel
+from .identity import REQUEST_ID_HEADER, REVISION_HEADER, Stamp, read_stamp
 from .recorder import Measured, Recorder, shared
+from .selection import select
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -40,102 +44,149 @@ INFERENCE_PATHS = frozenset(
 count tokens, cancel a request, or render a prompt."""
 
 
+HEALTH_PATH = "/health"
+SPLIT_QUERY = b"split"
+_NO_DOCUMENT = (
+    b"This pod has loaded no split document, so it cannot tell which revision it serves. "
+    b"Read the reason in the engine's log, and look at the ConfigMap in the volume of SERIN_SPLIT.\n"
+)
+
+
 class Middleware:
     """An ASGI application that measures the requests it passes to `app`."""
 
-    def __init__(self, app: Application, recorder: Recorder | None = None) -> None:
+    def __init__(self, app: Application, recorder: Recorder | None = None, channel: Channel | None = None) -> None:
+        """Without a recorder, use those of the process: its recorder, and its channel if the pod has a document."""
         self._app = app
+        self._channel = channels.shared() if recorder is None and channel is None else channel
         self._recorder = recorder or shared()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection."""
+        self._ensure_timers()
         if scope["type"] != "http" or scope["method"] != "POST":
-            await self._app(scope, receive, send)
+            if self._is_unready(scope):
+                await _answer_unready(send)
+            else:
+                await self._app(scope, receive, send)
             return
         path = _path(scope)
-        measured = self._begin(path, scope) if path in INFERENCE_PATHS else None
-        if measured is None:
+        begun = self._begin(path, scope) if path in INFERENCE_PATHS else None
+        if begun is None:
             await self._app(scope, receive, send)
             return
-        await _Exchange(self._recorder, measured, path, receive, send).run(self._app, scope)
+        exchange = _Exchange(self._recorder, *begun, receive, send)
+        await exchange.run(self._app, scope, path)
 
-    def _begin(self, path: str, scope: Scope) -> Measured | None:
+    def _ensure_timers(self) -> None:
+        """Start the timers in the first call, which is the lifespan's: a pod without requests must follow, too."""
+        try:
+            self._recorder.ensure_sweeping()
+            if self._channel is not None:
+                self._channel.ensure_polling()
+        except Exception:  # noqa: BLE001 - an error of measuring must not fail the request
+            self._recorder.count_failure()
+
+    def _is_unready(self, scope: Scope) -> bool:
+        """Whether this is the readiness probe of a pod without a split document."""
+        return (
+            self._channel is not None
+            and self._channel.document is None
+            and scope["type"] == "http"
+            and _path(scope) == HEALTH_PATH
+            and any(part.partition(b"=")[0] == SPLIT_QUERY for part in scope.get("query_string", b"").split(b"&"))
+        )
+
+    def _begin(self, path: str, scope: Scope) -> tuple[Measured, Stamp] | None:
         headers = scope["headers"]
         try:
-            stamp = read_stamp(headers)
+            # The only place that reads the document in force: everything else about this request uses the stamp's.
+            stamp = read_stamp(headers) if self._channel is None else select(headers, self._channel.document)
         except Exception:  # noqa: BLE001 - an error of measuring must not fail the request
             self._recorder.count_failure()
             return None
         measured = self._recorder.begin(path, stamp)
-        if measured is not None and measured.request_id not in (None, stamp.request_id):
+        if measured is None:
+            return None
+        if measured.request_id not in (None, stamp.request_id):
             others = [header for header in headers if header[0] != REQUEST_ID_HEADER]
             scope["headers"] = [*others, (REQUEST_ID_HEADER, measured.request_id)]
-        return measured
+        return measured, stamp
 
 
 class _Exchange:
     """One measured request and its response."""
 
     __slots__ = (
-        "_answered",
-        "_began",
-        "_disconnected",
-        "_ended",
-        "_measured",
-        "_path",
-        "_receive",
-        "_recorder",
-        "_scanner",
-        "_send",
-        "_status",
+        *("_clock", "_ended", "_measured", "_path", "_receive", "_recorder", "_revealed", "_scanner", "_send"),
+        *("_silence", "_status"),
     )
 
-    def __init__(self, recorder: Recorder, measured: Measured, path: str, receive: Receive, send: Send) -> None:
+    def __init__(self, recorder: Recorder, measured: Measured, stamp: Stamp, receive: Receive, send: Send) -> None:
         self._recorder = recorder
+        self._clock = recorder.clock
         self._measured = measured
-        self._path = path
+        self._silence = measured.silence
+        self._path = ""
         self._receive = receive
         self._send = send
+        document = stamp.document
+        self._revealed = stamp.identity.revision if document is not None and document.reveal else None
+        """The revision that the response's headers name, or None."""
         self._status: int | None = None
         self._scanner: outcomes.Scanner | None = None
-        self._disconnected = False
-        """Whether the client disconnected before the response was complete."""
-        self._answered = False
-        """Whether a byte of the response body was sent."""
-        self._began = time.monotonic()
         self._ended = False
 
-    async def run(self, app: Application, scope: Scope) -> None:
+    async def run(self, app: Application, scope: Scope, path: str) -> None:
         """Run the application; afterwards the request is counted as finished, whatever happened."""
+        self._path = path
         try:
             await app(scope, self.receive, self.send)
         except asyncio.CancelledError:
             # A server that shuts down cancels the requests in flight.
-            self._end(outcomes.ABORTED)
+            self._end(self._failure() or outcomes.ABORTED)
             raise
         except BaseException:
             self._end(outcomes.SERVER_ERROR)
             raise
         # If the request has not ended by now, the application sent an incomplete response or none.
-        outcome = outcomes.SERVER_ERROR if self._status is None else outcomes.of_status(self._status)
-        self._end(outcomes.STREAM_ERROR if outcome == outcomes.OK else outcome)
+        incomplete = outcomes.SERVER_ERROR if self._status is None else outcomes.STREAM_ERROR
+        self._end(self._failure() or incomplete)
 
     async def receive(self) -> Message:
         """ASGI receive: returns the client's messages unchanged."""
         message = await self._receive()
-        if message["type"] == "http.disconnect":
-            # Has no effect after the end of the response, when it means that the connection was closed.
-            self._disconnected = True
+        if not self._ended:
+            if message["type"] == "http.disconnect":
+                self._leave()
+            elif message.get("body"):
+                self._byte()
         return message
 
     async def send(self, message: Message) -> None:
-        """ASGI send: passes the application's messages on unchanged."""
+        """ASGI send: passes the application's messages on unchanged, but for one header."""
         kind = message["type"]
+        if not self._ended:
+            self._observe(kind, message)
+        if self._revealed is not None and kind == "http.response.start":
+            message = _revealing(message, self._revealed)
+        try:
+            await self._send(message)
+        except Exception:
+            # The connection failed, not the application, although the application sees the exception first.
+            self._leave()
+            raise
+        if kind == "http.response.body" and not message.get("more_body", False):
+            self._end(self._failure() or (outcomes.OK if self._status else outcomes.SERVER_ERROR))
+
+    def _observe(self, kind: str, message: Message) -> None:
         try:
             if kind == "http.response.body":
-                self._answered = self._answered or (not self._disconnected and bool(message.get("body")))
-                if self._scanner is not None and (body := message.get("body")):
-                    self._scanner.feed(body)
+                body = message.get("body")
+                if body:
+                    self._silence.byte(self._clock())
+                    if self._scanner is not None:
+                        self._scanner.feed(body)
             elif kind == "http.response.start":
                 self._status = message["status"]
                 if 200 <= self._status < 300:
@@ -143,26 +194,44 @@ class _Exchange:
         except Exception:  # noqa: BLE001 - an error of measuring must not fail the request
             self._scanner = None
             self._recorder.count_failure()
-        try:
-            await self._send(message)
-        except BaseException:
-            # The connection failed, not the application, although the application sees the exception first.
-            self._disconnected = True
-            raise
-        if kind == "http.response.body" and not message.get("more_body", False):
-            self._end(self._outcome())
 
-    def _outcome(self) -> str:
-        found = self._scanner.found if self._scanner is not None else None
-        return found or outcomes.of_status(self._status or 500)
+    def _byte(self) -> None:
+        try:
+            self._silence.byte(self._clock())
+        except Exception:  # noqa: BLE001 - an error of measuring must not fail the request
+            self._recorder.count_failure()
+
+    def _failure(self) -> str | None:
+        """The outcome, if it is known already and is not `ok`."""
+        if self._scanner is not None and self._scanner.found is not None:
+            return self._scanner.found
+        outcome = outcomes.OK if self._status is None else outcomes.of_status(self._status)
+        return None if outcome == outcomes.OK else outcome
+
+    def _leave(self) -> None:
+        """The client or a gateway is gone, so the request has ended for it, whatever the application does further.
+
+        After a complete response this has no effect: it then means that the connection was closed.
+        """
+        silence = self._clock() - self._silence.last_byte
+        self._end(self._failure() or outcomes.of_disconnect(silence))
 
     def _end(self, outcome: str) -> None:
         if not self._ended:
             self._ended = True
-            if self._disconnected:
-                waited = time.monotonic() - self._began
-                outcome = outcomes.of_disconnect(answered=self._answered, waited=waited)
             self._recorder.end(self._measured, outcome)
+
+
+async def _answer_unready(send: Send) -> None:
+    headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(_NO_DOCUMENT)).encode())]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": _NO_DOCUMENT})
+
+
+def _revealing(message: Message, revision: str) -> Message:
+    """The first message of a response, with the revision's header instead of any that the application set."""
+    headers = [header for header in message.get("headers", ()) if header[0].lower() != REVISION_HEADER]
+    return {**message, "headers": [*headers, (REVISION_HEADER, revision.encode())]}
 
 
 def _path(scope: Scope) -> str:

@@ -1,10 +1,12 @@
-"""The outcome of a request: one of seven values of the label `outcome`.
+"""The outcome of a request: one of eight values of the label `outcome`.
 
 Called by the middleware. Most outcomes follow from the status. A response with status 200 can still contain an error:
 vLLM reports an error inside a stream as an event, and an aborted response as `finish_reason`. The scanner finds both by
 searching the response's bytes for literal strings that generated text cannot contain: inside a JSON string, their quote
 marks and line ends would be escaped. Nothing is parsed. Only the last 23 bytes are stored, for a literal that is split
 between two chunks. Source: vLLM 0.32.
+
+Every outcome but `ok` says why a request is not a good answer; which of them are bad, the operator decides.
 """
 
 from __future__ import annotations
@@ -21,15 +23,18 @@ STREAM_ERROR = "stream_error"
 ABORTED = "aborted"
 """Status 2xx, but the server cut the response short."""
 TIMED_OUT = "timed_out"
-"""The client or a gateway disconnected after `UNANSWERED` or more seconds without a byte of the response body."""
+"""The client or a gateway disconnected after `SILENT` or more seconds without a byte, at the start or in mid-stream."""
 EXCLUDED = "excluded"
-"""Counts on neither side: not caused by the model server (401, 403, 404, 408, 429, 499; a client that disconnected)."""
-OUTCOMES = (OK, SERVER_ERROR, REJECTED, STREAM_ERROR, ABORTED, TIMED_OUT, EXCLUDED)
+"""Another status that is not the model's doing (401, 402, 403, 404, 405, 409, 415, 429, 3xx). A change can cause it."""
+LEFT = "left"
+"""Status 408 or 499, or the client disconnected while bytes were coming: its own decision, so it proves nothing."""
+OUTCOMES = (OK, SERVER_ERROR, REJECTED, STREAM_ERROR, ABORTED, TIMED_OUT, EXCLUDED, LEFT)
 
-UNANSWERED = 10.0
-"""Seconds. A client that disconnects sooner is excluded; one that disconnects later has timed out."""
+SILENT = 10.0
+"""Seconds. A client that disconnects after a shorter silence has left; after a longer one the request has timed out."""
 
 _REJECTED = frozenset({400, 413, 422})
+_LEFT = frozenset({408, 499})
 
 _FINISHES = (
     (b'"finish_reason":"error"', STREAM_ERROR),
@@ -53,17 +58,18 @@ def of_status(status: int) -> str:
         return SERVER_ERROR
     if status in _REJECTED:
         return REJECTED
+    if status in _LEFT:
+        return LEFT
     return OK if 200 <= status < 300 else EXCLUDED
 
 
-def of_disconnect(*, answered: bool, waited: float) -> str:
-    """The outcome when the client or a gateway disconnects.
+def of_disconnect(silence: float) -> str:
+    """The outcome when the client or a gateway disconnects, and no failure was known before.
 
     Args:
-        answered: whether a byte of the response body had been sent.
-        waited: seconds since the request arrived.
+        silence: seconds since the last byte passed, or since the request arrived.
     """
-    return TIMED_OUT if not answered and waited >= UNANSWERED else EXCLUDED
+    return TIMED_OUT if silence >= SILENT else LEFT
 
 
 def of_engine(finish_reason: str) -> str:

@@ -1,8 +1,8 @@
 """Counts and times each measured request: begin, the engine's report, end (the report may arrive after the end).
 
-Called by the middleware (begin, end) and by vLLM's stat logger (report), all in vLLM's event loop. Times are observed
-only for requests with outcome ok: fast failures must not make a revision look fast. Nothing here raises: an error while
-measuring is counted and logged once, and the request goes on.
+Called by the middleware (begin, end), by vLLM's stat logger (report) and by its own timer (sweep), all in vLLM's event
+loop. Times are observed only for requests with outcome ok: fast failures must not make a revision look fast. Nothing
+here raises: an error while measuring is counted and logged once, and the request goes on.
 """
 
 from __future__ import annotations
@@ -13,25 +13,36 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from . import outcome as outcomes
+from .document import Measure
 from .identity import Stamp
 from .join import Join, Tracked
 from .metrics import Metrics, Pair
+from .silence import Silence, Watch
+from .ticker import Ticker
 from .timings import Times
 from .warmup import Warmup
 
 log = logging.getLogger("serin_model_server")
 
+SWEEP_SECONDS = 1.0
+"""How late a silent request can be counted."""
+
 
 class Measured:
     """A request in flight that is being measured."""
 
-    __slots__ = ("began", "cold", "pair", "tracked")
+    __slots__ = ("began", "cold", "measure", "pair", "silence", "tracked")
 
-    def __init__(self, pair: Pair, tracked: Tracked | None, began: float, *, cold: bool) -> None:
+    def __init__(
+        self, pair: Pair, tracked: Tracked | None, began: float, *, cold: bool, measure: Measure | None = None
+    ) -> None:
         self.pair = pair
         self.tracked = tracked
         self.began = began
         self.cold = cold
+        self.measure = measure
+        """What the split document asks to be measured of this request; of the document at its arrival."""
+        self.silence = Silence(pair, began)
 
     @property
     def request_id(self) -> bytes | None:
@@ -52,7 +63,9 @@ class Recorder:
         self.metrics = Metrics() if metrics is None else metrics
         self.join = Join() if join is None else join
         self._warmup = Warmup() if warmup is None else warmup
-        self._clock = clock
+        self.clock = clock
+        self._watch = Watch()
+        self._ticker = Ticker(SWEEP_SECONDS, self.sweep, self.count_failure)
         self._failure_logged = False
         self.engine_reports = False
         """Whether vLLM has loaded the stat logger; an allow list in VLLM_PLUGINS can prevent it."""
@@ -60,11 +73,19 @@ class Recorder:
     def begin(self, path: str, stamp: Stamp) -> Measured | None:
         """Count a request that arrives; None if that fails."""
         try:
-            now = self._clock()
+            now = self.clock()
             pair = self.metrics.pair(stamp.identity)
             tracked = self.join.enter(path, stamp.request_id, pair, now) if self.engine_reports else None
-            measured = Measured(pair, tracked, now, cold=self._warmup.is_cold(pair.identity.revision, now))
+            document = stamp.document
+            measured = Measured(
+                pair,
+                tracked,
+                now,
+                cold=self._warmup.is_cold(pair.identity.revision, now),
+                measure=None if document is None else document.measure,
+            )
             pair.started.inc()
+            self._watch.enter(measured.silence)
             # Last, because `end` is called only if this method succeeds, and must undo it.
             pair.in_flight += 1
         except Exception:  # noqa: BLE001 - an error of measuring must not fail the request
@@ -76,22 +97,39 @@ class Recorder:
         """Count a finished request and observe its times; to be called exactly once after each `begin`."""
         try:
             measured.pair.in_flight -= 1
+            self._watch.leave(measured.silence)
+            now = self.clock()
             tracked = measured.tracked
             if outcome == outcomes.OK and tracked is not None and tracked.times is not None:
                 outcome = outcomes.of_engine(tracked.times.finish_reason)
             measured.pair.outcomes[outcome].inc()
+            measured.silence.end(now)
             if tracked is None:
                 if outcome == outcomes.OK and not measured.cold:
                     # No report will come. The middleware's clock knows the total time only.
-                    measured.pair.e2e.observe(self._clock() - measured.began)
+                    measured.pair.e2e.observe(now - measured.began)
                 return
             tracked.observed = outcome == outcomes.OK and not measured.cold
             if tracked.times is not None:
                 self._settle(tracked)
             else:
-                self.join.linger(tracked, self._clock())
+                self.join.linger(tracked, now)
         except Exception:  # noqa: BLE001 - an error of measuring must not fail the request
             self.count_failure()
+
+    def ensure_sweeping(self) -> None:
+        """Sweep every second from now on, in the running event loop."""
+        self._ticker.ensure()
+
+    def sweep(self) -> None:
+        """Count the requests that have become overdue."""
+        now = self.clock()
+        for silence in self._watch.due(now):
+            try:
+                silence.count(now)
+                self._watch.enter(silence)
+            except Exception:  # noqa: BLE001 - the others must be counted all the same
+                self.count_failure()
 
     def report(self, sequences: Iterable[tuple[str, Times]]) -> None:
         """Take the engine's report on the sequences that finished in one of its steps."""

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from model_server.serin_model_server import outcome as outcomes
 from model_server.serin_model_server.identity import NONE, Identity, read_stamp
 from model_server.serin_model_server.metrics import Metrics
 from model_server.serin_model_server.middleware import INFERENCE_PATHS, Application, Message, Middleware, Scope
@@ -91,7 +90,9 @@ def answers(status: int = 200, headers: Headers = JSON, chunks: Sequence[bytes] 
         (400, "rejected"),
         (413, "rejected"),
         (422, "rejected"),
-        *((status, "excluded") for status in (401, 403, 404, 405, 408, 409, 429, 499, 307)),
+        *((status, "excluded") for status in (401, 402, 403, 404, 405, 409, 415, 418, 429, 304, 307)),
+        (408, "left"),
+        (499, "left"),
     ],
 )
 async def test_status_determines_outcome(status: int, outcome: str) -> None:
@@ -114,7 +115,12 @@ async def test_first_request_creates_all_outcomes_at_zero() -> None:
         "aborted": 0,
         "timed_out": 0,
         "excluded": 0,
+        "left": 0,
     }
+    for le in ("30", "60", "120", "300", "600"):
+        labels = {"revision": "abcdef0123", "epoch": "7", "le": le}
+        assert bench.value("serin_requests_overdue_total", **labels) == 0
+        assert bench.value("serin_requests_settled_total", **labels) == 1
     assert bench.value("serin_e2e_request_latency_seconds_count", revision="abcdef0123", epoch="7") == 0
 
 
@@ -236,7 +242,7 @@ async def test_incomplete_response_is_an_error(messages: list[Message], outcome:
     assert bench.only_outcome() == outcome
 
 
-async def test_disconnected_client_is_excluded() -> None:
+async def test_disconnected_client_has_left() -> None:
     async def app(_scope: Scope, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "http.response.start", "status": 200, "headers": SSE})
@@ -246,37 +252,15 @@ async def test_disconnected_client_is_excluded() -> None:
     bench = Bench(app)
     await bench.post()
 
-    assert bench.only_outcome() == "excluded"
+    assert bench.only_outcome() == "left"
 
 
-@pytest.mark.parametrize(
-    ("patience", "first", "outcome"),
-    [(0.0, b"", "timed_out"), (60.0, b"", "excluded"), (0.0, b"data: {}\n\n", "excluded")],
-    ids=["long wait without body", "early disconnect", "disconnect during the response"],
-)
-async def test_disconnect_after_long_wait_without_body_is_timed_out(
-    monkeypatch: pytest.MonkeyPatch, patience: float, first: bytes, outcome: str
-) -> None:
-    monkeypatch.setattr(outcomes, "UNANSWERED", patience)
-
-    async def app(_scope: Scope, receive: Any, send: Any) -> None:
-        await receive()
-        await send({"type": "http.response.start", "status": 200, "headers": SSE})
-        await send({"type": "http.response.body", "body": first, "more_body": True})
-        assert (await receive())["type"] == "http.disconnect"
-        await send({"type": "http.response.body", "body": b"too late", "more_body": False})
-
-    bench = Bench(app)
-    await bench.post()
-
-    assert bench.only_outcome() == outcome
-
-
-async def test_connection_failure_while_sending_is_excluded() -> None:
+@pytest.mark.parametrize(("status", "outcome"), [(200, "left"), (500, "server_error")])
+async def test_connection_failure_while_sending_is_a_client_that_left(status: int, outcome: str) -> None:
     async def broken(_message: Message) -> None:
         raise ConnectionResetError
 
-    bench = Bench(answers())
+    bench = Bench(answers(status))
 
     async def receive() -> Message:
         return {"type": "http.request", "body": b"", "more_body": False}
@@ -284,7 +268,7 @@ async def test_connection_failure_while_sending_is_excluded() -> None:
     with pytest.raises(ConnectionResetError):
         await bench.middleware({"type": "http", "method": "POST", "path": CHAT, "headers": STAMPED}, receive, broken)
 
-    assert bench.only_outcome() == "excluded"
+    assert bench.only_outcome() == outcome
 
 
 async def test_disconnect_after_complete_response_is_ok() -> None:

@@ -40,7 +40,7 @@ def count(server: Server, family: str, revision: str, epoch: int | str = 7, **mo
 
 
 def outcomes(server: Server, revision: str, epoch: int | str = 7) -> dict[str, float]:
-    names = ("ok", "server_error", "rejected", "stream_error", "aborted", "timed_out", "excluded")
+    names = ("ok", "server_error", "rejected", "stream_error", "aborted", "timed_out", "excluded", "left")
     counts = {name: count(server, "serin_requests_total", revision, epoch, outcome=name) for name in names}
     return {name: number for name, number in counts.items() if number}
 
@@ -150,7 +150,7 @@ def received(connection: socket.socket) -> bytes:
 
 
 @pytest.mark.parametrize(("stream", "revision"), [(True, "0000000005"), (False, "0000000006")], ids=["stream", "whole"])
-def test_client_disconnecting_before_response_is_excluded(server: Server, *, stream: bool, revision: str) -> None:
+def test_client_disconnecting_before_response_has_left(server: Server, *, stream: bool, revision: str) -> None:
     with server.engine_standing_still():
         with asking(server, CHATTING | {"stream": stream}, revision) as connection:
             if stream:
@@ -158,10 +158,10 @@ def test_client_disconnecting_before_response_is_excluded(server: Server, *, str
             wait_until(lambda: count(server, "serin_requests_started_total", revision) == 1)
             assert outcomes(server, revision) == {}
         wait_until(lambda: outcomes(server, revision) != {})
-    assert outcomes(server, revision) == {"excluded": 1}
+    assert outcomes(server, revision) == {"left": 1}
 
 
-def test_client_disconnecting_during_response_is_excluded(server: Server) -> None:
+def test_client_disconnecting_during_response_has_left(server: Server) -> None:
     body = {"max_tokens": 200, "ignore_eos": True, "n": 16, "stream": True}
     for attempt in range(ATTEMPTS):
         revision = f"00000000{attempt:x}9"
@@ -179,7 +179,7 @@ def test_client_disconnecting_during_response_is_excluded(server: Server) -> Non
                 assert outcomes(server, revision) == {}
                 connection.close()
                 wait_until(partial(outcomes, server, revision))
-        assert outcomes(server, revision) == {"excluded": 1}
+        assert outcomes(server, revision) == {"left": 1}
         return
     pytest.fail(f"{ATTEMPTS} responses were complete before the engine could be stopped")
 

@@ -1,0 +1,54 @@
+"""Which revision answers a request, and in which epoch it counts, in a pod that has a split document.
+
+Called by the middleware, once per request, with the document that is current at that moment. Whoever splits a request
+stamps it: if the gateway splits, the header x-serin-epoch has the epoch and a token that only the route and the pods of
+this model have; if the pod splits, no header matters. What a client writes into a header is therefore never a label.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Callable
+from hashlib import blake2b
+
+from .document import FULL_WEIGHT, Document
+from .identity import Headers, Stamp, read_headers
+from .labels import NONE, Identity
+
+_DRAW_BYTES = 8
+
+Draw = Callable[[int], bytes]
+"""Random bytes, as os.urandom gives them."""
+
+
+def select(headers: Headers, document: Document | None, draw: Draw = os.urandom) -> Stamp:
+    """Labels, request id and document of a request. Without a document nothing is known: the labels are `none`."""
+    sent = read_headers(headers)
+    if document is None:
+        identity = NONE
+    elif document.epoch is None:
+        identity = _of_gateway(sent.epoch, document)
+    else:
+        identity = document.split[is_canary(document, draw(_DRAW_BYTES))]
+    return Stamp(identity, sent.request_id, document)
+
+
+def is_canary(document: Document, key: bytes) -> bool:
+    """Whether a request with this key goes to the second revision.
+
+    Buckets below the canary's weight are the canary's, so a growing weight moves no key back to the stable.
+    """
+    if not document.canary_weight:
+        return False
+    hashed = blake2b(key, digest_size=8, key=document.salt).digest()
+    return int.from_bytes(hashed, "big") % FULL_WEIGHT < document.canary_weight
+
+
+def _of_gateway(header: bytes | None, document: Document) -> Identity:
+    """Labels by the value `<epoch>.<token>`; epoch `none` if it is missing, malformed, or has another token."""
+    epoch, _, token = (header or b"").partition(b".")
+    # The time of the comparison must not tell how much of a token is right.
+    if not hmac.compare_digest(token, document.token):
+        return document.unstamped
+    return document.stamped.get(epoch, document.unstamped)
