@@ -7,10 +7,10 @@ this model have; if the pod splits, no header matters. What a client writes into
 
 from __future__ import annotations
 
-import hmac
 import os
 from collections.abc import Callable
 from hashlib import blake2b
+from hmac import compare_digest
 
 from .document import FULL_WEIGHT, Document
 from .identity import Headers, Stamp, read_headers
@@ -49,6 +49,6 @@ def _of_gateway(header: bytes | None, document: Document) -> Identity:
     """Labels by the value `<epoch>.<token>`; epoch `none` if it is missing, malformed, or has another token."""
     epoch, _, token = (header or b"").partition(b".")
     # The time of the comparison must not tell how much of a token is right.
-    if not hmac.compare_digest(token, document.token):
+    if not compare_digest(token, document.token):
         return document.unstamped
     return document.stamped.get(epoch, document.unstamped)

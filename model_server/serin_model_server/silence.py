@@ -3,7 +3,7 @@
 Called by the recorder. A request that hangs must count without waiting for its end, which may never come. What counts
 as a byte: one of the response's body, and before it one of the request's body, so that a slow upload is no slow model.
 
-Each request in flight is in one slot, the second at which it reaches its next limit unless a byte passes. A byte only
+Each request in flight is in one slot, the second in which it reaches its next limit unless a byte passes. A byte only
 sets a time; the request is moved when its slot is due, at most once in 30 seconds. So a request costs two set
 operations, a byte one comparison, a sweep only the requests that are due, and nothing outlives its request.
 """
@@ -66,8 +66,8 @@ class Watch:
         """Watch a request, or watch it further; nothing happens if it has reached every limit."""
         if silence.limit == math.inf:
             return
-        # Rounded up, so that the limit is reached when the slot is due.
-        silence.slot = math.ceil(silence.last_byte + silence.limit)
+        # Rounded down: a request may be looked at once more, but none is counted later than the sweep after its limit.
+        silence.slot = math.floor(silence.last_byte + silence.limit)
         slot = self._slots.get(silence.slot)
         if slot is None:
             slot = self._slots[silence.slot] = set()
@@ -82,6 +82,6 @@ class Watch:
                 del self._slots[silence.slot]
 
     def due(self, now: float) -> list[Silence]:
-        """Take out the requests whose slot is over. There is at most one slot per second of the longest limit."""
-        over = [slot for slot in self._slots if slot <= now]
-        return [silence for slot in over for silence in self._slots.pop(slot)]
+        """Take out the requests whose slot has begun. There is at most one slot per second of the longest limit."""
+        begun = [slot for slot in self._slots if slot <= now]
+        return [silence for slot in begun for silence in self._slots.pop(slot)]

@@ -113,49 +113,58 @@ def test_hostile_bytes_are_refused_quickly(name: str) -> None:
     assert len(str(refused.value)) < 200
 
 
+YES: Any = True
+"""For JSON not a number, for Python one."""
+
+
+def each(key: str, *values: Any) -> list[dict[str, Any]]:
+    return [{key: value} for value in values]
+
+
+def load(start: Any, ratio: Any) -> dict[str, Any]:
+    return MEASURE | {"load": {"from": start, "ratio": ratio}}
+
+
+def weighing(*weights: Any) -> list[dict[str, Any]]:
+    return [{"revision": name, "weight": weight} for name, weight in zip((STABLE, CANARY), weights, strict=False)]
+
+
+def named(*names: Any) -> list[dict[str, Any]]:
+    return [{"revision": name, "weight": 10_000 // len(names)} for name in names]
+
+
 @pytest.mark.parametrize(
     "changes",
     [
-        *({"schema": value} for value in (..., None, 0, 2, True, 1.0, "1", [1])),
-        *({"sequence": value} for value in (..., None, -1, 0.5, "71", True)),
-        *({"epoch": value} for value in (..., -1, 32, 7.0, "7", True, [])),
-        *({"token": value} for value in (..., None, "", "0123456789ABCDEF", TOKEN + "0", TOKEN + "\n", 16)),
-        *({"salt": value} for value in (..., None, 5, "x" * 65, [])),
-        *({"reveal": value} for value in (None, 0, 1, "true")),
-        *({"revisions": value} for value in (..., None, [], {}, "x", [None], [[]], [{}], [STABLE])),
-        {"revisions": [*TWO, {"revision": "0" * 10, "weight": 0}], "epoch": 1},
-        {"revisions": [TWO[0], TWO[0]], "epoch": 1},
-        {"revisions": [{"revision": STABLE, "weight": 5_000}, {"revision": STABLE, "weight": 5_000}], "epoch": 1},
+        *each("schema", ..., None, 0, 2, YES, 1.0, "1", [1]),
+        *each("sequence", ..., None, -1, 0.5, "71", YES),
+        *each("epoch", ..., -1, 32, 7.0, "7", YES, []),
+        *each("token", ..., None, "", "0123456789ABCDEF", TOKEN + "0", TOKEN + "\n", 16),
+        *each("salt", ..., None, 5, "x" * 65, []),
+        *each("reveal", None, 0, 1, "true"),
+        *each("revisions", ..., None, [], {}, "x", [None], [[]], [{}], [STABLE]),
+        *each("revisions", *map(named, (None, 1, "", "none", "88E4B76379", STABLE + "\n", "ü" * 10))),
         {"revisions": TWO},
-        {"revisions": [TWO[0]], "epoch": 1},
         *(
-            {"revisions": [{"revision": name, "weight": 10_000}]}
-            for name in (None, 1, "", "none", "88E4B76379", STABLE + "\n", "ü" * 10)
-        ),
-        *(
-            {"revisions": [TWO[0], TWO[1] | {"weight": weight}], "epoch": 1}
-            for weight in (None, "500", 499, 501, 500.0, -500, math.pi, True)
-        ),
-        {"revisions": [TWO[0] | {"weight": 10_500}, TWO[1] | {"weight": -500}], "epoch": 1},
-        *({"measure": value} for value in (0, [], "x", {}, {"load": {}, "boundaries": {}}, MEASURE | {"load": None})),
-        *({"measure": MEASURE | {"load": {"from": start, "ratio": 2}}} for start in (0, -1, None, "1", True, 10**400)),
-        *({"measure": MEASURE | {"load": {"from": 1, "ratio": ratio}}} for ratio in (1, 0.5, 10.5, -2, None, True)),
-        *(
-            {"measure": MEASURE | {"boundaries": boundaries}}
-            for boundaries in (
-                None,
-                [0.1],
-                {"ttft": []},
-                {"ttft": 0.1},
-                {"ttft": [0.1] * 7},
-                {"ttft": [0.0]},
-                {"ttft": [-1]},
-                {"ttft": [None]},
-                {"ttft": [True]},
-                {"ttft": [10**400]},
-                {"another": [0.1]},
-                {"": [0.1]},
+            {"epoch": 1, "revisions": revisions}
+            for revisions in (
+                named(STABLE, STABLE),
+                [*TWO, {"revision": "0" * 10, "weight": 0}],
+                weighing(9_500),
+                weighing(10_500, -500),
+                *(weighing(9_500, weight) for weight in (None, "500", 499, 501, 500.0, -500, math.pi, True)),
             )
+        ),
+        *each("measure", 0, [], "x", {}, {"load": {}, "boundaries": {}}, MEASURE | {"load": None}),
+        *each("measure", *(load(start, 2) for start in (0, -1, None, "1", True, 10**400))),
+        *each("measure", *(load(1, ratio) for ratio in (1, 0.5, 10.5, -2, None, True))),
+        *each("measure", *(MEASURE | {"boundaries": found} for found in (None, [0.1], {"another": [0.1]}, {"": [1]}))),
+        *each(
+            "measure",
+            *(
+                MEASURE | {"boundaries": {"ttft": seconds}}
+                for seconds in ([], 0.1, [0.1] * 7, [0.0], [-1], [None], [True], [10**400])
+            ),
         ),
     ],
     ids=str,

@@ -72,12 +72,14 @@ def test_removed_pair_starts_again_at_zero() -> None:
     assert registry.get_sample_value("serin_requests_started_total", {"revision": "a" * 10, "epoch": "0"}) == 0
 
 
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 31), st.booleans()), max_size=60))
-def test_number_of_pairs_never_exceeds_limit(requests: list[tuple[int, int, bool]]) -> None:
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.sampled_from([*map(str, range(32)), "none"]), st.booleans()), max_size=60)
+)
+def test_number_of_pairs_never_exceeds_limit(requests: list[tuple[int, str, bool]]) -> None:
     registry = CollectorRegistry()
     metrics = Metrics(registry, max_pairs=8)
     for revision, epoch, stays in requests:
-        pair = metrics.pair(NONE if revision == 0 else Identity(f"{revision:010x}", str(epoch)))
+        pair = metrics.pair(NONE if revision == 0 else Identity(f"{revision:010x}", epoch))
         pair.in_flight += stays
         assert metrics.is_current(pair)
         assert len(metrics) <= 8
@@ -93,3 +95,30 @@ def test_size_of_full_metrics_page_is_bounded() -> None:
 
     assert len(names(registry)) <= MAX_PAIRS
     assert len(generate_latest(registry).splitlines()) < 8000
+
+
+def test_place_for_epoch_none_is_reserved_for_any_revision() -> None:
+    metrics = Metrics(CollectorRegistry(), max_pairs=4)
+    for number in range(5):
+        metrics.pair(Identity("a" * 10, str(number))).in_flight += 1
+    unstamped = metrics.pair(NONE)
+    assert len(metrics) == 4
+    unstamped.in_flight = 0
+    # Idle, so it makes room for the pod's own.
+    own = metrics.pair(Identity("a" * 10, "none"))
+    assert own.identity == ("a" * 10, "none")
+    assert len(metrics) == 4
+    own.in_flight = 1
+    # Busy: requests without a place of their own share it.
+    for identity in (NONE, Identity("b" * 10, "none"), Identity("b" * 10, "3")):
+        assert metrics.pair(identity) is own
+
+
+def test_pairs_of_epoch_none_do_not_crowd_out_others() -> None:
+    metrics = Metrics(CollectorRegistry(), max_pairs=4)
+    for number in range(20):
+        metrics.pair(Identity(f"{number:010x}", "none"))
+    kept = [metrics.pair(Identity("a" * 10, str(number))) for number in range(3)]
+
+    assert all(metrics.is_current(pair) for pair in kept)
+    assert len(metrics) == 4
