@@ -28,6 +28,7 @@ METRICS = ("ttft", "tpot", "e2e", "queue")
 MAX_BOUNDARIES = 6
 """Boundaries per metric."""
 MAX_RATIO = 10.0
+LOAD_BUCKETS = 20
 MAX_SALT_BYTES = 64
 """As many bytes as a blake2b key may have."""
 DIGEST_LENGTH = 12
@@ -54,6 +55,15 @@ class Measure:
     """Mean number of requests in the engine below which the load bucket is 0."""
     load_ratio: float
     """Growth from one load bucket to the next, above 1 and at most 10."""
+
+    def bucket(self, load: float) -> int:
+        """The number of a load's bucket, from 0 to 19; `load` is a mean number of requests in the engine."""
+        if load < self.load_from:
+            return 0
+        # As a difference, because a quotient can be infinite. The tolerance lets a load on the lower end of a bucket
+        # belong to that bucket in spite of rounding.
+        above = (math.log(load) - math.log(self.load_from)) / math.log(self.load_ratio)
+        return min(LOAD_BUCKETS - 1, 1 + math.floor(above + 1e-9))
 
 
 @dataclass(frozen=True, slots=True)

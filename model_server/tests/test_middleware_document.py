@@ -63,6 +63,25 @@ def test_other_good_documents(changes: dict[str, Any]) -> None:
     assert parse(raw(**changes)).digest == document(**changes)["sha256"][:12]
 
 
+@pytest.mark.parametrize(
+    ("load", "bucket"),
+    [(0, 0), (0.99, 0), (1, 1), (1.29, 1), (1.3, 2), (1.3**2, 3), (1.3**17, 18), (1.3**18, 19), (1e300, 19)],
+)
+def test_load_bucket(load: float, bucket: int) -> None:
+    assert Measure({}, load_from=1.0, load_ratio=1.3).bucket(load) == bucket
+
+
+@given(
+    st.floats(min_value=0, exclude_min=True, allow_infinity=False),
+    st.floats(min_value=1, max_value=10, exclude_min=True),
+    st.floats(min_value=0, allow_infinity=False),
+)
+def test_any_load_has_one_of_twenty_buckets(start: float, ratio: float, load: float) -> None:
+    measure = parse(raw(measure={"load": {"from": start, "ratio": ratio}, "boundaries": {}})).measure
+    assert measure is not None
+    assert 0 <= measure.bucket(load) <= 19
+
+
 def test_hash_does_not_depend_on_how_the_document_is_written() -> None:
     content = document(measure=MEASURE, note="Größe")
     pretty = json.dumps(dict(reversed(content.items())), indent=2, ensure_ascii=True)

@@ -265,7 +265,7 @@ def test_recorder_gets_what_the_document_at_arrival_measures(tmp_path: Path) -> 
 )
 async def test_only_readiness_needs_a_document(tmp_path: Path, query: bytes, *, asks: bool) -> None:
     pod = Pod(tmp_path, None)
-    probe = {"method": "GET", "path": "/health", "query_string": query}
+    probe: dict[str, Any] = {"method": "GET", "path": "/health", "query_string": query}
     before = await pod.ask(**probe)
     pod.deliver(raw())
     after = await pod.ask(**probe)
