@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from model_server.cpu.install import install
+from model_server.serin_model_server.channel import PATH_VARIABLE
 from sandbox.host.ports import free_port
 from serin.install_model_server import install as install_middleware
 
@@ -138,13 +139,14 @@ def tiny_model(environment: Path) -> Path:
 
 
 @contextmanager
-def serving(scratch: Path, *flags: str, middleware: bool) -> Iterator[Server]:
+def serving(scratch: Path, *flags: str, middleware: bool, split: bytes | None = None) -> Iterator[Server]:
     """Run a vLLM inside the block: yielded when it is ready, ended with all its processes afterwards.
 
     Args:
         scratch: directory for its log and for the middleware.
         flags: more flags of `vllm serve`.
         middleware: whether vLLM loads the middleware.
+        split: the split document that the middleware loads; without it, revisions and epochs come from headers.
 
     Raises:
         ServeError: it did not become ready.
@@ -165,6 +167,12 @@ def serving(scratch: Path, *flags: str, middleware: bool) -> Iterator[Server]:
         install_middleware(target)
         command.append(MIDDLEWARE)
         environ["PYTHONPATH"] = str(target)
+    environ.pop(PATH_VARIABLE, None)
+    if split is not None:
+        document = scratch / "split" / "split.json"
+        document.parent.mkdir(exist_ok=True)
+        document.write_bytes(split)
+        environ[PATH_VARIABLE] = str(document)
     log = scratch / f"vllm-{port}.log"
     with (
         log.open("w") as out,
@@ -182,7 +190,7 @@ def _wait_until_ready(server: Server, process: subprocess.Popen[bytes], log: Pat
     until = time.monotonic() + READY_SECONDS
     while time.monotonic() < until and process.poll() is None:
         with suppress(OSError, http.client.HTTPException):
-            if server.get("/health")[0] == 200:
+            if server.get("/health?split")[0] == 200:
                 return
         time.sleep(0.5)
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])

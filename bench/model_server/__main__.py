@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.model_server.alone import EVENTS, costs, page_milliseconds
-from bench.model_server.load import Round, request, round_of
+from bench.model_server.load import Round, request, round_of, split_document
 from model_server.cpu.install import VLLM_VERSION
 from model_server.serve import MODEL, Server, serving
 
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         bare = stack.enter_context(serving(scratch, *FLAGS, middleware=False))
-        measured = stack.enter_context(serving(scratch, *FLAGS, middleware=True))
+        measured = stack.enter_context(serving(scratch, *FLAGS, middleware=True, split=split_document()))
         compared = [asyncio.run(_compare(bare, measured, size, rounds)) for size in SIZES]
         counted = sum(measured.samples("serin_requests_total{").values())
         failures = sum(measured.samples("serin_middleware_failures_total").values())

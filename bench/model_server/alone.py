@@ -9,12 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import statistics
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, generate_latest
 
+from bench.model_server.load import EPOCH, split_document
+from model_server.serin_model_server.channel import Channel
 from model_server.serin_model_server.identity import Identity
 from model_server.serin_model_server.metrics import MAX_PAIRS, Metrics
 from model_server.serin_model_server.middleware import Application, Message, Middleware, Receive, Scope, Send
@@ -33,8 +37,7 @@ _EVENT = (
 _HEADERS = [
     *((f"x-header-{number}".encode(), b"a value of some length") for number in range(10)),
     (b"x-request-id", b"0b3f4f6e-9f0e-4d0e-8c44-3a8f1d2c5b6a"),
-    (b"x-serin-revision", b"abcdef0123"),
-    (b"x-serin-epoch", b"7"),
+    (b"x-serin-epoch", EPOCH.encode()),
 ]
 _ENGINE_ID = "chatcmpl-0b3f4f6e-9f0e-4d0e-8c44-3a8f1d2c5b6a"
 
@@ -50,7 +53,12 @@ class Cost:
 
 def costs(sizes: Iterable[int]) -> list[Cost]:
     """Measure every size."""
-    return [asyncio.run(_cost(size)) for size in sizes]
+    with tempfile.TemporaryDirectory() as folder:
+        document = Path(folder, "split.json")
+        document.write_bytes(split_document())
+        channel = Channel(document, Path(folder, "copy"), CollectorRegistry())
+        channel.start()
+        return [asyncio.run(_cost(size, channel)) for size in sizes]
 
 
 def page_milliseconds() -> float:
@@ -69,7 +77,7 @@ def page_milliseconds() -> float:
     return statistics.median(taken) * 1e3
 
 
-async def _cost(size: int) -> Cost:
+async def _cost(size: int, channel: Channel) -> Cost:
     registry = CollectorRegistry()
     recorder = Recorder(Metrics(registry))
     recorder.engine_reports = True
@@ -85,7 +93,7 @@ async def _cost(size: int) -> Cost:
         recorder.report([(_ENGINE_ID, times)])
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    measured = Middleware(app, recorder)
+    measured = Middleware(app, recorder, channel)
     added = []
     for _ in range(ROUNDS):
         bare = await _seconds(app, size)

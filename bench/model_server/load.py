@@ -6,12 +6,17 @@ Called by the benchmark. Raw sockets in one event loop, because a client library
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from model_server.serin_model_server.document import canonical
+
 CHAT = "/v1/chat/completions"
+EPOCH = "7.0123456789abcdef"
+"""What the route sets in the header x-serin-epoch: epoch and token."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +48,23 @@ def request(model: str, size: int, number: int) -> bytes:
     body = json.dumps(asked).encode()
     head = (
         f"POST {CHAT} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
-        f"x-serin-revision: abcdef0123\r\nx-serin-epoch: 7\r\ncontent-length: {len(body)}\r\n\r\n"
+        f"x-serin-epoch: {EPOCH}\r\ncontent-length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
+
+
+def split_document() -> bytes:
+    """The split document of a pod with one revision, while the gateway splits."""
+    content = {
+        "schema": 1,
+        "sequence": 7,
+        "epoch": None,
+        "salt": "abcdef0123",
+        "token": EPOCH.partition(".")[2],
+        "revisions": [{"revision": "abcdef0123", "weight": 10_000}],
+        "reveal": False,
+    }
+    return json.dumps(content | {"sha256": hashlib.sha256(canonical(content)).hexdigest()}).encode()
 
 
 async def round_of(port: int, requests: list[bytes], connections: int) -> Round:

@@ -10,7 +10,9 @@ from prometheus_client import CollectorRegistry
 
 from docs.reference.texts import table
 from model_server.serin_model_server import metrics, outcome
-from model_server.serin_model_server.identity import EPOCHS, NONE
+from model_server.serin_model_server.channel import Series
+from model_server.serin_model_server.document import DIGEST_LENGTH
+from model_server.serin_model_server.labels import EPOCHS, NONE
 from model_server.serin_model_server.timings import Times
 
 # The meaning of each outcome, as printed on the page.
@@ -38,10 +40,13 @@ def model_server_page() -> list[str]:
         raise LookupError("An outcome has no entry in OUTCOMES; add it in docs/reference/model_server_page.py.")
     registry = CollectorRegistry()
     families = metrics.Metrics(registry)
+    Series(registry).show("0" * DIGEST_LENGTH)
     families.pair(NONE).observe(Times(ttft=0, e2e=0, queue=0, per_token=0))
     rows = []
     for family in registry.collect():
-        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        labels = {label for sample in family.samples for label in sample.labels}
+        # Every histogram has it.
+        labels -= {"le"} if family.type == "histogram" else set()
         name = f"{family.name}_total" if family.type == "counter" else family.name
         # prometheus_client adds a `_created` series to each counter and histogram.
         if not name.endswith("_created"):
@@ -70,12 +75,16 @@ def model_server_page() -> list[str]:
             [
                 (
                     "`revision`",
-                    "the revision that the route chose (10 hex digits); `none` if the route did not stamp the request",
+                    "the revision that answers (10 hex digits), from the split document, or from the route's header in "
+                    "a pod without one; `none` if neither says it",
                 ),
                 (
                     "`epoch`",
-                    f"`0` to `{EPOCHS - 1}`, the number of the period with one split of traffic; `none` as above",
+                    f"`0` to `{EPOCHS - 1}`, the number of the period with one split of traffic; `none` if no split "
+                    "handled the request: it is counted, and it is never evidence",
                 ),
+                ("`le`", ", ".join(f"`{limit}`" for limit in metrics.SILENCE_LABELS) + ": seconds without a byte"),
+                ("`digest`", f"the first {DIGEST_LENGTH} hex digits of a split document's hash"),
                 ("`outcome`", ", ".join(f"`{name}`" for name in outcome.OUTCOMES)),
             ],
         ),

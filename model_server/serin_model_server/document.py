@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeGuard
 
 from .labels import EPOCHS, NO_EPOCH, Identity
@@ -80,14 +80,14 @@ class Document:
     canary_weight: int
     """Parts of 10,000 for the second revision; 0 if there is only one."""
     salt: bytes
-    token: bytes
+    token: bytes = field(repr=False)
     """What the header x-serin-epoch must have after the epoch."""
     reveal: bool
     """Whether responses name their revision."""
     measure: Measure | None
     unstamped: Identity
     """Labels of a request that no split handled."""
-    stamped: Mapping[bytes, Identity]
+    stamped: Mapping[bytes, Identity] = field(repr=False)
     """Labels by the epoch in the header; for a document in which the gateway splits."""
     split: tuple[Identity, ...]
     """Labels by the place in `revisions`; for a document in which the pod splits."""

@@ -60,10 +60,14 @@ class Middleware:
         self._app = app
         self._channel = channels.shared() if recorder is None and channel is None else channel
         self._recorder = recorder or shared()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The event loop in which the timers run."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection."""
-        self._ensure_timers()
+        # The first call is the lifespan's: a pod without requests must follow the document, too.
+        if asyncio.get_running_loop() is not self._loop:
+            self._start_timers()
         if scope["type"] != "http" or scope["method"] != "POST":
             if self._is_unready(scope):
                 await _answer_unready(send)
@@ -78,9 +82,9 @@ class Middleware:
         exchange = _Exchange(self._recorder, *begun, receive, send)
         await exchange.run(self._app, scope, path)
 
-    def _ensure_timers(self) -> None:
-        """Start the timers in the first call, which is the lifespan's: a pod without requests must follow, too."""
+    def _start_timers(self) -> None:
         try:
+            self._loop = asyncio.get_running_loop()
             self._recorder.ensure_sweeping()
             if self._channel is not None:
                 self._channel.ensure_polling()
