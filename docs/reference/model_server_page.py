@@ -75,13 +75,11 @@ def model_server_page() -> list[str]:
             [
                 (
                     "`revision`",
-                    "the revision that answers (10 hex digits), from the split document, or from the route's header in "
-                    "a pod without one; `none` if neither says it",
+                    "the revision that answers (10 hex digits), from the split document or the route; `none` if unknown",
                 ),
                 (
                     "`epoch`",
-                    f"`0` to `{EPOCHS - 1}`, the number of the period with one split of traffic; `none` if no split "
-                    "handled the request: it is counted, and it is never evidence",
+                    f"`0` to `{EPOCHS - 1}`, the period with one split of traffic; `none`: counted, and never evidence",
                 ),
                 ("`le`", ", ".join(f"`{limit}`" for limit in metrics.SILENCE_LABELS) + ": seconds without a byte"),
                 ("`digest`", f"the first {DIGEST_LENGTH} hex digits of a split document's hash"),

@@ -107,11 +107,13 @@ class Channel:
 
     def poll(self) -> None:
         """Look at the volume, and start to check what is new there, unless a check is running."""
-        if self._checking is not None:
+        loop = asyncio.get_running_loop()
+        # A check of an event loop that has ended does not report back.
+        if self._checking is not None and self._checking.get_loop() is loop:
             return
         found = self._look()
         if found != self._seen:
-            self._checking = asyncio.get_running_loop().run_in_executor(None, self._check, found)
+            self._checking = loop.run_in_executor(None, self._check, found)
             self._checking.add_done_callback(self._on_checked)
 
     def _look(self) -> bytes | str:

@@ -26,6 +26,8 @@ log = logging.getLogger("serin_model_server")
 
 SWEEP_SECONDS = 1.0
 """How late a silent request can be counted."""
+# Outcomes that a failure replaces which the engine has reported before the end.
+_BEFORE_ENGINE = frozenset({outcomes.OK, outcomes.LEFT, outcomes.TIMED_OUT})
 
 
 class Measured:
@@ -100,8 +102,9 @@ class Recorder:
             self._watch.leave(measured.silence)
             now = self.clock()
             tracked = measured.tracked
-            if outcome == outcomes.OK and tracked is not None and tracked.times is not None:
-                outcome = outcomes.of_engine(tracked.times.finish_reason)
+            if outcome in _BEFORE_ENGINE and tracked is not None and tracked.times is not None:
+                known = outcomes.of_engine(tracked.times.finish_reason)
+                outcome = outcome if known == outcomes.OK else known
             measured.pair.outcomes[outcome].inc()
             measured.silence.end(now)
             if tracked is None:

@@ -101,3 +101,16 @@ def test_unknown_vllm_statistics_count_as_one_failure(
     logger.record(None, None)
 
     assert registry.get_sample_value("serin_middleware_failures_total") == 1
+
+
+@pytest.mark.parametrize("request_id", [None, "", "-0", "chatcmpl-", "another"])
+def test_engine_without_request_ids_is_counted_and_not_timed(
+    recorder: Recorder, logger: Any, registry: CollectorRegistry, request_id: str | None
+) -> None:
+    for _ in range(50):
+        ask(recorder, logger, finished(request_id))
+
+    labels = {"revision": "abcdef0123", "epoch": "7", "outcome": "ok"}
+    assert registry.get_sample_value("serin_requests_total", labels) == 50
+    assert seconds(registry, "e2e_request_latency") == (0, 0)
+    assert registry.get_sample_value("serin_middleware_failures_total") == 0

@@ -274,3 +274,25 @@ def test_errors_of_cold_revision_are_counted() -> None:
     labels = {"revision": WHO.revision, "epoch": WHO.epoch, "outcome": "server_error"}
     assert process.registry.get_sample_value("serin_requests_total", labels) == 1
     assert process.seconds("e2e_request_latency_seconds")[0] == 0
+
+
+@pytest.mark.parametrize("outcome", ["ok", "left", "timed_out"])
+@pytest.mark.parametrize(("reason", "failure"), [("error", "stream_error"), ("abort", "aborted"), ("stop", None)])
+def test_failure_that_engine_reported_before_the_end_stays(outcome: str, reason: str, failure: str | None) -> None:
+    process = Process()
+    measured = process.begin()
+    process.recorder.report([("chatcmpl-mine", times(finish_reason=reason))])
+    process.recorder.end(measured, outcome)
+
+    labels = {"revision": WHO.revision, "epoch": WHO.epoch, "outcome": failure or outcome}
+    assert process.registry.get_sample_value("serin_requests_total", labels) == 1
+
+
+def test_abort_that_follows_the_client_is_not_the_servers() -> None:
+    process = Process()
+    process.recorder.end(process.begin(), "left")
+    process.recorder.report([("chatcmpl-mine", times(finish_reason="abort"))])
+
+    labels = {"revision": WHO.revision, "epoch": WHO.epoch, "outcome": "left"}
+    assert process.registry.get_sample_value("serin_requests_total", labels) == 1
+    assert process.seconds("e2e_request_latency_seconds")[0] == 0
