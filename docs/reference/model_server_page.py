@@ -75,7 +75,7 @@ def model_server_page() -> list[str]:
             [
                 (
                     "`revision`",
-                    "the revision that answers (10 hex digits), from the split document or the route; `none` if unknown",
+                    "the revision that answers (10 hex digits), from the split document or the route; or `none`",
                 ),
                 (
                     "`epoch`",
