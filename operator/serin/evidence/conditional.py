@@ -17,7 +17,7 @@ from serin.evidence import stored
 from serin.evidence.closed_form import increments
 from serin.evidence.frozen_map import EMPTY, FrozenMap
 from serin.evidence.log_space import log_choose, log_sum
-from serin.evidence.slices import LOG_PRIOR, NOTHING, PSI, Slice, Totals
+from serin.evidence.slices import LOG_PRIOR, NOTHING, PSI, Counts, Slice, Totals
 
 RELEASE_SECONDS = 600
 """Seconds of canary traffic between two releases of prior weight, so that a regression that begins late is found."""
@@ -31,6 +31,10 @@ LARGEST_BOOST = 700.0
 """Upper limit of the boost: far above any fair boost, but its exponential is still finite."""
 MOST_OPEN = 32
 """Largest number of open strata, one per value of the epoch label; one more closes the oldest."""
+SURE = 2.0
+"""Standard errors that are added to the stable's estimated rate where a limit on rates becomes one on odds."""
+LARGEST_RATE = 0.95
+"""Largest rate that the canary may have by a limit on rates; at 1 no odds would be too high."""
 STATE_VERSION = 2
 
 _LOG_PSI = tuple(math.log(psi) for psi in PSI)
@@ -50,6 +54,14 @@ def young_seconds(answer_seconds: float, slice_seconds: float) -> float:
     return answer_seconds + slice_seconds if answer_seconds > slice_seconds / 10 else 0.0
 
 
+def _upper(counts: Counts, errors: float) -> float:
+    """The rate of bad requests plus some standard errors, 0 to 1 (Wilson); 0.0 without requests."""
+    n, x, square = counts.requests, counts.bad, errors * errors
+    if not n:
+        return 0.0
+    return min(1.0, (x + square / 2 + errors * math.sqrt(x * (n - x) / n + square / 4)) / (n + square))
+
+
 @dataclass(frozen=True)
 class Parameters:
     """Parameters of the test, pinned when a trial starts."""
@@ -57,11 +69,14 @@ class Parameters:
     alpha: float = 0.01
     """Upper limit on the probability of rolling back a canary that is no worse."""
     margin: float = 1.0
-    """How many times worse the canary may be before it counts as worse."""
+    """How many times worse the canary may be before it counts as worse: a factor on the odds of a bad answer, or on its
+    rate with `of_rates`."""
     cap: float | None = 0.5
     """The most that a single stratum can add to log E, as a share of ln(1/alpha); None: no limit."""
     min_stratum: int = 3
     """Requests that a stratum needs on each side; bad requests are never considered."""
+    of_rates: bool = False
+    """Whether `margin` limits the ratio of the rates; else that of the odds, which is the stricter limit."""
 
     def __post_init__(self) -> None:
         """Check the parameters.
@@ -163,9 +178,11 @@ class ConditionalTest:
         before = self.log_e
         lowest, highest = max(0, bad - n0), min(n1, bad)
         if highest - lowest >= LARGEST_SUPPORT:
+            # The closed form compares rates, so it needs no margin of odds.
             steps, boosted = increments(stratum, self.parameters.margin), self.boosted
         else:
-            steps, boosted = self._exact(before, stratum, range(lowest, highest + 1))
+            margin = self._margin_of_odds(stratum) if self.parameters.of_rates else self.parameters.margin
+            steps, boosted = self._exact(before, stratum, range(lowest, highest + 1), margin)
         active = tuple([log + step for log, step in zip(self.active, steps, strict=True)])
         mixture = log_sum([*active, self.frozen])
         if self.parameters.cap is not None:  # no single stratum decides alone
@@ -179,10 +196,23 @@ class ConditionalTest:
             closed=closed,
         )
 
-    def _exact(self, before: float, stratum: Totals, support: range) -> tuple[tuple[float, ...], float]:
+    def _margin_of_odds(self, stratum: Totals) -> float:
+        """The largest ratio of odds at which the canary's rate is still at most `margin` times the stable's.
+
+        With rates p and m p the odds differ by m (1 - p) / (1 - m p), which grows with p. For p, the larger one counts
+        of the stable's rate in earlier strata, plus an error, and of both sides' rate in this stratum. The first is
+        past, and the second is a function of the sum that the law takes as given; so both are fixed before the test
+        learns which side the bad requests are from.
+        """
+        margin = self.parameters.margin
+        rate = max(_upper(self.closed.stable, SURE), _upper(stratum.canary + stratum.stable, 0.0))
+        rate = min(rate, LARGEST_RATE / margin)
+        return margin * (1 - rate) / (1 - margin * rate)
+
+    def _exact(self, before: float, stratum: Totals, support: range, margin: float) -> tuple[tuple[float, ...], float]:
         """What the stratum adds to each alternative, and `boosted` after it."""
         n1, n0, bad = stratum.n1, stratum.n0, stratum.x1 + stratum.x0
-        log_margin, boosted = math.log(self.parameters.margin), self.boosted
+        log_margin, boosted = math.log(margin), self.boosted
         law = [log_choose(n1, j) + log_choose(n0, bad - j) + j * log_margin for j in support]
         total = log_sum(law)
         law = [p - total for p in law]

@@ -1,8 +1,8 @@
 """The command `serin evidence`: runs the tests on slices given as JSON lines, to check the operator's arithmetic. Pure.
 
-A line `{"reset": {"alpha": …, "margin": …, "cap": …, "min_stratum": …}}` starts a new trial; every key is optional.
-Any other line is a slice with the keys `n1`, `x1`, `n0`, `x0`, and optionally `t`, `epoch` and `young`; `"young": true`
-keeps the stratum open (`ConditionalTest.add`). Each slice gives one line of output. Invalid input gives
+A line `{"reset": {"alpha": …, "margin": …, "of_rates": …, "cap": …, "min_stratum": …}}` starts a trial; each key is
+optional. Any other line is a slice with the keys `n1`, `x1`, `n0`, `x0`, and optionally `t`, `epoch` and `young`;
+`"young": true` keeps the stratum open (`ConditionalTest.add`). Each slice gives one line of output. Invalid input gives
 `{"error": …}` and is otherwise ignored.
 """
 
@@ -80,7 +80,10 @@ def _parameters(data: dict[str, Any]) -> Parameters:
             f"A reset must be an object with some of the keys {', '.join(sorted(_PARAMETERS))}; correct its keys."
         )
     for name, value in given.items():
-        if not (_is_number(value) or (name == "cap" and value is None)):
+        if name == "of_rates":
+            if not isinstance(value, bool):
+                raise ValueError("of_rates must be true or false; give one.")
+        elif not (_is_number(value) or (name == "cap" and value is None)):
             raise ValueError(f"{name} must be a number; give one.")
     if not isinstance(given.get("min_stratum", 1), int):
         raise ValueError("min_stratum must be a whole number; give one.")  # noqa: TRY004 - as above

@@ -6,6 +6,7 @@ import io
 import json
 import math
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from serin.__main__ import main
 from serin.evidence.closed_form import Ceiling, ClosedForm
 from serin.evidence.conditional import MOST_OPEN, RELEASE_SECONDS, ConditionalTest, Parameters
+from serin.evidence.frozen_map import EMPTY
 from serin.evidence.log_space import log_choose, log_sum
 from serin.evidence.non_inferiority import NonInferiority
 from serin.evidence.slices import Counts, Slice, Totals
@@ -120,6 +122,37 @@ def test_unreadable_state_raises_error(state: Any) -> None:
         ConditionalTest.from_state(Parameters(), other)
 
 
+@pytest.mark.parametrize(
+    ("rate", "margin", "allowed"),
+    [
+        pytest.param(0.01, 1.25, 1.253, id="rare bad answers"),
+        pytest.param(0.3, 1.1, 1.149, id="at 30 percent"),
+        pytest.param(0.5, 1.25, 5 / 3, id="at a median"),
+        pytest.param(0.5, 1.0, 1.0, id="no margin"),
+    ],
+)
+def test_margin_of_rates_allows_odds_by_the_stables_rate(rate: float, margin: float, allowed: float) -> None:
+    n = 1_000_000
+    closed = Totals(n, 0, n, round(n * rate))
+    stratum = Totals(20, round(40 * rate), 20, 0)
+    of_rates = ConditionalTest(Parameters(margin=margin, of_rates=True), closed=closed).close(stratum, EMPTY)
+    of_odds = ConditionalTest(Parameters(margin=allowed), closed=closed).close(stratum, EMPTY)
+    assert of_rates.log_e == pytest.approx(of_odds.log_e, abs=0.01)
+
+
+def test_canary_at_margin_times_the_rate_is_not_rolled_back() -> None:
+    """With a margin on odds, all of them are: 62.5 % bad has 1.67 times the odds of 50 %."""
+    rolled_back = {True: 0, False: 0}
+    for rates in rolled_back:
+        for seed in range(5):
+            random, test = Random(seed), ConditionalTest(Parameters(margin=1.25, of_rates=rates))
+            for number in range(60):
+                x1, x0 = (sum(random.random() < p for _ in range(n)) for n, p in ((20, 0.625), (60, 0.5)))
+                test = test.add(Slice(20, x1, 60, x0, 15.0 * number))
+            rolled_back[rates] += test.rolled_back
+    assert rolled_back == {True: 0, False: 5}
+
+
 def test_closed_totals_include_strata_without_information() -> None:
     test = ConditionalTest()
     test = test.add(Slice(2, 1, 50, 0, 15, 0))  # too few canary requests: stays open
@@ -194,6 +227,7 @@ def test_replay_gives_line_per_slice_and_restarts_on_reset() -> None:
         '{"reset": {"min_stratum": 2.5}}',
         '{"reset": {"alpha": null}}',
         '{"reset": {"beta": 1}}',
+        '{"reset": {"of_rates": 1}}',
     ],
 )
 def test_invalid_line_gives_error_and_is_ignored(line: str) -> None:
