@@ -15,6 +15,7 @@ from serin.analysis.measurement import How, Measurement, Throughput, bound_of, n
 from serin.evidence import conditional
 from serin.evidence.boundaries import boundaries, quantile
 from serin.evidence.metric import MetricParameters
+from serin.evidence.non_inferiority import default_tolerance
 
 if TYPE_CHECKING:
     from serin.api.analysis import Analysis, Metric
@@ -116,7 +117,7 @@ def _measurement(
         cuts = boundaries(cumulative) if any(cumulative.values()) or not usual else usual
     else:
         cuts = ()
-    tolerance = metric.tolerance
+    ratio, absolute = _tolerance(metric, baseline)
     return Measurement(
         name=metric.name,
         how=how,
@@ -125,13 +126,25 @@ def _measurement(
         parameters=MetricParameters(
             alpha=alpha,
             margin=metric.margin or (ERROR_MARGIN if metric.preset == "ErrorRate" else OTHER_MARGIN),
-            ratio=(tolerance and tolerance.ratio) or 1.25,
-            absolute=0.005 if tolerance is None or tolerance.absolute is None else tolerance.absolute,
+            ratio=ratio,
+            absolute=absolute,
             boundaries=cuts,
             ceiling=metric.ceiling.rate if metric.ceiling else None,
         ),
         required=metric.required,
         unit="s" if how is How.ABOVE and read.preset else "",
+    )
+
+
+def _tolerance(metric: Metric, baseline: Baseline) -> tuple[float, float]:
+    """Relative and absolute tolerance; what is not written follows the traffic before the trial."""
+    written = metric.tolerance
+    ratio, absolute = default_tolerance(baseline.requests_per_second)
+    if written is None:
+        return ratio, absolute
+    return (
+        ratio if written.ratio is None else written.ratio,
+        absolute if written.absolute is None else written.absolute,
     )
 
 

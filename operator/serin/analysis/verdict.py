@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from serin.analysis.measurement import Generated, How, Measurement
 from serin.analysis.trial_state import MetricState, ThroughputState, TrialState
-from serin.evidence.metric import MetricTests
+from serin.api.names import FULL_WEIGHT
+from serin.evidence.metric import MetricParameters, MetricTests
 from serin.evidence.noise import Noise
 from serin.evidence.slices import Counts
+
+MINUTES_BELOW, HOURS_BELOW = 100 * 60, 48 * 3600
+"""Seconds below which a duration is written in minutes, and in hours."""
+RATE_AFTER_SECONDS = 60
+"""After this time the trial's own traffic says how long a proof takes, before it the traffic before the rollout."""
 
 
 class Verdict(StrEnum):
@@ -45,6 +51,8 @@ class MetricJudgement:
     """Estimated number of further canary requests until a proof; infinite: no number is enough at these rates."""
     noisy: bool = False
     """Whether the stable's own pods differ by more than chance; then no proof is possible."""
+    without_need: str = ""
+    """The message where no proof is needed any more; empty if it is the same."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,19 @@ class Judgement:
     message: str
     metrics: tuple[MetricJudgement, ...] = ()
 
+    def in_holdback(self) -> Judgement:
+        """The judgement as a holdback reports it: without the requests that a second proof would need.
+
+        The holdback comes after the proof. The stable gets so little traffic in it that the proof weakens, however good
+        the canary is.
+        """
+        metrics = tuple(
+            replace(metric, message=metric.without_need, needed=0.0) if metric.without_need else metric
+            for metric in self.metrics
+        )
+        messages = {before.message: after.message for before, after in zip(self.metrics, metrics, strict=True)}
+        return replace(self, message=messages.get(self.message, self.message), metrics=metrics)
+
 
 NOTHING_YET = Judgement(Verdict.INCONCLUSIVE, "No request has been counted yet.")
 
@@ -64,7 +85,7 @@ def judge(state: TrialState | None) -> Judgement:
     if state is None:
         return NOTHING_YET
     metrics = (
-        *map(_judge_metric, state.metrics),
+        *(_judge_metric(metric, canary_rate(state)) for metric in state.metrics),
         *map(_throughput, state.throughputs),
     )
     required = [metric for metric in metrics if metric.required]
@@ -100,7 +121,16 @@ def _silence(required: Sequence[MetricJudgement]) -> str:
     )
 
 
-def _judge_metric(state: MetricState) -> MetricJudgement:
+def canary_rate(state: TrialState) -> float | None:
+    """Requests per second of the canary at its present weight, estimated; None if that is not known."""
+    newest = state.epochs.get(state.newest) if state.newest is not None else None
+    elapsed = (state.until - state.since).total_seconds()
+    counted = state.canary_requests + state.stable_requests
+    both = counted / elapsed if counted and elapsed >= RATE_AFTER_SECONDS else state.requests_per_second
+    return both * newest.weight / FULL_WEIGHT or None if newest else None
+
+
+def _judge_metric(state: MetricState, rate: float | None) -> MetricJudgement:
     measurement, tests = state.measurement, state.tests
     leaf = tests.strongest
     noisy = measurement.required and state.noise.noisy
@@ -111,16 +141,24 @@ def _judge_metric(state: MetricState) -> MetricJudgement:
         leaf, missing = tests.still_needed()
         needed = math.inf if missing is None else missing
     total = tests.totals_with_carried_over(leaf)
+    counts = [_counts(measurement, leaf, side) for side in (total.canary, total.stable)]
+    counted = "canary {}, stable {}".format(*counts)
+    finding = _finding(state, verdict, needed, rate)
     return MetricJudgement(
         name=measurement.name,
         canary=total.canary,
         stable=total.stable,
         evidence=tests.evidence,
         verdict=verdict,
-        message=f"{measurement.name}: {_sentence(state, verdict, needed, leaf)}",
+        message=f"{measurement.name}: {finding}" + ("." if verdict is Verdict.NOT_APPLICABLE else f": {counted}."),
         required=measurement.required,
         needed=needed,
         noisy=noisy,
+        without_need=(
+            f"{measurement.name}: no second proof is needed: {counted}."
+            if verdict is Verdict.INCONCLUSIVE and _obstacle(state) is None
+            else ""
+        ),
     )
 
 
@@ -134,36 +172,45 @@ def _verdict(tests: MetricTests, *, provable: bool) -> Verdict:
     return Verdict.PASS if tests.proven and provable else Verdict.INCONCLUSIVE
 
 
-def _sentence(state: MetricState, verdict: Verdict, needed: float, leaf: int) -> str:
-    if verdict is Verdict.NOT_APPLICABLE:
-        return "no samples on either side; this metric is ignored."
-    total = state.tests.totals_with_carried_over(leaf)
-    canary, stable = (_counts(state.measurement, leaf, counts) for counts in (total.canary, total.stable))
-    return f"{_finding(state, verdict, needed)}: canary {canary}, stable {stable}."
-
-
-def _finding(state: MetricState, verdict: Verdict, needed: float) -> str:
+def _finding(state: MetricState, verdict: Verdict, needed: float, rate: float | None) -> str:
     p = state.measurement.parameters
+    if verdict is Verdict.NOT_APPLICABLE:
+        return "no samples on either side; this metric is ignored"
     if verdict is Verdict.FAIL:
         return (
             "the canary is worse than the stable" if p.ceiling is None else f"the canary is above {_limit(p.ceiling)}"
         )
+    errors = state.measurement.how in {How.OUTCOME, How.CODE}
+    tolerated = _tolerance(p, "error rate" if errors else "bad rate")
     if verdict is Verdict.PASS:
-        tolerance = f"no worse than {p.ratio:g} times the stable plus {100 * p.absolute:.3g} percentage points"
-        return f"the canary is proven to be {tolerance if p.ceiling is None else f'below {_limit(p.ceiling)}'}"
+        proven = f"no worse than {tolerated}" if p.ceiling is None else f"below {_limit(p.ceiling)}"
+        return f"the canary is proven to be {proven}"
     if obstacle := _obstacle(state):
         return obstacle
-    errors = state.measurement.how in {How.OUTCOME, How.CODE}
-    if p.ceiling is None:
-        ruled_out = (
-            f"{p.ratio:g} times the stable's error rate" if errors else f"{p.ratio:g} times the stable's bad rate"
-        )
-    else:
-        ruled_out = f"{'an error rate' if errors else 'a bad rate'} above {_percent(p.ceiling)}"
+    ruled_out = (
+        tolerated if p.ceiling is None else f"{'an error rate' if errors else 'a bad rate'} above {_percent(p.ceiling)}"
+    )
     if needed == math.inf:
         change = "widen the metric's tolerance" if p.ceiling is None else "raise the limit"
         return f"at the observed rates, no number of requests can rule out {ruled_out}; abort the canary or {change}"
-    return f"needs about {max(1, math.ceil(needed))} more canary requests to rule out {ruled_out}"
+    more = max(1, math.ceil(needed))
+    time = f" (about {about(more / rate)} at its present {rate:.2g} requests/s)" if rate else ""
+    return f"needs about {more} more canary requests{time} to rule out {ruled_out}"
+
+
+def _tolerance(p: MetricParameters, rate: str) -> str:
+    """The tolerance with both of its parts: `1.5 times the stable's error rate plus 0.2 percentage points`."""
+    plus = f" plus {100 * p.absolute:.3g} percentage points" if p.absolute else ""
+    return f"{p.ratio:g} times the stable's {rate}{plus}"
+
+
+def about(seconds: float) -> str:
+    """A duration for people, rounded: `12 min`, `18 h`, `3 days`."""
+    if seconds < MINUTES_BELOW:
+        return f"{max(1, round(seconds / 60))} min"
+    if seconds < HOURS_BELOW:
+        return f"{round(seconds / 3600)} h"
+    return f"{round(seconds / 86_400)} days"
 
 
 def _obstacle(state: MetricState) -> str | None:
@@ -230,4 +277,17 @@ def ramp_tests(state: TrialState) -> list[MetricTests]:
         and metric.measurement.how is not How.ABOVE
         and metric.measurement.parameters.ceiling is None
         and metric.tests.exposed
+    ]
+
+
+def ramp_comparisons(state: TrialState) -> list[tuple[float, float]]:
+    """Log E against the canary and log e of its proof, of every Required comparison that has counted a request.
+
+    A weight above the first limit of an adaptive ramp needs all of them. Only closed strata and full pools are in them.
+    """
+    return [
+        (comparison.log_e, comparison.proof.log_e)
+        for metric in state.metrics
+        if metric.measurement.required and metric.tests.exposed
+        for comparison in metric.tests.comparisons
     ]

@@ -67,9 +67,10 @@ class Tolerance(ApiModel):
     """Highest bad rate at which a canary is promoted: the stable's bad rate times `ratio`, plus `absolute`."""
 
     ratio: Annotated[float | None, Field(ge=1, le=10)] = None
-    """Factor on the stable's bad rate. Default: 1.25."""
+    """Factor on the stable's bad rate. Default: 1.5."""
     absolute: Annotated[float | None, Field(ge=0, le=0.5)] = None
-    """Share of all requests that is added to the stable's bad rate. Default: 0.005."""
+    """Share of all requests that is added: 0.002 is 0.2 percentage points. Default: 0.002 if the LLMDeployment got 5
+    requests per second or more in the five minutes before the trial, otherwise 0.005."""
 
 
 class Ratio(ApiModel):
@@ -168,8 +169,8 @@ class Metric(ApiModel):
     """`Required`: the metric can roll back a canary, and a promotion needs its proof. `Advisory`: it is only reported.
     Default: Required."""
     margin: Annotated[float | None, Field(ge=1, le=10)] = None
-    """How many times as bad as the stable the canary may be before this counts against it. Default: 1.1 for errors,
-    1.25 for all other metrics."""
+    """How many times the stable's bad rate the canary's bad rate may be before this counts against it. Default: 1.1 for
+    errors, 1.25 for all other metrics. It limits the rollback; `tolerance` limits the promotion."""
     tolerance: Tolerance | None = None
     """How much worse than the stable a canary may be and still be promoted: its bad rate must be proven to be at most
     the stable's bad rate times `ratio`, plus `absolute`."""
@@ -259,15 +260,15 @@ class Analysis(ApiModel):
     prometheus: PrometheusServer | None = None
     """Prometheus server to query. Default: the operator's setting SERIN_PROMETHEUS_URL."""
     false_rollback_rate: Annotated[float, Field(gt=0, le=0.2)] = 0.01
-    """Highest probability of rolling back a canary that is no worse than the stable, over the whole trial and all
-    metrics together. A change takes effect with the next trial."""
+    """Highest probability that a trial rolls back a canary that is no worse than the stable, over its whole time and
+    all metrics together: at 0.01, one of a hundred good canaries. A change takes effect with the next trial."""
     blind_timeout: PositiveDuration = timedelta(minutes=10)
     """How long metrics may be unavailable before the weight of the canary is set to 0. When they are available
     again, the ramp begins at its first step."""
     settle_time: Duration | None = None
-    """How long a weight must be held before its counts can support a promotion, because slow failures arrive late.
-    Default: the time in which 999 of 1000 answers of the stable are finished, but at least 30s. A change takes effect
-    with the next trial."""
+    """How long after a change of weight the counts cannot support a promotion yet, because slow failures arrive late.
+    They can support a rollback at once. Default: the time in which 999 of 1000 answers of the stable are finished, but
+    at least 30s. A change takes effect with the next trial."""
     metrics: Metrics | None = None
     """Metrics to compare. Default: `errors` (ErrorRate, Required) and `ttft` (TimeToFirstToken, Advisory). A change
     takes effect with the next trial."""

@@ -107,3 +107,11 @@ class LLMDeploymentSpec(ApiModel):
     """Number of old revisions to keep."""
     paused: bool = False
     """Stops the ramp and its clocks and prevents a promotion. A bad canary is still rolled back."""
+
+    @property
+    def ramp(self) -> Ramp:
+        """The ramp in use: the written one; else adaptive, or fixed steps if no Required metric can drive that."""
+        ramp = self.rollout.ramp
+        if ramp.steps or ramp.adaptive or any(map(_can_drive_adaptive_ramp, self.analysis.compared)):
+            return ramp
+        return Ramp(steps=DEFAULT_STEPS)

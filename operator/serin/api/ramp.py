@@ -67,6 +67,7 @@ class RampStep(ApiModel):
 
 DEFAULT_HOLD = timedelta(minutes=10)
 DEFAULT_STEPS = tuple(RampStep(weight=weight, hold=DEFAULT_HOLD) for weight in (5, 25, 50))
+"""For an analysis whose Required metrics cannot drive an adaptive ramp."""
 
 
 def _weights_increase(steps: tuple[RampStep, ...]) -> bool:
@@ -94,11 +95,13 @@ Steps = Annotated[
 class Adaptive(ApiModel):
     """A weight that follows the evidence: it starts small and grows while the canary shows to be no worse."""
 
-    blast_budget: Annotated[float, Field(gt=0, le=1000)] = 2.0
-    """Expected number of bad answers, beyond those of the stable, that the canary may cost per scrape interval."""
-    max_weight: Weight = 25.0
+    blast_budget: Annotated[float | None, Field(gt=0, le=1000)] = None
+    """Expected number of bad answers, beyond those of the stable, that the canary may cost per scrape interval (15 s).
+    Default: 2; below 2 requests per second 1."""
+    max_weight: Weight | None = None
     """Highest percent of requests that the canary gets before its promotion. Above 50, the stable gets so little
-    traffic that the evidence grows more slowly."""
+    traffic that the evidence grows more slowly. Default: 25, and 50 as soon as every Required metric favours the
+    canary."""
 
 
 class Ramp(ApiModel):
@@ -113,10 +116,11 @@ class Ramp(ApiModel):
     )
 
     steps: Steps | None = None
-    """Weights and pauses, in order; after the last step the canary is promoted. Default, if adaptive is not set: 5, 25
-    and 50 percent, each held for 10m."""
+    """Fixed weights and pauses, in order; after the last step the canary is promoted as soon as it is proven no worse.
+    Default: none, the ramp is adaptive. Only if neither ErrorRate nor a ratio is Required: 5, 25 and 50 percent, each
+    held for 10m."""
     adaptive: Adaptive | None = None
-    """A weight that follows the evidence, instead of fixed steps."""
+    """A weight that follows the evidence, instead of fixed steps. This is the default; `{}` is the same."""
 
 
 class OnInconclusive(StrEnum):

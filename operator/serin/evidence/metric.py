@@ -27,7 +27,7 @@ class MetricParameters:
     alpha: float
     """This metric's share of the probability of a wrong rollback; a histogram's boundaries share it equally."""
     margin: float
-    """How many times worse the canary may be before it counts as worse."""
+    """How many times the stable's bad rate the canary's may be before it counts as worse."""
     ratio: float
     """Tolerance of the proof: at most this many times the stable's bad rate ..."""
     absolute: float
@@ -168,7 +168,7 @@ class MetricTests:
             CeilingTest.begin(p.ceiling, alpha)
             if p.ceiling is not None
             else Comparison(
-                ConditionalTest(Parameters(alpha=alpha, margin=p.margin)),
+                ConditionalTest(Parameters(alpha=alpha, margin=p.margin, of_rates=True)),
                 NonInferiority(rho=p.ratio, delta=p.absolute),
             )
         )

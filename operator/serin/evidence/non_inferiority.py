@@ -20,6 +20,21 @@ UNPROVEN: tuple[float, ...] = (-math.log(len(SHARES)),) * len(SHARES)
 
 BETA = 0.05
 """Upper limit on the probability of promoting a canary that is worse than the tolerance."""
+RATIO = 1.5
+"""Default of the relative tolerance."""
+ABSOLUTE, ABSOLUTE_OF_LITTLE_TRAFFIC = 0.002, 0.005
+"""Defaults of the absolute tolerance; the proof for the smaller one takes more than twice as many requests."""
+ENOUGH_TRAFFIC = 5.0
+"""Requests per second from which on the smaller one applies."""
+
+
+def default_tolerance(rps: float) -> tuple[float, float]:
+    """The relative and the absolute tolerance of a metric for which none is written.
+
+    Args:
+        rps: requests per second of all revisions before the trial; 0 if unknown.
+    """
+    return RATIO, ABSOLUTE if rps >= ENOUGH_TRAFFIC else ABSOLUTE_OF_LITTLE_TRAFFIC
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ Specification: docs/reference/decision-engine.md, section 7.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from serin.evidence.slices import Totals
@@ -18,6 +19,13 @@ GROWTH = 4.0
 """Largest factor by which a weight grows in one decision."""
 SMALLEST_EXCESS = 1e-6
 """Smallest excess rate that is assumed, so that the weight stays finite."""
+LITTLE_TRAFFIC = 2.0
+"""Requests per second below which `default_budget` is smaller: a slice there has few requests, so the first weight of a
+ramp is large."""
+ROUNDING = 1e-9
+"""log E is exactly 0 before the first bad answer, but its sum is not."""
+AGAINST = 0.5
+"""log E of a comparison at which a weight above the first limit is taken back (`limit`)."""
 
 
 def wilson_upper(x: float, n: float, z: float = 1.2816) -> float:
@@ -34,6 +42,36 @@ def wilson_upper(x: float, n: float, z: float = 1.2816) -> float:
     return min(1.0, (centre + spread) / (1 + z * z / n))
 
 
+def default_budget(rps: float) -> float:
+    """The expected excess of bad answers per slice that a ramp may cost where nothing else is written.
+
+    Args:
+        rps: requests per second of both sides.
+    """
+    return 1.0 if rps < LITTLE_TRAFFIC else 2.0
+
+
+def limit(weight: float, limits: tuple[float, float], comparisons: Iterable[tuple[float, float]]) -> float:
+    """The highest weight that is allowed now: the second of the two limits as soon as all evidence favours the canary.
+
+    That is so when every proof has begun to succeed and no comparison speaks against the canary. A canary that has more
+    than the first limit keeps it until a comparison speaks against it.
+
+    Args:
+        weight: the current weight.
+        limits: the highest weight before and after that.
+        comparisons: log E against the canary and log e of its proof, of closed strata and full pools only. Without any,
+            the first limit holds.
+    """
+    first, second = limits
+    found = tuple(comparisons)
+    if not found:
+        return first
+    if all(against <= ROUNDING and proof > 0 for against, proof in found):
+        return second
+    return second if weight > first and all(against <= AGAINST for against, _ in found) else first
+
+
 @dataclass(frozen=True)
 class AdaptiveRamp:
     """Parameters and decisions of the adaptive ramp; pinned when a trial starts. Weights are fractions, 0 to 1."""
@@ -47,8 +85,8 @@ class AdaptiveRamp:
     w_min: float = 0.002
     """Smallest weight."""
     w_max: float = 0.25
-    """Largest weight before the promotion. At 0.5 the stable gets so little traffic that each canary request says half
-    as much."""
+    """Largest weight now; see `limit`. At 0.5 the stable gets so little traffic that each canary request says less, so
+    this is for canaries that the evidence favours."""
     keep_down: float = 0.10
     """Hysteresis: the weight goes down only if the target is lower by at least this share; 0: always.
 

@@ -42,7 +42,7 @@ def on_trial(snapshot: Snapshot, stable: Record, target: Record) -> Outcome:
         ended = candidate.trial.at_step(len(candidate.trial.steps), snapshot.now, candidate.counted)
         # The holdback comes first, as after a Pass.
         ended = replace(ended, in_holdback=True) if ended.holdback else replace(ended, forced=True)
-        candidate = replace(candidate, trial=ended)
+        candidate = _with_holdback(replace(candidate, trial=ended))
         finding = first_finding(candidate)
     ends = finding is None and candidate.is_last and _no_holdback_left(candidate.trial)
     if finding is None and not ends:
@@ -71,8 +71,8 @@ def _current_trial(snapshot: Snapshot, stable: Record, target: Record) -> tuple[
     new = Trial(
         attempt=1 + (trial.attempt if trial else 0),
         against=stable.revision,
-        steps=pin(rollout.ramp),
-        budget=pin_budget(rollout.ramp),
+        steps=pin(snapshot.spec.ramp),
+        budget=pin_budget(snapshot.spec.ramp),
         holdback=pin_holdback(rollout.holdback),
         started_at=snapshot.now,
     )
@@ -103,7 +103,14 @@ def _candidate(snapshot: Snapshot, stable: Record, target: Record, trial: Trial,
         trial = trial if due.weight > trial.weight and missing(state) else due
     if candidate.blind_too_long:
         trial = replace(trial, blinded=True)
-    return replace(candidate, trial=trial)
+    return _with_holdback(replace(candidate, trial=trial))
+
+
+def _with_holdback(candidate: Candidate) -> Candidate:
+    """The candidate, whose judgement asks for no second proof in a holdback, except beyond a limit."""
+    if not candidate.trial.in_holdback or candidate.beyond_limit:
+        return candidate
+    return replace(candidate, judgement=candidate.judgement.in_holdback())
 
 
 def _commanded(snapshot: Snapshot, trial: Trial) -> bool:
@@ -134,7 +141,8 @@ def _at_next_step(candidate: Candidate) -> Candidate:
     """The same canary one step further; the holdback comes after the ramp."""
     trial, now = candidate.trial, candidate.snapshot.now
     if candidate.is_last:
-        return replace(candidate, trial=replace(trial.at_step(trial.step, now, candidate.counted), in_holdback=True))
+        held = replace(trial.at_step(trial.step, now, candidate.counted), in_holdback=True)
+        return _with_holdback(replace(candidate, trial=held))
     return replace(candidate, trial=trial.at_step(trial.step + 1, now, candidate.counted))
 
 

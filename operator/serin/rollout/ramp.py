@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from serin.analysis.counts import Names
 from serin.analysis.trial_state import TrialState
-from serin.analysis.verdict import ramp_tests
-from serin.api.llmdeployment import DEFAULT_HOLD, DEFAULT_STEPS
+from serin.analysis.verdict import ramp_comparisons, ramp_tests
+from serin.api.llmdeployment import DEFAULT_HOLD
 from serin.api.names import FULL_WEIGHT
-from serin.evidence.ramp import AdaptiveRamp
+from serin.evidence.ramp import AdaptiveRamp, default_budget, limit
 from serin.rollout.snapshot import Policy
 from serin.rollout.trial import Budget, Step, Trial
 
@@ -20,26 +20,34 @@ if TYPE_CHECKING:
 
 SMALLEST = 20
 """The least weight of an adaptive ramp: 0.2 %."""
+MAX_WEIGHT, LATER_WEIGHT = 2_500, 5_000
+"""The highest weight of an adaptive ramp, and the highest once all evidence favours the canary, if none is written."""
 RATE_AFTER = timedelta(minutes=1)
 """Where the stable had no traffic before the rollout, its rate is taken from the trial itself after this time."""
 
 
 def pin(ramp: Ramp) -> tuple[Step, ...]:
-    """The steps that a trial pins: weights in parts of 10,000, with default holds filled in."""
-    if ramp.adaptive:
+    """The steps that a trial pins: weights in parts of 10,000, with default holds filled in.
+
+    Args:
+        ramp: the ramp in use (`LLMDeploymentSpec.ramp`); one without steps is adaptive.
+    """
+    if not ramp.steps:
         return (Step(weight=0, adaptive=True),)
     return tuple(
         Step(weight=None, hold=step.pause.for_)
         if step.pause is not None
         else Step(weight=round((step.weight or 0) * 100), hold=DEFAULT_HOLD if step.hold is None else step.hold)
-        for step in ramp.steps or DEFAULT_STEPS
+        for step in ramp.steps
     )
 
 
 def pin_budget(ramp: Ramp) -> Budget | None:
     """What an adaptive ramp may cost; None for fixed steps."""
-    adaptive = ramp.adaptive
-    return Budget(adaptive.blast_budget, round(adaptive.max_weight * 100)) if adaptive else None
+    if ramp.steps:
+        return None
+    blast, most = (ramp.adaptive.blast_budget, ramp.adaptive.max_weight) if ramp.adaptive else (None, None)
+    return Budget(blast, MAX_WEIGHT, LATER_WEIGHT) if most is None else Budget(blast, round(most * 100))
 
 
 def pin_holdback(holdback: Holdback | None) -> Step | None:
@@ -66,7 +74,7 @@ def weight_at(trial: Trial) -> int:
 
 def first_weight(budget: Budget, requests_per_second: float, policy: Policy) -> int:
     """The weight that an adaptive ramp begins with, in parts of 10,000."""
-    return _parts(_adaptive(budget, requests_per_second, policy).first())
+    return _parts(_adaptive(budget, requests_per_second, policy, budget.max_weight / FULL_WEIGHT).first())
 
 
 def with_adaptive_weight(trial: Trial, state: TrialState, policy: Policy, now: datetime) -> Trial:
@@ -74,14 +82,16 @@ def with_adaptive_weight(trial: Trial, state: TrialState, policy: Policy, now: d
 
     Reads closed strata and the clock only, as the proof requires. The weight grows at the earliest one slice after the
     last change; for series without epoch, after the ignored time and two slices. The smallest weight over all Required
-    ratio metrics counts.
+    ratio metrics counts. The highest weight depends on all Required comparisons (`serin.evidence.ramp.limit`).
     """
     closed = [leaf.test.closed for metric in ramp_tests(state) for leaf in metric.comparisons]
     closed_requests = sum(c.n1 for c in closed)
     if trial.budget is None or closed_requests <= trial.weight_based_on or not any(c.n0 for c in closed):
         return trial
-    ramp = _adaptive(trial.budget, _rate(state), policy)
-    weight = _parts(ramp.next(trial.weight / FULL_WEIGHT, *closed))
+    before, first = trial.weight / FULL_WEIGHT, trial.budget.max_weight
+    limits = first / FULL_WEIGHT, (trial.budget.later_weight or first) / FULL_WEIGHT
+    ramp = _adaptive(trial.budget, _rate(state), policy, limit(before, limits, ramp_comparisons(state)))
+    weight = _parts(ramp.next(before, *closed))
     began = state.epochs[state.newest].began if state.newest is not None else state.since
     if weight == trial.weight or (weight > trial.weight and now - began < _hold(state, policy)):
         return trial
@@ -103,12 +113,11 @@ def _rate(state: TrialState) -> float:
     return max(state.requests_per_second, now)
 
 
-def _adaptive(budget: Budget, rps: float, policy: Policy) -> AdaptiveRamp:
-    largest = budget.max_weight / FULL_WEIGHT
+def _adaptive(budget: Budget, rps: float, policy: Policy, largest: float) -> AdaptiveRamp:
     return AdaptiveRamp(
         rps=rps,
         dt=policy.slice_seconds,
-        budget=budget.blast,
+        budget=default_budget(rps) if budget.blast is None else budget.blast,
         w_min=min(SMALLEST / FULL_WEIGHT, largest),
         w_max=largest,
     )

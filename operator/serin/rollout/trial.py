@@ -53,10 +53,12 @@ class Step:
 class Budget(NamedTuple):
     """What an adaptive ramp may cost; pinned."""
 
-    blast: float
-    """Bad answers beyond the stable's own that a slice may be expected to cost."""
+    blast: float | None
+    """Bad answers beyond the stable's own that a slice may be expected to cost; None: by the traffic."""
     max_weight: int
     """Parts of 10,000."""
+    later_weight: int | None = None
+    """The highest weight once all evidence favours the canary, in parts of 10,000; None: `max_weight`."""
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ramp",
         type=_ramp,
         default=default.ramp,
-        help=f"adaptive, or fixed ({steps} percent, {STEP_SECONDS:.0f} s per step)",
+        help=f"adaptive (the default of a rollout), or fixed ({steps} percent, {STEP_SECONDS:.0f} s per step)",
     )
     number("--minutes", type=_number(1, 1e4), default=default.minutes, help="duration of each trial in minutes")
     number(
@@ -98,12 +98,18 @@ def _text(scenario: Scenario, summary: Summary) -> str:
         if s.median_delay_s is None
         else f"{s.median_delay_s:.0f} s from the first canary request to the rollback"
     )
+    promotion = (
+        "no trial was proven no worse"
+        if s.median_promotion_s is None
+        else f"{s.p_promoted:.2%} of the trials, median {s.median_promotion_s / 60:.0f} min"
+    )
     return (
         f"{s.runs} trial{'' if s.runs == 1 else 's'} of {scenario.minutes:g} min at {scenario.rps:g} requests/s, "
         f"{scenario.ramp} ramp\n"
         f"  bad rate      stable {scenario.base_rate:.2%}, canary {scenario.canary_rate:.2%}\n"
         f"  rolled back   {s.p_rollback:.2%} of the trials (standard error {s.p_rollback_se:.2%})\n"
         f"  median delay  {delay}\n"
+        f"  promotion due {promotion}\n"
         f"  excess bad    {s.mean_excess_bad:.1f} answers per trial (standard error {s.mean_excess_bad_se:.1f})\n"
         f"  lower bound   {bound}\n"
         f"  canary served {s.mean_canary_requests:.0f} requests per trial\n"

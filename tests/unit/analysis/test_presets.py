@@ -189,9 +189,9 @@ def test_alphas_of_required_metrics_sum_to_budget_for_any_shares(
 @pytest.mark.parametrize(
     ("metric", "margin", "ratio", "absolute"),
     [
-        pytest.param({"preset": "ErrorRate"}, 1.1, 1.25, 0.005, id="errors"),
-        pytest.param({"preset": "QueueTime"}, 1.25, 1.25, 0.005, id="a latency"),
-        pytest.param(RATIO, 1.25, 1.25, 0.005, id="a ratio of one's own"),
+        pytest.param({"preset": "ErrorRate"}, 1.1, 1.5, 0.005, id="errors"),
+        pytest.param({"preset": "QueueTime"}, 1.25, 1.5, 0.005, id="a latency"),
+        pytest.param(RATIO, 1.25, 1.5, 0.005, id="a ratio of one's own"),
         pytest.param(
             {"preset": "ErrorRate", "margin": 1.0, "tolerance": {"ratio": 2, "absolute": 0}},
             1.0,
@@ -206,6 +206,18 @@ def test_margin_and_tolerance_have_defaults_by_preset(
 ) -> None:
     p = one(metric).parameters
     assert (p.margin, p.ratio, p.absolute) == (margin, ratio, absolute)
+
+
+@pytest.mark.parametrize(("rps", "absolute"), [(0.0, 0.005), (4.9, 0.005), (5.0, 0.002), (200.0, 0.002)])
+def test_default_tolerance_follows_traffic_before_the_trial(rps: float, absolute: float) -> None:
+    def tolerance(**written: float) -> tuple[float, float]:
+        analysis = Analysis.model_validate({"metrics": [{"name": "one", "preset": "ErrorRate", "tolerance": written}]})
+        [measurement] = measurements(analysis, DEFAULT_SERIES, Baseline(NOON, rps), measured=True)
+        return measurement.parameters.ratio, measurement.parameters.absolute
+
+    assert tolerance() == (1.5, absolute)
+    assert tolerance(ratio=1.25) == (1.25, absolute)
+    assert tolerance(absolute=0.0) == (1.5, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from serin.analysis.counts import Baseline, Tally
 from serin.analysis.measurement import Generated, Throughput
 from serin.analysis.presets import DEFAULT_SERIES, measurements
 from serin.analysis.trial_state import MetricState, ThroughputState, TrialState
-from serin.analysis.verdict import NOTHING_YET, Judgement, Verdict, judge
+from serin.analysis.verdict import NOTHING_YET, Judgement, Verdict, about, canary_rate, judge
 from serin.api.analysis import Analysis
 from serin.evidence.slices import Counts, Totals
 from tests.unit.rollout.cases import BAD, DOUBTFUL, FEW, GOOD, NOON, NOTHING, A, B, make_evidence
@@ -104,7 +104,8 @@ def test_verdict(metrics: list[tuple[dict[str, Any], list[Shown]]], expected: Ve
         pytest.param(
             ERRORS,
             [WELL],
-            "errors: the canary is proven to be no worse than 1.25 times the stable plus 0.5 percentage points: "
+            "errors: the canary is proven to be no worse than 1.5 times the stable's error rate plus 0.2 percentage "
+            "points: "
             "canary 90 bad of 9000, stable 90 bad of 9000.",
             id="a proof",
         ),
@@ -203,6 +204,33 @@ def test_throughput_is_displayed_and_does_not_decide(generated: Shown, verdict: 
     assert sentence in judgement.metrics[-1].message
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(1, "1 min"), (600, "10 min"), (5_900, "98 min"), (64_800, "18 h"), (172_800, "2 days"), (1e6, "12 days")],
+)
+def test_estimated_time_is_rounded(seconds: float, text: str) -> None:
+    assert about(seconds) == text
+
+
+def test_message_estimates_time_from_requests_and_weight() -> None:
+    state = shown((ERRORS, [LITTLE]))
+    [metric] = judge(state).metrics
+    # 330 requests in an hour, of which the canary gets 5 %.
+    assert canary_rate(state) == pytest.approx(330 / 3600 * 0.05)
+    assert f"(about {about(metric.needed / (330 / 3600 * 0.05))} at its present 0.0046 requests/s)" in metric.message
+    unknown = replace(state, epochs={1: replace(state.epochs[1], weight=0)})
+    assert "requests to rule out" in judge(unknown).metrics[0].message
+
+
+def test_holdback_asks_for_no_second_proof() -> None:
+    judgement = judged((ERRORS, [LITTLE]), (LATENCY, FAST)).in_holdback()
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert judgement.message == "errors: no second proof is needed: canary 0 bad of 30, stable 1 bad of 300."
+    assert [metric.needed for metric in judgement.metrics] == [0.0, 0.0]
+    failed = judged((ERRORS, [BADLY]))
+    assert failed.in_holdback() == failed
+
+
 def test_inconclusive_message_is_of_metric_that_needs_most() -> None:
     judgement = judged(
         (ERRORS, [(3_000, 30, 3_000, 30)]), (LATENCY, [(30, 12, 300, 120), (30, 1, 300, 15), (30, 0, 300, 0)])
@@ -211,10 +239,8 @@ def test_inconclusive_message_is_of_metric_that_needs_most() -> None:
     assert judgement.verdict is Verdict.INCONCLUSIVE
     assert judgement.message == judgement.metrics[1].message
     assert needed["ttft"] > needed["errors"] > 0
-    assert (
-        f"needs about {math.ceil(needed['ttft'])} more canary requests to rule out 1.25 times the stable's bad rate"
-        in judgement.message
-    )
+    assert f"needs about {math.ceil(needed['ttft'])} more canary requests (about " in judgement.message
+    assert " to rule out 1.5 times the stable's bad rate plus 0.2 percentage points: " in judgement.message
 
 
 def test_message_without_requests_names_required_metrics() -> None:

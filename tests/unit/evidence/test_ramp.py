@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from serin.evidence.ramp import AdaptiveRamp, excess_upper, wilson_upper
+from serin.evidence.ramp import AdaptiveRamp, default_budget, excess_upper, limit, wilson_upper
 from serin.evidence.slices import Slice
 
 totals = st.tuples(st.integers(0, 10**9), st.floats(0, 1), st.integers(0, 10**9), st.floats(0, 1)).map(
@@ -115,3 +115,27 @@ def test_more_bad_answers_never_raise_target(closed: Slice, more: int) -> None:
 def test_invalid_ramp_parameters_raise_error(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="; give "):
         AdaptiveRamp(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("weight", "comparisons", "expected"),
+    [
+        pytest.param(0.25, [], 0.25, id="nothing compared"),
+        pytest.param(0.25, [(0.0, 0.0)], 0.25, id="no proof has begun"),
+        pytest.param(0.25, [(0.0, 0.1)], 0.5, id="the proof has begun and nothing speaks against"),
+        pytest.param(0.25, [(1e-16, 0.1)], 0.5, id="rounding does not count"),
+        pytest.param(0.25, [(0.1, 0.1)], 0.25, id="a little speaks against"),
+        pytest.param(0.25, [(-1.0, 2.0), (-1.0, -0.1)], 0.25, id="one of two is not there"),
+        pytest.param(0.05, [(-1.0, 2.0)], 0.5, id="the limit does not depend on a small weight"),
+        pytest.param(0.5, [(0.4, -1.0)], 0.5, id="a higher weight stays while little speaks against"),
+        pytest.param(0.5, [(0.6, 2.0)], 0.25, id="and is taken back when more does"),
+    ],
+)
+def test_limit_rises_when_all_evidence_favours_canary(
+    weight: float, comparisons: list[tuple[float, float]], expected: float
+) -> None:
+    assert limit(weight, (0.25, 0.5), comparisons) == expected
+
+
+def test_default_budget_is_smaller_with_little_traffic() -> None:
+    assert [default_budget(rps) for rps in (0.0, 1.99, 2.0, 200.0)] == [1.0, 1.0, 2.0, 2.0]

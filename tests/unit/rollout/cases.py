@@ -1,4 +1,4 @@
-"""Snapshots that the tests of the core start from: a stable `A` and a canary `B` at noon, three replicas, default ramp.
+"""Snapshots that the tests of the core start from: a stable `A` and a canary `B` at noon, three replicas, three steps.
 
 `canary_at` is a canary in the middle of its ramp with everything in order; tests replace the one thing they are about.
 """
@@ -39,12 +39,17 @@ FEW = {A: Counts(200, 0), B: Counts(10, 0)}
 DOUBTFUL = {A: Counts(10_000, 10), B: Counts(1_000, 5)}
 
 
+STEPS: dict[str, Any] = {"steps": [{"weight": weight, "hold": "10m"} for weight in (5, 25, 50)]}
+"""The ramp of a spec for which a test writes none: most tests are about steps."""
+
+
 def make_spec(**changes: Any) -> LLMDeploymentSpec:
     base: dict[str, Any] = {
         "model": {"name": "triage", "source": "file:///models/triage"},
         "routing": {"gateway": {"parentRefs": [{"name": "llm"}]}},
         "replicas": 3,
     }
+    changes["rollout"] = {"ramp": STEPS} | changes.get("rollout", {})
     return LLMDeploymentSpec.model_validate(base | changes)
 
 
@@ -82,7 +87,7 @@ def make_trial(**changes: Any) -> Trial:
     base: dict[str, Any] = {
         "attempt": 1,
         "against": A,
-        "steps": pin(make_spec().rollout.ramp),
+        "steps": pin(make_spec().ramp),
         "started_at": NOON - HOUR,
     }
     return Trial(**(base | changes))
@@ -132,7 +137,7 @@ def canary_at(
 ) -> Snapshot:
     """The canary holds the weight of a step for a while, its pods are Ready, its evidence is what `counts` says."""
     spec = changes.get("spec") or make_spec()
-    ramp, budget = pin(spec.rollout.ramp), pin_budget(spec.rollout.ramp)
+    ramp, budget = pin(spec.ramp), pin_budget(spec.ramp)
     weight = [s.weight for s in ramp[: step + 1] if s.weight is not None][-1] or dict(trial or {}).get("weight", 0)
     begun = NOON - HOUR
     state: dict[str, Any] = {
@@ -159,7 +164,7 @@ def canary_at(
 
 def make_evidence(counts: Mapping[str, Counts] = GOOD, *, attempt: int = 1, **changes: Any) -> TrialState:
     """A trial state that has counted errors in three slices of a settled epoch, up to now."""
-    pinned = measurements(make_spec().analysis, Series(), Baseline(NOON, 10.0), measured=True)
+    pinned = measurements(make_spec().analysis, Series(), Baseline(NOON, 4.0), measured=True)
     errors, *others = map(MetricState.begin, pinned)
     tests = errors.tests
     for part in range(3):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serin.analysis.measurement import How
 from serin.analysis.trial_state import Epoch, TrialState
 from serin.evidence.slices import Counts
 from serin.rollout.ramp import (
@@ -67,12 +70,12 @@ def test_pods_for_weight_is_the_least_number_that_carries_it(replicas: int, weig
 @given(st.integers(1, 9_999))
 def test_percentage_with_two_decimals_is_pinned_exactly(weight: int) -> None:
     spec = make_spec(rollout=steps({"weight": weight / 100}))
-    assert pin(spec.rollout.ramp) == (Step(weight, timedelta(minutes=10)),)
+    assert pin(spec.ramp) == (Step(weight, timedelta(minutes=10)),)
 
 
 def test_pinned_steps_have_holds_except_indefinite_pauses() -> None:
     written = steps({"weight": 5}, {"pause": {}}, {"pause": {"for": "1h"}}, {"weight": 25, "hold": "0s"})
-    assert pin(make_spec(rollout=written).rollout.ramp) == (
+    assert pin(make_spec(rollout=written).ramp) == (
         Step(500, 10 * MINUTE),
         Step(None, None),
         Step(None, 60 * MINUTE),
@@ -101,19 +104,38 @@ def test_pause_before_first_weight_has_weight_zero() -> None:
 
 ADAPTIVE = (Step(0, adaptive=True),)
 BUDGET = Budget(2.0, 2_500)
+DEFAULT = Budget(None, 2_500, 5_000)
 
 
 def test_adaptive_ramp_is_pinned_as_one_adaptive_step() -> None:
-    ramp = make_spec(rollout={"ramp": {"adaptive": {"blastBudget": 3, "maxWeight": 12.5}}}).rollout.ramp
+    ramp = make_spec(rollout={"ramp": {"adaptive": {"blastBudget": 3, "maxWeight": 12.5}}}).ramp
     assert (pin(ramp), pin_budget(ramp)) == (ADAPTIVE, Budget(3.0, 1_250))
     assert weight_at(make_trial(steps=ADAPTIVE, weight=77)) == 77
     assert weight_at(make_trial(steps=ADAPTIVE, weight=77, step=1)) == 77
 
 
-def test_default_ramp_has_default_steps_and_no_holdback() -> None:
-    rollout = make_spec().rollout
-    assert [step.weight for step in pin(rollout.ramp)] == [500, 2_500, 5_000]
-    assert (pin_budget(rollout.ramp), pin_holdback(rollout.holdback)) == (None, None)
+@pytest.mark.parametrize("ramp", [{}, {"adaptive": {}}], ids=["nothing written", "empty"])
+def test_default_ramp_is_adaptive_and_has_no_holdback(ramp: dict[str, Any]) -> None:
+    spec = make_spec(rollout={"ramp": ramp})
+    assert (pin(spec.ramp), pin_budget(spec.ramp)) == (ADAPTIVE, Budget(None, 2_500, 5_000))
+    assert pin_holdback(spec.rollout.holdback) is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "adaptive"),
+    [
+        ({"preset": "ErrorRate"}, True),
+        ({"ratio": {"bad": "bad_total", "total": "all_total"}}, True),
+        ({"preset": "TimeToFirstToken"}, False),
+        ({"histogram": {"buckets": "seconds_bucket"}}, False),
+    ],
+    ids=["errors", "ratio", "latency", "histogram"],
+)
+def test_default_ramp_has_steps_where_no_metric_can_drive_it(metric: dict[str, Any], *, adaptive: bool) -> None:
+    spec = make_spec(rollout={"ramp": {}}, analysis={"metrics": [{"name": "one", **metric}]})
+    fixed = tuple(Step(weight, 10 * MINUTE) for weight in (500, 2_500, 5_000))
+    assert pin(spec.ramp) == (ADAPTIVE if adaptive else fixed)
+    assert (pin_budget(spec.ramp) is not None) is adaptive
 
 
 def test_holdback_weight_belongs_to_the_stable() -> None:
@@ -138,6 +160,10 @@ def test_blinded_canary_has_weight_zero(facts: dict[str, object]) -> None:
         pytest.param(BUDGET, 100_000.0, SMALLEST, id="with very much"),
         pytest.param(BUDGET, 0.01, 2_500, id="with next to none"),
         pytest.param(Budget(2.0, 10), 20.0, 10, id="a maximum below the least weight"),
+        pytest.param(DEFAULT, 20.0, 67, id="default budget"),
+        pytest.param(DEFAULT, 2.0, 667, id="default budget at two requests per second"),
+        pytest.param(DEFAULT, 1.0, 667, id="default budget below"),
+        pytest.param(DEFAULT, 0.1, 2_500, id="default budget with little traffic"),
     ],
 )
 def test_first_adaptive_weight_follows_budget_and_traffic(budget: Budget, rps: float, weight: int) -> None:
@@ -173,6 +199,45 @@ def test_adaptive_weight_stays_without_closed_stratum() -> None:
     trial = make_trial(steps=ADAPTIVE, budget=BUDGET, weight=400)
     assert weight_after(trial, make_evidence(NOTHING), Policy()) == 400
     assert weight_after(trial, make_evidence({A: Counts(900, 0), B: Counts(0, 0)}), Policy()) == 400
+
+
+FAVOURED = {A: Counts(10_000, 100), B: Counts(3_000, 25)}
+"""Enough for a proof, and nothing against the canary."""
+DOUBTED = {A: Counts(10_000, 10), B: Counts(3_000, 25)}
+
+
+@pytest.mark.parametrize(
+    ("budget", "weight", "counts", "expected"),
+    [
+        pytest.param(DEFAULT, 2_500, FAVOURED, 5_000, id="goes to half once the evidence favours the canary"),
+        pytest.param(DEFAULT, 2_500, DOUBTED, 2_500, id="stays at a quarter while counts speak against it"),
+        pytest.param(DEFAULT, 5_000, DOUBTED, 2_500, id="goes back to a quarter when they begin to"),
+        pytest.param(BUDGET, 2_500, FAVOURED, 2_500, id="never above what is written"),
+    ],
+)
+def test_weight_above_a_quarter_needs_favourable_evidence(
+    budget: Budget, weight: int, counts: dict[str, Counts], expected: int
+) -> None:
+    trial = make_trial(steps=ADAPTIVE, budget=budget, weight=weight)
+    assert weight_after(trial, make_evidence(counts, requests_per_second=0.5), Policy()) == expected
+
+
+def test_weight_above_a_quarter_needs_favourable_latencies_too() -> None:
+    state = make_evidence(FAVOURED, requests_per_second=0.5)
+    errors = state.metrics[0]
+    slower = replace(errors.tests, leaves=make_evidence(DOUBTED).metrics[0].tests.leaves)
+    latency = replace(errors, measurement=replace(errors.measurement, how=How.ABOVE), tests=slower)
+    trial = make_trial(steps=ADAPTIVE, budget=DEFAULT, weight=2_500)
+    both = replace(state, metrics=(errors, latency))
+    assert weight_after(trial, both, Policy()) == 2_500
+    advisory = replace(latency, measurement=replace(latency.measurement, required=False))
+    assert weight_after(trial, replace(both, metrics=(errors, advisory)), Policy()) == 5_000
+
+
+def test_budget_of_version_0_1_is_read() -> None:
+    text = make_trial(steps=ADAPTIVE, budget=BUDGET, weight=400).to_json().replace("[2.0,2500,null]", "[2.0,2500]")
+    assert "[2.0,2500]" in text
+    assert Trial.from_json(text).budget == BUDGET
 
 
 def test_fixed_steps_ignore_counts() -> None:

@@ -77,7 +77,7 @@ trials = st.builds(
     Trial,
     attempt=st.integers(1, 3),
     against=st.sampled_from([A, B, C]),
-    steps=st.sampled_from([pin(spec.rollout.ramp) for spec in SPECS]),
+    steps=st.sampled_from([pin(spec.ramp) for spec in SPECS]),
     started_at=moments,
     step=st.integers(0, 4),
     step_entered_at=st.none() | moments,
@@ -85,7 +85,7 @@ trials = st.builds(
     clock_started_at=st.none() | moments,
     traffic_since=st.none() | moments,
     counted=st.sampled_from([0, 0, 10, 10_000]),
-    budget=st.none() | st.sampled_from([pin_budget(spec.rollout.ramp) for spec in SPECS]),
+    budget=st.none() | st.sampled_from([pin_budget(spec.ramp) for spec in SPECS]),
     weight=st.sampled_from([0, 20, 2_500]),
     holdback=st.none() | st.sampled_from([pin_holdback(spec.rollout.holdback) for spec in SPECS]),
     in_holdback=st.booleans(),
@@ -219,10 +219,10 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
 def canaries(draw: st.DrawFn) -> Snapshot:
     """`B` is on trial against `A`, which serves; everything else may be as it wants."""
     spec = draw(st.sampled_from(SPECS))
-    ramp = pin(spec.rollout.ramp)
+    ramp = pin(spec.ramp)
     weight = draw(st.sampled_from([0, 500, 5_000, 9_999]))
     trial = draw(trials)
-    budget, holdback = pin_budget(spec.rollout.ramp), pin_holdback(spec.rollout.holdback)
+    budget, holdback = pin_budget(spec.ramp), pin_holdback(spec.rollout.holdback)
     step = min(trial.step, len(ramp))
     trial = replace(
         trial,

@@ -107,11 +107,15 @@ def test_bad_canary_is_rolled_back_and_good_one_stays() -> None:
 
 
 def test_runs_without_rollback_add_excess_but_no_delay() -> None:
-    summary = summarise(Scenario(), [Run(30.0, 10, 0.5), Run(90.0, 20, 1.5), Run(None, 300, 4.0), Run(None, 400, 6.0)])
+    summary = summarise(
+        Scenario(),
+        [Run(30.0, None, 10, 0.5), Run(90.0, None, 20, 1.5), Run(None, 600.0, 300, 4.0), Run(None, None, 400, 6.0)],
+    )
     assert (summary.p_rollback, summary.median_delay_s, summary.mean_excess_bad) == (0.5, 60.0, 3.0)
     assert summary.p_rollback_se == pytest.approx(0.25)
+    assert (summary.p_promoted, summary.median_promotion_s) == (0.25, 600.0)
     assert summary.mean_canary_requests == 182.5
-    assert summarise(Scenario(ratio=1), [Run(None, 1, 0.0)]).median_delay_s is None
+    assert summarise(Scenario(ratio=1), [Run(None, None, 1, 0.0)]).median_delay_s is None
 
 
 def test_json_option_prints_one_complete_object(capsys: pytest.CaptureFixture[str]) -> None:
