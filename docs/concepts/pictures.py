@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from serin.evidence.conditional import ConditionalTest, Parameters
 from serin.evidence.log_space import log_choose
-from serin.evidence.non_inferiority import NonInferiority
+from serin.evidence.non_inferiority import NonInferiority, default_tolerance
 from serin.evidence.ramp import AdaptiveRamp
 from serin.evidence.slices import Slice
 from serin.simulation.poisson import poisson
@@ -34,7 +34,7 @@ BASE = 0.01
 ALPHA, MARGIN = 0.01, 1.1
 """The defaults of ErrorRate."""
 STEPS, HOLD_SECONDS = (0.05, 0.25, 0.5), 600
-"""The default ramp."""
+"""A ramp with fixed steps."""
 
 
 # Rollouts ------------------------------------------------------------------------------------------------------------
@@ -250,7 +250,7 @@ def _legend(figure: Figure, axes: Axes, columns: int = 3) -> None:
 # The tables ----------------------------------------------------------------------------------------------------------
 
 RATES = (0.001, 0.005, 0.01, 0.02, 0.05)
-TOLERANCES = ((1.25, 0.005), (1.25, 0.01), (1.25, 0.05), (1.5, 0.005), (2.0, 0.0))
+TOLERANCES = ((1.5, 0.002), (1.5, 0.005), (1.5, 0.01), (1.5, 0.05), (1.25, 0.005), (2.0, 0.0))
 WEIGHTS = (0.05, 0.25, 0.5)
 
 
@@ -287,9 +287,8 @@ def tables() -> Iterator[str]:
     yield ""
     yield _row("weight", *(f"{100 * weight:g} %" for weight in WEIGHTS))
     yield _row(*["---"] * (1 + len(WEIGHTS)))
-    at = [needed(BASE, 1.25, 0.005, weight) for weight in WEIGHTS]
-    yield _row("canary requests", *map(_rounded, at))
-    for rps in (0.5, 2, 20, 200):
+    for rps in (0.1, 0.5, 2, 20, 200):
+        at = [needed(BASE, *default_tolerance(rps), weight) for weight in WEIGHTS]
         times = [_time(n / (rps * weight)) for n, weight in zip(at, WEIGHTS, strict=True)]
         yield _row(f"at {rps:g} requests/s", *times)
 

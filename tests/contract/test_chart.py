@@ -20,8 +20,10 @@ from sandbox.builds.cache import Cache
 from sandbox.host.layout import from_environment
 from sandbox.host.progress import Progress
 from serin import handlers, owned_objects
+from serin.api.names import LABEL_DEPLOYMENT, LABEL_ENGINE_REVISION
 from serin.cluster import port
 from serin.cluster.port import Kind
+from serin.metric_sources.promql import with_matcher
 from serin.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -370,6 +372,7 @@ def test_optional_objects_render_when_enabled(render: Render) -> None:
         for each in render(
             "metrics.serviceMonitor.enabled=true",
             "metrics.prometheusRule.enabled=true",
+            "prometheus.podMonitor.enabled=true",
             "networkPolicy.enabled=true",
             "priorityClassName=high",
             "nodeSelector.disk=fast",
@@ -381,7 +384,72 @@ def test_optional_objects_render_when_enabled(render: Render) -> None:
         )
     }
 
-    assert more - kinds == {"ServiceMonitor", "PrometheusRule", "NetworkPolicy"}
+    assert more - kinds == {"ServiceMonitor", "PodMonitor", "PrometheusRule", "NetworkPolicy"}
+
+
+@pytest.mark.parametrize("namespaces", [[], ["team-a", "team-b"]], ids=["all", "some"])
+def test_pod_monitor_sets_the_labels_that_the_operator_reads(render: Render, namespaces: list[str]) -> None:
+    settings = (
+        "prometheus.podMonitor.enabled=true",
+        "prometheus.podMonitor.labels.release=stack",
+        "prometheus.scrapeInterval=5",
+        "prometheus.inFlight.deploymentLabel=llm",
+    )
+    only = (f"watchNamespaces={{{','.join(namespaces)}}}",) if namespaces else ()
+    documents = render(*settings, *only)
+    monitor = find(documents, "PodMonitor", "serin-engines")
+    read = Settings.from_environment({**environment(documents), "SERIN_IDENTITY": "pod"})
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    sources = {rule["targetLabel"]: rule["sourceLabels"] for rule in endpoint["relabelings"] if "targetLabel" in rule}
+
+    assert monitor["metadata"]["labels"]["release"] == "stack"
+    assert monitor["spec"]["namespaceSelector"] == ({"matchNames": namespaces} if namespaces else {"any": True})
+    assert monitor["spec"]["selector"]["matchExpressions"] == [{"key": LABEL_DEPLOYMENT, "operator": "Exists"}]
+    assert (endpoint["port"], endpoint["interval"]) == ("http", "5000ms")
+    assert sources == {
+        read.namespace_label: ["__meta_kubernetes_namespace"],
+        read.deployment_label: [_pod_label(LABEL_DEPLOYMENT)],
+        read.engine_revision_label: [_pod_label(LABEL_ENGINE_REVISION)],
+    }
+    assert read.deployment_label == "llm"
+
+
+def _pod_label(label: str) -> str:
+    """The label that service discovery makes of a pod's label."""
+    return "__meta_kubernetes_pod_label_" + re.sub("[^a-zA-Z0-9_]", "_", label)
+
+
+SERIES = {
+    "contour": ('envoy_cluster_upstream_rq{envoy_cluster_name="docs_light-713e603413_8000"}', "envoy_response_code"),
+    "istio": (
+        'istio_requests_total{reporter="source",destination_service="light-713e603413.docs.svc.cluster.local"}',
+        "response_code",
+    ),
+    "traefik": (
+        'traefik_service_requests_total{service="docs-light-713e603413-8000@kubernetesgateway"}',
+        "code",
+    ),
+    "envoyGateway": ('none{envoy_cluster_name="docs_light-713e603413_8000"}', "envoy_response_code"),
+    "none": ('none{envoy_cluster_name="docs_light-713e603413_8000"}', "envoy_response_code"),
+}
+"""By gateway, the selector of one backend's requests, and the label of the response code."""
+
+
+@pytest.mark.parametrize("gateway", SERIES)
+def test_gateway_preset_selects_requests_of_a_backend(render: Render, gateway: str) -> None:
+    given = environment(render(f"prometheus.gateway={gateway}"))
+    read = Settings.from_environment({**given, "SERIN_IDENTITY": "pod"})
+    backend = read.requests_backend.format(namespace="docs", service="light-713e603413", port=8000)
+    selector = with_matcher(read.requests_metric, f'{read.requests_backend_label}="{backend}"')
+
+    assert (selector, read.requests_code_label) == SERIES[gateway]
+
+
+def test_written_series_replace_those_of_the_gateway(render: Render) -> None:
+    given = environment(render("prometheus.gateway=istio", "prometheus.requests.backend={service}.example"))
+
+    assert given["SERIN_REQUESTS_BACKEND"] == "{service}.example"
+    assert given["SERIN_REQUESTS_BACKEND_LABEL"] == "destination_service"
 
 
 def test_alerts_use_only_exported_metrics(render: Render) -> None:
@@ -417,6 +485,8 @@ def _words(text: str) -> list[str]:
         ("image.digest=latest", "image/digest"),
         ("watchNamespaces={Team_A}", "watchNamespaces"),
         ("prometheus.requests.backend=fixed", "requests/backend"),
+        ("prometheus.gateway=nginx", "prometheus/gateway"),
+        ("prometheus.podMonitor.enabled=auto", "podMonitor/enabled"),
         ("rbac.create=maybe", "rbac/create"),
         ("extraEnv[0].name=SERIN_PROMETHEUS_TENANT", "extraEnv/0/name"),
     ],

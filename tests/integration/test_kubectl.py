@@ -154,7 +154,7 @@ def test_defaults_are_shown(kubectl: Kubectl, deployment: Manifest) -> None:
     [
         ("llmdep", "One model served by vLLM; every change is tried as a canary before it is promoted."),
         ("llmdep.spec.rollout", "Maximum time for answers in flight after their pods have left the route."),
-        ("llmdep.spec.rollout.ramp.steps", "5, 25 and 50 percent, each held for 10m."),
+        ("llmdep.spec.rollout.ramp.steps", "Default: none, the ramp is adaptive."),
         ("llmdep.spec.analysis.metrics", "Default: `errors` (ErrorRate, Required)"),
         ("llmdep.spec.rollout.ramp.steps.pause.for", "Default: until the command `resume`."),
         ("llmdep.spec.model.source", "Location of the weights: `hf://org/model@<commit>`"),

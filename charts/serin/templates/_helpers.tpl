@@ -93,3 +93,34 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   resources: [events]
   verbs: [create]
 {{- end -}}
+
+{{/*
+The counter of finished requests of a gateway: one series per Service and exact response code. Sources:
+- contour: AltStatName in projectcontour/contour internal/envoy/cluster.go is <namespace>_<service>_<port>; Envoy has the
+  tags envoy_cluster_name and envoy_response_code. Run: Contour 1.33, Envoy 1.40.
+- istio: https://istio.io/latest/docs/reference/config/metrics. reporter="source" is the gateway's own view; sidecars of
+  the engine pods report the same requests as "destination". Assumes the domain cluster.local. Not run.
+- traefik: pkg/metrics/prometheus.go (labels code, method, protocol, service) and the service name in
+  pkg/provider/kubernetes/gateway/httproute.go of traefik/traefik, with the provider's name. Not run.
+- envoyGateway: one Envoy cluster per rule of an HTTPRoute (envoy_cluster_name="httproute/<namespace>/<name>/rule/<n>"),
+  so stable and canary share a counter, and no setting can separate them. As none: no series has this name.
+*/}}
+{{- define "serin.gateway" -}}
+{{- $gateway := .Values.prometheus.gateway -}}
+{{- if eq $gateway "istio" -}}
+metric: 'istio_requests_total{reporter="source"}'
+backendLabel: destination_service
+codeLabel: response_code
+backend: "{service}.{namespace}.svc.cluster.local"
+{{- else if eq $gateway "traefik" -}}
+metric: traefik_service_requests_total
+backendLabel: service
+codeLabel: code
+backend: "{namespace}-{service}-{port}@kubernetesgateway"
+{{- else -}}
+metric: {{ eq $gateway "contour" | ternary "envoy_cluster_upstream_rq" "none" }}
+backendLabel: envoy_cluster_name
+codeLabel: envoy_response_code
+backend: "{namespace}_{service}_{port}"
+{{- end -}}
+{{- end -}}

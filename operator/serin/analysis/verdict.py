@@ -12,16 +12,11 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from serin.analysis.measurement import Generated, How, Measurement
+from serin.analysis.proof_time import about, canary_rate
 from serin.analysis.trial_state import MetricState, ThroughputState, TrialState
-from serin.api.names import FULL_WEIGHT
 from serin.evidence.metric import MetricParameters, MetricTests
 from serin.evidence.noise import Noise
 from serin.evidence.slices import Counts
-
-MINUTES_BELOW, HOURS_BELOW = 100 * 60, 48 * 3600
-"""Seconds below which a duration is written in minutes, and in hours."""
-RATE_AFTER_SECONDS = 60
-"""After this time the trial's own traffic says how long a proof takes, before it the traffic before the rollout."""
 
 
 class Verdict(StrEnum):
@@ -121,15 +116,6 @@ def _silence(required: Sequence[MetricJudgement]) -> str:
     )
 
 
-def canary_rate(state: TrialState) -> float | None:
-    """Requests per second of the canary at its present weight, estimated; None if that is not known."""
-    newest = state.epochs.get(state.newest) if state.newest is not None else None
-    elapsed = (state.until - state.since).total_seconds()
-    counted = state.canary_requests + state.stable_requests
-    both = counted / elapsed if counted and elapsed >= RATE_AFTER_SECONDS else state.requests_per_second
-    return both * newest.weight / FULL_WEIGHT or None if newest else None
-
-
 def _judge_metric(state: MetricState, rate: float | None) -> MetricJudgement:
     measurement, tests = state.measurement, state.tests
     leaf = tests.strongest
@@ -202,15 +188,6 @@ def _tolerance(p: MetricParameters, rate: str) -> str:
     """The tolerance with both of its parts: `1.5 times the stable's error rate plus 0.2 percentage points`."""
     plus = f" plus {100 * p.absolute:.3g} percentage points" if p.absolute else ""
     return f"{p.ratio:g} times the stable's {rate}{plus}"
-
-
-def about(seconds: float) -> str:
-    """A duration for people, rounded: `12 min`, `18 h`, `3 days`."""
-    if seconds < MINUTES_BELOW:
-        return f"{max(1, round(seconds / 60))} min"
-    if seconds < HOURS_BELOW:
-        return f"{round(seconds / 3600)} h"
-    return f"{round(seconds / 86_400)} days"
 
 
 def _obstacle(state: MetricState) -> str | None:

@@ -6,10 +6,14 @@ A caveat decides nothing; it tells readers of the verdict what the counts cannot
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from serin.analysis.missing import off_weight
+from serin.analysis.proof_time import about, proof_time
 from serin.analysis.verdict import Verdict
+from serin.api.duration import format_duration
+from serin.rollout.ramp import highest_weight
 
 if TYPE_CHECKING:
     from serin.rollout.decision import Decision
@@ -29,6 +33,11 @@ NO_EPOCH = (
     "end shortly after a change of weight are not counted."
 )
 
+LONG = timedelta(hours=1)
+"""A proof that takes longer is announced at the start."""
+WELL_BEGUN = 100
+"""Requests of the canary that end the announcement: from here on the metrics say how many more are needed."""
+
 
 def caveats(snapshot: Snapshot, decision: Decision, canary: Record) -> tuple[str, ...]:
     """The caveats of this trial."""
@@ -43,12 +52,35 @@ def caveats(snapshot: Snapshot, decision: Decision, canary: Record) -> tuple[str
     left_out = snapshot.readings.left_out
     found = (
         *(sentence for sentence, holds in applies.items() if holds),
+        _low_traffic(snapshot, decision, canary),
         _without_samples(decision),
         left_out and f"An Advisory metric could not be read; the verdict does not depend on it. {left_out}",
         _noisy(decision),
         _off_weight(decision),
     )
     return tuple(filter(None, found))
+
+
+def _low_traffic(snapshot: Snapshot, decision: Decision, canary: Record) -> str | None:
+    """How long a proof takes, at the start of a trial with little traffic; later its metrics say what is missing."""
+    state, trial = decision.trial_state, canary.trial
+    if state is None or trial is None or trial.in_holdback or state.canary_requests >= WELL_BEGUN:
+        return None
+    time = proof_time(state, highest_weight(trial))
+    if time is None or time.seconds < LONG.total_seconds():
+        return None
+    bad = f"{100 * time.bad_rate:.2g} % of the answers are bad" + (", which is assumed," if time.assumed else "")
+    deadline = snapshot.spec.rollout.deadline
+    over = (
+        f" That is longer than rollout.deadline, {format_duration(deadline)}."
+        if time.seconds > deadline.total_seconds()
+        else ""
+    )
+    return (
+        f"There is little traffic, {time.requests_per_second:.2g} requests per second. If {bad} on both sides, a proof "
+        f"takes about {time.canary_requests} requests of the canary, about {about(time.seconds)}.{over} More traffic "
+        "or a wider tolerance shortens it."
+    )
 
 
 def _without_samples(decision: Decision) -> str | None:

@@ -72,6 +72,13 @@ def weight_at(trial: Trial) -> int:
     return weights[-1] if weights else 0
 
 
+def highest_weight(trial: Trial) -> int:
+    """The highest weight that the ramp can give before the promotion."""
+    if trial.budget:
+        return trial.budget.later_weight or trial.budget.max_weight
+    return max(step.weight for step in trial.steps if step.weight is not None)
+
+
 def first_weight(budget: Budget, requests_per_second: float, policy: Policy) -> int:
     """The weight that an adaptive ramp begins with, in parts of 10,000."""
     return _parts(_adaptive(budget, requests_per_second, policy, budget.max_weight / FULL_WEIGHT).first())

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from serin.analysis.counts import Baseline, Tally
 from serin.analysis.measurement import Generated, Throughput
 from serin.analysis.presets import DEFAULT_SERIES, measurements
+from serin.analysis.proof_time import about, canary_rate, proof_time
 from serin.analysis.trial_state import MetricState, ThroughputState, TrialState
-from serin.analysis.verdict import NOTHING_YET, Judgement, Verdict, about, canary_rate, judge
+from serin.analysis.verdict import NOTHING_YET, Judgement, Verdict, judge
 from serin.api.analysis import Analysis
 from serin.evidence.slices import Counts, Totals
 from tests.unit.rollout.cases import BAD, DOUBTFUL, FEW, GOOD, NOON, NOTHING, A, B, make_evidence
@@ -220,6 +221,31 @@ def test_message_estimates_time_from_requests_and_weight() -> None:
     assert f"(about {about(metric.needed / (330 / 3600 * 0.05))} at its present 0.0046 requests/s)" in metric.message
     unknown = replace(state, epochs={1: replace(state.epochs[1], weight=0)})
     assert "requests to rule out" in judge(unknown).metrics[0].message
+
+
+@pytest.mark.parametrize(
+    ("rps", "weight", "stable", "hours"),
+    [
+        pytest.param(0.1, 5_000, Counts(), 10.4, id="little traffic, one percent assumed"),
+        pytest.param(1.0, 5_000, Counts(), 1.04, id="ten times as much"),
+        pytest.param(0.1, 2_500, Counts(), 14.1, id="a lower weight"),
+        pytest.param(0.1, 5_000, Counts(10_000, 10), 5.1, id="the stable has shown its rate"),
+        pytest.param(0.1, 5_000, Counts(100, 50), 10.4, id="too few to know it"),
+    ],
+)
+def test_time_of_a_proof_follows_from_traffic_and_rate(rps: float, weight: int, stable: Counts, hours: float) -> None:
+    state = shown((ERRORS, [(0, 0, stable.requests, stable.bad)]), baseline=Baseline(NOON, rps))
+    found = proof_time(replace(state, requests_per_second=rps, since=NOON), weight)
+    assert found is not None
+    assert found.seconds / 3600 == pytest.approx(hours, rel=0.02)
+    assert found.assumed is (stable.requests < 200)
+
+
+def test_time_of_a_proof_is_unknown_without_traffic_or_proof() -> None:
+    quiet = replace(shown((ERRORS, [NOBODY])), requests_per_second=0.0)
+    assert proof_time(quiet, 5_000) is None
+    strict = shown((ERRORS | {"tolerance": {"ratio": 1, "absolute": 0}}, [NOBODY]))
+    assert proof_time(strict, 5_000) is None
 
 
 def test_holdback_asks_for_no_second_proof() -> None:
