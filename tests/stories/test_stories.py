@@ -307,6 +307,29 @@ async def an_adaptive_ramp_takes_back_what_turns_bad(story: Story) -> None:
     await story.until_phase(Phase.ROLLED_BACK)
 
 
+DEFAULT: dict[str, Any] = {"minimumBake": "2m"}
+"""Without a ramp."""
+
+
+async def the_default_ramp_gives_a_good_canary_up_to_half(story: Story) -> None:
+    await install(story)
+    story.world.user_applies(spec("better", rollout=DEFAULT | {"minimumBake": "10m"}))
+    await story.run(20, lambda s: s.world.status().get("weight") == "25%")
+    await story.run(20, lambda s: s.world.status().get("weight") == "50%")
+    assert story.world.status()["step"] == "adaptive"
+    await story.until_phase(Phase.STABLE)
+
+
+async def the_default_ramp_costs_few_bad_answers(story: Story) -> None:
+    story.world.behaviours["bad"] = Behaviour(error_rate=0.9)
+    await install(story)
+    story.world.user_applies(spec("bad", rollout=DEFAULT))
+    await story.until_phase(Phase.RAMPING)
+    canary = story.canary
+    await story.until_phase(Phase.ROLLED_BACK)
+    assert bad_answers(story, canary) < 20
+
+
 async def pods_without_middleware_are_counted_by_the_gateway(story: Story) -> None:
     story.model_server = None
     story.world.behaviours["bad"] = Behaviour(error_rate=0.5)
@@ -454,6 +477,8 @@ STORIES: tuple[Tell, ...] = (
     an_adaptive_ramp_gives_a_good_canary_more_and_more,
     an_adaptive_ramp_costs_few_bad_answers,
     an_adaptive_ramp_takes_back_what_turns_bad,
+    the_default_ramp_gives_a_good_canary_up_to_half,
+    the_default_ramp_costs_few_bad_answers,
     pods_without_middleware_are_counted_by_the_gateway,
     a_holdback_that_stays_good_ends_in_the_promotion,
     a_holdback_that_turns_bad_brings_the_old_stable_back,

@@ -78,8 +78,9 @@ def test_inconclusive_metric_says_how_many_requests_it_needs() -> None:
     errors = status_of(canary_at(2, counts=FEW)).metrics[0]
     assert errors.verdict == "Inconclusive"
     assert errors.message == (
-        f"errors: needs about {errors.more_requests_needed} more canary requests to rule out 1.25 times the stable's "
-        "error rate: canary 0 bad of 10, stable 0 bad of 200."
+        f"errors: needs about {errors.more_requests_needed} more canary requests (about 4 days at its present 0.0029 "
+        "requests/s) to rule out 1.5 times the stable's error rate plus 0.5 percentage points: canary 0 bad of 10, "
+        "stable 0 bad of 200."
     )
 
 
