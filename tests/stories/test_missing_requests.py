@@ -16,13 +16,13 @@ from tests.stories.trials import Trial, play
 QUICK: dict[str, Any] = {
     "ramp": {"steps": [{"weight": weight, "hold": "2m"} for weight in (5, 25, 50)]}, "minimumBake": "5m",
 }  # fmt: skip
-STEPS: dict[str, Any] = {}
+STEPS: dict[str, Any] = {"ramp": {"steps": [{"weight": weight, "hold": "10m"} for weight in (5, 25, 50)]}}
 ADAPTIVE: dict[str, Any] = {"ramp": {"adaptive": {}}}
 ERRORS = {"metrics": [{"name": "errors", "preset": "ErrorRate"}]}
 TRAFFIC = Load(60)
 EVERY_RAMP = pytest.mark.parametrize(
     ("rollout", "seed"), [(QUICK, 1), (QUICK, 2), (STEPS, 1), (ADAPTIVE, 1), (ADAPTIVE, 2)],
-    ids=["two minutes a step", "and another seed", "default steps", "adaptive", "adaptive, another seed"],
+    ids=["two minutes a step", "and another seed", "ten minutes a step", "adaptive", "adaptive, another seed"],
 )  # fmt: skip
 
 
