@@ -69,7 +69,7 @@ def _low_traffic(snapshot: Snapshot, decision: Decision, canary: Record) -> str 
     time = proof_time(state, highest_weight(trial))
     if time is None or time.seconds < LONG.total_seconds():
         return None
-    bad = f"{100 * time.bad_rate:.2g} % of the answers are bad" + (", which is assumed," if time.assumed else "")
+    assumed = " (assumed)" if time.assumed else ""
     deadline = snapshot.spec.rollout.deadline
     over = (
         f" That is longer than rollout.deadline, {format_duration(deadline)}."
@@ -77,9 +77,9 @@ def _low_traffic(snapshot: Snapshot, decision: Decision, canary: Record) -> str 
         else ""
     )
     return (
-        f"There is little traffic, {time.requests_per_second:.2g} requests per second. If {bad} on both sides, a proof "
-        f"takes about {time.canary_requests} requests of the canary, about {about(time.seconds)}.{over} More traffic "
-        "or a wider tolerance shortens it."
+        f"There is little traffic, {time.requests_per_second:.2g} requests per second. If {100 * time.bad_rate:.2g} % of "
+        f"the answers are bad on both sides{assumed}, a proof takes about {time.canary_requests} requests of the "
+        f"canary, about {about(time.seconds)}.{over} More traffic or a wider tolerance shortens it."
     )
 
 

@@ -141,3 +141,33 @@ def test_required_metric_without_samples_is_named_once_others_have_some() -> Non
         assert seen.canary is not None
         sentence = "No samples on either side: typo. This metric is ignored; check its selector."
         assert (sentence in (seen.canary.caveats or ())) == named
+
+
+@pytest.mark.parametrize(
+    ("rps", "canary", "rollout", "sentence"),
+    [
+        (
+            0.1,
+            5,
+            {},
+            (
+                "There is little traffic, 0.1 requests per second. If 1 % of the answers are bad on both sides (assumed), "
+                "a proof takes about 1882 requests of the canary, about 10 h. More traffic or a wider tolerance "
+                "shortens it."
+            ),
+        ),
+        (0.1, 5, {"deadline": "6h"}, "That is longer than rollout.deadline, 6h."),
+        (0.1, 150, {}, None),
+        (10.0, 5, {}, None),
+        (0.0, 5, {}, None),
+    ],
+    ids=["little traffic", "longer than the deadline", "well begun", "enough traffic", "unknown traffic"],
+)
+def test_start_with_little_traffic_says_how_long_a_proof_takes(
+    rps: float, canary: int, rollout: dict[str, str], sentence: str | None
+) -> None:
+    counts = {A: Counts(20, 0), B: Counts(canary, 0)}
+    state = make_evidence(counts, requests_per_second=rps, since=NOON)
+    found = caveats_of(replace(canary_at(0, spec=make_spec(rollout=rollout)), saved_state=state))
+    little = [caveat for caveat in found if "little traffic" in caveat]
+    assert [sentence in caveat for caveat in little] == ([True] if sentence else [])

@@ -11,6 +11,7 @@ import pytest
 from serin.analysis.counts import Baseline, Interval, MetricReadings
 from serin.analysis.presets import Series, measurements
 from serin.analysis.trial_state import MetricState
+from serin.analysis.verdict import Verdict
 from serin.evidence.slices import Totals
 from serin.rollout.commands import parse_command
 from serin.rollout.decide import decide
@@ -229,6 +230,16 @@ def test_person_can_promote_without_metrics() -> None:
 
 
 # Holdback ----------------------------------------------------------------------------------------------------------
+
+
+def test_holdback_does_not_ask_for_requests_of_a_second_proof() -> None:
+    decision = decide(in_holdback(held=MINUTE, counts=DOUBTFUL))
+    assert decision.reason is Reason.HOLDBACK
+    assert decision.judgement is not None
+    assert decision.judgement.verdict is Verdict.INCONCLUSIVE
+    assert "errors: no second proof is needed: canary 5 bad of 1000" in decision.message
+    assert not any("needs about" in text for text in (decision.message, decision.judgement.message))
+    assert "needs about" in decide(canary_at(2, held=MINUTE, counts=DOUBTFUL)).message
 
 
 def test_holdback_leaves_old_stable_its_weight_and_all_pods() -> None:
