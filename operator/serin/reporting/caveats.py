@@ -77,8 +77,8 @@ def _low_traffic(snapshot: Snapshot, decision: Decision, canary: Record) -> str 
         else ""
     )
     return (
-        f"There is little traffic, {time.requests_per_second:.2g} requests per second. If {100 * time.bad_rate:.2g} % of "
-        f"the answers are bad on both sides{assumed}, a proof takes about {time.canary_requests} requests of the "
+        f"There is little traffic, {time.requests_per_second:.2g} requests per second. If {100 * time.bad_rate:.2g} % "
+        f"of the answers are bad on both sides{assumed}, a proof takes about {time.canary_requests} requests of the "
         f"canary, about {about(time.seconds)}.{over} More traffic or a wider tolerance shortens it."
     )
 

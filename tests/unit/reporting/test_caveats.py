@@ -151,9 +151,9 @@ def test_required_metric_without_samples_is_named_once_others_have_some() -> Non
             5,
             {},
             (
-                "There is little traffic, 0.1 requests per second. If 1 % of the answers are bad on both sides (assumed), "
-                "a proof takes about 1882 requests of the canary, about 10 h. More traffic or a wider tolerance "
-                "shortens it."
+                "There is little traffic, 0.1 requests per second. If 1 % of the answers are bad on both sides "
+                "(assumed), a proof takes about 1882 requests of the canary, about 10 h. More traffic or a wider "
+                "tolerance shortens it."
             ),
         ),
         (0.1, 5, {"deadline": "6h"}, "That is longer than rollout.deadline, 6h."),
