@@ -96,8 +96,8 @@ class Adaptive(ApiModel):
     """A weight that follows the evidence: it starts small and grows while the canary shows to be no worse."""
 
     blast_budget: Annotated[float | None, Field(gt=0, le=1000)] = None
-    """Expected number of bad answers, beyond those of the stable, that the canary may cost per scrape interval. Default:
-    2; below 2 requests per second 1."""
+    """Expected number of bad answers, beyond those of the stable, that the canary may cost per scrape interval.
+    Default: 2; below 2 requests per second 1."""
     max_weight: Weight | None = None
     """Highest percent of requests that the canary gets before its promotion. Above 50, the stable gets so little
     traffic that the evidence grows more slowly. Default: 25, and 50 as soon as every Required metric favours the
