@@ -446,10 +446,10 @@ def test_gateway_preset_selects_requests_of_a_backend(render: Render, gateway: s
 
 
 def test_written_series_replace_those_of_the_gateway(render: Render) -> None:
-    given = environment(render("prometheus.gateway=istio", "prometheus.requests.backend={service}.example"))
+    given = environment(render("prometheus.gateway=istio", "prometheus.requests.backendLabel=upstream"))
 
-    assert given["SERIN_REQUESTS_BACKEND"] == "{service}.example"
-    assert given["SERIN_REQUESTS_BACKEND_LABEL"] == "destination_service"
+    assert given["SERIN_REQUESTS_BACKEND_LABEL"] == "upstream"
+    assert given["SERIN_REQUESTS_CODE_LABEL"] == "response_code"
 
 
 def test_alerts_use_only_exported_metrics(render: Render) -> None:

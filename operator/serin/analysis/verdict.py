@@ -167,7 +167,7 @@ def _finding(state: MetricState, verdict: Verdict, needed: float, rate: float | 
             "the canary is worse than the stable" if p.ceiling is None else f"the canary is above {_limit(p.ceiling)}"
         )
     errors = state.measurement.how in {How.OUTCOME, How.CODE}
-    tolerated = _tolerance(p, "error rate" if errors else "bad rate")
+    tolerated = _tolerance(p, errors=errors)
     if verdict is Verdict.PASS:
         proven = f"no worse than {tolerated}" if p.ceiling is None else f"below {_limit(p.ceiling)}"
         return f"the canary is proven to be {proven}"
@@ -179,15 +179,28 @@ def _finding(state: MetricState, verdict: Verdict, needed: float, rate: float | 
     if needed == math.inf:
         change = "widen the metric's tolerance" if p.ceiling is None else "raise the limit"
         return f"at the observed rates, no number of requests can rule out {ruled_out}; abort the canary or {change}"
+    return _more(needed, rate, ruled_out)
+
+
+def _more(needed: float, rate: float | None, ruled_out: str) -> str:
+    """How many requests are missing, and for how long at the canary's rate in requests per second."""
     more = max(1, math.ceil(needed))
-    time = f" (about {about(more / rate)} at its present {rate:.2g} requests/s)" if rate else ""
-    return f"needs about {more} more canary requests{time} to rule out {ruled_out}"
+    if rate is None:
+        return f"needs about {more} more canary requests to rule out {ruled_out}"
+    return (
+        f"needs about {more} more canary requests (about {about(more / rate)} at its present {rate:.2g} requests/s) to "
+        f"rule out {ruled_out}"
+    )
 
 
-def _tolerance(p: MetricParameters, rate: str) -> str:
+def _tolerance(p: MetricParameters, *, errors: bool) -> str:
     """The tolerance with both of its parts: `1.5 times the stable's error rate plus 0.2 percentage points`."""
-    plus = f" plus {100 * p.absolute:.3g} percentage points" if p.absolute else ""
-    return f"{p.ratio:g} times the stable's {rate}{plus}"
+    times, points = f"{p.ratio:g}", f"{100 * p.absolute:.3g}"
+    if not p.absolute:
+        return f"{times} times the stable's error rate" if errors else f"{times} times the stable's bad rate"
+    if errors:
+        return f"{times} times the stable's error rate plus {points} percentage points"
+    return f"{times} times the stable's bad rate plus {points} percentage points"
 
 
 def _obstacle(state: MetricState) -> str | None:
