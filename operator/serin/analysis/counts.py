@@ -126,6 +126,8 @@ class MetricReadings:
     """By engine revision; one without any series is absent."""
     left_out: str | None = None
     """Why a tally that no decision needs was not read, in one sentence; None if all were."""
+    warnings: tuple[str, ...] = ()
+    """What is unusual about the samples although they could be counted, in sentences."""
 
 
 NO_READINGS = MetricReadings()

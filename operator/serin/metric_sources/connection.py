@@ -22,7 +22,7 @@ from urllib3.util.retry import Retry
 
 from serin.errors import MetricsError
 from serin.metric_sources.http_session import MAX_BYTES, BearerAuth, QuerySession, TooLargeError, TrustingAdapter
-from serin.metric_sources.port import RefusedError, Server
+from serin.metric_sources.port import RefusedError, Server, TooLargeAnswerError
 
 TENANT = "X-Scope-OrgID"
 """The only header whose value is not masked in messages: a tenant may be called 1, as many numbers in them are."""
@@ -137,7 +137,7 @@ class Connection:
                 f"Prometheus at {self._url} did not answer within {self._timeout:g} s; check its load."
             ) from error
         except TooLargeError as error:
-            raise RefusedError(
+            raise TooLargeAnswerError(
                 f"Prometheus at {self._url} sent more than {MAX_BYTES // 2**20} MiB; narrow the selector."
             ) from error
         except requests.exceptions.SSLError as error:

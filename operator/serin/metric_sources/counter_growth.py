@@ -7,11 +7,13 @@ for that: it extrapolates, and it misses the first value of a new series.
 
 from __future__ import annotations
 
+import math
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from serin.analysis.counts import EPOCHS
 
@@ -20,11 +22,21 @@ LOOK_BACK = timedelta(hours=1)
 DISCOVERY = timedelta(seconds=10)
 """How late Prometheus may begin to scrape a new target; it applies changes every five seconds."""
 
+NO_EPOCH = "none"
+"""Epoch label of requests that no split has handled: they are never evidence."""
+
 Labels = Mapping[str, str]
 Series = frozenset[tuple[str, str]]
 """The labels of a series, without the name of its metric."""
 Samples = Sequence[tuple[int, float]]
 """Times in milliseconds since 1970 with values, oldest first."""
+
+Rise = tuple[float, float]
+"""A counter's values at the begin and at the end of a time in which it only grew."""
+NEARLY_ALL = 0.9
+"""Share of its value that a counter keeps when it runs backwards without a restart, if nothing else is known."""
+_NEARLY = 1e-6
+"""Ten times 0.1 is one event, although the sum of such floats is a little less."""
 
 _START_OF_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -83,24 +95,84 @@ def last(samples: Samples, since: int, end: int) -> float | None:
     return next((value for at, value in reversed(samples) if since < at <= end), None)
 
 
-def growth(samples: Samples, begin: int, end: int, base: float | None = None) -> float:
-    """Growth of a counter in `(begin, end]`.
+def growth(
+    samples: Samples, begin: int, end: int, base: float | None = None, *, scale: int = 1, started: Samples = ()
+) -> int:
+    """Growth of a counter in `(begin, end]`, in whole events; see `rises`.
 
     Args:
         samples: of the series.
         begin: milliseconds since 1970; a sample at this time belongs to the interval before.
         end: milliseconds since 1970; a sample at this time belongs to this interval.
         base: the value before the first sample; None if unknown, so the first sample adds nothing.
+        scale: factor on the values.
+        started: see `Target.started`.
     """
-    total, before = 0.0, base
-    for at, value in samples:
+    return whole(rises(samples, begin, end, base, started), scale)
+
+
+def whole(grown: Iterable[Rise], scale: int = 1) -> int:
+    """The whole events in these rises: the events that were complete at the end and not yet at the begin.
+
+    So parts of an event are never lost: they are counted in the interval in which it is complete.
+    """
+    return sum(math.floor(high * scale + _NEARLY) - math.floor(low * scale + _NEARLY) for low, high in grown)
+
+
+def rises(samples: Samples, begin: int, end: int, base: float | None = None, started: Samples = ()) -> tuple[Rise, ...]:
+    """From which value to which a counter rose in `(begin, end]`: one rise for each life of its process.
+
+    A value that is lower than one before it is a reset, or the counter ran backwards (see `is_reset`). A counter that
+    ran backwards adds nothing until it exceeds its highest value. Negative values count as zero.
+    """
+    found: list[Rise] = []
+    low = top = base
+    since = begin
+    for at, sample in samples:
         if at > end:
             break
-        if at > begin and before is not None:
-            # A lower value means that the counter was reset, so all of it is growth.
-            total += value - before if value >= before else value
-        before = value
-    return total
+        value = max(0.0, sample)
+        if low is None or top is None:
+            low = top = value
+        elif value >= top:
+            top = value
+        elif is_reset(top, value, since, at, started):
+            if top > low:
+                found.append((low, top))
+            low, top = 0.0, value
+        if at <= begin:
+            found.clear()
+            low = top
+        since = at
+    if low is not None and top is not None and top > low:
+        found.append((low, top))
+    return tuple(found)
+
+
+def is_reset(before: float, value: float, since: int, at: int, started: Samples = ()) -> bool:
+    """Whether a lower value means that the counter began again at zero; otherwise it ran backwards.
+
+    It has begun again if it lost more than half, or if its process started after the sample before. Where no start of
+    the process is known, a loss of a tenth decides: a counter hardly regrows to nine tenths between two scrapes.
+
+    Args:
+        before: the highest value before.
+        value: the value, which is lower.
+        since: time of the sample before.
+        at: time of the sample.
+        started: see `Target.started`.
+    """
+    if value <= before / 2:
+        return True
+    known = bisect_right(started, at, key=lambda sample: sample[0])
+    if known:
+        return round(started[known - 1][1] * 1000) > since
+    return value < NEARLY_ALL * before
+
+
+def is_doubtful_fall(samples: Samples) -> bool:
+    """Whether a value is lower than the one before and only the start of the process says why."""
+    return any(value / 2 < later < value for (_, value), (_, later) in pairwise(samples))
 
 
 def is_new(first: int, begin: int, target: Target, interval: timedelta) -> bool:
@@ -143,8 +215,12 @@ def target_of(labels: Labels, known: Iterable[Row], started: Iterable[Row]) -> T
     def merged(rows: Iterable[Row]) -> Samples:
         # A series has all labels of its target. An earlier target with fewer labels fits too, so the one with the
         # most labels is taken.
-        fitting = [row for row in rows if row.labels.items() <= labels.items()]
+        fitting = [row for row in rows if _without_name(row.labels) <= labels.items()]
         most = max((len(row.labels) for row in fitting), default=0)
         return sorted(sample for row in fitting if len(row.labels) == most for sample in row.samples)
 
     return Target(merged(known), merged(started))
+
+
+def _without_name(labels: Labels) -> set[tuple[str, str]]:
+    return {(name, text) for name, text in labels.items() if name != "__name__"}

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import NamedTuple
 
 from serin.analysis.counts import Interval, Names, Point, Tally
 from serin.kube_types import Key
 from serin.metric_sources import counter_growth
-from serin.metric_sources.attribution import Attribution
-from serin.metric_sources.counter_growth import Labels, Row, Series, milliseconds
+from serin.metric_sources.attribution import Attribution, Counted
+from serin.metric_sources.counter_growth import Labels, Rise, Row, Samples
+from serin.metric_sources.counters import Counter, Identities, Own, Process, bound_text, is_renamed, sources_text
 from serin.metric_sources.port import Watch
-
-PROCESS = "instance"
-"""The target label that identifies a process."""
 
 
 class Family(NamedTuple):
@@ -30,28 +28,147 @@ class Family(NamedTuple):
     names: Names
 
 
-class _Growth(NamedTuple):
-    """Growth of one series of one watch."""
+class Growth(NamedTuple):
+    """Growth of one counter of one watch."""
 
     revision: str
     labels: Labels
-    events: float
+    process: str
+    rises: tuple[Rise, ...]
 
 
-_Levels = dict[Key, dict[tuple[str, int], float]]
-"""Counter values by watch, then by revision and epoch."""
+class Doubtful(NamedTuple):
+    """A counter whose growth depends on more than its samples: it begins, or its value falls a little."""
+
+    counter: Counter
+    begin: int
+    begins: bool
+    """Whether it has no sample at or before the begin."""
 
 
-@dataclass(frozen=True)
-class FamilySamples:
-    """The samples of one family, and the base values of series that begin within an interval."""
+class Older(NamedTuple):
+    """The newest sample of a counter that a new one may continue."""
+
+    own: Own
+    at: int
+    value: float
+
+
+@dataclass
+class FamilyCounts:
+    """What one family has counted for each watch; filled answer by answer, so that no answer is kept.
+
+    Args:
+        attribution: of its series.
+        identities: of its counters.
+        starts: the begin of the interval, by watch, in milliseconds since 1970.
+        end: the end of all intervals.
+        behind: milliseconds after which a source of a counter counts as gone if another one has a newer sample.
+        levels_since: counters without a sample since then are not in progress; None: levels are not needed.
+        epoch_label: name of the label with the epoch.
+    """
 
     attribution: Attribution
-    rows: Sequence[Row]
-    beginning: Sequence[tuple[Row, int]]
-    """The series whose first sample is within an interval, each with the begin of that interval."""
-    bases: dict[tuple[Series, int], float | None]
-    """The base value of those series, by series and begin; None if unknown, so the first sample adds nothing."""
+    identities: Identities
+    starts: Mapping[Key, int]
+    end: int
+    behind: int
+    levels_since: int | None
+    epoch_label: str
+    grown: dict[Key, list[Growth]] = field(default_factory=lambda: defaultdict(list))
+    bounds: dict[Key, dict[str, set[str]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(set)))
+    levels: dict[Key, dict[tuple[str, int], float]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(float))
+    )
+    doubtful: list[Doubtful] = field(default_factory=list)
+    doubled: dict[Key, str] = field(default_factory=dict)
+    """By watch, which sources show the same counter."""
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Count the series of one answer."""
+        counters = self.identities.counters(rows)
+        begun: list[Doubtful] = []
+        for counter in counters:
+            counted = self.attribution.of(counter.labels)
+            if not counted:
+                continue
+            self._note(counter, counted)
+            for begin in {self.starts[key] for key, _ in counted}:
+                samples = counter.samples(begin, self.end, self.behind)
+                if not counter_growth.has_base(samples, begin):
+                    if counter_growth.first_after(samples, begin, self.end) is not None:
+                        begun.append(Doubtful(counter, begin, begins=True))
+                elif counter_growth.is_doubtful_fall(samples):
+                    self.doubtful.append(Doubtful(counter, begin, begins=False))
+                else:
+                    self._count(counter, begin, samples)
+        if begun:
+            self._continue_renamed(begun, counters)
+
+    def _note(self, counter: Counter, counted: Iterable[Counted]) -> None:
+        """Note what is needed of a counter beside its growth: bounds, level, and whether it is shown several times."""
+        for row in counter.rows:
+            if bound := row.labels.get("le"):
+                for key, revision in counted:
+                    self.bounds[key][revision].add(bound_text(bound))
+        if self.levels_since is not None:
+            epoch = counter_growth.epoch_of(counter.labels.get(self.epoch_label))
+            value = counter_growth.last(counter.samples(self.end, self.end, self.behind), self.levels_since, self.end)
+            if epoch is not None and value is not None:
+                for key, revision in counted:
+                    self.levels[key][revision, epoch] += value
+        if duplicates := counter.duplicates(self.behind):
+            for key, _ in counted:
+                self.doubled.setdefault(key, sources_text(duplicates))
+
+    def _continue_renamed(self, begun: Iterable[Doubtful], counters: Iterable[Counter]) -> None:
+        """Count those of these counters that continue another one of the same answer; the others stay doubtful."""
+        processes = {doubtful.counter.process for doubtful in begun}
+        older: dict[Process, list[Older]] = defaultdict(list)
+        for counter in counters:
+            if counter.process in processes:
+                older[counter.process] += [Older(counter.own, *row.samples[-1]) for row in counter.rows]
+        for doubtful in begun:
+            base = self.renamed_from(doubtful, older[doubtful.counter.process])
+            if base is None:
+                self.doubtful.append(doubtful)
+            else:
+                self.settle(doubtful, base, ())
+
+    def _count(
+        self, counter: Counter, begin: int, samples: Samples, base: float | None = None, started: Samples = ()
+    ) -> None:
+        grown = counter_growth.rises(samples, begin, self.end, base, started)
+        if grown:
+            for key, revision in self.attribution.of(counter.labels):
+                if self.starts[key] == begin:
+                    self.grown[key].append(Growth(revision, counter.labels, counter.process.name, grown))
+
+    def settle(self, doubtful: Doubtful, base: float | None, started: Samples) -> None:
+        """Count a doubtful counter.
+
+        Args:
+            doubtful: the counter.
+            base: its value at the begin; None if unknown, so that its first sample adds nothing.
+            started: see `counter_growth.Target.started`.
+        """
+        counter, begin, _ = doubtful
+        self._count(counter, begin, counter.samples(begin, self.end, self.behind), base, started)
+
+    def renamed_from(self, doubtful: Doubtful, others: Iterable[Older]) -> float | None:
+        """The last value of the counter that this one continues under other labels; None if there is none.
+
+        Args:
+            doubtful: a counter that begins.
+            others: counters of its process.
+        """
+        counter, begin, _ = doubtful
+        samples = counter.samples(begin, self.end, self.behind)
+        first, value = next(sample for sample in samples if sample[0] > begin)
+        values = [
+            old.value for old in others if old.at < first and old.value <= value and is_renamed(counter.own, old.own)
+        ]
+        return max(values, default=None)
 
 
 def family_of(tally: Tally) -> Family:
@@ -63,10 +180,8 @@ def make_intervals(
     watches: Sequence[Watch],
     begins: Mapping[Key, datetime],
     end: datetime,
-    samples: Mapping[Family, FamilySamples],
+    counts: Mapping[Family, FamilyCounts],
     epoch_label: str,
-    *,
-    fresh: timedelta,
 ) -> dict[Key, Interval]:
     """The interval of each watch, from its own begin to the common end.
 
@@ -74,115 +189,64 @@ def make_intervals(
         watches: those that want counts.
         begins: the begin of the interval, by watch.
         end: the end of all intervals.
-        samples: by family; the tallies of a family that is missing are `unread`.
+        counts: by family; the tallies of a family that is missing are `unread`.
         epoch_label: name of the label with the epoch.
-        fresh: a process without a scrape for so long before the end counts as gone.
     """
-    starts = {key: milliseconds(begin) for key, begin in begins.items()}
-    compared = {family_of(tally) for watch in watches for tally in watch.in_progress or ()}
-    levels = {
-        family: _levels(samples[family], milliseconds(end - fresh), milliseconds(end), epoch_label)
-        for family in compared & samples.keys()
-    }
-    grown = {family: _grown(each, starts, milliseconds(end)) for family, each in samples.items()}
-    return {
-        watch.key: _interval(
-            watch,
-            begins[watch.key],
-            end,
-            {
-                tally: grown[family_of(tally)].get(watch.key, ())
-                for tally in watch.tallies
-                if family_of(tally) in samples
-            },
-            epoch_label,
-            in_progress=_in_progress(watch, levels),
-        )
-        for watch in watches
-    }
+    return {watch.key: _interval(watch, begins[watch.key], end, counts, epoch_label) for watch in watches}
 
 
 def _interval(
-    watch: Watch,
-    begin: datetime,
-    end: datetime,
-    by_tally: Mapping[Tally, Sequence[_Growth]],
-    epoch_label: str,
-    *,
-    in_progress: Mapping[tuple[str, int], int] | None,
+    watch: Watch, begin: datetime, end: datetime, families: Mapping[Family, FamilyCounts], epoch_label: str
 ) -> Interval:
     counts: dict[Tally, Mapping[Point, int]] = {}
     bounds: dict[Tally, Mapping[str, frozenset[str]]] = {}
     of_processes: dict[Tally, Mapping[str, Mapping[Point, int]]] = {}
-    for tally, grown in by_tally.items():
+    read = [tally for tally in watch.tallies if family_of(tally) in families]
+    for tally in read:
+        family = families[family_of(tally)]
+        grown = family.grown.get(watch.key, ())
         if not (points := _points(grown, tally, epoch_label)):
             continue
         counts[tally] = points
         if tally.by == "le":
-            bounds[tally] = _bounds(grown)
+            known = family.bounds.get(watch.key, {})
+            bounds[tally] = {revision: frozenset(texts) for revision, texts in known.items()}
         if tally in watch.by_process:
-            by_process: dict[str, list[_Growth]] = defaultdict(list)
+            by_process: dict[str, list[Growth]] = defaultdict(list)
             for growth in grown:
-                if growth.events and growth.revision == watch.by_process_of and (process := growth.labels.get(PROCESS)):
-                    by_process[process].append(growth)
+                if growth.revision == watch.by_process_of and growth.process:
+                    by_process[growth.process].append(growth)
             of_processes[tally] = {process: _points(part, tally, epoch_label) for process, part in by_process.items()}
-    return Interval(begin, end, counts, bounds, of_processes, frozenset(watch.tallies) - by_tally.keys(), in_progress)
+    unread = frozenset(watch.tallies) - frozenset(read)
+    return Interval(begin, end, counts, bounds, of_processes, unread, _in_progress(watch, families))
 
 
-def _levels(family: FamilySamples, since: int, end: int, epoch_label: str) -> _Levels:
-    """The newest values in `(since, end]` of a family's counters, summed over processes."""
-    levels: _Levels = defaultdict(lambda: defaultdict(float))
-    for row in family.rows:
-        value, epoch = (
-            counter_growth.last(row.samples, since, end),
-            counter_growth.epoch_of(row.labels.get(epoch_label)),
-        )
-        if value is not None and epoch is not None:
-            for key, revision in family.attribution.of(row.labels):
-                levels[key][revision, epoch] += value
-    return levels
-
-
-def _in_progress(watch: Watch, levels: Mapping[Family, _Levels]) -> dict[tuple[str, int], int] | None:
+def _in_progress(watch: Watch, counts: Mapping[Family, FamilyCounts]) -> dict[tuple[str, int], int] | None:
     """Requests in progress by revision and epoch; None if one of the two counters is not wanted or was not read.
 
     A scrape reads both counters of a process at once, so their newest values belong together.
     """
     families = [family_of(tally) for tally in watch.in_progress or ()]
-    if not families or any(family not in levels for family in families):
+    if not families or any(family not in counts for family in families):
         return None
-    arrived, ended = (levels[family].get(watch.key, {}) for family in families)
-    counts = {place: round(value - ended.get(place, 0.0)) for place, value in arrived.items()}
-    return {place: count for place, count in counts.items() if count > 0}
+    arrived, ended = (counts[family].levels.get(watch.key, {}) for family in families)
+    found = {place: round(value - ended.get(place, 0.0)) for place, value in arrived.items()}
+    return {place: count for place, count in found.items() if count > 0}
 
 
-def _grown(family: FamilySamples, starts: Mapping[Key, int], end: int) -> dict[Key, list[_Growth]]:
-    """The growth of every series by watch, including series that did not grow."""
-    grown: dict[Key, list[_Growth]] = defaultdict(list)
-    for row in family.rows:
-        for key, revision in family.attribution.of(row.labels):
-            begin = starts[key]
-            base = None if counter_growth.has_base(row.samples, begin) else family.bases.get((row.series, begin))
-            grown[key].append(_Growth(revision, row.labels, counter_growth.growth(row.samples, begin, end, base)))
-    return grown
-
-
-def _bounds(grown: Iterable[_Growth]) -> dict[str, frozenset[str]]:
-    """The bounds of a histogram's series by revision, including series that did not grow."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for growth in grown:
-        if bound := growth.labels.get("le"):
-            found[growth.revision].add(bound)
-    return {revision: frozenset(bounds) for revision, bounds in found.items()}
-
-
-def _points(grown: Iterable[_Growth], tally: Tally, epoch_label: str) -> dict[Point, int]:
+def _points(grown: Iterable[Growth], tally: Tally, epoch_label: str) -> dict[Point, int]:
     """Growth of one watch by point; a point that grew by less than one event is absent."""
-    sums: dict[Point, float] = defaultdict(float)
-    for revision, labels, count in grown:
+    sums: dict[Point, int] = defaultdict(int)
+    for revision, labels, _, rises in grown:
+        count = counter_growth.whole(rises, tally.scale)
         if not count:
             continue
-        epoch = counter_growth.epoch_of(labels.get(epoch_label)) if tally.names is Names.REVISION else None
-        sums[revision, epoch, labels.get(tally.by, "") if tally.by is not None else ""] += count
-    scaled = {point: round(total * tally.scale) for point, total in sums.items()}
-    return {point: count for point, count in scaled.items() if count}
+        epoch = None
+        if tally.names is Names.REVISION:
+            text = labels.get(epoch_label)
+            if text == counter_growth.NO_EPOCH:
+                continue
+            epoch = counter_growth.epoch_of(text)
+        value = labels.get(tally.by, "") if tally.by is not None else ""
+        sums[revision, epoch, bound_text(value) if tally.by == "le" else value] += count
+    return dict(sums)

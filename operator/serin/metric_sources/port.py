@@ -26,6 +26,10 @@ class RefusedError(MetricsError):
     """The server refused this query, or the query cannot be made; others may still be answered."""
 
 
+class TooLargeAnswerError(RefusedError):
+    """The answer is larger than what is read; one to a narrower query may not be."""
+
+
 @dataclass(frozen=True)
 class Server:
     """A Prometheus server with its credentials, which are not part of the repr."""

@@ -23,6 +23,10 @@ from serin.settings import Settings
 
 MAX_CONNECTIONS = 32
 """Most connections at once."""
+DOUBLED = (
+    "Prometheus has the same counters of the pods more than once, under {}. Serin counts each request once; scrape "
+    "each pod by one job only."
+)
 IDLE_SECONDS = 300.0
 """Seconds without a query after which a connection is closed."""
 
@@ -93,10 +97,14 @@ class Prometheus:
         for watch in watches:
             interval, baseline = intervals.get(watch.key), baselines.get(watch.key)
             errors = [str(each) for each in (interval, baseline) if isinstance(each, MetricsError)]
+            warnings = [*queries.warnings]
+            if sources := queries.doubled.get(watch.key):
+                warnings.append(DOUBLED.format(sources))
             measured = {engine: in_flight.get((*watch.key, engine)) for engine in watch.draining}
             answers[watch.key] = MetricReadings(
                 error=errors[0] if errors else None,
                 left_out=queries.left_out.get(watch.key),
+                warnings=tuple(warnings),
                 intervals=() if interval is None or isinstance(interval, MetricsError) else (interval,),
                 baseline=None if isinstance(baseline, MetricsError) else baseline,
                 in_flight={engine: requests for engine, requests in measured.items() if requests is not None},

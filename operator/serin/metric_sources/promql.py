@@ -15,8 +15,8 @@ from serin.api.selector import PLAIN
 from serin.metric_sources.port import RefusedError
 
 _BLANK = " \t\r\n"
-CHUNK = 200
-"""Most label values in one query."""
+CHUNK = 50
+"""Most label values in one query: an answer must fit into memory, and the next one is made while it is counted."""
 
 _plain = re.compile(PLAIN)
 
@@ -42,6 +42,11 @@ def with_matcher(selector: str, matcher: str) -> str:
     # A plain selector ends with its closing brace.
     matchers = inside[:-1].strip(_BLANK).removesuffix(",").rstrip(_BLANK) if brace else ""
     return f"{name.rstrip(_BLANK)}{{{matchers}{',' if matchers else ''}{matcher}}}"
+
+
+def name_of(selector: str) -> str:
+    """The metric's name in a plain selector."""
+    return selector.partition("{")[0].strip(_BLANK)
 
 
 def one_of(label: str, values: Iterable[str]) -> str:

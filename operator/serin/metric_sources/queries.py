@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from serin.analysis.counts import EPOCHS, Baseline, InFlight, Interval, Names
@@ -19,16 +19,20 @@ from serin.metric_sources import counter_growth
 from serin.metric_sources.attribution import Attribution
 from serin.metric_sources.baselines import BaselineQueries
 from serin.metric_sources.connection import Link
-from serin.metric_sources.counter_growth import LOOK_BACK, Row, milliseconds
+from serin.metric_sources.counter_growth import LOOK_BACK, NO_EPOCH, Row, milliseconds
+from serin.metric_sources.counters import PROCESS, Identities, Own, Process
 from serin.metric_sources.failed_queries import FailedQueries
-from serin.metric_sources.intervals import Family, FamilySamples, family_of, make_intervals
-from serin.metric_sources.port import Watch
-from serin.metric_sources.promql import chunks, none_of, one_of, over_range, with_matcher
+from serin.metric_sources.intervals import Doubtful, Family, FamilyCounts, Older, family_of, make_intervals
+from serin.metric_sources.port import TooLargeAnswerError, Watch
+from serin.metric_sources.promql import chunks, name_of, none_of, one_of, over_range, with_matcher
 from serin.metric_sources.response import matrix, vector
 from serin.settings import Settings
 
 MARGIN = timedelta(seconds=5)
 """Added to a window of two scrape intervals, because scrapes are not exactly periodic."""
+BEHIND = 0.98
+"""Scrape intervals after which a series counts as gone if another one of the same counter has a newer sample; not quite
+one, because scrapes are not exactly periodic."""
 FRESH_SCRAPES = 3
 """Scrapes that may fail before a process counts as gone, and its requests in progress with it."""
 SHORTEST_WINDOW = timedelta(seconds=60)
@@ -49,6 +53,10 @@ class Queries:
         self._settings = settings
         self._scrape = timedelta(seconds=settings.scrape_interval)
         self._failures = FailedQueries(connection)
+        self.doubled: dict[Key, str] = {}
+        """Which sources show the same counter, by watch."""
+        self.warnings: list[str] = []
+        """What is unusual about the server, in sentences."""
 
     @property
     def left_out(self) -> dict[Key, str]:
@@ -85,87 +93,132 @@ class Queries:
     async def _intervals_to(self, end: datetime, watches: Sequence[Watch]) -> dict[Key, Interval | MetricsError]:
         begins = {watch.key: watch.read_until for watch in watches if watch.read_until}
         starts = {key: milliseconds(begin) for key, begin in begins.items()}
-        samples: dict[Family, FamilySamples] = {}
+        counts: dict[Family, FamilyCounts] = {}
         failed: dict[Key, MetricsError] = {}
         for family, users in _families(watches).items():
             try:
-                samples[family] = await self._family(family, users, starts, end)
+                counts[family] = await self._family(family, users, starts, end)
             except MetricsError as error:
                 failed |= await self._failures.by_watch(error, users, family)
-        await self._base_new_series(samples.values(), end)
+        await self._settle(counts.values(), end)
+        for each in counts.values():
+            self.doubled |= each.doubled
         answer: dict[Key, Interval | MetricsError] = dict(failed)
         readable = [watch for watch in watches if watch.key not in failed]
         # In a thread, because probes and the Lease must not wait.
         label = self._settings.epoch_label
-        fresh = FRESH_SCRAPES * self._scrape
-        return answer | await asyncio.to_thread(make_intervals, readable, begins, end, samples, label, fresh=fresh)
+        return answer | await asyncio.to_thread(make_intervals, readable, begins, end, counts, label)
 
     async def _family(
         self, family: Family, watches: Sequence[Watch], starts: Mapping[Key, int], end: datetime
-    ) -> FamilySamples:
-        """The raw samples of a family, and older values of the series that begin within their interval."""
+    ) -> FamilyCounts:
+        """What a family has counted; counters that begin or fall in their interval are `doubtful` still."""
         selector, names = family
         attribution = Attribution(
             names, [(watch, [r for r, _ in watch.engine_of]) for watch in watches], self._settings
         )
         oldest = min(starts[watch.key] for watch in watches)
         window = max(timedelta(milliseconds=milliseconds(end) - oldest) + 2 * self._scrape + MARGIN, SHORTEST_WINDOW)
-        rows: list[Row] = []
         epochs = _live_epochs(watches, names)
+        compared = {family_of(tally) for watch in watches for tally in watch.in_progress or ()}
+        counts = FamilyCounts(
+            attribution,
+            Identities(selector, attribution.label, self._settings),
+            {watch.key: starts[watch.key] for watch in watches},
+            milliseconds(end),
+            behind=BEHIND * self._scrape // timedelta(milliseconds=1),
+            levels_since=milliseconds(end - FRESH_SCRAPES * self._scrape) if family in compared else None,
+            epoch_label=self._settings.epoch_label,
+        )
+        name = name_of(selector)
 
         def narrowed(values: Iterable[str]) -> str:
             matcher = one_of(attribution.label, values)
             live = {epoch for value in values for key, _ in attribution.named_by(value) for epoch in epochs[key]}
             if ended := [str(epoch) for epoch in range(EPOCHS) if epoch not in live]:
-                matcher += f",{none_of(self._settings.epoch_label, ended)}"
+                matcher += f",{none_of(self._settings.epoch_label, [*ended, NO_EPOCH])}"
             return with_matcher(selector, matcher)
 
-        for values in chunks(attribution.values):
-            answer = await self._ask(f"{narrowed(values)}{over_range(window)}", milliseconds(end))
-            rows += await asyncio.to_thread(matrix, answer)
-        samples = FamilySamples(attribution, rows, _beginning(attribution, rows, starts, milliseconds(end)), {})
-        lacking: dict[int, set[str]] = defaultdict(set)
-        for row, begin in samples.beginning:
-            samples.bases[row.series, begin] = None
-            lacking[begin].add(row.labels[attribution.label])
-        for begin, lack in lacking.items():
-            for values in chunks(lack):
-                older = f"last_over_time({narrowed(values)}{over_range(LOOK_BACK)})"
-                # A target without scrapes for a while continues: no count is lost, and no total of its life is added.
-                for labels, value in vector(await self._ask(older, begin)):
-                    series = frozenset(labels.items())
-                    if (series, begin) in samples.bases:
-                        samples.bases[series, begin] = value
-        return samples
+        async def add(values: Sequence[str]) -> None:
+            """Count the series of these revisions; an answer that is too large is asked for in two parts."""
+            try:
+                answer = await self._ask(f"{narrowed(values)}{over_range(window)}", milliseconds(end))
+            except TooLargeAnswerError:
+                if len(values) == 1:
+                    raise
+                for half in (values[: len(values) // 2], values[len(values) // 2 :]):
+                    await add(half)
+                return
+            await asyncio.to_thread(lambda: counts.add(matrix(answer, name)))
 
-    async def _base_new_series(self, families: Iterable[FamilySamples], end: datetime) -> None:
-        """Set the base of series without an older value to zero if they must have begun at zero."""
-        doubtful = [
-            (each, row, begin)
+        for values in chunks(attribution.values):
+            await add(values)
+        await self._find_bases(counts, narrowed)
+        return counts
+
+    async def _find_bases(self, counts: FamilyCounts, narrowed: Callable[[Iterable[str]], str]) -> None:
+        """Count the counters that begin in their interval and have an older value, perhaps under other labels."""
+        lacking: dict[int, list[Doubtful]] = defaultdict(list)
+        for doubtful in counts.doubtful:
+            if doubtful.begins:
+                lacking[doubtful.begin].append(doubtful)
+        label = counts.attribution.label
+        left = [doubtful for doubtful in counts.doubtful if not doubtful.begins]
+        for begin, begun in lacking.items():
+            older: dict[Process, dict[Own, tuple[int, float]]] = defaultdict(dict)
+            for values in chunks(doubtful.counter.labels[label] for doubtful in begun):
+                query = f"last_over_time({narrowed(values)}{over_range(LOOK_BACK)})"
+                # A target without scrapes for a while continues: no count is lost, and no total of its life is added.
+                rows = [Row(labels, [(begin, value)]) for labels, value in vector(await self._ask(query, begin))]
+                for counter in counts.identities.counters(rows):
+                    older[counter.process][counter.own] = (begin, max(row.samples[0][1] for row in counter.rows))
+            for doubtful in begun:
+                counter = doubtful.counter
+                known = older.get(counter.process) or older.get(Process("", counter.labels.get(PROCESS, ""))) or {}
+                if counter.own in known:
+                    counts.settle(doubtful, known[counter.own][1], ())
+                    continue
+                others = [Older(own, at, value) for own, (at, value) in known.items()]
+                base = counts.renamed_from(doubtful, others)
+                if base is None:
+                    left.append(doubtful)
+                else:
+                    counts.settle(doubtful, base, ())
+        counts.doubtful = left
+
+    async def _settle(self, families: Iterable[FamilyCounts], end: datetime) -> None:
+        """Count the counters for which the scrapes of their process decide: where they begin at zero, or were reset."""
+        scraped = [
+            (each, doubtful)
             for each in families
-            for row, begin in each.beginning
-            if each.bases[row.series, begin] is None and {"instance", "job"} <= row.labels.keys()
+            for doubtful in each.doubtful
+            if {PROCESS, "job"} <= doubtful.counter.labels.keys()
         ]
-        if not doubtful:
-            return
-        since = timedelta(milliseconds=milliseconds(end) - min(begin for _, _, begin in doubtful))
-        jobs = sorted({row.labels["job"] for _, row, _ in doubtful})
         attempts: dict[str, list[Row]] = defaultdict(list)
         started: dict[str, list[Row]] = defaultdict(list)
-        for instances in chunks(row.labels["instance"] for _, row, _ in doubtful):
-            where = f"{one_of('instance', instances)},{one_of('job', jobs)}"
-            for name, over, into in (
-                ("up", since + LOOK_BACK, attempts),
-                ("process_start_time_seconds", since + self._scrape, started),
-            ):
-                for row in matrix(await self._ask(f"{name}{{{where}}}{over_range(over)}", milliseconds(end))):
-                    into[row.labels.get("instance", "")].append(row)
-        for each, row, begin in doubtful:
-            first = counter_growth.first_after(row.samples, begin, milliseconds(end))
-            instance = row.labels["instance"]
-            target = counter_growth.target_of(row.labels, attempts[instance], started[instance])
-            if first is not None and counter_growth.is_new(first, begin, target, self._scrape):
-                each.bases[row.series, begin] = 0.0
+        if scraped:
+            since = timedelta(milliseconds=milliseconds(end) - min(doubtful.begin for _, doubtful in scraped))
+            jobs = sorted({doubtful.counter.labels["job"] for _, doubtful in scraped})
+            for instances in chunks(doubtful.counter.labels[PROCESS] for _, doubtful in scraped):
+                where = f"{one_of(PROCESS, instances)},{one_of('job', jobs)}"
+                for name, over, into in (
+                    ("up", since + LOOK_BACK, attempts),
+                    ("process_start_time_seconds", since + self._scrape, started),
+                ):
+                    for row in matrix(await self._ask(f"{name}{{{where}}}{over_range(over)}", milliseconds(end)), name):
+                        into[row.labels.get(PROCESS, "")].append(row)
+        for each in families:
+            for doubtful in each.doubtful:
+                labels, begin = doubtful.counter.labels, doubtful.begin
+                instance = labels.get(PROCESS, "")
+                target = counter_growth.target_of(labels, attempts.get(instance, ()), started.get(instance, ()))
+                base = None
+                if doubtful.begins and "job" in labels:
+                    samples = doubtful.counter.samples(begin, each.end, each.behind)
+                    first = counter_growth.first_after(samples, begin, each.end)
+                    if first is not None and counter_growth.is_new(first, begin, target, self._scrape):
+                        base = 0.0
+                each.settle(doubtful, base, target.started)
 
     async def baselines(self, watches: Sequence[Watch], at: datetime) -> dict[Key, Baseline | MetricsError]:
         """The baseline of each watch that wants one, or why it could not be read."""
@@ -216,17 +269,3 @@ def _families(watches: Iterable[Watch]) -> dict[Family, list[Watch]]:
         for family in dict.fromkeys(family_of(tally) for tally in watch.tallies):
             users[family].append(watch)
     return users
-
-
-def _beginning(
-    attribution: Attribution, rows: Iterable[Row], starts: Mapping[Key, int], end: int
-) -> list[tuple[Row, int]]:
-    """The series whose first sample is within an interval, each with the begin of that interval."""
-    return [
-        (row, begin)
-        for row in rows
-        if row.samples
-        for begin in {starts[key] for key, _ in attribution.of(row.labels)}
-        if not counter_growth.has_base(row.samples, begin)
-        and counter_growth.first_after(row.samples, begin, end) is not None
-    ]

@@ -37,6 +37,7 @@ class Unacknowledged:
     in_flight: Mapping[str, InFlight] = field(default_factory=dict)
     error: str | None = None
     left_out: str | None = None
+    warnings: tuple[str, ...] = ()
     woke_at: datetime | None = None
     """End of the newest interval when the reconciler was last woken."""
     urgent: bool = True
@@ -63,7 +64,7 @@ class Unacknowledged:
             self.baseline = None
             self.urgent |= watch.baseline_of is not None
         if old.server != watch.server:
-            self.error, self.left_out, self.in_flight, self.urgent = None, None, {}, True
+            self.error, self.left_out, self.warnings, self.in_flight, self.urgent = None, None, (), {}, True
         elif old.draining != watch.draining:
             self.in_flight = {engine: seen for engine, seen in self.in_flight.items() if engine in watch.draining}
             self.urgent = True
@@ -100,6 +101,7 @@ class Unacknowledged:
         return MetricReadings(
             error=self.error or (BACKLOG if stuck else None),
             left_out=self.left_out,
+            warnings=self.warnings,
             intervals=tuple(self.intervals),
             baseline=self.baseline,
             in_flight=self.in_flight,
@@ -119,6 +121,9 @@ class Unacknowledged:
         if new.intervals or new.baseline or new.left_out:
             wakes |= self.left_out != new.left_out
             self.left_out = new.left_out
+        if new.error is None:
+            wakes |= self.warnings != new.warnings
+            self.warnings = new.warnings
         current = self.next_read
         if _counts_key(current) == _counts_key(requested) and current.read_until == requested.read_until:
             for interval in new.intervals:

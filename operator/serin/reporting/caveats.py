@@ -55,6 +55,7 @@ def caveats(snapshot: Snapshot, decision: Decision, canary: Record) -> tuple[str
         _low_traffic(snapshot, decision, canary),
         _without_samples(decision),
         left_out and f"An Advisory metric could not be read; the verdict does not depend on it. {left_out}",
+        *snapshot.readings.warnings,
         _noisy(decision),
         _off_weight(decision),
     )

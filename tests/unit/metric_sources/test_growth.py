@@ -25,7 +25,7 @@ async def test_growth_is_summed_by_revision_epoch_and_value(tsdb: Tsdb, source: 
         ({"revision": "r1", "epoch": "4", "outcome": "ok"}, 0, 1),
         ({"revision": "r1", "epoch": "99", "outcome": "ok"}, 0, 2),
         ({"revision": "r2", "outcome": "error"}, 7, 8),
-        ({"revision": "r2", "outcome": "error", "pod": "two"}, 7, 9),
+        ({"revision": "r2", "outcome": "error", "instance": "two"}, 7, 9),
         ({"revision": "r2", "outcome": "quiet"}, 7, 7),
         ({"revision": "r2"}, 1, 2),
         ({"revision": "r3", "outcome": "ok"}, 1, 100),
