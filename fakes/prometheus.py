@@ -22,7 +22,10 @@ Samples = list[tuple[int, float]]
 _RANGE = r"([a-zA-Z_:][\w:]*)\{(.*)\}\[(\d+)s\]"
 _RAW = re.compile(_RANGE)
 _LAST = re.compile(rf"last_over_time\({_RANGE}\)")
-_INCREASE = re.compile(rf"sum by \(([^)]*)\) \(increase\({_RANGE}\)\)")
+_INCREASE = re.compile(rf"sum by \(([^)]*)\) \((?:max by \(([^)]*)\) \()?increase\({_RANGE}\)\)?\)")
+_NEWEST = re.compile(r"max by \(([^)]*)\) \(timestamp\(([a-zA-Z_:][\w:]*)\{(.*)\}\)\)")
+LOOK_BACK_SECONDS = 300
+"""How old the newest sample of a series may be for an instant query."""
 _MATCHER = re.compile(r'([a-zA-Z_]\w*)([=!])~("(?:[^"\\]|\\.)*")')
 
 
@@ -82,7 +85,9 @@ class FakePrometheus:
             # Unlike other functions, last_over_time keeps the metric's name.
             return [{"metric": labels, "value": [at / 1000, values[-1][1]]} for labels, values in rows if values]
         if match := _INCREASE.fullmatch(query):
-            return self._increase(match[1].split(", "), match.groups()[1:], at)
+            return self._increase(match[1].split(", "), (match[2] or "").split(", "), match.groups()[2:], at)
+        if match := _NEWEST.fullmatch(query):
+            return self._newest(match[1].split(", "), match[2], match[3], at)
         if query.startswith("label_replace("):
             return []  # requests in flight: these pods have no such series
         raise AssertionError(f"the fake Prometheus does not support the query {query}")
@@ -108,14 +113,33 @@ class FakePrometheus:
             known = self._found[name, matchers] = (len(family), fitting)
         return ((stored, int(over) * 1000) for stored in known[1])
 
-    def _increase(self, by: list[str], selector: tuple[str, ...], at: int) -> list[dict[str, Any]]:
+    def _newest(self, by: list[str], name: str, matchers: str, at: int) -> list[dict[str, Any]]:
+        newest: dict[tuple[str, ...], float] = {}
+        for stored, span in self._select(name, matchers, str(LOOK_BACK_SECONDS)):
+            if values := stored.within(at - span, at):
+                key = tuple(stored.labels.get(label, "") for label in by)
+                newest[key] = max(newest.get(key, 0.0), values[-1][0])
+        return [
+            {
+                "metric": {label: value for label, value in zip(by, key, strict=True) if value},
+                "value": [at / 1000, repr(seconds)],
+            }
+            for key, seconds in newest.items()
+        ]
+
+    def _increase(self, by: list[str], inner: list[str], selector: tuple[str, ...], at: int) -> list[dict[str, Any]]:
         name, matchers, over = selector
-        sums: dict[tuple[str, ...], float] = {}
+        largest: dict[tuple[tuple[str, ...], object], float] = {}
         for stored, span in self._select(name, matchers, over):
             values = [(seconds, float(text)) for seconds, text in stored.within(at - span, at)]
             if len(values) > 1:
                 key = tuple(stored.labels.get(label, "") for label in by)
-                sums[key] = sums.get(key, 0.0) + _extrapolated(values, (at - span) / 1000, at / 1000)
+                one = tuple(stored.labels.get(label, "") for label in inner) if inner != [""] else id(stored)
+                grown = _extrapolated(values, (at - span) / 1000, at / 1000)
+                largest[key, one] = max(largest.get((key, one), 0.0), grown)
+        sums: dict[tuple[str, ...], float] = {}
+        for (key, _), grown in largest.items():
+            sums[key] = sums.get(key, 0.0) + grown
         return [
             {
                 "metric": {label: value for label, value in zip(by, key, strict=True) if value},

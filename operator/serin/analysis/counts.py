@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 EPOCHS = 32
@@ -61,6 +61,8 @@ class Interval:
     in_progress: Mapping[tuple[str, int], int] | None = None
     """Requests that had arrived and not ended at `end`, by revision and epoch, in the processes that ran then; None if
     that is not wanted or not known."""
+    ahead: timedelta = timedelta()
+    """By how much the source's clock is ahead of the operator's: its samples are that much older than they seem."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ class Wanted:
     """The stable's revision as long as its `Baseline` is needed."""
     requests: Tally | None = None
     """Finished requests, from which the baseline's rate is read."""
+    arrivals: Tally | None = None
+    """Requests as they arrive, from which the baseline reads how many come without an epoch."""
     traffic_of: tuple[str, ...] = ()
     """All revisions that may have answered them in the last minutes."""
     draining: tuple[str, ...] = ()
@@ -100,6 +104,10 @@ class Baseline:
     at: datetime
     requests_per_second: float
     """Finished requests of all revisions over the five minutes before; 0.0 without traffic."""
+    without_epoch: float = 0.0
+    """Of the stable's requests of these minutes, the share (0 to 1) that no split has handled: their epoch was none."""
+    stable_requests: float = 0.0
+    """How many requests of the stable that share is of."""
     histograms: Mapping[Tally, Mapping[str, float]] = field(default_factory=dict)
     """The stable's cumulative bucket counts over the hour before, by upper bound (`le` as written)."""
 
@@ -126,6 +134,8 @@ class MetricReadings:
     """By engine revision; one without any series is absent."""
     left_out: str | None = None
     """Why a tally that no decision needs was not read, in one sentence; None if all were."""
+    late: timedelta = timedelta()
+    """By how much longer than usual the newest counts are behind the operator's clock: late samples, and skew."""
     warnings: tuple[str, ...] = ()
     """What is unusual about the samples although they could be counted, in sentences."""
 

@@ -8,6 +8,7 @@ request. Nothing here changes in place; a change returns a new state.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -20,7 +21,14 @@ from serin.evidence.noise import Noise
 from serin.evidence.slices import NO_REQUESTS, RequestsBySide
 
 LATEST = timedelta(hours=1)
-"""How long after the end of an epoch the requests that arrived in it can still end."""
+"""How long after the end of an epoch its counters are read at most."""
+EARLIEST = timedelta(minutes=2)
+"""How long they are read at least."""
+CLIENTS_WAIT = timedelta(minutes=11)
+"""How long they are read at least where nothing counts requests that are overdue: clients give up after ten minutes."""
+TIMES_SETTLED = 3
+"""How many times the settle time, which 99.9 % of the stable's answers take at most, they are read at least."""
+_SETTLED = re.compile(r'requests_settled_total\{.*\ble="([0-9]+)"')
 NEWEST_SLICES = 4
 """Number of slices of which `TrialState.newest_arrivals` holds the arrivals."""
 MOST_NEWEST = 64
@@ -166,11 +174,26 @@ class TrialState:
         return tuple(dict.fromkeys(tally for measurement in compared for tally in measurement.tallies))
 
     @property
+    def ends_within(self) -> timedelta:
+        """How long after the end of an epoch the requests that arrived in it are still counted.
+
+        A few times what the stable's answers take. A request that takes longer is counted as overdue by then; where no
+        comparison counts these, its end is waited for.
+        """
+        totals = (metric.measurement.total.selector for metric in self.metrics)
+        overdue = [int(found[1]) for selector in totals if (found := _SETTLED.search(selector))]
+        scrapes = timedelta(seconds=NEWEST_SLICES * self.slice_seconds)
+        answers = timedelta(seconds=TIMES_SETTLED * self.settle_seconds) + scrapes
+        if not overdue:
+            return min(LATEST, max(CLIENTS_WAIT, answers))
+        return min(LATEST, max(EARLIEST, answers) + timedelta(seconds=max(overdue)))
+
+    @property
     def live_epochs(self) -> tuple[int, ...]:
         """The epochs in which a request can still end, and those that can begin before the collector knows of them."""
         begun = sorted(self.epochs, key=lambda epoch: self.epochs[epoch].began)
         ends = [self.epochs[epoch].began for epoch in begun[1:]]
-        over = {epoch for epoch, end in zip(begun, ends, strict=False) if self.until - end > LATEST}
+        over = {epoch for epoch, end in zip(begun, ends, strict=False) if self.until - end > self.ends_within}
         ahead = {(begun[-1] + step) % EPOCHS for step in range(1, AHEAD + 1)} if begun else set(range(EPOCHS))
         return tuple(sorted((set(begun) - over) | ahead))
 

@@ -58,14 +58,15 @@ def _metric_after(
             counts[epoch],
             t=seconds_of(state, interval),
             epoch=epoch,
-            settled=_seconds(interval.end - state.epochs[epoch].began) >= state.settle_seconds,
-            young=is_young(state, epoch, interval.begin),
+            settled=_seconds(interval.end - interval.ahead - state.epochs[epoch].began) >= state.settle_seconds,
+            young=is_young(state, epoch, interval.begin - interval.ahead),
         )
     tests = tests.nothing_ended(counts)
     if metric.measurement.lacks_shared_bounds(interval):
         tests = replace(tests, incomparable=True)
-    if processes := _by_process(metric.measurement, interval, stable) if metric.measurement.compares_pods else {}:
-        noise = noise.add(processes, _seconds(interval.end - interval.begin))
+    if metric.measurement.compares_pods:
+        processes = _by_process(metric.measurement, interval, stable)
+        noise = noise.add(processes, _seconds(interval.end - interval.begin), pooled=state.slice_seconds)
     return MetricState(metric.measurement, tests, noise)
 
 
@@ -171,7 +172,7 @@ def _epoch_of(state: TrialState, interval: Interval) -> int | None:
     if not running:
         return None
     began, epoch = max(running)
-    return epoch if began + blank <= interval.begin else None
+    return epoch if began + blank <= interval.begin - interval.ahead else None
 
 
 def _expected(state: TrialState, counts: Iterable[CountsByEpoch]) -> float:

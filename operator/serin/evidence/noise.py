@@ -176,6 +176,10 @@ class Noise:
     """The half, 0 or 1, of each process; a new process joins the smaller half."""
     leaves: tuple[Leaf, ...] = ()
     """One per boundary; empty before the first request."""
+    pool: FrozenMap[str, tuple[Counts, ...]] = EMPTY
+    """By process, the counts by leaf that no comparison has yet."""
+    pool_seconds: float = 0.0
+    """The time that they cover."""
 
     @property
     def _threshold(self) -> float:
@@ -197,9 +201,30 @@ class Noise:
         """Whether the processes differ by more than chance."""
         return self.halves_differ or self.dispersion is not None
 
-    def add(self, processes: Mapping[str, Sequence[Counts]], seconds: float) -> Noise:
-        """The tests with the counts of an interval of `seconds`: by process, and then by leaf."""
-        noise = self._with_halves_of(processes)
+    def add(self, processes: Mapping[str, Sequence[Counts]], seconds: float, *, pooled: float = 0.0) -> Noise:
+        """The tests with the counts of an interval.
+
+        Args:
+            processes: counts by process, and then by leaf.
+            seconds: duration of the interval.
+            pooled: seconds that are compared at once, at least: a scrape interval. In a shorter time only some of the
+                processes are scraped, and two halves that are never counted in the same time are never compared.
+        """
+        pool = dict(self.pool)
+        for process, more in processes.items():
+            known = pool.get(process, (Counts(),) * len(more))
+            if process in pool or len(pool) < 2 * MOST_PROCESSES:
+                pool[process] = tuple(a + b for a, b in zip(known, more, strict=True))
+        covered = self.pool_seconds + seconds
+        if not pool:
+            return replace(self, pool_seconds=0.0) if self.pool_seconds else self
+        if covered < pooled:
+            return replace(self, pool=FrozenMap(pool), pool_seconds=covered)
+        return self._compare(pool, covered)
+
+    def _compare(self, processes: Mapping[str, Sequence[Counts]], seconds: float) -> Noise:
+        """The tests with these counts, which were pooled, and an empty pool."""
+        noise = replace(self._with_halves_of(processes), pool=EMPTY, pool_seconds=0.0)
         known = {process: counts for process, counts in processes.items() if process in noise.halves}
         leaves = []
         for index, leaf in enumerate(noise.leaves):
@@ -233,6 +258,8 @@ class Noise:
         """The state of the tests, for JSON; its size is bounded by leaves and MOST_PROCESSES."""
         return {
             "halves": dict(self.halves),
+            "pool": {process: [[c.requests, c.bad] for c in leaves] for process, leaves in self.pool.items()},
+            "poolSeconds": self.pool_seconds,
             "leaves": [
                 {"one": list(leaf.one.logs), "other": list(leaf.other.logs), **leaf.dispersion.state()}
                 for leaf in self.leaves
@@ -257,9 +284,20 @@ class Noise:
                 )
                 for written in state["leaves"]
             )
-            noise = cls(parameters, FrozenMap({name: stored.whole(half) & 1 for name, half in halves.items()}), leaves)
+            # Version 0.1 stored no pool.
+            pool = {
+                process: tuple(map(stored.counts, counts))
+                for process, counts in stored.bounded(state.get("pool", {}), 2 * MOST_PROCESSES).items()
+            }
+            noise = cls(
+                parameters,
+                FrozenMap({name: stored.whole(half) & 1 for name, half in halves.items()}),
+                leaves,
+                FrozenMap(pool),
+                stored.finite(state.get("poolSeconds", 0.0)),
+            )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"The stored state of the noise test is damaged: {error}.") from error
-        if len(leaves) not in {0, parameters.leaves}:
+        if len(leaves) not in {0, parameters.leaves} or any(len(each) != parameters.leaves for each in pool.values()):
             raise ValueError("The stored state of the noise test has a different number of boundaries.")
         return noise

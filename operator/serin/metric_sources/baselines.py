@@ -7,6 +7,7 @@ Prometheus' `increase()` are good enough.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -14,10 +15,11 @@ from serin.analysis.counts import Baseline, Tally
 from serin.errors import MetricsError
 from serin.kube_types import Key
 from serin.metric_sources.attribution import Attribution
-from serin.metric_sources.counter_growth import milliseconds
+from serin.metric_sources.counter_growth import NO_EPOCH, milliseconds
+from serin.metric_sources.counters import OWN_LABELS, POD, PROCESS, bound_text
 from serin.metric_sources.failed_queries import FailedQueries
 from serin.metric_sources.intervals import family_of
-from serin.metric_sources.port import Watch
+from serin.metric_sources.port import RefusedError, Watch
 from serin.metric_sources.promql import chunks, one_of, over_range, with_matcher
 from serin.metric_sources.response import vector
 from serin.settings import Settings
@@ -83,12 +85,31 @@ class BaselineQueries:
             wanting = [(watch, (stable,)) for watch, stable in wanted if tally in watch.tallies]
             buckets: dict[Key, dict[str, float]] = {watch.key: {} for watch, _ in wanting}
             for key, bound, value in await estimate(tally, wanting, HISTOGRAMS_OVER):
-                buckets[key][bound] = buckets[key].get(bound, 0.0) + value
+                text = bound_text(bound)
+                buckets[key][text] = buckets[key].get(text, 0.0) + value
             for key, counts in buckets.items():
                 histograms[key][tally] = counts
+        without = await self._without_epoch(wanted, at)
         return dict(failed) | {
-            key: Baseline(at, rate, histograms[key]) for key, rate in rates.items() if key not in failed
+            key: Baseline(at, rate, histograms[key], *without.get(key, (0.0, 0.0)))
+            for key, rate in rates.items()
+            if key not in failed
         }
+
+    async def _without_epoch(self, wanted: Sequence[tuple[Watch, str]], at: datetime) -> dict[Key, tuple[float, float]]:
+        """By watch, the share of the stable's requests with epoch `none`, and how many requests it is of."""
+        sums: dict[Key, tuple[float, float]] = {}
+        for tally in dict.fromkeys(watch.arrivals for watch, _ in wanted if watch.arrivals):
+            wanting = [(watch, (stable,)) for watch, stable in wanted if watch.arrivals == tally]
+            by_epoch = replace(tally, by=self._settings.epoch_label)
+            try:
+                found = await self._increase(by_epoch, wanting, RATE_OVER, at)
+            except RefusedError:
+                continue  # the trial can do without it
+            for key, epoch, growth in found:
+                none, all_ = sums.get(key, (0.0, 0.0))
+                sums[key] = (none + growth * (epoch == NO_EPOCH), all_ + growth)
+        return {key: (none / all_, all_) for key, (none, all_) in sums.items() if all_ > 0}
 
     async def _increase(
         self, tally: Tally, wanting: Sequence[tuple[Watch, Sequence[str]]], over: timedelta, at: datetime
@@ -101,7 +122,12 @@ class BaselineQueries:
         estimates: list[_Estimate] = []
         for values in chunks(attribution.values):
             narrowed = with_matcher(tally.selector, one_of(attribution.label, values))
-            query = f"sum by ({', '.join(by)}) (increase({narrowed}{over_range(over)}))"
+            increase = f"increase({narrowed}{over_range(over)})"
+            if tally.selector.startswith(s.model_server_metrics):
+                # The same counter of two scrape jobs is one.
+                own = dict.fromkeys([*by, s.epoch_label, *OWN_LABELS, POD, PROCESS])
+                increase = f"max by ({', '.join(own)}) ({increase})"
+            query = f"sum by ({', '.join(by)}) ({increase})"
             for labels, value in vector(await self._ask(query, milliseconds(at))):
                 estimates += [
                     _Estimate(key, labels.get(tally.by or "", ""), value) for key, _ in attribution.of(labels)

@@ -11,12 +11,13 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from serin.analysis.counts import MetricReadings
 from serin.errors import MetricsError
 from serin.kube_types import Key
 from serin.metric_sources.connection import TENANT, Connect, Connection, Link
+from serin.metric_sources.late_samples import LateSamples
 from serin.metric_sources.port import Server, Watch
 from serin.metric_sources.queries import Queries
 from serin.settings import Settings
@@ -52,6 +53,7 @@ class Prometheus:
         self._connect = connect
         self._own = own_server(settings)
         self._connections: dict[Server, Link] = {}
+        self._late: dict[Server, LateSamples] = defaultdict(LateSamples)
         self._users: dict[Server, int] = defaultdict(int)
         self._free = asyncio.Semaphore(MAX_CONNECTIONS)
 
@@ -79,9 +81,12 @@ class Prometheus:
             return readings
         try:
             async with self._connection(server) as connection:
-                return readings | await self._answers(Queries(connection, self._settings), wanting)
+                return readings | await self._answers(self._queries(server, connection), wanting)
         except MetricsError as error:
             return readings | {watch.key: MetricReadings(error=str(error)) for watch in wanting}
+
+    def _queries(self, server: Server, connection: Link) -> Queries:
+        return Queries(connection, self._settings, self._late[server])
 
     async def _answers(self, queries: Queries, watches: Sequence[Watch]) -> dict[Key, MetricReadings]:
         """The readings of all watches of one server.
@@ -89,7 +94,10 @@ class Prometheus:
         Raises:
             MetricsError: the server does not answer at all.
         """
-        until = await queries.until(self._clock())
+        now = self._clock()
+        usual = await queries.until(now)
+        until = await queries.measure_lateness(watches, usual)
+        lag = timedelta(seconds=self._settings.lag)
         in_flight = await queries.in_flight(engine for watch in watches for engine in watch.draining)
         baselines = await queries.baselines(watches, until)
         intervals = await queries.intervals(watches, until)
@@ -98,12 +106,14 @@ class Prometheus:
             interval, baseline = intervals.get(watch.key), baselines.get(watch.key)
             errors = [str(each) for each in (interval, baseline) if isinstance(each, MetricsError)]
             warnings = [*queries.warnings]
+            late = max(timedelta(), now - until - lag)
             if sources := queries.doubled.get(watch.key):
                 warnings.append(DOUBLED.format(sources))
             measured = {engine: in_flight.get((*watch.key, engine)) for engine in watch.draining}
             answers[watch.key] = MetricReadings(
                 error=errors[0] if errors else None,
                 left_out=queries.left_out.get(watch.key),
+                late=late,
                 warnings=tuple(warnings),
                 intervals=() if interval is None or isinstance(interval, MetricsError) else (interval,),
                 baseline=None if isinstance(baseline, MetricsError) else baseline,
@@ -148,6 +158,7 @@ class Prometheus:
 
     def _close(self, server: Server) -> None:
         self._users.pop(server, None)
+        self._late.pop(server, None)
         self._connections.pop(server).close()
 
 

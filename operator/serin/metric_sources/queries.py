@@ -8,11 +8,13 @@ from one read to the next.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from serin.analysis.counts import EPOCHS, Baseline, InFlight, Interval, Names
+from serin.analysis.counts import EPOCHS, Baseline, InFlight, Interval, Names, Tally
 from serin.errors import MetricsError
 from serin.kube_types import Key
 from serin.metric_sources import counter_growth
@@ -20,9 +22,10 @@ from serin.metric_sources.attribution import Attribution
 from serin.metric_sources.baselines import BaselineQueries
 from serin.metric_sources.connection import Link
 from serin.metric_sources.counter_growth import LOOK_BACK, NO_EPOCH, Row, milliseconds
-from serin.metric_sources.counters import PROCESS, Identities, Own, Process
+from serin.metric_sources.counters import POD, PROCESS, Identities, Own, Process
 from serin.metric_sources.failed_queries import FailedQueries
 from serin.metric_sources.intervals import Doubtful, Family, FamilyCounts, Older, family_of, make_intervals
+from serin.metric_sources.late_samples import MOST, LateSamples, Place
 from serin.metric_sources.port import TooLargeAnswerError, Watch
 from serin.metric_sources.promql import chunks, name_of, none_of, one_of, over_range, with_matcher
 from serin.metric_sources.response import matrix, vector
@@ -31,10 +34,19 @@ from serin.settings import Settings
 MARGIN = timedelta(seconds=5)
 """Added to a window of two scrape intervals, because scrapes are not exactly periodic."""
 BEHIND = 0.98
-"""Scrape intervals after which a series counts as gone if another one of the same counter has a newer sample; not quite
-one, because scrapes are not exactly periodic."""
+"""Scrape intervals after which a series counts as gone if another one of the same counter has a newer sample.
+
+Not quite one, because scrapes are not exactly periodic."""
 FRESH_SCRAPES = 3
 """Scrapes that may fail before a process counts as gone, and its requests in progress with it."""
+SKEW = timedelta(seconds=5)
+"""Smallest difference of the two clocks that is reported, and the step in which it is."""
+SKEWED = "Prometheus' clock is {} s {} the operator's, so counts come late; correct the clocks of the nodes."
+LATE = (
+    "Samples can be queried up to {} s after their time, later than SERIN_EVIDENCE_LAG allows ({:g} s). Serin waits for "
+    "them; raise SERIN_EVIDENCE_LAG, or make remote write faster."
+)
+NONE = timedelta()
 SHORTEST_WINDOW = timedelta(seconds=60)
 ASPECT = "serin_aspect"
 """Label that separates values from their times in the answer to one query."""
@@ -48,11 +60,15 @@ class Queries:
         settings: names of labels, scrape interval and lag.
     """
 
-    def __init__(self, connection: Link, settings: Settings) -> None:
+    def __init__(self, connection: Link, settings: Settings, late: LateSamples | None = None) -> None:
         self._ask = connection.query
         self._settings = settings
         self._scrape = timedelta(seconds=settings.scrape_interval)
         self._failures = FailedQueries(connection)
+        self._late = late if late is not None else LateSamples()
+        self._known: dict[Key, datetime] = {}
+        self.ahead = timedelta()
+        """By how much the server's clock is ahead of the operator's; 0 below `SKEW`."""
         self.doubled: dict[Key, str] = {}
         """Which sources show the same counter, by watch."""
         self.warnings: list[str] = []
@@ -76,13 +92,69 @@ class Queries:
         if not rows:
             raise MetricsError("The server does not answer vector(time()); check that the URL is that of a Prometheus.")
         theirs = datetime.fromtimestamp(rows[0][1], UTC)
+        skew = theirs - now
+        if abs(skew) >= SKEW:
+            steps = round(abs(skew) / SKEW)
+            self.warnings.append(
+                SKEWED.format(round(steps * SKEW.total_seconds()), "ahead of" if skew > NONE else "behind")
+            )
+            self.ahead = max(NONE, skew)
+        self._theirs = theirs
         return (min(now, theirs) - timedelta(seconds=self._settings.lag)).replace(microsecond=0)
+
+    async def measure_lateness(self, watches: Sequence[Watch], until: datetime) -> datetime:
+        """The time up to which the server has every sample, once it is known how late its samples come.
+
+        Args:
+            watches: of this server.
+            until: the time up to which it has every sample if they come within the usual lag.
+
+        Raises:
+            MetricsError: the server does not answer at all.
+        """
+        s = self._settings
+        by_tally: dict[Tally, list[Watch]] = defaultdict(list)
+        for watch in watches:
+            if tally := watch.in_progress[0] if watch.in_progress else watch.requests:
+                by_tally[tally].append(watch)
+        for tally, users in by_tally.items():
+            attribution = Attribution(tally.names, [(watch, [r for r, _ in watch.engine_of]) for watch in users], s)
+            by = (attribution.label, s.namespace_label, s.deployment_label, POD, PROCESS)
+            by = tuple(dict.fromkeys(by))
+            found: dict[Place, datetime] = {}
+            keys: dict[Place, list[Key]] = {}
+            for values in chunks(attribution.values):
+                narrowed = with_matcher(tally.selector, one_of(attribution.label, values))
+                query = f"max by ({', '.join(by)}) (timestamp({narrowed}))"
+                try:
+                    rows = vector(await self._ask(query))
+                except MetricsError as error:
+                    await self._failures.by_watch(error, users, family_of(tally))
+                    continue
+                for labels, value in rows:
+                    place = tuple(labels.get(name, "") for name in by)
+                    found[place] = datetime.fromtimestamp(value, UTC)
+                    keys[place] = [key for key, _ in attribution.of(labels)]
+            self._late.note(found, self._theirs, self._scrape)
+            for place, of in keys.items():
+                known = self._late.known_until(place, self._scrape)
+                for key in of if known else ():
+                    self._known[key] = min(self._known.get(key, known), known)
+        lag, needed = timedelta(seconds=s.lag), self._late.most
+        if needed <= lag:
+            return until
+        wait = timedelta(seconds=5 * math.ceil(needed.total_seconds() / 5))
+        self.warnings.append(LATE.format(round(wait.total_seconds()), s.lag))
+        return until - (wait - lag)
 
     async def intervals(self, watches: Sequence[Watch], until: datetime) -> dict[Key, Interval | MetricsError]:
         """The next interval of each watch, or why it could not be read; a watch whose interval is empty is absent."""
         by_end: dict[datetime, list[Watch]] = defaultdict(list)
         for watch in watches:
-            end = counter_growth.end_of(watch.read_until, until, watch.longest) if watch.read_until else None
+            # A process whose next sample is overdue may have samples that cannot be queried yet.
+            known = self._known.get(watch.key, until)
+            last = until if known >= until else max(until - MOST, known).replace(microsecond=0)
+            end = counter_growth.end_of(watch.read_until, last, watch.longest) if watch.read_until else None
             if end:
                 by_end[end].append(watch)
         read: dict[Key, Interval | MetricsError] = {}
@@ -107,7 +179,8 @@ class Queries:
         readable = [watch for watch in watches if watch.key not in failed]
         # In a thread, because probes and the Lease must not wait.
         label = self._settings.epoch_label
-        return answer | await asyncio.to_thread(make_intervals, readable, begins, end, counts, label)
+        made = await asyncio.to_thread(make_intervals, readable, begins, end, counts, label)
+        return answer | {key: replace(interval, ahead=self.ahead) for key, interval in made.items()}
 
     async def _family(
         self, family: Family, watches: Sequence[Watch], starts: Mapping[Key, int], end: datetime

@@ -38,6 +38,7 @@ class Unacknowledged:
     error: str | None = None
     left_out: str | None = None
     warnings: tuple[str, ...] = ()
+    late: timedelta = timedelta()
     woke_at: datetime | None = None
     """End of the newest interval when the reconciler was last woken."""
     urgent: bool = True
@@ -101,6 +102,7 @@ class Unacknowledged:
         return MetricReadings(
             error=self.error or (BACKLOG if stuck else None),
             left_out=self.left_out,
+            late=self.late,
             warnings=self.warnings,
             intervals=tuple(self.intervals),
             baseline=self.baseline,
@@ -123,7 +125,7 @@ class Unacknowledged:
             self.left_out = new.left_out
         if new.error is None:
             wakes |= self.warnings != new.warnings
-            self.warnings = new.warnings
+            self.warnings, self.late = new.warnings, new.late
         current = self.next_read
         if _counts_key(current) == _counts_key(requested) and current.read_until == requested.read_until:
             for interval in new.intervals:

@@ -18,7 +18,7 @@ from serin.analysis.verdict import judge
 from serin.api.names import FULL_WEIGHT
 from serin.rollout import roles
 from serin.rollout.candidate import Candidate
-from serin.rollout.evidence_guards import canary_cannot_be_measured_yet
+from serin.rollout.evidence_guards import canary_cannot_be_measured_yet, gateway_drops_epoch
 from serin.rollout.finding import Finding
 from serin.rollout.guards import clock_due, deadline_promotes, first_finding
 from serin.rollout.outcome import Outcome, Situation
@@ -235,7 +235,7 @@ def _weight_now(candidate: Candidate) -> int:
 
     0 while the canary cannot be measured, even if it has weight from a trial whose state was lost.
     """
-    if canary_cannot_be_measured_yet(candidate):
+    if canary_cannot_be_measured_yet(candidate) or gateway_drops_epoch(candidate):
         return 0
     held = candidate.snapshot.spec.paused or candidate.snapshot.route.refused
     if candidate.carries(candidate.weight) and not held:

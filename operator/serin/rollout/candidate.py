@@ -138,7 +138,7 @@ class Candidate:
     def stale(self) -> bool:
         """Whether the newest sample is older than usual, for example because no operator ran."""
         policy = self.snapshot.policy
-        usual = timedelta(seconds=policy.lag_seconds + SCRAPES * policy.slice_seconds)
+        usual = timedelta(seconds=policy.lag_seconds + SCRAPES * policy.slice_seconds) + self.snapshot.readings.late
         return self.state is not None and self.snapshot.now - self.state.until > usual
 
     @property

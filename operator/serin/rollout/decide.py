@@ -140,6 +140,7 @@ def _wanted(snapshot: Snapshot, outcome: Outcome, state: TrialState | None, drai
         by_process=state.tallies_by_process if state else (),
         baseline_of=None if state else outcome.stable.revision,
         requests=presets.requests(series, measured=measured),
+        arrivals=presets.arrivals(series, measured=measured),
         traffic_of=() if state else tuple(record.revision for record in snapshot.records),
         draining=tuple(sorted(draining)),
     )

@@ -17,6 +17,14 @@ EXPECTED = 20.0
 """Canary requests that must have been expected, and not come, before Serin reports missing traffic."""
 
 
+STAYS_TOO_OLD = timedelta(minutes=5)
+"""Age of the newest counts from which not only time is missing."""
+DROPPED = 0.5
+"""Share of the stable's requests without epoch above which the gateway drops the header."""
+ENOUGH = 20.0
+"""Requests of the stable that such a share must be of."""
+
+
 def verdict_is_fail(c: Candidate) -> Finding | None:
     """Rejects a canary that is worse than the stable."""
     return rejection(Reason.VERDICT_FAILED, c.judgement.message) if c.judgement.verdict is Verdict.FAIL else None
@@ -32,6 +40,25 @@ def canary_cannot_be_measured_yet(c: Candidate) -> Finding | None:
     if readings.baseline is None:
         return Finding(Reason.AWAITING_BASELINE, Reason.AWAITING_BASELINE.explanation)
     return None
+
+
+def gateway_drops_epoch(c: Candidate) -> Finding | None:
+    """Keeps the first request from a canary while most of the stable's requests come without an epoch.
+
+    They are never evidence, so the canary could not be measured.
+    """
+    baseline = c.snapshot.readings.baseline
+    if c.trial.traffic_since is not None or c.trial.forced or baseline is None:
+        return None
+    if baseline.stable_requests < ENOUGH or baseline.without_epoch <= DROPPED:
+        return None
+    share = f"{100 * baseline.without_epoch:.0f}"
+    return Finding(
+        Reason.AWAITING_BASELINE,
+        f"The gateway drops the header x-serin-epoch: {share} % of the stable's requests of the last five minutes came "
+        "without it, and they are not counted. Let the gateway apply the route's header filters, and send clients "
+        "through it.",
+    )
 
 
 def metrics_failed_beyond_blind_timeout(c: Candidate) -> Finding | None:
@@ -63,9 +90,19 @@ def expected_requests_did_not_come(c: Candidate) -> Finding | None:
 
 
 def newest_sample_is_too_old(c: Candidate) -> Finding | None:
-    """Holds the canary until the step itself was measured; only time is missing, so the deadline has no say."""
+    """Holds the canary until the step itself was measured.
+
+    As long as only time is missing, the deadline has no say; it has, if the samples stay too old.
+    """
     if not _needs_data(c) or _is_measured(c):
         return None
+    if c.state is not None and c.stale and c.snapshot.now - c.state.until > STAYS_TOO_OLD:
+        seconds = round((c.snapshot.now - c.state.until).total_seconds())
+        message = (
+            f"The newest counts are {seconds} s old although Prometheus answers; check its clock, and how late its "
+            f"samples can be queried. {c.judgement.message}"
+        )
+        return _hold_for_evidence(c, Reason.AWAITING_EVIDENCE, message)
     return Finding(Reason.AWAITING_EVIDENCE, f"Waiting for a current sample of the canary. {c.judgement.message}")
 
 
