@@ -1,110 +1,200 @@
-"""The operator's cost of one reading of Prometheus, when the stables still have series of every earlier epoch.
+"""One reading of a real Prometheus for 200 adaptive rollouts with four pods each: time and peak memory.
 
-A pod has a series for each of 32 epochs, but only those of a few epochs can still grow. Queries for these and queries
-for all are timed in turn in one process, and the median ratio of processor time is printed: decoding, folding and
-summing. The server's part is not included: its answers are made before.
+One page of a small server has the series of all pods, each with the labels of its own target, as a federating server
+has them. Each pod has the series of eight epochs, of which four can still grow: the running one, and three whose
+requests may not have ended. A new process reads them as the operator does, several times; the median time and the peak
+memory of the process are printed. Limits: 2 s and 300 MiB.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import statistics
+import subprocess
+import sys
+import tempfile
+import threading
 import time
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
 
-from fakes.prometheus import FakePrometheus
+from sandbox.builds.cache import Cache, provide
+from sandbox.control_plane import programs
+from sandbox.host.layout import from_environment
+from sandbox.host.ports import free_port
 from serin.analysis.counts import Tally
 from serin.metric_sources.port import Watch
 from serin.metric_sources.prometheus import Prometheus
 from serin.settings import Settings
 
-ROLLOUTS, PODS, EPOCHS, ROUNDS = 20, 3, 32, 5
-LIVE = (7, 8, 9, 10, 11)
-"""The running epoch, and four that may begin before the collector knows them."""
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-BOUNDS = tuple(str(bound) for bound in range(22))
-REQUESTS, TTFT = Tally("serin_requests_total", by="outcome"), Tally("serin_ttft_bucket", by="le")
+ROLLOUTS, STABLE_PODS, CANARY_PODS, ROUNDS = 200, 3, 1, 5
+EPOCHS, LIVE = 8, (4, 5, 6, 7)
+AHEAD = (8, 9, 10, 11)
+"""Epochs that can begin before the collector knows of them; no pod has series of them yet."""
+SCRAPE_SECONDS = 15
+SCRAPES = 4
+MOST_SECONDS, MOST_MIB = 2.0, 300
+OUTCOMES = ("ok", "server_error", "rejected", "stream_error", "aborted", "timed_out", "excluded", "left")
+BOUNDS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160)
+REQUESTS, STARTED = Tally("serin_requests_total", by="outcome"), Tally("serin_requests_started_total")
+TTFT = Tally("serin_time_to_first_token_seconds_bucket", by="le")
 
 
 def main() -> None:
-    """Measure and print one line."""
-    store = _store()
-    ratios, longest = [], 0.0
-    for _ in range(ROUNDS):
-        (live, stood), (everything, _) = (asyncio.run(_read(store, epochs)) for epochs in (LIVE, None))
-        ratios.append(everything / live)
-        longest = max(longest, stood)
-    low, median, high = min(ratios), statistics.median(ratios), max(ratios)
+    """Measure in a new process, print one line, and fail if a limit is exceeded."""
+    with tempfile.TemporaryDirectory() as directory, _prometheus(Path(directory)) as url:
+        command = [sys.executable, "-m", "bench.reading", url]
+        found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    seconds, mib = statistics.median(found["seconds"]), found["mib"]
     print(
-        f"reading: {ROLLOUTS} rollouts, all {EPOCHS} epochs cost {median:.1f} times what the live ones do "
-        f"({low:.1f} to {high:.1f}); the event loop was blocked for {1000 * longest:.0f} ms at most"
+        f"reading: {ROLLOUTS} adaptive rollouts with {STABLE_PODS + CANARY_PODS} pods each, {len(LIVE)} of {EPOCHS} "
+        f"epochs live, {found['requests']} requests counted: {seconds:.2f} s ({min(found['seconds']):.2f} to "
+        f"{max(found['seconds']):.2f}), of that {found['processor']:.2f} s of the operator's processor; peak memory "
+        f"{mib:.0f} MiB; the event loop was blocked for {1000 * found['pause']:.0f} ms at most"
     )
+    if seconds > MOST_SECONDS or mib > MOST_MIB:
+        raise SystemExit(f"bench: A reading may take {MOST_SECONDS:g} s and {MOST_MIB} MiB at most.")
 
 
-def _store() -> FakePrometheus:
-    store = FakePrometheus(lambda: round(NOW.timestamp() * 1000))
+def page(scrape: int) -> bytes:
+    """The series of all pods; those of the live epochs grow with each scrape."""
+    lines = []
+    for name in ("serin_requests_total", "serin_requests_started_total", "serin_time_to_first_token_seconds_bucket"):
+        lines.append(f"# TYPE {name} untyped")
+        for labels, epoch in _pods():
+            grown = 1000 + (scrape if epoch in LIVE else 0)
+            if name == "serin_requests_total":
+                lines += [f'{name}{{{labels},outcome="{o}"}} {grown if o == "ok" else 0}' for o in OUTCOMES]
+            elif name == "serin_requests_started_total":
+                lines.append(f"{name}{{{labels}}} {grown}")
+            else:
+                lines += [f'{name}{{{labels},le="{bound}"}} {grown}' for bound in (*BOUNDS, "+Inf")]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _pods() -> Iterator[tuple[str, int]]:
     for rollout in range(ROLLOUTS):
-        for pod in range(PODS):
+        for pod in range(STABLE_PODS + CANARY_PODS):
+            revision = f"{rollout:05x}{'aaaaa' if pod < STABLE_PODS else 'ccccc'}"
+            target = (
+                f'container="engine",deployment="model-{rollout}",endpoint="http",engine_revision="{revision}",'
+                f'instance="10.42.{rollout}.{pod}:8000",job="serin-models/vllm",namespace="team-{rollout}",'
+                f'pod="model-{rollout}-{revision}-6c9d8f7b5d-x{pod}",revision="{revision}"'
+            )
             for epoch in range(EPOCHS):
-                target = {"instance": f"10.0.{rollout}.{pod}:8000", "job": "pods", "namespace": "ns"}
-                labels = target | {"revision": f"stable{rollout}", "epoch": str(epoch), "deployment": f"llm{rollout}"}
-                series = [("serin_requests_total", {"outcome": o}) for o in ("ok", "server_error", "timed_out")]
-                series += [("serin_ttft_bucket", {"le": bound}) for bound in BOUNDS]
-                for name, more in series:
-                    keep = store.handle(name, labels | more)
-                    for scrape in range(8):
-                        at = round((NOW - timedelta(seconds=120 - 15 * scrape)).timestamp() * 1000)
-                        keep(at, 1000 + scrape * (epoch == LIVE[0]))
-    return store
+                yield f'{target},epoch="{epoch}"', epoch
 
 
-async def _read(store: FakePrometheus, epochs: tuple[int, ...] | None) -> tuple[float, float]:
-    """Return seconds of processor time, and the longest time for which the event loop was blocked."""
-    watches = [
-        Watch(
-            NOW - timedelta(seconds=30),
-            ((f"stable{n}", f"engine{n}"), (f"canary{n}", f"other{n}")),
-            (REQUESTS, TTFT),
-            epochs=epochs,
-            by_process_of=f"stable{n}",
-            by_process=(REQUESTS,),
-            namespace="ns",
-            name=f"llm{n}",
+@contextmanager
+def _prometheus(directory: Path) -> Iterator[str]:
+    """A Prometheus that has scraped the page `SCRAPES` times."""
+    scraped = 0
+    pages = [page(scrape) for scrape in range(SCRAPES)]
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            nonlocal scraped
+            body = pages[min(scraped, SCRAPES - 1)]
+            scraped += 1
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Log nothing."""
+
+    cache = Cache(from_environment())
+    provide(cache, ["prometheus"], directory, None)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    config, listen = directory / "prometheus.yaml", f"127.0.0.1:{free_port()}"
+    config.write_text(
+        f"global: {{scrape_interval: {SCRAPE_SECONDS}s, scrape_timeout: {SCRAPE_SECONDS}s}}\n"
+        "scrape_configs:\n- job_name: pods\n  honor_labels: true\n  static_configs:\n"
+        f'  - targets: ["127.0.0.1:{server.server_port}"]\n'
+    )
+    command = programs.prometheus(cache.path("prometheus"), config=config, data=directory / "data", listen=listen)
+    with (directory / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + 20 * SCRAPES * SCRAPE_SECONDS
+        query = f"http://{listen}/api/v1/query?query=count_over_time(up[1h])"
+        while _value(query) < SCRAPES:
+            if time.monotonic() > deadline or process.poll() is not None:
+                raise SystemExit(
+                    f"bench: Prometheus has not scraped the page. {(directory / 'log').read_text()[-2000:]}"
+                )
+            time.sleep(0.5)
+        yield f"http://{listen}"
+    finally:
+        server.shutdown()
+        process.terminate()
+        process.wait(30)
+
+
+def _value(url: str) -> float:
+    """The first value of an instant query; 0.0 without an answer."""
+    try:
+        with urlopen(url, timeout=5) as answer:  # noqa: S310 - it is on the loopback
+            rows = json.load(answer)["data"]["result"]
+    except (URLError, OSError, KeyError, ValueError):
+        return 0.0
+    return float(rows[0]["value"][1]) if rows else 0.0
+
+
+async def read(url: str) -> None:
+    """Read a few times, and print what it cost as JSON."""
+    settings = Settings(identity="bench", prometheus_url=url, prometheus_timeout=60.0, scrape_interval=SCRAPE_SECONDS)
+    source = Prometheus(settings)
+    begin = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=SCRAPE_SECONDS + 20)
+    watches = [_watch(rollout, begin) for rollout in range(ROLLOUTS)]
+    seconds: list[float] = []
+    pauses: list[float] = []
+    spent, requests = time.process_time(), 0
+    for _ in range(ROUNDS):
+        watching = asyncio.create_task(_longest_pause())
+        await asyncio.sleep(0)
+        began = time.perf_counter()
+        answers = await source.read(watches)
+        seconds.append(time.perf_counter() - began)
+        watching.cancel()
+        pauses.append(await watching)
+        if errors := {each.error for each in answers.values() if each.error}:
+            raise SystemExit(f"bench: {errors}")
+        requests = sum(
+            sum(interval.counts.get(REQUESTS, {}).values()) for each in answers.values() for interval in each.intervals
         )
-        for n in range(ROLLOUTS)
-    ]
-    answers: dict[str, str] = {}
-
-    class Answering:
-        used = 0.0
-
-        async def query(self, query: str, at: int | None = None) -> Any:
-            key = f"{query} {at}"
-            if key in answers:
-                # In a thread, as the connection does.
-                return await asyncio.to_thread(json.loads, answers[key])
-            found = store.query(query, at)
-            answers[key] = json.dumps(found)
-            return found
-
-        def close(self) -> None:
-            """Nothing is open."""
-
-    source = Prometheus(Settings(identity="bench"), clock=lambda: NOW, connect=lambda *_, **__: Answering())
-    told = await source.read(watches)  # makes the answers
-    if not all(evidence.intervals and evidence.intervals[0].counts for evidence in told.values()):
-        raise SystemExit("bench: The readings are empty. See serin.metric_sources.queries.")
-    watching = asyncio.create_task(_longest_pause())
-    await asyncio.sleep(0)
-    began = time.process_time()
-    await source.read([replace(watch) for watch in watches])
-    spent = time.process_time() - began
-    watching.cancel()
+    processor = (time.process_time() - spent) / ROUNDS
+    mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(
+        json.dumps({"seconds": seconds, "mib": mib, "pause": max(pauses), "requests": requests, "processor": processor})
+    )
     source.close()
-    return spent, await watching
+
+
+def _watch(rollout: int, begin: datetime) -> Watch:
+    stable, canary = f"{rollout:05x}aaaaa", f"{rollout:05x}ccccc"
+    return Watch(
+        begin,
+        ((stable, stable), (canary, canary)),
+        (REQUESTS, TTFT, STARTED),
+        epochs=LIVE + AHEAD,
+        in_progress=(STARTED, REQUESTS),
+        by_process_of=stable,
+        by_process=(REQUESTS,),
+        requests=REQUESTS,
+        namespace=f"team-{rollout}",
+        name=f"model-{rollout}",
+    )
 
 
 async def _longest_pause() -> float:

@@ -90,6 +90,10 @@ class Pods:
     labels: dict[str, dict[str, str]] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
     """Pods that a test has used."""
+    second_job: set[str] = field(default_factory=set)
+    """Pods that a second job scrapes as well."""
+    relabel: list[str] = field(default_factory=list)
+    """Rules of `metric_relabel_configs`, as YAML in one line."""
 
     def add(self, name: str, *, age: float = 0.0, reload: bool = True, **labels: str) -> Pod:
         """Add a new pod, which Prometheus scrapes from now on."""
@@ -102,15 +106,21 @@ class Pods:
     def reload(self) -> None:
         """Make Prometheus scrape the present pods."""
         assert self.tier.prometheus_config
-        targets = "".join(
-            f'  - targets: ["{self.address}"]\n    labels: {{__metrics_path__: /{name}, '
+        targets = {
+            name: f'  - targets: ["{self.address}"]\n    labels: {{__metrics_path__: /{name}, '
             + ", ".join(f'{label}: "{value}"' for label, value in labels.items())
             + "}\n"
             for name, labels in self.labels.items()
+        }
+        rules = "".join(f"  - {rule}\n" for rule in self.relabel)
+        config = (
+            "global: {scrape_interval: 1s}\nscrape_configs:\n- job_name: pods\n"
+            + (f"  metric_relabel_configs:\n{rules}" if rules else "")
+            + f"  static_configs:\n{''.join(targets.values())}"
         )
-        self.tier.prometheus_config.write_text(
-            f"global: {{scrape_interval: 1s}}\nscrape_configs:\n- job_name: pods\n  static_configs:\n{targets}"
-        )
+        if again := "".join(targets[name] for name in sorted(self.second_job & targets.keys())):
+            config += f"- job_name: second\n  static_configs:\n{again}"
+        self.tier.prometheus_config.write_text(config)
         self.tier.reload_prometheus()
 
 

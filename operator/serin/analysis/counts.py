@@ -104,12 +104,12 @@ class Baseline:
     at: datetime
     requests_per_second: float
     """Finished requests of all revisions over the five minutes before; 0.0 without traffic."""
+    histograms: Mapping[Tally, Mapping[str, float]] = field(default_factory=dict)
+    """The stable's cumulative bucket counts over the hour before, by upper bound (`le` in one spelling)."""
     without_epoch: float = 0.0
     """Of the stable's requests of these minutes, the share (0 to 1) that no split has handled: their epoch was none."""
     stable_requests: float = 0.0
     """How many requests of the stable that share is of."""
-    histograms: Mapping[Tally, Mapping[str, float]] = field(default_factory=dict)
-    """The stable's cumulative bucket counts over the hour before, by upper bound (`le` as written)."""
 
 
 @dataclass(frozen=True)

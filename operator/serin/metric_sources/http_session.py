@@ -11,8 +11,9 @@ import ssl
 import time
 import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
+import msgspec
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
@@ -82,7 +83,42 @@ class QuerySession(requests.Session):
             raise
         response.raw.release_conn()
         response.raw = io.BytesIO(body)
+        if response.status_code == _OK:
+            # The client library decodes the answer with this method; by itself requests makes objects of all of it.
+            response.json = lambda **_: decoded(body)  # type: ignore[method-assign]
         return response
+
+
+class Series(TypedDict, total=False):
+    """A row of an answer; whatever else is in it, such as native histograms, is not decoded."""
+
+    metric: dict[str, str]
+    values: list[tuple[float, str]]
+    value: tuple[float, str]
+
+
+class _Data(TypedDict):
+    result: list[Series]
+
+
+class _Answer(TypedDict):
+    data: _Data
+
+
+_ANSWER = msgspec.json.Decoder(_Answer)
+_OK = 200
+
+
+def decoded(body: bytes) -> _Answer:
+    """The answer of a Prometheus.
+
+    Raises:
+        ValueError: it is not JSON, or not that of a Prometheus.
+    """
+    try:
+        return _ANSWER.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise ValueError(f"its answer cannot be decoded: {error}") from error
 
 
 def _read_body(response: requests.Response, deadline: float) -> bytes:

@@ -8,14 +8,16 @@ measured again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 ADVANCES_WITHIN = 3
 """Scrape intervals without a newer sample after which a process counts as gone."""
 MOST = timedelta(minutes=4)
 """The longest that is waited for late samples: Prometheus shows a newest sample for five minutes."""
+FORGOTTEN_AFTER = timedelta(minutes=10)
+"""Longer than Prometheus shows the newest sample of a process that is gone."""
 MOST_PROCESSES = 20_000
 """The most processes of which it remembers the newest sample; the others are taken to be in time."""
 
@@ -31,6 +33,8 @@ class _Newest:
     """When a read first found it."""
     late: timedelta
     """Its age then."""
+    measured: bool
+    """Whether an older sample was known before. If not, the age may also be that of a sample that came in time."""
 
 
 @dataclass
@@ -38,6 +42,8 @@ class LateSamples:
     """The newest sample of each process of one server."""
 
     newest: dict[Place, _Newest] = field(default_factory=dict)
+    gone_before: datetime = datetime.min.replace(tzinfo=UTC)
+    """A process whose newest sample was found before this is gone."""
 
     def note(self, found: Mapping[Place, datetime], now: datetime, scrape: timedelta) -> None:
         """Take the newest samples of a read.
@@ -52,18 +58,25 @@ class LateSamples:
             if known is None and len(self.newest) >= MOST_PROCESSES:
                 continue
             if known is None or at > known.at:
-                self.newest[place] = _Newest(at, now, max(timedelta(), now - at))
-        gone = [place for place, each in self.newest.items() if now - each.advanced > ADVANCES_WITHIN * scrape]
-        for place in gone:
-            # Its next sample, if it comes at all, says how late it is.
+                self.newest[place] = _Newest(at, now, max(timedelta(), now - at), known is not None)
+        self.gone_before = now - ADVANCES_WITHIN * scrape
+        for place in [place for place, each in self.newest.items() if now - each.advanced > FORGOTTEN_AFTER]:
             del self.newest[place]
 
     @property
     def most(self) -> timedelta:
-        """How late the samples of the latest process are, at most `MOST`."""
-        return min(MOST, max((each.late for each in self.newest.values()), default=timedelta()))
+        """How late samples may be, at most `MOST`: by the latest process, and by the age of what is new."""
+        return min(MOST, max((each.late for each in self._running()), default=timedelta()))
+
+    @property
+    def measured(self) -> timedelta:
+        """How late the samples of the latest process are known to be, at most `MOST`."""
+        return min(MOST, max((each.late for each in self._running() if each.measured), default=timedelta()))
 
     def known_until(self, place: Place, scrape: timedelta) -> datetime | None:
         """The time until which no sample of a process can be missing; None if that is not known."""
         known = self.newest.get(place)
-        return known.at + scrape if known else None
+        return known.at + scrape if known and known.advanced >= self.gone_before else None
+
+    def _running(self) -> Iterator[_Newest]:
+        return (each for each in self.newest.values() if each.advanced >= self.gone_before)

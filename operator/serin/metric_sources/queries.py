@@ -34,7 +34,7 @@ from serin.settings import Settings
 MARGIN = timedelta(seconds=5)
 """Added to a window of two scrape intervals, because scrapes are not exactly periodic."""
 BEHIND = 0.98
-"""Scrape intervals after which a series counts as gone if another one of the same counter has a newer sample.
+"""Scrape intervals after which a series counts as gone if another one of its counter has a newer sample.
 
 Not quite one, because scrapes are not exactly periodic."""
 FRESH_SCRAPES = 3
@@ -43,7 +43,7 @@ SKEW = timedelta(seconds=5)
 """Smallest difference of the two clocks that is reported, and the step in which it is."""
 SKEWED = "Prometheus' clock is {} s {} the operator's, so counts come late; correct the clocks of the nodes."
 LATE = (
-    "Samples can be queried up to {} s after their time, later than SERIN_EVIDENCE_LAG allows ({:g} s). Serin waits for "
+    "Samples can be queried up to {} s after their time, later than SERIN_EVIDENCE_LAG ({:g} s). Serin waits for "
     "them; raise SERIN_EVIDENCE_LAG, or make remote write faster."
 )
 NONE = timedelta()
@@ -119,8 +119,7 @@ class Queries:
                 by_tally[tally].append(watch)
         for tally, users in by_tally.items():
             attribution = Attribution(tally.names, [(watch, [r for r, _ in watch.engine_of]) for watch in users], s)
-            by = (attribution.label, s.namespace_label, s.deployment_label, POD, PROCESS)
-            by = tuple(dict.fromkeys(by))
+            by = tuple(dict.fromkeys((attribution.label, s.namespace_label, s.deployment_label, POD, PROCESS)))
             found: dict[Place, datetime] = {}
             keys: dict[Place, list[Key]] = {}
             for values in chunks(attribution.values):
@@ -138,13 +137,15 @@ class Queries:
             self._late.note(found, self._theirs, self._scrape)
             for place, of in keys.items():
                 known = self._late.known_until(place, self._scrape)
-                for key in of if known else ():
-                    self._known[key] = min(self._known.get(key, known), known)
+                if known is not None:
+                    self._known |= {key: min(self._known.get(key, known), known) for key in of}
         lag, needed = timedelta(seconds=s.lag), self._late.most
         if needed <= lag:
             return until
         wait = timedelta(seconds=5 * math.ceil(needed.total_seconds() / 5))
-        self.warnings.append(LATE.format(round(wait.total_seconds()), s.lag))
+        # What a read finds came some time after the read before.
+        if self._late.measured - timedelta(seconds=s.collect_interval) > lag:
+            self.warnings.append(LATE.format(round(wait.total_seconds()), s.lag))
         return until - (wait - lag)
 
     async def intervals(self, watches: Sequence[Watch], until: datetime) -> dict[Key, Interval | MetricsError]:

@@ -155,6 +155,42 @@ async def test_prometheus_restart_loses_and_repeats_no_request(pods: Pods, tier:
     assert rollout.of(stable) == 34
 
 
+async def test_pods_of_two_jobs_and_relabelled_series_count_once(pods: Pods, source: Prometheus) -> None:
+    """A million requests before, then a second job for one pod, then one more label for the series of both."""
+    one, other = await two(pods)
+    rollout = Rollout(source, watch())
+    (stable, _), _ = rollout.watch.engine_of
+    for pod in (one, other):
+        pod.started -= 3600
+        pod.count(stable, by=1_000_000)
+    await scraped(one, other)
+    rollout.at = datetime.now(UTC)
+    pods.second_job.add(one.name)
+    pods.reload()
+    truth = 0
+    try:
+        for turn in range(8):
+            if turn == 4:
+                pods.relabel.append(
+                    f"{{source_labels: [revision], regex: {stable}, target_label: team, replacement: x}}"
+                )
+                pods.reload()
+            for pod in (one, other):
+                pod.count(stable, by=10)
+                truth += 10
+            await scraped(one, other)
+            await rollout.tick()
+        await scraped(one, other)
+        await rollout.past()
+        assert rollout.of(stable) == truth
+        assert any('under job "pods" and "second"' in warning for warning in rollout.last.warnings)
+    finally:
+        pods.second_job.clear()
+        pods.relabel.clear()
+        pods.reload()
+    assert rollout.errors == []
+
+
 async def test_equal_revisions_are_separated_by_their_target_labels(pods: Pods, source: Prometheus) -> None:
     here, _ = await two(pods, namespace="ns", deployment="triage")
     there, _ = await two(pods, namespace="other", deployment="triage")

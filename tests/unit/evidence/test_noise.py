@@ -64,6 +64,32 @@ def test_one_worse_pod_is_noisy() -> None:
     assert all(noise.noisy and noise.halves_differ for noise in found)
 
 
+@pytest.mark.parametrize("phases", [(3, 4), (3, 9), (2, 13)])
+@pytest.mark.parametrize("pooled", [15.0, 0.0])
+def test_halves_that_are_never_scraped_in_one_read_are_compared(phases: tuple[int, int], pooled: float) -> None:
+    """Reads every five seconds, scrapes every fifteen, each pod at its own phase; one pod fails ten times as often."""
+    random, noise = np.random.default_rng(3), Noise(ERRORS)
+    for second in range(5, 3600, 5):
+        scraped = {
+            f"pod-{phase}": [Counts(n, int(random.binomial(n, rate)))]
+            for phase, rate in zip(phases, (0.01, 0.10), strict=True)
+            if (second - phase) % 15 < 5 and (n := int(random.poisson(100)))
+        }
+        noise = noise.add(scraped, 5.0, pooled=pooled)
+    assert noise.halves_differ or not pooled
+    restored = Noise.from_state(ERRORS, json.loads(json.dumps(noise.state())))
+    assert restored == noise
+
+
+def test_pool_needs_as_much_time_as_a_scrape_interval() -> None:
+    noise = Noise(ERRORS).add({}, 5.0, pooled=15.0)
+    assert noise == Noise(ERRORS)
+    noise = noise.add({"a": [Counts(10, 1)]}, 5.0, pooled=15.0).add({}, 5.0, pooled=15.0)
+    assert (noise.pool_seconds, noise.leaves) == (10.0, ())
+    noise = noise.add({"b": [Counts(10, 1)]}, 5.0, pooled=15.0)
+    assert (noise.pool_seconds, dict(noise.pool), len(noise.halves)) == (0.0, {}, 2)
+
+
 def test_bursts_in_changing_pods_are_noisy() -> None:
     def hiccups(random: np.random.Generator, _process: str, _slice: int) -> float:
         return 20.0 if random.random() < 0.04 else 0.2

@@ -96,6 +96,37 @@ def test_due_time_is_the_earliest_under_every_finding(snapshot: Snapshot, due: t
     assert due <= due_in <= due + timedelta(milliseconds=1)
 
 
+def test_counts_that_stay_too_old_leave_the_decision_to_the_deadline() -> None:
+    """Prometheus answers and its counts stay 20 minutes old: a proven canary is not held for ever."""
+    facts = {"held": HELD, "saved_state": read_until(NOON - 20 * MINUTE)}
+    waiting = decide(canary_at(**facts))
+    assert (waiting.reason, waiting.stalled) == (Reason.AWAITING_EVIDENCE, None)
+    assert "although Prometheus answers; check its clock" in waiting.message
+    spec = make_spec(rollout={"deadline": "1m"})
+    late = decide(canary_at(**facts, spec=spec))
+    assert late.reason is Reason.INCONCLUSIVE
+
+
+def test_usual_age_of_counts_includes_late_samples_and_skew() -> None:
+    readings = MetricReadings(late=timedelta(minutes=21))
+    decision = decide(canary_at(held=HELD, saved_state=read_until(NOON - 20 * MINUTE), readings=readings))
+    assert "although Prometheus answers" not in decision.message
+
+
+@pytest.mark.parametrize(("share", "requests", "held"), [(0.9, 100, True), (0.4, 100, False), (0.9, 19, False)])
+def test_gateway_that_drops_the_epoch_keeps_the_canary_at_zero(share: float, requests: float, held: bool) -> None:  # noqa: FBT001
+    baseline = Baseline(NOON, 10.0, without_epoch=share, stable_requests=requests)
+    route = make_route({A: 10_000, B: 0})
+    decision = decide(
+        canary_at(
+            trial={"traffic_since": None}, saved_state=None, route=route, readings=MetricReadings(baseline=baseline)
+        )
+    )
+    said = "The gateway drops the header x-serin-epoch: 90 % of the stable's requests" in decision.message
+    assert said is held
+    assert (decision.weights or route.weights).get(B, 0) == (0 if held else 500)
+
+
 def test_holdback_does_not_end_on_old_samples_or_without_requests() -> None:
     spec = make_spec(rollout={"holdback": {"weight": 2, "for": "1m"}, "minimumBake": "0s"})
     begun = {"holdback": pin_holdback(spec.rollout.holdback), "in_holdback": True, "step": 3}
