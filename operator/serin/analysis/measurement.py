@@ -73,9 +73,12 @@ class Measurement:
         return scraped_from_pods and self.required and self.parameters.ceiling is None
 
     def lacks_shared_bounds(self, interval: Interval) -> bool:
-        """Whether the histograms of both sides have no bound in common, so that nothing can be counted."""
+        """Whether nothing can be counted: the histograms of both sides have no bound in common, or one lacks +Inf."""
         bounds = interval.bounds.get(self.total, {})
-        return self.how is How.ABOVE and len(bounds) > 1 and not _shared(bounds)
+        if self.how is not How.ABOVE:
+            return False
+        endless = all(any(bound_of(le) == math.inf for le in each) for each in bounds.values())
+        return not endless or (len(bounds) > 1 and not _shared(bounds))
 
     @property
     def tallies(self) -> tuple[Tally, ...]:

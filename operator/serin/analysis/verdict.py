@@ -213,8 +213,8 @@ def _obstacle(state: MetricState) -> str | None:
         )
     if tests.incomparable:
         return (
-            "cannot be compared, because the histograms of canary and stable have no bucket in common; give both the "
-            "same buckets, or make the metric Advisory, then abort and retry"
+            "cannot be compared, because the histograms of canary and stable have no bucket in common, or none for "
+            "+Inf; give both the same buckets, or make the metric Advisory, then abort and retry"
         )
     if ceiling is not None and (tests.shared or tests.exceeded):
         return _limit_exceeded(ceiling, shared=tests.shared, required=measurement.required)

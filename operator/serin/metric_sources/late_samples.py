@@ -21,6 +21,8 @@ FORGOTTEN_AFTER = timedelta(minutes=10)
 MOST_PROCESSES = 20_000
 """The most processes of which it remembers the newest sample; the others are taken to be in time."""
 
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+
 Place = tuple[str, ...]
 """What identifies a process here: the values of the labels that were asked for."""
 
@@ -42,7 +44,7 @@ class LateSamples:
     """The newest sample of each process of one server."""
 
     newest: dict[Place, _Newest] = field(default_factory=dict)
-    gone_before: datetime = datetime.min.replace(tzinfo=UTC)
+    gone_before: datetime = _NEVER
     """A process whose newest sample was found before this is gone."""
 
     def note(self, found: Mapping[Place, datetime], now: datetime, scrape: timedelta) -> None:

@@ -62,7 +62,7 @@ def serving(body: bytes, encoding: str = "", status: int = 200) -> Iterator[Conn
 )
 async def test_answer_is_read_compressed_or_not(body: bytes, encoding: str) -> None:
     with serving(body, encoding) as connection:
-        assert await connection.query("up") == [{"metric": {}, "value": [0, "1"]}]
+        assert await connection.query("up") == [{"metric": {}, "value": (0.0, "1")}]
 
 
 async def test_answer_of_the_largest_size_is_read() -> None:
