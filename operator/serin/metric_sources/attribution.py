@@ -81,12 +81,12 @@ class Attribution:
 
     def of(self, labels: Labels) -> list[Counted]:
         """The revisions whose requests this series counts; its target labels must fit if it has them."""
+        named = self._counted.get(labels.get(self.label, ""))
+        if not named or not self._has_target_labels:
+            return named or []
+        namespace, deployment = map(labels.get, self._target_labels)
         return [
             counted
-            for counted in self.named_by(labels.get(self.label, ""))
-            if not self._has_target_labels
-            or all(
-                labels.get(label) in {None, "", part}
-                for label, part in zip(self._target_labels, counted.key, strict=True)
-            )
+            for counted in named
+            if (not namespace or namespace == counted.key[0]) and (not deployment or deployment == counted.key[1])
         ]

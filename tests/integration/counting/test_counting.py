@@ -180,7 +180,8 @@ async def test_pods_of_two_jobs_and_relabelled_series_count_once(pods: Pods, sou
                 truth += 10
             await scraped(one, other)
             await rollout.tick()
-        await scraped(one, other)
+        # Each of the two jobs has its own scrapes.
+        await asyncio.gather(one.scraped(3), other.scraped(3))
         await rollout.past()
         assert rollout.of(stable) == truth
         assert any('under job "pods" and "second"' in warning for warning in rollout.last.warnings)
