@@ -41,14 +41,14 @@ class Remote:
             self.store.store(REQUESTS.selector, each[1], each[2], float(each[3]))
 
 
-@pytest.mark.parametrize("late", [0, 5, 14, 17, 20, 30, 60, 200])
+@pytest.mark.parametrize("late", [0, 5, 17, 30, 200])
 @pytest.mark.parametrize("skew", [0, -60, 60])
 async def test_late_samples_are_counted_exactly(late: int, skew: int) -> None:
     remote, phases = Remote(late, skew), {"a": 2, "b": 9}
     now = NOW
     source = Prometheus(Settings(identity="test"), clock=lambda: now, connect=answering(remote.store))
     position, total, first, warnings = None, 0, 0, ()
-    for seconds in range(1, 1200):
+    for seconds in range(1, 900):
         remote.work(seconds, phases)
         now = NOW + seconds * SECOND
         if seconds % 5:
