@@ -14,6 +14,7 @@ import re
 import secrets
 from collections import OrderedDict
 
+from .document import Measure
 from .metrics import Pair
 from .timings import Times
 
@@ -40,14 +41,17 @@ _ENGINE_IDS = {
 class Tracked:
     """A request that waits for the engine's report."""
 
-    __slots__ = ("key", "observed", "pair", "request_id", "suffix", "times")
+    __slots__ = ("began", "key", "measure", "observed", "pair", "request_id", "suffix", "times")
 
-    def __init__(self, key: str, suffix: str, request_id: bytes, pair: Pair) -> None:
+    def __init__(self, key: str, suffix: str, request_id: bytes, pair: Pair, began: float) -> None:
         self.key = key
         self.suffix = suffix
         self.request_id = request_id
         """The value that X-Request-Id must have when the request reaches vLLM."""
         self.pair = pair
+        self.began = began
+        self.measure: Measure | None = None
+        """What is counted of it by load; None: nothing."""
         self.times: Times | None = None
         self.observed = False
         """Whether the request's times are observed: it ended with outcome ok and its revision was warm."""
@@ -82,7 +86,7 @@ class Join:
         if request_id is None:
             text = secrets.token_hex(16)
             request_id = text.encode("ascii")
-        tracked = Tracked(prefix + text, suffix, request_id, pair)
+        tracked = Tracked(prefix + text, suffix, request_id, pair, now)
         self._by_key[tracked.key] = tracked
         return tracked
 

@@ -16,6 +16,7 @@ from typing import TypeVar
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 
 from .labels import NO_EPOCH, NONE, Identity
+from .load import LatencyAtLoad
 from .outcome import OUTCOMES
 from .timings import Times
 
@@ -144,6 +145,7 @@ class Metrics:
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )
+        self.at_load = LatencyAtLoad(registry)
         self.failures = Counter(
             "serin_middleware_failures",
             "Errors inside the middleware while it measured a request; the request itself is not affected.",
@@ -196,5 +198,6 @@ class Metrics:
             if pair.in_flight == 0 and not (stamped and identity.epoch == NO_EPOCH):
                 del self._pairs[identity]
                 pair.remove()
+                self.at_load.forget(identity)
                 return True
         return False

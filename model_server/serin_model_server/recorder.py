@@ -16,6 +16,7 @@ from . import outcome as outcomes
 from .document import Measure
 from .identity import Stamp
 from .join import Join, Tracked
+from .load import LOW, RunningCount
 from .metrics import Metrics, Pair
 from .silence import Silence, Watch
 from .ticker import Ticker
@@ -43,7 +44,7 @@ class Measured:
         self.began = began
         self.cold = cold
         self.measure = measure
-        """What the split document asks to be measured of this request; of the document at its arrival."""
+        """What is counted of it by load, as the document at its arrival asks; None: nothing."""
         self.silence = Silence(pair, began)
 
     @property
@@ -69,6 +70,7 @@ class Recorder:
         self._watch = Watch()
         self._ticker = Ticker(SWEEP_SECONDS, self.sweep, self.count_failure)
         self._failure_logged = False
+        self._running = RunningCount()
         self.engine_reports = False
         """Whether vLLM has loaded the stat logger; an allow list in VLLM_PLUGINS can prevent it."""
 
@@ -79,16 +81,15 @@ class Recorder:
             pair = self.metrics.pair(stamp.identity)
             tracked = self.join.enter(path, stamp.request_id, pair, now) if self.engine_reports else None
             document = stamp.document
-            measured = Measured(
-                pair,
-                tracked,
-                now,
-                cold=self._warmup.is_cold(pair.identity.revision, now),
-                measure=None if document is None else document.measure,
-            )
+            measure = self.metrics.at_load.arrive(pair.identity, None if document is None else document.measure)
+            if tracked is not None:
+                tracked.measure = measure
+            cold = self._warmup.is_cold(pair.identity.revision, now)
+            measured = Measured(pair, tracked, now, cold=cold, measure=measure)
             pair.started.inc()
             self._watch.enter(measured.silence)
             # Last, because `end` is called only if this method succeeds, and must undo it.
+            self._running.change(1, now)
             pair.in_flight += 1
         except Exception:  # noqa: BLE001 - an error of measuring must not fail the request
             self.count_failure()
@@ -101,6 +102,7 @@ class Recorder:
             measured.pair.in_flight -= 1
             self._watch.leave(measured.silence)
             now = self.clock()
+            self._running.change(-1, now)
             tracked = measured.tracked
             if outcome in _BEFORE_ENGINE and tracked is not None and tracked.times is not None:
                 known = outcomes.of_engine(tracked.times.finish_reason)
@@ -111,6 +113,13 @@ class Recorder:
                 if outcome == outcomes.OK and not measured.cold:
                     # No report will come. The middleware's clock knows the total time only.
                     measured.pair.e2e.observe(now - measured.began)
+                    if measured.measure is not None and self.metrics.is_current(measured.pair):
+                        load = self._running.mean(measured.began, now)
+                        self.metrics.at_load.observe(
+                            *(measured.pair.identity, measured.measure, "e2e", now - measured.began),
+                            load=load,
+                            cached=LOW,
+                        )
                 return
             tracked.observed = outcome == outcomes.OK and not measured.cold
             if tracked.times is not None:
@@ -170,6 +179,19 @@ class Recorder:
         # A removed pair must not get its series back: that would exceed the limit.
         if tracked.observed and tracked.times is not None and self.metrics.is_current(tracked.pair):
             tracked.pair.observe(tracked.times)
+            if tracked.measure is not None:
+                self._observe_at_load(tracked, tracked.times, tracked.measure)
+
+    def _observe_at_load(self, tracked: Tracked, times: Times, measure: Measure) -> None:
+        arrived = tracked.began
+        first, last = arrived + times.ttft, arrived + times.e2e
+        waiting = self._running.mean(arrived, first)
+        found = [("ttft", times.ttft, waiting), ("queue", times.queue, waiting)]
+        found.append(("e2e", times.e2e, self._running.mean(arrived, last)))
+        if times.per_token is not None:
+            found.append(("tpot", times.per_token, self._running.mean(first, last)))
+        for metric, value, load in found:
+            self.metrics.at_load.observe(tracked.pair.identity, measure, metric, value, load=load, cached=times.cached)
 
 
 @lru_cache(maxsize=1)

@@ -16,7 +16,7 @@ from typing import Any
 from vllm.v1.metrics.loggers import StatLoggerBase
 
 from .recorder import shared
-from .timings import Times
+from .timings import Times, cached
 
 
 class StatLogger(StatLoggerBase):  # type: ignore[misc] # vLLM is not installed when types are checked
@@ -60,5 +60,7 @@ def _sequences(finished: Iterable[Any]) -> Iterator[tuple[str, Times]]:
                 queue=max(one.queued_time, 0.0),
                 per_token=one.mean_time_per_output_token if one.num_generation_tokens > 1 else None,
                 finish_reason=str(one.finish_reason),
+                # The engine counts from 0; -1 or a missing number means that it does not know.
+                cached=cached(getattr(one, "num_prompt_tokens", 0), getattr(one, "num_cached_tokens", 0)),
             ),
         )

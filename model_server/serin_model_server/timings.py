@@ -9,14 +9,23 @@ Not here: which request a report belongs to (`join`), and reading vLLM's objects
 
 from __future__ import annotations
 
+from .load import HIGH, LOW
+
 
 class Times:
     """Times of one request, in seconds, and its finish reason."""
 
-    __slots__ = ("e2e", "finish_reason", "per_token", "queue", "ttft")
+    __slots__ = ("cached", "e2e", "finish_reason", "per_token", "queue", "ttft")
 
     def __init__(
-        self, *, ttft: float, e2e: float, queue: float, per_token: float | None, finish_reason: str = "stop"
+        self,
+        *,
+        ttft: float,
+        e2e: float,
+        queue: float,
+        per_token: float | None,
+        finish_reason: str = "stop",
+        cached: str = LOW,
     ) -> None:
         self.ttft = ttft
         self.e2e = e2e
@@ -24,6 +33,8 @@ class Times:
         self.per_token = per_token
         """Mean time per output token after the first; None for a response of one token."""
         self.finish_reason = finish_reason
+        self.cached = cached
+        """`HIGH` if the prefix cache had at least half of the prompt's tokens, else `LOW`."""
 
     def merge(self, other: Times) -> None:
         """Add another sequence of the same request."""
@@ -34,3 +45,10 @@ class Times:
             self.per_token = max(self.per_token or 0.0, other.per_token)
         if other.finish_reason in {"error", "abort"}:
             self.finish_reason = other.finish_reason
+        if other.cached == LOW:
+            self.cached = LOW
+
+
+def cached(prompt_tokens: int, cached_tokens: int) -> str:
+    """Whether the prefix cache had much of a prompt."""
+    return HIGH if prompt_tokens > 0 and 2 * cached_tokens >= prompt_tokens else LOW
