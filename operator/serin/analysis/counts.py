@@ -34,14 +34,16 @@ class Tally:
     selector: str
     """A plain PromQL vector selector: a metric's name, or `name{label="value"}`."""
     by: str | None = None
-    """The label by whose values counts are separate, such as `outcome` or `le`; None: one sum."""
+    """The label by whose values counts are separate, such as `outcome` or `le`, or several: `cached,load`. None: one
+    sum."""
     names: Names = Names.REVISION
     scale: int = 1
     """Factor on the counter's values: 1000 turns seconds into milliseconds."""
 
 
 Point = tuple[str, int | None, str]
-"""What has its own count: revision, epoch (None if the series has no such label), value of the `by` label or ""."""
+"""What has its own count: revision, epoch (None if the series has no such label), value of the `by` label or "" (values
+of several labels are joined by commas)."""
 
 
 @dataclass(frozen=True)

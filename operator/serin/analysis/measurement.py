@@ -29,6 +29,15 @@ RevisionInEpoch = tuple[str, int | None]
 """Revision and epoch; the epoch is None where the series has no such label."""
 CountsByRevision = Mapping[RevisionInEpoch, tuple[Counts, ...]]
 """By revision and epoch, the counts of each leaf of a metric."""
+CountsByCell = Mapping[tuple[str, int | None, int], tuple[Counts, ...]]
+"""As `CountsByRevision`, and by cell: only the requests of one cell are compared with each other; 0: all requests."""
+LOAD_FROM = 1.0
+"""Mean number of requests in the engine below which a request is in load bucket 0."""
+LOAD_RATIO = 1.3
+"""How many times wider each load bucket is than the one before."""
+LOAD_BUCKETS = 20
+MOST_BOUNDARIES = 6
+"""Boundaries of one latency in a split document."""
 
 
 class How(StrEnum):
@@ -42,6 +51,24 @@ class How(StrEnum):
     """Bad is above a boundary of a histogram."""
     PAIR = "pair"
     """Bad requests have a counter of their own."""
+    AT_LOAD = "atLoad"
+    """Bad is above a boundary; requests are compared only with those at the same load and with as warm a cache."""
+
+
+@dataclass(frozen=True)
+class AtLoad:
+    """A latency that the pods count by load, and the boundaries that their split documents list for it."""
+
+    metric: str
+    """Name of the latency in the split document and in the label `metric`."""
+    stable: tuple[float, ...]
+    canary: tuple[float, ...]
+    """The stable's boundaries times what the canary may be slower: by margin and by tolerance."""
+
+
+def times(boundary: float, factor: float) -> float:
+    """The canary's boundary for one of the stable's; six significant digits, as in the split document."""
+    return float(f"{boundary * factor:.6g}")
 
 
 @dataclass(frozen=True)
@@ -57,6 +84,48 @@ class Measurement:
     required: bool
     unit: str = ""
     """Unit of the boundaries: `s`, or empty for a user's own histogram."""
+    at_load: AtLoad | None = None
+    """For `How.AT_LOAD`: what the pods count."""
+    demoted: bool = False
+    """Whether the metric only reports, whatever the spec asks: the pods of one side cannot count it by load."""
+
+    def __post_init__(self) -> None:
+        """Check that the documents have the boundaries.
+
+        Raises:
+            ValueError: one is missing.
+        """
+        if (self.how is How.AT_LOAD) != (self.at_load is not None):
+            raise ValueError("what is counted at load and how do not fit together")
+        for canary in (False, True):
+            self._numbers(canary=canary, for_proof=canary)
+
+    def _numbers(self, *, canary: bool, for_proof: bool) -> tuple[str, ...]:
+        """By leaf, the number of its boundary in the split document of a side."""
+        if self.at_load is None:
+            return ()
+        listed = self.at_load.canary if canary else self.at_load.stable
+        return tuple(str(listed.index(bound)) for bound in self._cuts(canary=canary, for_proof=for_proof))
+
+    def _cuts(self, *, canary: bool, for_proof: bool = False) -> tuple[float, ...]:
+        p = self.parameters
+        if not canary:
+            return p.boundaries
+        return tuple(times(bound, p.ratio if for_proof else p.margin) for bound in p.boundaries)
+
+    def boundary(self, leaf: int, *, canary: bool) -> float:
+        """The boundary above which requests of a side are bad, in `unit`."""
+        return self._cuts(canary=canary and self.how is How.AT_LOAD)[leaf]
+
+    @property
+    def proof_differs(self) -> bool:
+        """Whether the proof has boundaries of its own."""
+        return self.how is How.AT_LOAD and self.parameters.margin != self.parameters.ratio
+
+    @property
+    def ignores_load(self) -> bool:
+        """Whether latencies are compared whatever the load was."""
+        return self.how is How.ABOVE and self.parameters.ceiling is None
 
     @property
     def comparable(self) -> bool:
@@ -69,7 +138,7 @@ class Measurement:
 
         The label `instance` of the series must name a pod of the revision; users' own series can come from anywhere.
         """
-        scraped_from_pods = self.how is How.OUTCOME or (self.how is How.ABOVE and bool(self.unit))
+        scraped_from_pods = self.how in {How.OUTCOME, How.AT_LOAD} or (self.how is How.ABOVE and bool(self.unit))
         return scraped_from_pods and self.required and self.parameters.ceiling is None
 
     def lacks_shared_bounds(self, interval: Interval) -> bool:
@@ -100,16 +169,52 @@ class Measurement:
                 return {key: (Counts(n, x),) for key, (n, x) in _matched(totals, bad).items()}
             case How.ABOVE:
                 return _above(totals, self.parameters, interval.bounds.get(self.total, {}))
+            case How.AT_LOAD:
+                raise ValueError("counts at load are by cell; use by_cell")
+
+    def by_cell(self, interval: Interval, *, canary: str, for_proof: bool = False) -> CountsByCell:
+        """The counts of one interval by revision, epoch and cell; empty if a tally could not be read.
+
+        Args:
+            interval: what was counted.
+            canary: the canary's revision, whose requests have boundaries of their own.
+            for_proof: with the boundaries of the proof.
+        """
+        if self.how is not How.AT_LOAD:
+            return {(revision, epoch, 0): leaves for (revision, epoch), leaves in self.counts(interval).items()}
+        if not interval.unread.isdisjoint(self.tallies):
+            return {}
+        above = interval.counts.get(self.bad, {}) if self.bad else {}
+        numbers = {side: self._numbers(canary=side, for_proof=for_proof) for side in (False, True)}
+        found = {}
+        for (revision, epoch, value), n in interval.counts.get(self.total, {}).items():
+            cell = cell_of(value)
+            if cell is not None:
+                bad = (above.get((revision, epoch, f"{value},{number}"), 0) for number in numbers[revision == canary])
+                found[revision, epoch, cell] = tuple(Counts(n, min(n, x)) for x in bad)
+        return found
+
+    def cells_by_process(self, interval: Interval, revision: str) -> dict[str, dict[int, tuple[Counts, ...]]]:
+        """The stable's counts of one interval by process and cell, over all epochs."""
+        found: dict[str, dict[int, tuple[Counts, ...]]] = {}
+        for process, part in self._parts(interval).items():
+            cells = found.setdefault(process, {})
+            for (of, _, cell), leaves in self.by_cell(part, canary="").items():
+                if of == revision:
+                    known = cells.get(cell, (Counts(),) * len(leaves))
+                    cells[cell] = tuple(had + more for had, more in zip(known, leaves, strict=True))
+        return found
 
     def counts_by_process(self, interval: Interval) -> dict[str, CountsByRevision]:
         """The counts of one interval by process, for the revision that is read by process."""
+        return {process: self.counts(part) for process, part in self._parts(interval).items()}
+
+    def _parts(self, interval: Interval) -> dict[str, Interval]:
+        """The interval by process, with the counts of that process alone."""
         processes = {process for tally in self.tallies for process in interval.by_process.get(tally, {})}
         return {
-            process: self.counts(
-                replace(
-                    interval,
-                    counts={tally: interval.by_process.get(tally, {}).get(process, {}) for tally in self.tallies},
-                )
+            process: replace(
+                interval, counts={tally: interval.by_process.get(tally, {}).get(process, {}) for tally in self.tallies}
             )
             for process in sorted(processes)
         }
@@ -215,6 +320,14 @@ def _above(
         within = [max((count for bound, count in cumulative.items() if bound <= cut), default=0) for cut in cuts]
         found[key] = tuple(Counts(n, n - min(n, count)) for count in within) or (Counts(n, 0),)
     return found
+
+
+def cell_of(value: str) -> int | None:
+    """The cell of the labels `cached` and `load`, such as `low,3`; None if they are not what the pods write."""
+    cached, _, load = value.partition(",")
+    if cached not in {"low", "high"} or not (load.isascii() and load.isdecimal()) or int(load) >= LOAD_BUCKETS:
+        return None
+    return 1 + 2 * int(load) + (cached == "high")
 
 
 def nearest(bounds: Iterable[float], wanted: float) -> float:

@@ -7,14 +7,24 @@ measurement counts is in `serin.analysis.measurement`. Presets are described in 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from serin.analysis.counts import Baseline, Names, Tally
-from serin.analysis.measurement import How, Measurement, Throughput, bound_of, nearest
+from serin.analysis.measurement import (
+    MOST_BOUNDARIES,
+    AtLoad,
+    How,
+    Measurement,
+    Throughput,
+    bound_of,
+    nearest,
+    times,
+)
 from serin.evidence import conditional
-from serin.evidence.boundaries import boundaries, quantile
-from serin.evidence.metric import MetricParameters
+from serin.evidence.boundaries import boundaries, interpolated, quantile
+from serin.evidence.metric import MarginOf, MetricParameters
 from serin.evidence.non_inferiority import default_tolerance
 
 if TYPE_CHECKING:
@@ -86,32 +96,114 @@ def requests(series: Series, *, measured: bool) -> Tally:
     return Tally(series.requests, by=series.code_label, names=Names.BACKEND)
 
 
-def measurements(analysis: Analysis, series: Series, baseline: Baseline, *, measured: bool) -> tuple[Measurement, ...]:
-    """Every tested metric, with boundaries from the stable's baseline and its share of alpha."""
-    budget = sum(metric.share or 1.0 for metric in analysis.compared if metric.required)
-    return tuple(
-        _measurement(
-            metric,
-            _read_of(metric, analysis),
-            analysis.false_rollback_rate * ((metric.share or 1.0) / budget if metric.required else 1.0),
-            series,
-            baseline,
-            measured=measured,
+def measurements(
+    analysis: Analysis, series: Series, baseline: Baseline, *, measured: bool, at_load: bool = False
+) -> tuple[Measurement, ...]:
+    """Every tested metric, with boundaries from the stable's baseline and its share of alpha.
+
+    Args:
+        analysis: the spec's.
+        series: the names of the series.
+        baseline: the stable's traffic and histograms.
+        measured: the model server counts in the pods of both sides.
+        at_load: those pods can count latencies by load.
+    """
+    tested = _tested(analysis)
+    unequal = {metric.name for metric in tested if _is_latency(metric, measured=measured)}
+    cuts = _at_load(tested, unequal, series, baseline) if at_load else {}
+    demoted = unequal - cuts.keys()
+    required = {metric.name: metric.required and metric.name not in demoted for metric in analysis.compared}
+    budget = sum(metric.share or 1.0 for metric in analysis.compared if required[metric.name])
+    found = tuple(
+        replace(
+            _measurement(
+                metric,
+                _read_of(metric, analysis),
+                analysis.false_rollback_rate * ((metric.share or 1.0) / budget if required[metric.name] else 1.0),
+                series,
+                baseline,
+                measured=measured,
+                cuts=cuts.get(metric.name),
+            ),
+            required=required[metric.name],
+            demoted=metric.name in demoted,
         )
-        for metric in _tested(analysis)
+        for metric in tested
     )
+    return tuple(replace(each, at_load=_shared_lists(each.at_load, found)) for each in found)
+
+
+def _shared_lists(own: AtLoad | None, measurements: Sequence[Measurement]) -> AtLoad | None:
+    """The boundaries that the split documents list for a latency: those of all metrics that read it."""
+    if own is None:
+        return None
+    same = [each.at_load for each in measurements if each.at_load and each.at_load.metric == own.metric]
+    stable = {bound for each in same for bound in each.stable}
+    canary = {bound for each in same for bound in each.canary}
+    return AtLoad(own.metric, tuple(sorted(stable)), tuple(sorted(canary)))
+
+
+def _is_latency(metric: Metric, *, measured: bool) -> bool:
+    """Whether the metric is a latency that the model server counts; it is compared at equal load or decides nothing."""
+    return metric.preset in _LATENCIES and _from_pods(metric, measured=measured)
+
+
+def _at_load(
+    tested: Sequence[Metric], unequal: Container[str], series: Series, baseline: Baseline
+) -> dict[str, tuple[float, ...]]:
+    """The boundaries of each latency that is compared at equal load.
+
+    Metrics of one preset share the boundaries that a split document may list for it, and a metric whose margin and
+    tolerance differ needs two of them for each of its own. A metric for which none is left is absent.
+    """
+    found: dict[str, tuple[float, ...]] = {}
+    for preset, quantity in _LATENCIES.items():
+        metrics = [metric for metric in tested if metric.preset == preset and metric.name in unequal]
+        left = MOST_BOUNDARIES
+        each = max(1, MOST_BOUNDARIES // max(1, sum(map(_lists, metrics))))
+        for metric in metrics:
+            if left < each * _lists(metric):
+                break
+            left -= each * _lists(metric)
+            cumulative = _cumulative(baseline, _latency(quantity, series, measured=True))
+            wanted = next(quantiles for quantiles in QUANTILES_AT_LOAD if len(quantiles) <= each)
+            # Without samples of the stable: the usual ones, from the lowest.
+            found[metric.name] = interpolated(cumulative, wanted) or _USUAL_BOUNDARIES[preset][:each]
+    return found
+
+
+def _lists(metric: Metric) -> int:
+    """How many boundaries the canary's document lists for each boundary of the metric."""
+    return 1 if _margin(metric) == _ratio(metric) else 2
+
+
+def _margin(metric: Metric) -> float:
+    return metric.margin or (ERROR_MARGIN if metric.preset == "ErrorRate" else OTHER_MARGIN)
+
+
+def _ratio(metric: Metric) -> float:
+    return (metric.tolerance and metric.tolerance.ratio) or OTHER_MARGIN
 
 
 def _measurement(
-    metric: Metric, read: Metric, alpha: float, series: Series, baseline: Baseline, *, measured: bool
+    metric: Metric,
+    read: Metric,
+    alpha: float,
+    series: Series,
+    baseline: Baseline,
+    *,
+    measured: bool,
+    cuts: tuple[float, ...] | None,
 ) -> Measurement:
-    """The measurement of a metric; `read` is the result of `_read_of`."""
+    """The measurement of a metric; `read` is the result of `_read_of`, `cuts` are boundaries at equal load."""
+    if cuts is not None and metric.preset:
+        return _measurement_at_load(metric, alpha, series, cuts)
     how, bad, total = _reading(read, series, measured=measured)
     cumulative = _cumulative(baseline, total) if how is How.ABOVE else {}
     if metric.ceiling and how is How.ABOVE:
         finite = [bound for bound in cumulative if math.isfinite(bound)]
         above = metric.ceiling.above_seconds or 0.0
-        cuts: tuple[float, ...] = (nearest(finite, above) if finite else above,)
+        cuts = (nearest(finite, above) if finite else above,)
     elif how is How.ABOVE:
         usual = _USUAL_BOUNDARIES[read.preset] if read.preset else ()
         cuts = boundaries(cumulative) if any(cumulative.values()) or not usual else usual
@@ -125,7 +217,7 @@ def _measurement(
         bad=bad,
         parameters=MetricParameters(
             alpha=alpha,
-            margin=metric.margin or (ERROR_MARGIN if metric.preset == "ErrorRate" else OTHER_MARGIN),
+            margin=_margin(metric),
             ratio=ratio,
             absolute=absolute,
             boundaries=cuts,
@@ -147,6 +239,46 @@ def _tolerance(metric: Metric, baseline: Baseline) -> tuple[float, float]:
         absolute if written.absolute is None else written.absolute,
     )
 
+
+def _measurement_at_load(metric: Metric, alpha: float, series: Series, cuts: tuple[float, ...]) -> Measurement:
+    """The measurement of a latency at equal load; `measurements` adds the boundaries of other metrics."""
+    parameters = MetricParameters(
+        alpha=alpha,
+        margin=_margin(metric),
+        ratio=_ratio(metric),
+        absolute=_absolute(metric),
+        boundaries=cuts,
+        margin_of=MarginOf.TIMES,
+    )
+    name = METRIC_LABELS[metric.preset or ""]
+    where = f'{{metric="{name}"}}'
+    factors = {parameters.margin, parameters.ratio}
+    return Measurement(
+        name=metric.name,
+        how=How.AT_LOAD,
+        total=Tally(f"{series.model_server}latency_requests_total{where}", by="cached,load"),
+        bad=Tally(f"{series.model_server}latency_above_total{where}", by="cached,load,boundary"),
+        parameters=parameters,
+        required=metric.required,
+        unit="s",
+        at_load=AtLoad(name, cuts, tuple(sorted({times(cut, factor) for cut in cuts for factor in factors}))),
+    )
+
+
+def _absolute(metric: Metric) -> float:
+    tolerance = metric.tolerance
+    return 0.005 if tolerance is None or tolerance.absolute is None else tolerance.absolute
+
+
+METRIC_LABELS = {
+    "TimeToFirstToken": "ttft",
+    "TimePerOutputToken": "tpot",
+    "EndToEndLatency": "e2e",
+    "QueueTime": "queue",
+}
+"""By preset, the name of the latency in the split document and in the label `metric`."""
+QUANTILES_AT_LOAD = ((0.5, 0.75, 0.9, 0.97, 0.995), (0.5, 0.9, 0.97), (0.5, 0.9), (0.75,))
+"""The stable's quantiles at which a latency is cut at equal load: the first that are not too many."""
 
 _LATENCIES = {
     "TimeToFirstToken": "time_to_first_token_seconds",
@@ -171,10 +303,14 @@ def _reading(metric: Metric, series: Series, *, measured: bool) -> tuple[How, Ta
         return How.PAIR, Tally(metric.ratio.bad), Tally(metric.ratio.total)
     if metric.histogram:
         return How.ABOVE, None, Tally(metric.histogram.buckets, by="le")
-    from_pods = measured if metric.source is None else metric.source == "ModelServer"
+    from_pods = _from_pods(metric, measured=measured)
     if metric.preset is None or metric.preset == "ErrorRate":
         return (How.OUTCOME if from_pods else How.CODE), None, requests(series, measured=from_pods)
     return How.ABOVE, None, _latency(_LATENCIES[metric.preset], series, measured=from_pods)
+
+
+def _from_pods(metric: Metric, *, measured: bool) -> bool:
+    return measured if metric.source is None else metric.source == "ModelServer"
 
 
 def _latency(quantity: str, series: Series, *, measured: bool) -> Tally:

@@ -16,13 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidat
 from pydantic.alias_generators import to_camel
 
 from serin.analysis.counts import EPOCHS, Tally
-from serin.analysis.measurement import Generated, How, Measurement, Throughput
-from serin.analysis.trial_state import MOST_NEWEST, Arrived, Epoch, MetricState, ThroughputState, TrialState
+from serin.analysis.measurement import AtLoad, Generated, How, Measurement, Throughput
+from serin.analysis.trial_state import MOST_NEWEST, Arrived, Epoch, MetricState, ThroughputState, TrialState, noise_of
 from serin.errors import RecordError
 from serin.evidence import stored
 from serin.evidence.frozen_map import EMPTY, FrozenMap
-from serin.evidence.metric import MetricParameters, MetricTests
+from serin.evidence.metric import MarginOf, MetricParameters, MetricTests
 from serin.evidence.noise import Noise
+from serin.evidence.pods_at_load import PodsAtLoad
 from serin.evidence.slices import NO_REQUESTS, RequestsBySide
 
 VERSION = 1
@@ -98,6 +99,10 @@ class StoredMeasurement(_Stored):
     absolute: Number
     boundaries: Annotated[tuple[Number, ...], Field(max_length=MOST_METRICS)]
     ceiling: Number | None
+    # States of earlier releases lack the fields below.
+    margin_of: MarginOf = MarginOf.RATES
+    at_load: AtLoad | None = None
+    demoted: Flag = False
 
     @classmethod
     def of(cls, measurement: Measurement) -> StoredMeasurement:
@@ -195,12 +200,17 @@ def _metrics(document: StoredTrial) -> list[MetricState]:
         MetricState(
             measurement,
             MetricTests.from_state(measurement.parameters, tests),
-            Noise.from_state(measurement.parameters, pods) if pods else Noise(measurement.parameters),
+            _noise(measurement, pods),
         )
         for measurement, tests, pods in zip(
             measurements, document.evidence, (None,) * len(measurements) if noise is None else noise, strict=True
         )
     ]
+
+
+def _noise(measurement: Measurement, state: TestState | None) -> Noise | PodsAtLoad:
+    kind = noise_of(measurement)
+    return kind.from_state(measurement.parameters, state) if state else kind(measurement.parameters)
 
 
 def _cause(error: Exception) -> str:

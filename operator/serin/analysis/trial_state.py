@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from serin.analysis.counts import EPOCHS, Tally
-from serin.analysis.measurement import NOTHING_GENERATED, Generated, Measurement, Throughput
+from serin.analysis.measurement import NOTHING_GENERATED, Generated, How, Measurement, Throughput
 from serin.evidence.frozen_map import EMPTY, FrozenMap
 from serin.evidence.metric import MetricTests
 from serin.evidence.noise import Noise
+from serin.evidence.pods_at_load import PodsAtLoad
 from serin.evidence.slices import NO_REQUESTS, RequestsBySide
 
 LATEST = timedelta(hours=1)
@@ -52,13 +53,20 @@ class MetricState:
 
     measurement: Measurement
     tests: MetricTests
-    noise: Noise
+    noise: Noise | PodsAtLoad
     """Whether the stable's pods differ from each other; gets counts only where pods can be distinguished."""
 
     @classmethod
     def begin(cls, measurement: Measurement) -> MetricState:
         """A metric before its first request."""
-        return cls(measurement, MetricTests.begin(measurement.parameters), Noise(measurement.parameters))
+        return cls(
+            measurement, MetricTests.begin(measurement.parameters), noise_of(measurement)(measurement.parameters)
+        )
+
+
+def noise_of(measurement: Measurement) -> type[Noise | PodsAtLoad]:
+    """The class of `MetricState.noise`."""
+    return PodsAtLoad if measurement.how is How.AT_LOAD else Noise
 
 
 @dataclass(frozen=True)

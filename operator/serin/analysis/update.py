@@ -16,10 +16,11 @@ from serin.analysis.measurement import Measurement
 from serin.analysis.missing import too_many_in_progress
 from serin.analysis.trial_state import MOST_NEWEST, NEWEST_SLICES, Arrived, MetricState, ThroughputState, TrialState
 from serin.api.names import FULL_WEIGHT
-from serin.evidence.slices import NO_REQUESTS, NOTHING, Counts, RequestsBySide, Totals
+from serin.evidence.pods_at_load import PodsAtLoad
+from serin.evidence.slices import NO_REQUESTS, NOTHING, Counts, RequestsBySide, Totals, epoch_of, stratum
 
-CountsByEpoch = Mapping[int, tuple[Totals, ...]]
-"""By epoch, the totals of each leaf of a metric in one interval."""
+CountsByStratum = Mapping[int, tuple[Totals, ...]]
+"""By stratum (`serin.evidence.slices.stratum`), the totals of each leaf of a metric in one interval."""
 
 
 def advance(state: TrialState, intervals: Iterable[Interval], *, canary: str, stable: str) -> TrialState:
@@ -31,13 +32,17 @@ def advance(state: TrialState, intervals: Iterable[Interval], *, canary: str, st
 
 
 def _after(state: TrialState, interval: Interval, canary: str, stable: str) -> TrialState:
-    counts = [counts_by_epoch(state, metric.measurement, interval, canary, stable) for metric in state.metrics]
-    metrics = [
-        _metric_after(state, metric, by_epoch, interval, stable)
-        for metric, by_epoch in zip(state.metrics, counts, strict=True)
-    ]
+    counts, metrics = [], []
+    for metric in state.metrics:
+        by_stratum = counts_by_stratum(state, metric.measurement, interval, canary, stable)
+        for_proof = None
+        if metric.measurement.proof_differs:
+            for_proof = counts_by_stratum(state, metric.measurement, interval, canary, stable, for_proof=True)
+        counts.append(by_stratum)
+        tested = _tests_after(state, metric, interval, by_stratum, for_proof)
+        metrics.append(_metric_after(tested, interval, stable, pooled=state.slice_seconds))
     throughputs = [_throughput_after(state, each, interval, canary, stable) for each in state.throughputs]
-    canary_ended = any(leaves[0].n1 for by_epoch in counts for leaves in by_epoch.values())
+    canary_ended = any(leaves[0].n1 for by_stratum in counts for leaves in by_stratum.values())
     after = _with_progress(_with_arrivals(state, interval, canary, stable), interval, canary, stable)
     return replace(
         after,
@@ -49,25 +54,38 @@ def _after(state: TrialState, interval: Interval, canary: str, stable: str) -> T
     )
 
 
-def _metric_after(
-    state: TrialState, metric: MetricState, counts: CountsByEpoch, interval: Interval, stable: str
+def _tests_after(
+    state: TrialState,
+    metric: MetricState,
+    interval: Interval,
+    counts: CountsByStratum,
+    for_proof: CountsByStratum | None,
 ) -> MetricState:
-    tests, noise = metric.tests, metric.noise
-    for epoch in sorted(counts, key=lambda e: state.epochs[e].began):
+    tests = metric.tests
+    for key in in_order(state, counts):
+        epoch = epoch_of(key)
         tests = tests.add(
-            counts[epoch],
+            counts[key],
             t=seconds_of(state, interval),
-            epoch=epoch,
+            epoch=key,
             settled=_seconds(interval.end - interval.ahead - state.epochs[epoch].began) >= state.settle_seconds,
             young=is_young(state, epoch, interval.begin - interval.ahead),
+            for_proof=for_proof[key] if for_proof is not None else None,
         )
-    tests = tests.nothing_ended(counts)
-    if metric.measurement.lacks_shared_bounds(interval):
-        tests = replace(tests, incomparable=True)
-    if metric.measurement.compares_pods:
-        processes = _by_process(metric.measurement, interval, stable)
-        noise = noise.add(processes, _seconds(interval.end - interval.begin), pooled=state.slice_seconds)
-    return MetricState(metric.measurement, tests, noise)
+    return replace(metric, tests=tests.nothing_ended(counts))
+
+
+def _metric_after(metric: MetricState, interval: Interval, stable: str, *, pooled: float) -> MetricState:
+    """With what an interval says about the metric itself: whether it can be compared, and the stable's pods."""
+    measurement, noise, seconds = metric.measurement, metric.noise, _seconds(interval.end - interval.begin)
+    if measurement.lacks_shared_bounds(interval):
+        metric = replace(metric, tests=replace(metric.tests, incomparable=True))
+    if not measurement.compares_pods:
+        return metric
+    if isinstance(noise, PodsAtLoad):
+        return replace(metric, noise=noise.add(measurement.cells_by_process(interval, stable), seconds))
+    processes = _by_process(measurement, interval, stable)
+    return replace(metric, noise=noise.add(processes, seconds, pooled=pooled))
 
 
 def _throughput_after(
@@ -125,19 +143,32 @@ def is_young(state: TrialState, epoch: int, moment: datetime) -> bool:
     return _seconds(moment - state.epochs[epoch].began) < state.young_seconds
 
 
-def counts_by_epoch(
-    state: TrialState, measurement: Measurement, interval: Interval, canary: str, stable: str
-) -> CountsByEpoch:
-    """The totals of both sides by epoch and leaf, without epochs of an earlier trial and without moments of doubt."""
-    by_epoch: dict[int, tuple[Totals, ...]] = {}
-    for (revision, label), leaves in measurement.counts(interval).items():
+def in_order(state: TrialState, counts: CountsByStratum) -> list[int]:
+    """The keys of the strata, those of older epochs first."""
+    return sorted(counts, key=lambda key: (state.epochs[epoch_of(key)].began, key))
+
+
+def counts_by_stratum(
+    state: TrialState,
+    measurement: Measurement,
+    interval: Interval,
+    canary: str,
+    stable: str,
+    *,
+    for_proof: bool = False,
+) -> CountsByStratum:
+    """The totals of both sides by stratum and leaf, without epochs of an earlier trial and without moments of doubt."""
+    by_stratum: dict[int, tuple[Totals, ...]] = {}
+    cells = measurement.by_cell(interval, canary=canary, for_proof=for_proof)
+    for (revision, label, cell), leaves in cells.items():
         epoch = _counted_epoch(state, label, interval)
         if epoch is None or revision not in {canary, stable}:
             continue
         more = [_totals(canary=c) if revision == canary else _totals(stable=c) for c in leaves]
-        known = by_epoch.get(epoch, (NOTHING,) * len(more))
-        by_epoch[epoch] = tuple(total + each for total, each in zip(known, more, strict=True))
-    return by_epoch
+        key = stratum(epoch, cell)
+        known = by_stratum.get(key, (NOTHING,) * len(more))
+        by_stratum[key] = tuple(total + each for total, each in zip(known, more, strict=True))
+    return by_stratum
 
 
 def _totals(canary: Counts = Counts(), stable: Counts = Counts()) -> Totals:  # noqa: B008 - it is immutable
@@ -175,12 +206,15 @@ def _epoch_of(state: TrialState, interval: Interval) -> int | None:
     return epoch if began + blank <= interval.begin - interval.ahead else None
 
 
-def _expected(state: TrialState, counts: Iterable[CountsByEpoch]) -> float:
+def _expected(state: TrialState, counts: Iterable[CountsByStratum]) -> float:
     """How many canary requests the stable's requests lead to expect, by the metric that counts most of them."""
     return max(
         (
-            sum(_per_stable_request(state.epochs[epoch].weight) * leaves[0].n0 for epoch, leaves in by_epoch.items())
-            for by_epoch in counts
+            sum(
+                _per_stable_request(state.epochs[epoch_of(key)].weight) * leaves[0].n0
+                for key, leaves in by_stratum.items()
+            )
+            for by_stratum in counts
         ),
         default=0.0,
     )

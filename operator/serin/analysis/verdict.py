@@ -14,9 +14,12 @@ from enum import StrEnum
 from serin.analysis.measurement import Generated, How, Measurement
 from serin.analysis.proof_time import about, canary_rate
 from serin.analysis.trial_state import MetricState, ThroughputState, TrialState
-from serin.evidence.metric import MetricParameters, MetricTests
+from serin.evidence.metric import MarginOf, MetricParameters, MetricTests
 from serin.evidence.noise import Noise
+from serin.evidence.pods_at_load import PodsAtLoad
 from serin.evidence.slices import Counts
+
+NOT_AT_EQUAL_LOAD = "not comparable at equal load: pods of one side cannot count latencies by load"
 
 
 class Verdict(StrEnum):
@@ -25,6 +28,8 @@ class Verdict(StrEnum):
     PASS = "Pass"  # noqa: S105 - a verdict, not a password
     FAIL = "Fail"
     INCONCLUSIVE = "Inconclusive"
+    DIFFERS = "Differs"
+    """Of one Advisory metric only: what would be a Fail if the metric were Required."""
     NOT_APPLICABLE = "NotApplicable"
     """Of one metric only: there are no samples on either side, so it is ignored."""
 
@@ -87,6 +92,8 @@ def judge(state: TrialState | None) -> Judgement:
     if failed := next((metric for metric in required if metric.verdict is Verdict.FAIL), None):
         return Judgement(Verdict.FAIL, failed.message, metrics)
     applicable = [metric for metric in required if metric.verdict is not Verdict.NOT_APPLICABLE]
+    if not required:
+        return Judgement(Verdict.INCONCLUSIVE, " ".join(metric.message for metric in metrics), metrics)
     if not applicable:
         return Judgement(Verdict.INCONCLUSIVE, _silence(required), metrics)
     unproven = [metric for metric in applicable if metric.verdict is Verdict.INCONCLUSIVE]
@@ -120,15 +127,20 @@ def _judge_metric(state: MetricState, rate: float | None) -> MetricJudgement:
     measurement, tests = state.measurement, state.tests
     leaf = tests.strongest
     noisy = measurement.required and state.noise.noisy
-    provable = measurement.comparable and not tests.incomparable and not noisy
+    provable = (
+        measurement.comparable and not measurement.demoted and not (tests.incomparable or tests.little_overlap or noisy)
+    )
     verdict = _verdict(tests, provable=provable)
+    if verdict is Verdict.FAIL and not measurement.required:
+        verdict = Verdict.DIFFERS
     needed = 0.0 if provable else math.inf
     if verdict is Verdict.INCONCLUSIVE and provable:
         leaf, missing = tests.still_needed()
         needed = math.inf if missing is None else missing
     total = tests.totals_with_carried_over(leaf)
-    counts = [_counts(measurement, leaf, side) for side in (total.canary, total.stable)]
-    counted = "canary {}, stable {}".format(*counts)
+    canary = _counts(measurement, leaf, total.canary, canary=True)
+    stable = _counts(measurement, leaf, total.stable, canary=False)
+    counted = f"canary {canary}, stable {stable}"
     finding = _finding(state, verdict, needed, rate)
     return MetricJudgement(
         name=measurement.name,
@@ -162,24 +174,32 @@ def _finding(state: MetricState, verdict: Verdict, needed: float, rate: float | 
     p = state.measurement.parameters
     if verdict is Verdict.NOT_APPLICABLE:
         return "no samples on either side; this metric is ignored"
-    if verdict is Verdict.FAIL:
-        return (
-            "the canary is worse than the stable" if p.ceiling is None else f"the canary is above {_limit(p.ceiling)}"
-        )
+    if verdict in {Verdict.FAIL, Verdict.DIFFERS}:
+        return _worse(state)
     errors = state.measurement.how in {How.OUTCOME, How.CODE}
     tolerated = _tolerance(p, errors=errors)
     if verdict is Verdict.PASS:
-        proven = f"no worse than {tolerated}" if p.ceiling is None else f"below {_limit(p.ceiling)}"
-        return f"the canary is proven to be {proven}"
+        return f"the canary is proven to be {_proven(p, tolerated)}"
     if obstacle := _obstacle(state):
         return obstacle
     ruled_out = (
         tolerated if p.ceiling is None else f"{'an error rate' if errors else 'a bad rate'} above {_percent(p.ceiling)}"
     )
+    if p.margin_of is MarginOf.TIMES:
+        ruled_out = f"that the canary is more than {p.ratio:g} times as slow at equal load"
     if needed == math.inf:
         change = "widen the metric's tolerance" if p.ceiling is None else "raise the limit"
         return f"at the observed rates, no number of requests can rule out {ruled_out}; abort the canary or {change}"
     return _more(needed, rate, ruled_out)
+
+
+def _proven(p: MetricParameters, tolerated: str) -> str:
+    if p.margin_of is MarginOf.TIMES:
+        return (
+            f"at most {p.ratio:g} times as slow as the stable at equal load, plus {100 * p.absolute:.3g} percentage "
+            "points of the requests"
+        )
+    return f"no worse than {tolerated}" if p.ceiling is None else f"below {_limit(p.ceiling)}"
 
 
 def _more(needed: float, rate: float | None, ruled_out: str) -> str:
@@ -203,19 +223,25 @@ def _tolerance(p: MetricParameters, *, errors: bool) -> str:
     return f"{times} times the stable's bad rate plus {points} percentage points"
 
 
+def _worse(state: MetricState) -> str:
+    """How the canary is worse, and for an Advisory metric that this decides nothing."""
+    measurement, p = state.measurement, state.measurement.parameters
+    if p.ceiling is not None:
+        worse = f"the canary is above {_limit(p.ceiling)}"
+    elif p.margin_of is MarginOf.TIMES:
+        worse = f"the canary is more than {p.margin:g} times as slow as the stable at equal load"
+    elif measurement.demoted:
+        worse = f"the canary differs from the stable, but {NOT_AT_EQUAL_LOAD}"
+    else:
+        worse = "the canary is worse than the stable"
+    return worse if measurement.required else f"{worse} (Advisory: decides nothing)"
+
+
 def _obstacle(state: MetricState) -> str | None:
     """Why no number of requests that would be enough can be estimated; None if it can."""
     measurement, tests, ceiling = state.measurement, state.tests, state.measurement.parameters.ceiling
-    if not measurement.comparable:
-        return (
-            "cannot be compared, because the stable had no samples that could be read when the canary began; wait "
-            "until it has, or make the metric Advisory, then abort and retry"
-        )
-    if tests.incomparable:
-        return (
-            "cannot be compared, because the histograms of canary and stable have no bucket in common, or none for "
-            "+Inf; give both the same buckets, or make the metric Advisory, then abort and retry"
-        )
+    if incomparable := _incomparable(state):
+        return incomparable
     if ceiling is not None and (tests.shared or tests.exceeded):
         return _limit_exceeded(ceiling, shared=tests.shared, required=measurement.required)
     if measurement.required and state.noise.noisy:
@@ -227,6 +253,31 @@ def _obstacle(state: MetricState) -> str | None:
     return f"no request of the {side} has been counted yet; check that requests reach it and that its pods are scraped"
 
 
+def _incomparable(state: MetricState) -> str | None:
+    """Why canary and stable cannot be compared; None if they can."""
+    measurement, tests = state.measurement, state.tests
+    if measurement.demoted:
+        return f"proves nothing, because it is {NOT_AT_EQUAL_LOAD}"
+    if tests.little_overlap:
+        share = min(leaf.overlap for leaf in tests.comparisons)
+        return (
+            f"not comparable: load per pod differs; only {100 * share:.0f} % of the canary's requests have requests of "
+            "the stable at the same load. Give both sides about the same number of requests per pod, or make the "
+            "metric Advisory, then abort and retry"
+        )
+    if not measurement.comparable:
+        return (
+            "cannot be compared, because the stable had no samples that could be read when the canary began; wait "
+            "until it has, or make the metric Advisory, then abort and retry"
+        )
+    if tests.incomparable:
+        return (
+            "cannot be compared, because the histograms of canary and stable have no bucket in common, or none for "
+            "+Inf; give both the same buckets, or make the metric Advisory, then abort and retry"
+        )
+    return None
+
+
 def _limit_exceeded(ceiling: float, *, shared: bool, required: bool) -> str:
     if shared:
         held = "; nothing is promoted until the stable recovers" if required else ""
@@ -235,19 +286,21 @@ def _limit_exceeded(ceiling: float, *, shared: bool, required: bool) -> str:
     return f"the canary is above {_limit(ceiling)}, but is not known to be worse than the stable" + held
 
 
-def _noise(noise: Noise) -> str:
+def _noise(noise: Noise | PodsAtLoad) -> str:
     """How the pods differ, and what to do."""
+    if isinstance(noise, PodsAtLoad):
+        return f"at equal load {noise.outlier or 'one of them'} differs from the others; check it, then abort and retry"
     if noise.halves_differ:
         return "one half of them is worse than the other; find the pod that differs, then abort and retry"
     dispersion = f"dispersion {noise.dispersion or 0:.1f}, where chance gives 1"
     return f"bad requests gather in single pods ({dispersion}); compare the pods, then abort and retry"
 
 
-def _counts(measurement: Measurement, leaf: int, counts: Counts) -> str:
-    if measurement.how is not How.ABOVE or not measurement.parameters.boundaries:
+def _counts(measurement: Measurement, leaf: int, counts: Counts, *, canary: bool) -> str:
+    if not measurement.parameters.boundaries:
         return f"{counts.bad} bad of {counts.requests}"
     unit = f" {measurement.unit}" if measurement.unit else ""
-    return f"{counts.bad} of {counts.requests} above {measurement.parameters.boundaries[leaf]:g}{unit}"
+    return f"{counts.bad} of {counts.requests} above {measurement.boundary(leaf, canary=canary):.4g}{unit}"
 
 
 def _limit(ceiling: float) -> str:
@@ -264,7 +317,7 @@ def ramp_tests(state: TrialState) -> list[MetricTests]:
         metric.tests
         for metric in state.metrics
         if metric.measurement.required
-        and metric.measurement.how is not How.ABOVE
+        and metric.measurement.how not in {How.ABOVE, How.AT_LOAD}
         and metric.measurement.parameters.ceiling is None
         and metric.tests.exposed
     ]

@@ -64,13 +64,20 @@ class Mode(StrEnum):
 
 
 class Tolerance(ApiModel):
-    """Highest bad rate at which a canary is promoted: the stable's bad rate times `ratio`, plus `absolute`."""
+    """How much worse than the stable a canary may be and still be promoted.
+
+    For errors, a `ratio` or a `histogram`: its bad rate is at most the stable's bad rate times `ratio`, plus
+    `absolute`. For a latency of the model server: it is at most `ratio` times as slow at equal load, except for the
+    share `absolute` of the requests.
+    """
 
     ratio: Annotated[float | None, Field(ge=1, le=10)] = None
-    """Factor on the stable's bad rate. Default: 1.5."""
+    """Factor on the stable's bad rate (default 1.5), or on its latency at equal load (default 1.25: a quarter
+    slower)."""
     absolute: Annotated[float | None, Field(ge=0, le=0.5)] = None
     """Share of all requests that is added: 0.002 is 0.2 percentage points. Default: 0.002 if the LLMDeployment got 5
-    requests per second or more in the five minutes before the trial, otherwise 0.005."""
+    requests per second or more in the five minutes before the trial, otherwise 0.005; for a latency at equal load
+    0.005."""
 
 
 class Ratio(ApiModel):
@@ -169,11 +176,11 @@ class Metric(ApiModel):
     """`Required`: the metric can roll back a canary, and a promotion needs its proof. `Advisory`: it is only reported.
     Default: Required."""
     margin: Annotated[float | None, Field(ge=1, le=10)] = None
-    """How many times the stable's bad rate the canary's bad rate may be before this counts against it. Default: 1.1 for
-    errors, 1.25 for all other metrics. It limits the rollback; `tolerance` limits the promotion."""
+    """How many times the stable's bad rate the canary's bad rate may be before this counts against it; for a latency of
+    the model server: how many times as slow it may be, at equal load. Default: 1.1 for errors, 1.25 for all other
+    metrics. It limits the rollback; `tolerance` limits the promotion."""
     tolerance: Tolerance | None = None
-    """How much worse than the stable a canary may be and still be promoted: its bad rate must be proven to be at most
-    the stable's bad rate times `ratio`, plus `absolute`."""
+    """How much worse than the stable a canary may be and still be promoted; it must be proven to be no worse."""
 
     @property
     def required(self) -> bool:

@@ -136,7 +136,8 @@ class MetricStatus(StatusModel):
     """How strongly the counts speak against the canary, in percent; at 100 it is rolled back if the metric is
     Required."""
     verdict: Annotated[str | None, Field(max_length=32)] = None
-    """`Pass`, `Fail`, `Inconclusive`, or `NotApplicable` if neither side has samples."""
+    """`Pass`, `Fail`, `Inconclusive`, or `NotApplicable` if neither side has samples. An Advisory metric says `Differs`
+    in place of `Fail`, because it decides nothing."""
     mode: Annotated[str | None, Field(max_length=32)] = None
     """`Required` or `Advisory`."""
     more_requests_needed: Annotated[int | None, Field(ge=0)] = None

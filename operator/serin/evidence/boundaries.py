@@ -7,7 +7,7 @@ split into good and bad, and no estimate feeds a test. Specification: docs/refer
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 QUANTILES = (0.5, 0.75, 0.9, 0.97, 0.995, 0.999)
 
@@ -28,6 +28,28 @@ def boundaries(cumulative: Mapping[float, float]) -> tuple[float, ...]:
     if total <= 0:
         return (finite[len(finite) // 2],)
     return tuple(sorted({min(finite, key=lambda b: (abs(cumulative[b] / total - q), b)) for q in QUANTILES}))
+
+
+def interpolated(cumulative: Mapping[float, float], quantiles: Sequence[float]) -> tuple[float, ...]:
+    """The distinct estimated quantiles, ascending; observations are taken to be spread evenly within a bucket.
+
+    For series that are counted at any boundary. Three significant digits; empty without observations.
+    """
+    finite = sorted(bound for bound in cumulative if math.isfinite(bound))
+    total = max(cumulative.values(), default=0.0)
+    if not finite or total <= 0:
+        return ()
+    found = set()
+    for q in quantiles:
+        lower, below = 0.0, 0.0
+        for bound in finite:
+            if cumulative[bound] >= q * total:
+                found.add(lower + (bound - lower) * (q * total - below) / (cumulative[bound] - below))
+                break
+            lower, below = bound, cumulative[bound]
+        else:
+            found.add(finite[-1])
+    return tuple(sorted({float(f"{value:.3g}") for value in found if value > 0}))
 
 
 def quantile(cumulative: Mapping[float, float], q: float) -> float | None:

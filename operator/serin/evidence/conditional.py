@@ -31,6 +31,8 @@ LARGEST_BOOST = 700.0
 """Upper limit of the boost: far above any fair boost, but its exponential is still finite."""
 MOST_OPEN = 32
 """Largest number of open strata, one per value of the epoch label; one more closes the oldest."""
+MOST_STRATA = 256
+"""Largest number of open strata where an epoch has several; live epochs are about three, each with up to 40."""
 SURE = 2.0
 """Standard errors that are added to the stable's estimated rate where a limit on rates becomes one on odds."""
 LARGEST_RATE = 0.95
@@ -77,6 +79,8 @@ class Parameters:
     """Requests that a stratum needs on each side; bad requests are never considered."""
     of_rates: bool = False
     """Whether `margin` limits the ratio of the rates; else that of the odds, which is the stricter limit."""
+    most_open: int = MOST_OPEN
+    """Largest number of open strata; one more closes the oldest."""
 
     def __post_init__(self) -> None:
         """Check the parameters.
@@ -96,7 +100,7 @@ class Parameters:
 
 @dataclass(frozen=True)
 class ConditionalTest:
-    """The running test. `state` contains everything it needs to continue; its size is bounded by `MOST_OPEN`."""
+    """The running test. `state` contains everything it needs to continue; its size is bounded by `most_open`."""
 
     parameters: Parameters = Parameters()
     active: tuple[float, ...] = tuple([math.log(ACTIVE) + w for w in LOG_PRIOR])
@@ -142,7 +146,7 @@ class ConditionalTest:
         if not young and min(stratum.n1, stratum.n0) >= self.parameters.min_stratum:
             return test.close(stratum, test.open.without(s.epoch))
         still_open = test.open.put(s.epoch, stratum)
-        if len(still_open) > MOST_OPEN:
+        if len(still_open) > self.parameters.most_open:
             oldest = next(iter(still_open))
             return test.close(still_open[oldest], still_open.without(oldest))
         return replace(test, open=still_open)
@@ -278,7 +282,7 @@ class ConditionalTest:
                 frozen=stored.finite(state["frozen"]),
                 boosted=stored.finite(state["boosted"]),
                 releases=stored.whole(state["releases"]),
-                open=stored.totals_by_epoch(state["open"], MOST_OPEN),
+                open=stored.totals_by_epoch(state["open"], parameters.most_open),
                 rolled_back=stored.flag(state["rolledBack"]),
                 closed=stored.totals(state["closed"]),
             )

@@ -10,14 +10,30 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any
 
 from serin.evidence import stored
 from serin.evidence.ceiling import CeilingTest
-from serin.evidence.conditional import MOST_OPEN, ConditionalTest, Parameters
+from serin.evidence.conditional import MOST_OPEN, MOST_STRATA, ConditionalTest, Parameters
 from serin.evidence.frozen_map import EMPTY, FrozenMap
-from serin.evidence.non_inferiority import UNPROVEN, NonInferiority
-from serin.evidence.slices import NOTHING, Counts, RequestsBySide, Slice, Totals
+from serin.evidence.no_slower import NoSlower
+from serin.evidence.non_inferiority import NonInferiority
+from serin.evidence.slices import NOTHING, RING, Counts, RequestsBySide, Slice, Totals, epoch_of
+
+OVERLAP = 0.2
+"""Least share of the canary's requests that must have a counterpart at equal load; with less, nothing is proven."""
+OVERLAP_FROM = 100
+"""Requests of the canary from which on that share says something."""
+
+
+class MarginOf(StrEnum):
+    """What margin and tolerance are factors of."""
+
+    RATES = "rates"
+    """Both of the bad rate: ratios, and histograms whatever the load was."""
+    TIMES = "times"
+    """Both of the latency: the canary's requests are counted above the boundary times the factor."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +45,31 @@ class MetricParameters:
     margin: float
     """How many times the stable's bad rate the canary's may be before it counts as worse."""
     ratio: float
-    """Tolerance of the proof: at most this many times the stable's bad rate ..."""
+    """Tolerance of the proof: at most this many times the stable's bad rate, or this many times as slow ..."""
     absolute: float
     """... plus this rate, 0 to 1."""
     boundaries: tuple[float, ...] = ()
     """Boundaries of a histogram, in the metric's unit; empty for a ratio."""
     ceiling: float | None = None
     """An absolute limit on the canary's bad rate, 0 to 1; None for a comparison."""
+    margin_of: MarginOf = MarginOf.RATES
+
+    @property
+    def test(self) -> Parameters:
+        """The parameters of the test of each leaf."""
+        alpha = self.alpha / self.leaves
+        match self.margin_of:
+            case MarginOf.RATES:
+                return Parameters(alpha=alpha, margin=self.margin, of_rates=True)
+            case MarginOf.TIMES:
+                return Parameters(alpha=alpha, most_open=MOST_STRATA)
+
+    @property
+    def proof(self) -> NonInferiority | NoSlower:
+        """The proof of each leaf before the first request."""
+        if self.margin_of is MarginOf.TIMES:
+            return NoSlower.begin(self.absolute)
+        return NonInferiority(rho=self.ratio, delta=self.absolute)
 
     @property
     def leaves(self) -> int:
@@ -48,12 +82,23 @@ class Comparison:
     """Canary against stable for one kind of bad request: the test that can roll back, and the proof."""
 
     test: ConditionalTest
-    proof: NonInferiority
+    proof: NonInferiority | NoSlower
     pools: FrozenMap[int, Totals] = EMPTY
-    """By epoch, settled slices that are not in the proof yet; a pool is full if both sides have enough requests.
+    """By stratum, settled slices that are not in the proof yet; a pool is full if both sides have enough requests.
 
     The pods of both sides are not scraped at the same time, so one side's part of a pool can come an interval later.
     """
+    compared: int = 0
+    """Requests of the canary that the proof has compared with requests of the stable."""
+    left_out: int = 0
+    """Requests of the canary that had no counterpart in their stratum until it was closed."""
+
+    @property
+    def overlap(self) -> float:
+        """The share of the canary's requests that had a counterpart; 1.0 while there are too few to say."""
+        lonely = self.left_out + sum(pool.n1 for pool in self.pools.values() if not self._full(pool))
+        settled = self.compared + lonely
+        return self.compared / settled if settled >= OVERLAP_FROM else 1.0
 
     @property
     def threshold(self) -> float:
@@ -70,7 +115,7 @@ class Comparison:
         """Whether the evidence has ever been enough for a rollback."""
         return self.test.rolled_back
 
-    def standing(self, carried_over: int) -> NonInferiority:
+    def standing(self, carried_over: int) -> NonInferiority | NoSlower:
         """The proof as of now: the canary's requests in pools that are not full count without stable requests.
 
         Failures that take longer than any answer of the stable, such as time-outs, end when their epoch is over and
@@ -99,18 +144,36 @@ class Comparison:
         return comparison
 
     def pool(self, more: Totals, epoch: int) -> Comparison:
-        """Add totals to the pool of an epoch, and put the pool into the proof one interval after it became full.
+        """Add totals to the pool of a stratum, and put the pool into the proof one interval after it became full.
 
         The last interval brings the rest of the side that is scraped later. The rule depends on n, never on x, as for
-        strata. There are at most as many pools as the epoch label has values.
+        strata. There are at most as many pools as the test may have open strata; one more closes the oldest.
         """
         pool, others = self.pools.get(epoch, NOTHING), self.pools.without(epoch)
         both = pool + more
         if not self._full(pool):
-            return replace(self, pools=others if both == NOTHING else others.put(epoch, both))
+            if both == NOTHING:
+                return replace(self, pools=others)
+            pools = others.put(epoch, both)
+            if len(pools) <= self.test.parameters.most_open:
+                return replace(self, pools=pools)
+            oldest = next(iter(pools))
+            return self._without_pool(oldest, pools, Counts())
         if self._full(more):
-            return replace(self, proof=self.proof.add(pool), pools=others.put(epoch, NOTHING + more))
-        return replace(self, proof=self.proof.add(both), pools=others)
+            return self._compared(pool, others.put(epoch, NOTHING + more))
+        return self._compared(both, others)
+
+    def _compared(self, pool: Totals, pools: FrozenMap[int, Totals]) -> Comparison:
+        return replace(self, proof=self.proof.add(pool), pools=pools, compared=self.compared + pool.n1)
+
+    def _without_pool(self, key: int, pools: FrozenMap[int, Totals], alone: Counts) -> Comparison:
+        """With a pool that gets no more requests; the canary's count alone if the stable has none."""
+        pool, others = pools.get(key, NOTHING), pools.without(key)
+        if pool.n1 and pool.n0:
+            compared = self._compared(pool, others)
+            return replace(compared, proof=compared.proof.add_canary_alone(alone))
+        proof = self.proof.add_canary_alone(alone + pool.canary)
+        return replace(self, proof=proof, pools=others, left_out=self.left_out + pool.n1)
 
     def _full(self, pool: Totals) -> bool:
         return min(pool.n1, pool.n0) >= self.test.parameters.min_stratum
@@ -120,25 +183,35 @@ class Comparison:
         return self.standing(carried_over).still_needed(s)
 
     def close_epoch(self, epoch: int, carried_over: int) -> Comparison:
-        """See `ConditionalTest.close_epoch`; also adds the epoch's pool and carried-over bad requests to the proof."""
-        pool, proof, alone = self.pools.get(epoch, NOTHING), self.proof, Counts(0, carried_over)
-        if pool.n1 and pool.n0:
-            proof = proof.add(pool)
-        else:
-            alone += pool.canary
-        return Comparison(self.test.close_epoch(epoch), proof.add_canary_alone(alone), self.pools.without(epoch))
+        """See `ConditionalTest.close_epoch`; also adds the pool and the carried-over bad requests to the proof."""
+        without = self._without_pool(epoch, self.pools, Counts(0, carried_over))
+        return replace(without, test=self.test.close_epoch(epoch))
+
+    @property
+    def strata(self) -> frozenset[int]:
+        """The keys of the strata that are open, in the test or in the proof."""
+        return frozenset([*self.test.open, *self.pools])
 
     def state(self) -> dict[str, Any]:
         """The state of test and proof, for JSON."""
         pools = {str(epoch): stored.written(totals) for epoch, totals in sorted(self.pools.items())}
-        return {"test": self.test.state(), "proof": list(self.proof.logs), "waiting": pools}
+        return {
+            "test": self.test.state(),
+            "proof": list(self.proof.logs),
+            "waiting": pools,
+            "compared": [self.compared, self.left_out],
+        }
 
     def continued(self, state: dict[str, Any]) -> Comparison:
         """The comparison that continues from `state`."""
+        # States of earlier releases lack `compared`; they have no strata of load, to which alone it matters.
+        compared, left_out = map(stored.whole, state.get("compared", (0, 0)))
         return Comparison(
             test=ConditionalTest.from_state(self.test.parameters, state["test"]),
-            proof=replace(self.proof, logs=stored.logs(state["proof"], like=UNPROVEN)),
-            pools=stored.totals_by_epoch(state["waiting"], MOST_OPEN),
+            proof=self.proof.continued(state["proof"]),
+            pools=stored.totals_by_epoch(state["waiting"], self.test.parameters.most_open),
+            compared=compared,
+            left_out=left_out,
         )
 
 
@@ -163,14 +236,10 @@ class MetricTests:
     def begin(cls, parameters: MetricParameters) -> MetricTests:
         """The tests before the first request."""
         p = parameters
-        alpha = p.alpha / p.leaves
         leaf: Comparison | CeilingTest = (
-            CeilingTest.begin(p.ceiling, alpha)
+            CeilingTest.begin(p.ceiling, p.alpha / p.leaves)
             if p.ceiling is not None
-            else Comparison(
-                ConditionalTest(Parameters(alpha=alpha, margin=p.margin, of_rates=True)),
-                NonInferiority(rho=p.ratio, delta=p.absolute),
-            )
+            else Comparison(ConditionalTest(p.test), p.proof)
         )
         return cls(parameters, (leaf,) * p.leaves, (NOTHING,) * p.leaves)
 
@@ -196,6 +265,13 @@ class MetricTests:
         return all(leaf.proven(self._carried_over.canary) for leaf in self.leaves)
 
     @property
+    def little_overlap(self) -> bool:
+        """Whether so few of the canary's requests had a counterpart at equal load that nothing can be proven."""
+        if self.parameters.margin_of is not MarginOf.TIMES:
+            return False
+        return any(leaf.overlap < OVERLAP for leaf in self.comparisons)
+
+    @property
     def comparisons(self) -> tuple[Comparison, ...]:
         """The leaves that compare canary and stable, without ceilings."""
         return tuple(leaf for leaf in self.leaves if isinstance(leaf, Comparison))
@@ -215,15 +291,25 @@ class MetricTests:
         """Whether any request was counted, on either side."""
         return any(total.requests for total in self.totals)
 
-    def add(self, counts: Sequence[Totals], *, t: float, epoch: int, settled: bool, young: bool = False) -> MetricTests:
-        """The tests with the counts of one epoch in one interval.
+    def add(
+        self,
+        counts: Sequence[Totals],
+        *,
+        t: float,
+        epoch: int,
+        settled: bool,
+        young: bool = False,
+        for_proof: Sequence[Totals] | None = None,
+    ) -> MetricTests:
+        """The tests with the counts of one stratum in one interval.
 
         Args:
             counts: requests and bad requests of both sides, by leaf.
             t: end of the interval, in seconds since the canary's first traffic.
-            epoch: the epoch in which the requests arrived.
+            epoch: the epoch in which the requests arrived, or the key of a stratum of it (`slices.stratum`).
             settled: whether the epoch had lasted at least the settle time; only then the counts go into the proof.
             young: whether slow answers of the epoch can still be missing; see `ConditionalTest.add`.
+            for_proof: the counts for the proof, if its bad requests are others: margin and tolerance differ.
         """
         leaves, totals, carried_over = [], [], self.carried_over
         for leaf, total, measured in zip(self.leaves, self.totals, counts, strict=True):
@@ -231,7 +317,12 @@ class MetricTests:
             carried_over = carried_over.put(epoch, excess) if excess.both else carried_over.without(epoch)
             totals.append(total + counted)
             s = Slice(counted.n1, counted.x1, counted.n0, counted.x0, t=t, epoch=epoch)
-            leaves.append(leaf.add(s, settled=settled, young=young))
+            leaves.append(leaf.add(s, settled=settled and for_proof is None, young=young))
+        if for_proof is not None and settled:
+            leaves = [
+                leaf.pool(more, epoch) if isinstance(leaf, Comparison) else leaf
+                for leaf, more in zip(leaves, for_proof, strict=True)
+            ]
         return replace(self, leaves=tuple(leaves), totals=tuple(totals), carried_over=carried_over)
 
     def nothing_ended(self, but: Container[int]) -> MetricTests:
@@ -253,7 +344,11 @@ class MetricTests:
         """The tests with an epoch closed in all leaves; to be called before its value of the label is reused."""
         more = self.carried_over.get(epoch, RequestsBySide()).canary
         leaves = [leaf.close_epoch(epoch, more) for leaf in self.leaves]
-        return replace(self, leaves=tuple(leaves), carried_over=self.carried_over.without(epoch))
+        closed = replace(self, leaves=tuple(leaves), carried_over=self.carried_over.without(epoch))
+        parts = {key for leaf in self.comparisons for key in leaf.strata if key >= RING and epoch_of(key) == epoch}
+        for key in sorted(parts):
+            closed = replace(closed, leaves=tuple([leaf.close_epoch(key, 0) for leaf in closed.leaves]))
+        return closed
 
     def still_needed(self) -> tuple[int, float | None]:
         """Index of the leaf that needs the most canary requests until it is proven, and the estimated number of them.

@@ -8,8 +8,10 @@ Specification: docs/reference/decision-engine.md, section 3.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from serin.evidence import stored
 from serin.evidence.log_space import log_sum
 from serin.evidence.slices import Counts, Totals
 
@@ -47,6 +49,14 @@ class NonInferiority:
     """... plus this absolute rate, 0 to 1."""
     beta: float = BETA
     logs: tuple[float, ...] = UNPROVEN
+
+    def continued(self, logs: Sequence[float]) -> NonInferiority:
+        """The proof that continues from its state.
+
+        Raises:
+            ValueError: it is damaged.
+        """
+        return replace(self, logs=stored.logs(logs, like=UNPROVEN))
 
     def add(self, s: Totals) -> NonInferiority:
         """The proof with one more slice; a slice without requests on one side is ignored."""

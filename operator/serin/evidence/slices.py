@@ -79,6 +79,25 @@ class Totals:
         return self.n1 + self.n0
 
 
+RING = 32
+"""Number of values of the epoch label."""
+
+
+def stratum(epoch: int, cell: int) -> int:
+    """The key of the requests of an epoch that may be compared with each other; cell 0: all of the epoch."""
+    return epoch + RING * cell
+
+
+def epoch_of(key: int) -> int:
+    """The epoch of a stratum's key."""
+    return key % RING
+
+
+def cell_of(key: int) -> int:
+    """The cell of a stratum's key: which of the epoch's requests are in it."""
+    return key // RING
+
+
 NOTHING = Totals()
 """No requests on either side."""
 
@@ -90,6 +109,7 @@ class Slice(Totals):
     t: float | None = None
     """End of the interval in seconds since the canary's first traffic; None if time does not matter."""
     epoch: int = 0
+    """The epoch, or the key of a stratum of it (`stratum`)."""
 
     def __post_init__(self) -> None:
         """Check the counts.

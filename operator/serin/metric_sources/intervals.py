@@ -237,6 +237,7 @@ def _in_progress(watch: Watch, counts: Mapping[Family, FamilyCounts]) -> dict[tu
 def _points(grown: Iterable[Growth], tally: Tally, epoch_label: str) -> dict[Point, int]:
     """Growth of one watch by point; a point that grew by less than one event is absent."""
     sums: dict[Point, int] = defaultdict(int)
+    by = tally.by.split(",") if tally.by is not None else ()
     for revision, labels, _, rises in grown:
         count = counter_growth.whole(rises, tally.scale)
         if not count:
@@ -247,6 +248,6 @@ def _points(grown: Iterable[Growth], tally: Tally, epoch_label: str) -> dict[Poi
             if text == counter_growth.NO_EPOCH:
                 continue
             epoch = counter_growth.epoch_of(text)
-        value = labels.get(tally.by, "") if tally.by is not None else ""
+        value = ",".join([labels.get(label, "") for label in by])
         sums[revision, epoch, bound_text(value) if tally.by == "le" else value] += count
     return dict(sums)

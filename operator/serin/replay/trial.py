@@ -11,9 +11,9 @@ from dataclasses import asdict, astuple, dataclass, replace
 
 from serin.analysis.counts import EPOCHS, Interval
 from serin.analysis.trial_state import MetricState, TrialState
-from serin.analysis.update import counts_by_epoch, is_young, seconds_of
+from serin.analysis.update import counts_by_stratum, in_order, is_young, seconds_of
 from serin.errors import RecordError
-from serin.evidence.slices import RequestsBySide, Slice, Totals
+from serin.evidence.slices import RequestsBySide, Slice, Totals, epoch_of
 from serin.rollout.record import Record
 
 
@@ -75,11 +75,11 @@ def slices(
     """The slices of one test in the operator's order, each with whether its epoch was young (`ConditionalTest.add`)."""
     canary, stable = compared.canary.revision, compared.stable.revision
     for interval in intervals:
-        counts = counts_by_epoch(state, state.metrics[metric].measurement, interval, canary, stable)
-        for epoch in sorted(counts, key=lambda e: state.epochs[e].began):
-            n = counts[epoch][leaf]
-            s = Slice(n.n1, n.x1, n.n0, n.x0, t=seconds_of(state, interval), epoch=epoch)
-            yield s, is_young(state, epoch, interval.begin)
+        counts = counts_by_stratum(state, state.metrics[metric].measurement, interval, canary, stable)
+        for key in in_order(state, counts):
+            n = counts[key][leaf]
+            s = Slice(n.n1, n.x1, n.n0, n.x0, t=seconds_of(state, interval), epoch=key)
+            yield s, is_young(state, epoch_of(key), interval.begin)
 
 
 @dataclass(frozen=True)

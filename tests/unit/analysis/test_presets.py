@@ -47,7 +47,9 @@ from tests.unit.rollout.cases import NOON, make_evidence
     [
         pytest.param([], {TTFT}, id="the default"),
         pytest.param(
-            [{"name": "e", "preset": "ErrorRate"}, {"name": "t", "preset": "TimeToFirstToken"}], set(), id="all"
+            [{"name": "e", "preset": "ErrorRate"}, {"name": "t", "preset": "TimeToFirstToken", "source": "Engine"}],
+            set(),
+            id="all",
         ),
         pytest.param(
             [
@@ -163,6 +165,7 @@ def test_required_metrics_share_alpha_and_advisory_ones_get_all() -> None:
         {"name": "b", "preset": "QueueTime", "share": 1},
         {"name": "c", "ceiling": {"of": "a", "rate": 0.1}, "share": 5},
         {"name": "d", "preset": "EndToEndLatency", "mode": "Advisory", "share": 7},
+        at_load=True,
     )
     assert [m.parameters.alpha for m in found] == pytest.approx([0.004, 0.001, 0.005, 0.01])
     assert [m.required for m in found] == [True, True, True, False]

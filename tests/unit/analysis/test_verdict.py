@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serin.analysis.counts import Baseline, Tally
+from serin.analysis.counts import Baseline, Names, Tally
 from serin.analysis.measurement import Generated, Throughput
 from serin.analysis.presets import DEFAULT_SERIES, measurements
 from serin.analysis.proof_time import about, canary_rate, proof_time
@@ -20,10 +20,10 @@ from serin.api.analysis import Analysis
 from serin.evidence.slices import Counts, Totals
 from tests.unit.rollout.cases import BAD, DOUBTFUL, FEW, GOOD, NOON, NOTHING, A, B, make_evidence
 
-TTFT = Tally("serin_time_to_first_token_seconds_bucket", by="le")
+TTFT = Tally("vllm:time_to_first_token_seconds_bucket", by="le", names=Names.ENGINE)
 SEEN = Baseline(NOON, 10.0, {TTFT: {"0.5": 60, "1.0": 95, "5.0": 100, "+Inf": 100}})
 ERRORS = {"name": "errors", "preset": "ErrorRate"}
-LATENCY = {"name": "ttft", "preset": "TimeToFirstToken"}
+LATENCY = {"name": "ttft", "preset": "TimeToFirstToken", "source": "Engine"}
 ADVISORY = {"mode": "Advisory"}
 SLO = {"name": "slo", "ceiling": {"of": "errors", "rate": 0.05}}
 OWN = {"name": "own", "histogram": {"buckets": "my_seconds_bucket"}}
