@@ -39,6 +39,8 @@ MAX_NAME_LENGTH = 40
 CONTAINER = "engine"
 MIDDLEWARE_ARG = "--middleware=serin_model_server.Middleware"
 """Argument of vLLM that loads Serin's middleware; its presence means that the pod counts requests."""
+ENV_SPLIT = "SERIN_SPLIT"
+"""Environment variable of the model server with the path of its split document."""
 FULL_WEIGHT = 10_000
 """The weight of all requests: weights are shares in parts of 10,000."""
 

@@ -56,6 +56,8 @@ def caveats(snapshot: Snapshot, decision: Decision, canary: Record) -> tuple[str
         _without_samples(decision),
         left_out and f"An Advisory metric could not be read; the verdict does not depend on it. {left_out}",
         *snapshot.readings.warnings,
+        _ignores_load(decision),
+        _demoted(snapshot, decision),
         _noisy(decision),
         _off_weight(decision),
     )
@@ -98,6 +100,33 @@ def _without_samples(decision: Decision) -> str | None:
         else "This metric is ignored; check its selector"
     )
     return f"No samples on either side: {', '.join(silent)}. {ignored}."
+
+
+def _ignores_load(decision: Decision) -> str | None:
+    """That Required latencies are compared although the load per pod may differ, and in which metrics."""
+    metrics = decision.trial_state.metrics if decision.trial_state else ()
+    names = [m.measurement.name for m in metrics if m.measurement.required and m.measurement.ignores_load]
+    if not names:
+        return None
+    return (
+        f"Compared whatever the load was: {', '.join(names)}. A pod with more requests is slower, whatever its "
+        "revision, so check that canary and stable get about the same number of requests per pod. Latencies of the "
+        "model server are compared at equal load."
+    )
+
+
+def _demoted(snapshot: Snapshot, decision: Decision) -> str | None:
+    """That Required latencies decide nothing in this trial, because old pods cannot count them by load."""
+    metrics = decision.trial_state.metrics if decision.trial_state else ()
+    asked = {metric.name for metric in snapshot.spec.analysis.compared if metric.required}
+    names = [metric.measurement.name for metric in metrics if metric.measurement.demoted]
+    names = [name for name in names if name in asked]
+    if not names:
+        return None
+    return (
+        f"Only reported in this trial: {', '.join(names)}. The pods of one side were started by an earlier version of "
+        "Serin and cannot count latencies by load, so nothing is decided by them."
+    )
 
 
 def _noisy(decision: Decision) -> str | None:

@@ -169,7 +169,7 @@ def _continue(candidate: Candidate, finding: Finding | None) -> Outcome:
         engines={
             candidate.stable.engine_revision: snapshot.spec.replicas,
             canary.engine_revision: max(
-                candidate.pods_needed, pods_for(snapshot.spec.replicas, _weight_of_pods(candidate))
+                candidate.pods_wanted, pods_for(snapshot.spec.replicas, _weight_of_pods(candidate))
             ),
         },
         judgement=candidate.judgement,
@@ -190,7 +190,9 @@ def _new_state(candidate: Candidate) -> TrialState:
     snapshot, analysis = candidate.snapshot, candidate.snapshot.spec.analysis
     series, measured = snapshot.policy.series, candidate.measured
     baseline = snapshot.readings.baseline or Baseline(snapshot.now, 0.0)
-    measurements = presets.measurements(analysis, series, baseline, measured=measured)
+    measurements = presets.measurements(
+        analysis, series, baseline, measured=measured, at_load=candidate.counted_by_load
+    )
     throughputs = presets.throughputs(analysis, series)
     answers = presets.durations(series, measured=measured)
     return TrialState(

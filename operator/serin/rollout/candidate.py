@@ -12,7 +12,7 @@ from serin.analysis.trial_state import TrialState
 from serin.analysis.update import is_young
 from serin.analysis.verdict import Judgement
 from serin.api.names import FULL_WEIGHT
-from serin.rollout.ramp import pods_for, weight_at
+from serin.rollout.ramp import pods_at_equal_load, pods_for, weight_at
 from serin.rollout.record import Record
 from serin.rollout.route import is_settled
 from serin.rollout.snapshot import EngineView, Snapshot
@@ -49,6 +49,12 @@ class Candidate:
     def pods_needed(self) -> int:
         """Ready pods that the current step needs, or full traffic when all steps are done."""
         return pods_for(self.snapshot.spec.replicas, FULL_WEIGHT if self.is_last else self.weight)
+
+    @property
+    def pods_wanted(self) -> int:
+        """Pods that the canary is scaled to: `pods_needed`, and as many as give both sides about the same load."""
+        replicas = self.snapshot.spec.replicas
+        return max(self.pods_needed, replicas if self.is_last else pods_at_equal_load(replicas, self.weight))
 
     def carries(self, weight: int) -> bool:
         """Whether the canary has the Ready pods that a weight needs."""
@@ -128,6 +134,11 @@ class Candidate:
     def measured(self) -> bool:
         """Whether the model server counts in the pods of both sides."""
         return self.stable.resolved.measures and self.record.resolved.measures
+
+    @property
+    def counted_by_load(self) -> bool:
+        """Whether the pods of both sides can count latencies by load."""
+        return self.stable.resolved.counts_by_load and self.record.resolved.counts_by_load
 
     @property
     def metrics_answer(self) -> bool:

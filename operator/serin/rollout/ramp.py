@@ -140,3 +140,19 @@ def pods_for(replicas: int, weight: int) -> int:
     `pods_for(3, 2500)` is 1, `pods_for(3, 5000)` is 2, `pods_for(0, 500)` is 1.
     """
     return max(1, -(-replicas * weight // FULL_WEIGHT))
+
+
+def pods_at_equal_load(replicas: int, weight: int) -> int:
+    """Pods that give a revision about the same load per pod as the stable, which keeps all of its `replicas`.
+
+    The whole number nearest to `replicas` times the ratio of the weights, measured by the ratio of the loads; at least
+    `pods_for`, and at most `replicas`, which a promotion needs anyway. `pods_at_equal_load(4, 5000)` is 4,
+    `pods_at_equal_load(8, 2500)` is 3.
+    """
+    least = pods_for(replicas, weight)
+    if weight >= FULL_WEIGHT or replicas <= least:
+        return least
+    equal = replicas * weight / (FULL_WEIGHT - weight)
+    below = max(least, min(replicas, int(equal)))
+    above = min(replicas, below + 1)
+    return above if above * below < equal * equal else below

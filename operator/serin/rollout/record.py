@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from serin.api.names import CONTAINER, MIDDLEWARE_ARG
+from serin.api.names import CONTAINER, ENV_SPLIT, MIDDLEWARE_ARG
 from serin.rollout.trial import Trial
 
 
@@ -38,6 +38,17 @@ class Resolved:
         """Whether the pods carry Serin's middleware, which counts requests by revision and epoch."""
         containers = (self.pod_template.get("spec") or {}).get("containers") or ()
         return any(MIDDLEWARE_ARG in (c.get("args") or ()) for c in containers if c.get("name") == CONTAINER)
+
+    @property
+    def counts_by_load(self) -> bool:
+        """Whether the pods read a split document, which tells the middleware to count latencies by load."""
+        containers = (self.pod_template.get("spec") or {}).get("containers") or ()
+        return self.measures and any(
+            variable.get("name") == ENV_SPLIT
+            for container in containers
+            if container.get("name") == CONTAINER
+            for variable in container.get("env") or ()
+        )
 
 
 @dataclass(frozen=True)

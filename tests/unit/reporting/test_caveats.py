@@ -132,7 +132,9 @@ def test_required_metric_without_samples_is_named_once_others_have_some() -> Non
     """It blocks nothing, so a misspelt selector would go unnoticed."""
     metrics = [{"name": "errors", "preset": "ErrorRate"}, {"name": "typo", "preset": "QueueTime"}]
     pinned = measurements(
-        Analysis.model_validate({"metrics": metrics}), DEFAULT_SERIES, Baseline(NOON, 10.0), measured=True
+        *(Analysis.model_validate({"metrics": metrics}), DEFAULT_SERIES, Baseline(NOON, 10.0)),
+        measured=True,
+        at_load=True,
     )
     for counts, named in ((GOOD, True), (NOTHING_COUNTED, False)):
         errors = replace(make_evidence(counts).metrics[0], measurement=pinned[0])

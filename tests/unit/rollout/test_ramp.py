@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -20,6 +21,7 @@ from serin.rollout.ramp import (
     pin,
     pin_budget,
     pin_holdback,
+    pods_at_equal_load,
     pods_for,
     weight_at,
     with_adaptive_weight,
@@ -65,6 +67,36 @@ def test_pods_for_weight_is_the_least_number_that_carries_it(replicas: int, weig
     pods = pods_for(replicas, weight)
     assert pods * 10_000 >= replicas * weight
     assert pods == 1 or (pods - 1) * 10_000 < replicas * weight
+
+
+@pytest.mark.parametrize(
+    ("replicas", "weight", "expected"),
+    [
+        (4, 500, 1),
+        (4, 2_500, 1),
+        (4, 5_000, 4),
+        (8, 2_500, 3),
+        (3, 5_000, 3),
+        (10, 1_000, 1),
+        (4, 9_800, 4),
+        (0, 500, 1),
+    ],
+)
+def test_pods_at_equal_load(replicas: int, weight: int, expected: int) -> None:
+    assert pods_at_equal_load(replicas, weight) == expected
+
+
+@given(st.integers(1, 200), st.integers(1, 9_999))
+def test_no_other_number_of_pods_gives_more_equal_loads(replicas: int, weight: int) -> None:
+    pods = pods_at_equal_load(replicas, weight)
+    least = pods_for(replicas, weight)
+    assert least <= pods <= max(least, replicas)
+
+    def unequal(n: int) -> float:
+        return abs(math.log(weight * replicas / (n * (10_000 - weight))))
+
+    for other in range(least, max(least, replicas) + 1):
+        assert unequal(pods) <= unequal(other) + 1e-9
 
 
 @given(st.integers(1, 9_999))
