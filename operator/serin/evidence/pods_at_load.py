@@ -56,11 +56,13 @@ class Differences:
             total=self.total + own, squares=self.squares + own * own, expected=self.expected + self.expectation
         )
 
-    def stands_out(self, margin: float) -> bool:
-        """Whether the process differs for long, and by more than the canary may."""
-        if self.expected < EXPECTED or not self.squares:
+    def stands_out(self, expected_of_all: float, margin: float) -> bool:
+        """Whether the process differs for long, and from the others by more than the canary may from the stable."""
+        others = expected_of_all - self.expected
+        if self.expected < EXPECTED or others < EXPECTED or self.total**2 < SURE * self.squares or not self.squares:
             return False
-        return self.total**2 / self.squares >= SURE and abs(self.total) / self.expected > margin - 1
+        own, of_others = 1 + self.total / self.expected, 1 - self.total / others
+        return max(own, of_others) > margin * max(0.0, min(own, of_others))
 
 
 NONE = Differences()
@@ -81,10 +83,12 @@ class PodsAtLoad:
     @property
     def outlier(self) -> str | None:
         """The process that differs from the others; None if none does."""
-        margin = self.parameters.margin
-        return next(
-            (name for name, leaves in self.processes.items() if any(leaf.stands_out(margin) for leaf in leaves)), None
-        )
+        margin, found = self.parameters.margin, []
+        for index in range(self.parameters.leaves):
+            leaf = {name: leaves[index] for name, leaves in self.processes.items()}
+            expected = sum(each.expected for each in leaf.values())
+            found += [(abs(each.total), name) for name, each in leaf.items() if each.stands_out(expected, margin)]
+        return max(found)[1] if found else None
 
     @property
     def noisy(self) -> bool:
