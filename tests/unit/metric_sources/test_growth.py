@@ -94,6 +94,24 @@ async def test_histogram_has_all_bounds_whether_or_not_they_grew(tsdb: Tsdb, sou
     assert found.bounds == {bucket: {"r1": frozenset({"0.1", "0.5", "+Inf"}), "r2": frozenset({"0.1", "0.4", "+Inf"})}}
 
 
+async def test_counts_by_several_labels_have_all_their_values(tsdb: Tsdb, source: Prometheus) -> None:
+    requests = Tally('serin_latency_requests_total{metric="ttft"}', by="cached,load")
+    above = Tally('serin_latency_above_total{metric="ttft"}', by="cached,load,boundary")
+    cells = (("low", "3", 7, (4, 1)), ("low", "13", 2, (2, 0)), ("high", "3", 5, (0, 0)))
+    for cached, load, n, bad in cells:
+        labels = TARGET | {"revision": "r1", "epoch": "3", "cached": cached, "load": load, "metric": "ttft"}
+        for seconds, grown in ((10, 0), (1, 1)):
+            moment = milliseconds(END - seconds * SECOND)
+            tsdb.add("serin_latency_requests_total", moment, 100 + grown * n, **labels)
+            for number, x in enumerate(bad):
+                tsdb.add("serin_latency_above_total", moment, 50 + grown * x, **labels, boundary=str(number))
+    one = watch("a", END - 5 * SECOND, requests, above)
+    assert (await source.read([one]))[one.key].intervals[0].counts == {
+        requests: {("r1", 3, "low,3"): 7, ("r1", 3, "low,13"): 2, ("r1", 3, "high,3"): 5},
+        above: {("r1", 3, "low,3,0"): 4, ("r1", 3, "low,3,1"): 1, ("r1", 3, "low,13,0"): 2},
+    }
+
+
 async def test_counter_of_seconds_is_scaled_to_whole_parts(tsdb: Tsdb, source: Prometheus) -> None:
     for seconds, value in ((10, 1.25), (1, 1.5004)):
         tsdb.add("e2e_sum", milliseconds(END - seconds * SECOND), value, **TARGET, revision="r1", epoch="3")
