@@ -30,8 +30,9 @@ FIXED: dict[str, Any] = {
 }
 ADAPTIVE: dict[str, Any] = {"ramp": {"adaptive": {}}, "minimumBake": "5m"}
 ERRORS = {"name": "errors", "preset": "ErrorRate"}
-LATENCY = {"name": "e2e", "preset": "EndToEndLatency"}
-Scenario = tuple[str, Load, dict[str, Any], Sequence[dict[str, str]], int]
+LATENCY = {"name": "e2e", "histogram": {"buckets": "serin_e2e_request_latency_seconds_bucket"}}
+"""As a histogram of the user: the world's pods have no split document, so the preset would be Advisory."""
+Scenario = tuple[str, Load, dict[str, Any], Sequence[dict[str, Any]], int]
 """Name, traffic, ramp, metrics, number of rollouts."""
 
 

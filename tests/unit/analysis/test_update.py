@@ -240,7 +240,7 @@ def test_ceilings_and_user_metrics_are_not_compared_between_pods() -> None:
 
 
 def test_histograms_without_common_bucket_stay_incomparable() -> None:
-    analysis = Analysis.model_validate({"metrics": [{"name": "t", "preset": "TimeToFirstToken"}]})
+    analysis = Analysis.model_validate({"metrics": [{"name": "t", "preset": "TimeToFirstToken", "source": "Engine"}]})
     pinned = measurements(analysis, DEFAULT_SERIES, Baseline(NOON, 10.0), measured=True)
     begun = fresh(metrics=tuple(map(MetricState.begin, pinned)))
     points: dict[Point, int] = {(B, 1, "0.3"): 5, (B, 1, "+Inf"): 5, (A, 1, "0.5"): 90, (A, 1, "+Inf"): 95}
