@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from serin.analysis import stored_state, update
-from serin.analysis.counts import Baseline, Interval, Tally
+from serin.analysis.counts import Baseline, Interval, Point, Tally
 from serin.analysis.measurement import MOST_BOUNDARIES, How, Measurement, times
 from serin.analysis.pod_counters import measure_for
 from serin.analysis.trial_state import Epoch, MetricState, TrialState
@@ -50,8 +50,8 @@ Sent = Mapping[tuple[str, str], tuple[int, int]]
 def after(state: TrialState, sent: Sent, slices: int = 1) -> TrialState:
     """The state after so many slices with these requests each."""
     for _ in range(slices):
-        n = {(revision, 3, cell): counts[0] for (revision, cell), counts in sent.items()}
-        x = {
+        n: dict[Point, int] = {(revision, 3, cell): counts[0] for (revision, cell), counts in sent.items()}
+        x: dict[Point, int] = {
             (revision, 3, f"{cell},{number}"): counts[1]
             for (revision, cell), counts in sent.items()
             for number in range(MOST_BOUNDARIES)
@@ -114,7 +114,10 @@ def test_proof_has_boundaries_of_its_own_where_margin_and_tolerance_differ() -> 
     cuts = found.parameters.boundaries
     assert found.at_load.canary == tuple(sorted({times(cut, k) for cut in cuts for k in (1.5, 2.0)}))
     numbers = {bound: str(number) for number, bound in enumerate(found.at_load.canary)}
-    above = {(CANARY, 3, f"low,4,{numbers[times(cuts[0], 1.5)]}"): 7, (CANARY, 3, f"low,4,{numbers[cuts[0] * 2]}"): 5}
+    above: dict[Point, int] = {
+        (CANARY, 3, f"low,4,{numbers[times(cuts[0], 1.5)]}"): 7,
+        (CANARY, 3, f"low,4,{numbers[cuts[0] * 2]}"): 5,
+    }
     interval = Interval(NOON, NOON + SLICE, {REQUESTS: {(CANARY, 3, "low,4"): 10}, ABOVE: above})
     (test,) = found.by_cell(interval, canary=CANARY).values()
     (proof,) = found.by_cell(interval, canary=CANARY, for_proof=True).values()
