@@ -120,7 +120,7 @@ async def an_autoscaler_in_mid_canary_takes_no_more_than_the_pods_carry(story: S
     await story.run(20, lambda s: s.world.status().get("weight") == "50%")
     story.world.user_applies(spec("better", replicas=8))
     await story.run(0.5)
-    assert story.world.status()["weight"] == "25%"
+    assert story.world.status()["weight"] == "37.5%"
     await story.until_phase(Phase.PROMOTING)
     await story.until_phase(Phase.STABLE)
 
