@@ -28,7 +28,7 @@ Place = tuple[Kind, str, str]
 class Call:
     """One request, as passed to the hooks `before` and `after`."""
 
-    verb: Literal["get", "list", "apply", "apply_status", "delete", "event"]
+    verb: Literal["get", "list", "apply", "apply_status", "annotate", "delete", "event"]
     kind: Kind
     namespace: str
     name: str
@@ -105,6 +105,17 @@ class FakeCluster:
         merged = _merge(have, self._applied.get((place, "status"), {}), want)
         self._applied[place, "status"] = want
         return self._finish(call, self._store(place, merged, manager=FIELD_MANAGER, subresource="status"))
+
+    async def annotate(
+        self, kind: Kind, namespace: str, name: str, annotations: Mapping[str, str], *, uid: str
+    ) -> None:
+        call = self._begin(Call("annotate", kind, namespace, name, body={"annotations": dict(annotations)}))
+        have = self._objects.get((kind, namespace, name))
+        if have is None or have["metadata"]["uid"] != uid:
+            raise Conflict(f"{kind} {name} is not what it was when it was read; look again.")
+        new = _copy(have)
+        new["metadata"]["annotations"] = dict(new["metadata"].get("annotations") or {}) | dict(annotations)
+        self._finish(call, self._store((kind, namespace, name), new, manager=FIELD_MANAGER, operation="Update"))
 
     async def delete(
         self, kind: Kind, namespace: str, name: str, *, uid: str | None = None, version: str | None = None

@@ -15,13 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fakes.prometheus import FakePrometheus
-from fakes.world import KEY, NAME, NAMESPACE, World
+from fakes.world import NAMESPACE, World
 from serin.analysis.trial_state import TrialState
 from serin.api.names import LABEL_DEPLOYMENT, LABEL_ENGINE_REVISION, LABEL_REVISION
-from serin.cluster.port import CONTROLLER_REVISION, HTTP_ROUTE, POD
+from serin.cluster.port import CONTROLLER_REVISION, POD
 from serin.evidence.slices import Totals
 from serin.rollout.snapshot import NO_ROUTE
-from serin.routers.gateway_api import GatewayApiRouter
 
 SCRAPE_SECONDS = 15.0
 BOUNDS = (0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 120.0)
@@ -196,7 +195,7 @@ class Busy(World):
         still = self._looked_at == self.version and all(process.ready for process in self.processes.values())
         if not still:
             self._see_pods(self.now.timestamp())
-            self._route = GatewayApiRouter().read(self.cluster.find(HTTP_ROUTE, *KEY), NAME)
+            self._route = self.split()
         self._serve(seconds)
         self.now += timedelta(seconds=seconds)
         if not still:

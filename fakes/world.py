@@ -13,15 +13,30 @@ from typing import Any
 
 from fakes.fake_cluster import FakeCluster
 from serin.analysis.counts import Baseline, InFlight, Interval, MetricReadings, Names, Point, Tally
-from serin.api.names import LABEL_DEPLOYMENT, LABEL_ENGINE_REVISION
-from serin.cluster.port import CONFIG_MAP, DEPLOYMENT, HTTP_ROUTE, LLMDEPLOYMENT, POD, PROMPTVERSION
+from serin.api.names import ANNOTATION_SPLIT, LABEL_DEPLOYMENT, LABEL_ENGINE_REVISION
+from serin.cluster.port import (
+    CONFIG_MAP,
+    CONTROLLER_REVISION,
+    DEPLOYMENT,
+    HTTP_ROUTE,
+    LLMDEPLOYMENT,
+    POD,
+    PROMPTVERSION,
+    SERVICE,
+)
 from serin.kube_types import Key
+from serin.manifests.controller_revision import read_record
 from serin.manifests.evidence_map import name_of
+from serin.manifests.split_document import VOLUME, SplitDocument, engine_of_split, read_split
 from serin.metric_sources.port import Watch
+from serin.rollout.snapshot import RouteView
 from serin.routers.gateway_api import GatewayApiRouter
+from serin.routers.split import combined
 
 NAMESPACE, NAME = "default", "triage"
 KEY = (NAMESPACE, NAME)
+KUBELET_SECONDS = 75
+"""After this time a kubelet delivers a changed ConfigMap without an annotation."""
 
 
 Totals = Mapping[tuple[str, int], tuple[float, float]]
@@ -53,6 +68,10 @@ class Traffic:
     rps: float = 100
     totals: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)
     history: list[tuple[datetime, Totals]] = field(default_factory=list)
+    unstamped: float = 0.0
+    """Requests that no pod could count under a revision and an epoch."""
+    unserved: float = 0.0
+    """Requests that the route sent to a Service that does not exist."""
 
 
 class World:
@@ -67,6 +86,14 @@ class World:
         self.metrics_error: str | None = None
         self.gateway_works = True
         self.watches: dict[Key, Watch] = {}
+        self.revision_error_rates: dict[str, float] = {}
+        """Error rates of revisions whose pods serve others too, which differ from those of the pods."""
+        self.delivers_documents = True
+        """Whether the kubelets deliver changed documents; a pod that starts always gets the current one."""
+        self.loaded: dict[str, SplitDocument] = {}
+        """The last good document of each pod, by the pod's name."""
+        self._documents: dict[str, tuple[str, datetime]] = {}
+        """Text of each ConfigMap, and when it appeared."""
         self._released: dict[str, datetime] = {}
         self._pods = 0
 
@@ -138,6 +165,8 @@ class World:
 
     def _create_pod(self, deployment: Mapping[str, Any]) -> None:
         self._pods += 1
+        volumes = deployment["spec"]["template"]["spec"].get("volumes") or ()
+        mounted = [{"test/split": v["configMap"]["name"]} for v in volumes if v["name"] == VOLUME]
         self.cluster.put(
             {
                 "apiVersion": "v1",
@@ -148,13 +177,31 @@ class World:
                     "labels": deployment["spec"]["template"]["metadata"]["labels"],
                     "annotations": {
                         "test/args": " ".join(deployment["spec"]["template"]["spec"]["containers"][0]["args"])
-                    },
+                    }
+                    | (mounted[0] if mounted else {}),
                 },
                 "spec": {},
             }
         )
 
+    def _deliver_documents(self) -> None:
+        """What kubelets and pods do: at once if the annotation names the document, else within 75 seconds."""
+        for pod in self.cluster.all(POD):
+            name, mounted = pod["metadata"]["name"], pod["metadata"]["annotations"].get("test/split")
+            found = self.cluster.find(CONFIG_MAP, NAMESPACE, mounted) if mounted else None
+            document = read_split(found) if found else None
+            if not mounted or not found or document is None:
+                continue
+            text, since = self._documents.get(mounted, ("", self.now))
+            if text != found["data"]["split.json"]:
+                text, since = self._documents[mounted] = (found["data"]["split.json"], self.now)
+            annotated = pod["metadata"]["annotations"].get(ANNOTATION_SPLIT) == document.digest
+            due = annotated or (self.now - since).total_seconds() >= KUBELET_SECONDS
+            if name not in self.loaded or (due and self.delivers_documents):
+                self.loaded[name] = document
+
     def _run_pods(self) -> None:
+        self._deliver_documents()
         for pod in self.cluster.all(POD):
             status = self._pod_status(pod)
             if status != pod.get("status"):
@@ -166,7 +213,12 @@ class World:
         if not behaviour.schedulable:
             no_node = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
             return {"conditions": [no_node | {"message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."}]}
-        ready = behaviour.crash is None and (self.now - created).total_seconds() >= behaviour.load_seconds
+        lacks_document = "test/split" in pod["metadata"]["annotations"] and pod["metadata"]["name"] not in self.loaded
+        ready = (
+            behaviour.crash is None
+            and not lacks_document
+            and (self.now - created).total_seconds() >= behaviour.load_seconds
+        )
         old = {c["type"]: c for c in pod.get("status", {}).get("conditions", [])}
         conditions = [
             self._condition("PodScheduled", "True", old, created),
@@ -210,23 +262,72 @@ class World:
     # Traffic and what Prometheus knows of it -------------------------------------------------------------------
 
     def weights(self) -> dict[str, int]:
-        route = self.cluster.find(HTTP_ROUTE, *KEY)
-        if not route:
-            return {}
-        backends = route["spec"]["rules"][0]["backendRefs"]
-        return {b["name"].removeprefix(f"{NAME}-"): b["weight"] for b in backends}
+        """The split by revision."""
+        return dict(sorted(self.split().weights.items()))
+
+    def split(self) -> RouteView:
+        """The split by revision, from the route and the documents."""
+        route = GatewayApiRouter().read(self.cluster.find(HTTP_ROUTE, *KEY), NAME)
+        records = [read_record(obj) for obj in self.cluster.all(CONTROLLER_REVISION)]
+        return combined(route, self.documents(), records)
+
+    def documents(self) -> dict[str, SplitDocument]:
+        """The readable split documents by engine revision."""
+        found = {engine_of_split(NAME, obj): read_split(obj) for obj in self.cluster.all(CONFIG_MAP, NAMESPACE)}
+        return {engine: document for engine, document in found.items() if engine and document}
 
     def _serve(self, seconds: float) -> None:
-        epoch = GatewayApiRouter().read(self.cluster.find(HTTP_ROUTE, *KEY), NAME).epoch or 0
-        for revision, weight in self.weights().items():
-            requests, bad = self.traffic.totals.get((revision, epoch), (0.0, 0.0))
-            count = self.traffic.rps * seconds * weight / 10_000
-            rate = self._behaviour(self._args_of_revision(revision)).error_rate
-            self.traffic.totals[revision, epoch] = (requests + count, bad + count * rate)
+        route = self.cluster.find(HTTP_ROUTE, *KEY)
+        (rule,) = route["spec"]["rules"] if route else ({"backendRefs": []},)
+        for backend in rule["backendRefs"]:
+            count = self.traffic.rps * seconds * backend["weight"] / 10_000
+            service = self.cluster.find(SERVICE, NAMESPACE, backend["name"])
+            if not service:
+                self.traffic.unserved += count
+                continue
+            # Envoy applies the filters of the rule after those of the backend.
+            headers = _with_filters(_with_filters({}, backend.get("filters")), rule.get("filters"))
+            for (revision, epoch), share in self._stamps(service, headers).items():
+                self._count(revision, epoch, count * share)
+
+    def _count(self, revision: str | None, epoch: int | None, count: float) -> None:
+        if revision is None or epoch is None:
+            self.traffic.unstamped += count
+            return
+        requests, bad = self.traffic.totals.get((revision, epoch), (0.0, 0.0))
+        rate = self._behaviour(self._args_of_revision(revision)).error_rate
+        rate = self.revision_error_rates.get(revision, rate)
+        self.traffic.totals[revision, epoch] = (requests + count, bad + count * rate)
+
+    def _stamps(
+        self, service: Mapping[str, Any], headers: Mapping[str, str]
+    ) -> dict[tuple[str | None, int | None], float]:
+        """How the pods of a Service count a request: shares by revision and epoch."""
+        pods = self.cluster.all(POD, NAMESPACE, service["spec"]["selector"])
+        serving = [pod for pod in pods if _is_ready(pod)] or pods
+        if not serving:
+            return {(headers.get("x-serin-revision"), _plain_epoch(headers)): 1.0}
+        shares: dict[tuple[str | None, int | None], float] = {}
+        for pod in serving:
+            for stamp, share in self._stamp(pod, headers):
+                shares[stamp] = shares.get(stamp, 0.0) + share / len(serving)
+        return shares
+
+    def _stamp(
+        self, pod: Mapping[str, Any], headers: Mapping[str, str]
+    ) -> list[tuple[tuple[str | None, int | None], float]]:
+        if "test/split" not in pod["metadata"]["annotations"]:
+            return [((headers.get("x-serin-revision"), _plain_epoch(headers)), 1.0)]
+        document = self.loaded.get(pod["metadata"]["name"])
+        if document is None:
+            return [((None, None), 1.0)]
+        if document.epoch is not None:
+            return [((revision, document.epoch), weight / 10_000) for revision, weight in document.shares]
+        epoch, _, token = headers.get("x-serin-epoch", "").partition(".")
+        ((revision, _),) = document.shares
+        return [((revision, int(epoch) if epoch.isdecimal() and token == document.token else None), 1.0)]
 
     def _args_of_revision(self, revision: str) -> str:
-        from serin.cluster.port import CONTROLLER_REVISION
-
         record = self.cluster.find(CONTROLLER_REVISION, NAMESPACE, f"{NAME}-{revision}")
         return " ".join(record["data"]["podTemplate"]["spec"]["containers"][0]["args"]) if record else ""
 
@@ -316,10 +417,7 @@ class World:
     # What stories ask about ------------------------------------------------------------------------------------
 
     def ready_pods(self, engine: str) -> int:
-        return sum(
-            any(c["type"] == "Ready" and c["status"] == "True" for c in p.get("status", {}).get("conditions", []))
-            for p in self.pods(engine)
-        )
+        return sum(map(_is_ready, self.pods(engine)))
 
     def pods(self, engine: str) -> list[dict[str, Any]]:
         """The pods that the selector of an engine revision chooses."""
@@ -329,6 +427,28 @@ class World:
         obj = self.cluster.find(LLMDEPLOYMENT, *KEY)
         assert obj
         return dict(obj.get("status") or {})
+
+
+def _is_ready(pod: Mapping[str, Any]) -> bool:
+    conditions = pod.get("status", {}).get("conditions", [])
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def _with_filters(headers: Mapping[str, str], filters: Any) -> dict[str, str]:
+    """The headers of a request after the filters, in lower case."""
+    changed = dict(headers)
+    for wanted in filters or ():
+        modifier = wanted.get("requestHeaderModifier") or {}
+        changed |= {header["name"].lower(): header["value"] for header in modifier.get("set") or ()}
+        for name in modifier.get("remove") or ():
+            changed.pop(name.lower(), None)
+    return changed
+
+
+def _plain_epoch(headers: Mapping[str, str]) -> int | None:
+    """The epoch as pods of Serin 0.1 read it."""
+    text = headers.get("x-serin-epoch", "")
+    return int(text) if text.isdecimal() and "x-serin-revision" in headers else None
 
 
 def _chosen(deployment: Mapping[str, Any]) -> dict[str, str]:

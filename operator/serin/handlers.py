@@ -16,6 +16,7 @@ import kopf
 
 from serin.api.names import LABEL_DEPLOYMENT
 from serin.cluster.port import (
+    CONFIG_MAP,
     CONTROLLER_REVISION,
     DEPLOYMENT,
     HTTP_ROUTE,
@@ -27,9 +28,10 @@ from serin.cluster.port import (
     Kind,
 )
 from serin.kube_types import Key
+from serin.manifests.owner import EVIDENCE_COMPONENT, LABEL_COMPONENT
 from serin.settings import Settings
 
-CHILDREN = (DEPLOYMENT, POD, SERVICE, HTTP_ROUTE, CONTROLLER_REVISION, POD_DISRUPTION_BUDGET)
+CHILDREN = (DEPLOYMENT, POD, SERVICE, HTTP_ROUTE, CONTROLLER_REVISION, POD_DISRUPTION_BUDGET, CONFIG_MAP)
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -101,6 +103,8 @@ class Wakers:
     def child(self, event: Mapping[str, Any]) -> None:
         """Handle an event of an object with the label `serin.dev/deployment`."""
         meta = event["object"]["metadata"]
+        if (meta.get("labels") or {}).get(LABEL_COMPONENT) == EVIDENCE_COMPONENT:  # Serin itself writes it all the time
+            return
         names = [(meta.get("labels") or {}).get(LABEL_DEPLOYMENT)]
         # Whoever changes that label must not keep its real owner from hearing of it.
         names += [

@@ -8,11 +8,12 @@ name, so an object of another owner is never changed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from serin.api.names import LABEL_DEPLOYMENT, child_name
+from serin.api.names import LABEL_DEPLOYMENT, SPLIT, child_name
 from serin.cluster.port import (
+    CONFIG_MAP,
     CONTROLLER_REVISION,
     DEPLOYMENT,
     POD,
@@ -24,10 +25,11 @@ from serin.cluster.port import (
 from serin.kube_types import Object
 from serin.manifests.controller_revision import read_record
 from serin.manifests.observed import engine_of_pod
-from serin.manifests.owner import Owner
+from serin.manifests.owner import LABEL_COMPONENT, Owner
+from serin.manifests.split_document import split_name
 from serin.rollout.record import Record
 
-LISTED_KINDS = (CONTROLLER_REVISION, DEPLOYMENT, POD, SERVICE, POD_DISRUPTION_BUDGET)
+LISTED_KINDS = (CONTROLLER_REVISION, DEPLOYMENT, POD, SERVICE, POD_DISRUPTION_BUDGET, CONFIG_MAP)
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class OwnedObjects:
     pods: list[Object]
     services: list[Object]
     budgets: list[Object]
+    splits: list[Object]
+    """The ConfigMaps with split documents."""
 
     def read_records(self) -> tuple[Record, ...]:
         """The records of the ControllerRevisions, oldest first.
@@ -62,14 +66,17 @@ async def list_owned(cluster: Cluster, owner: Owner) -> OwnedObjects:
     """
 
     async def listed(kind: Kind) -> list[Object]:
-        found = await cluster.list(kind, owner.namespace, labels={LABEL_DEPLOYMENT: owner.name})
+        labels = {LABEL_DEPLOYMENT: owner.name}
+        if kind is CONFIG_MAP:  # not the trial state, which is large
+            labels |= {LABEL_COMPONENT: SPLIT}
+        found = await cluster.list(kind, owner.namespace, labels=labels)
         return [obj for obj in found if kind is POD or is_owned(obj, owner)]
 
     return OwnedObjects(*await asyncio.gather(*map(listed, LISTED_KINDS)))
 
 
 async def add_unlabelled(
-    cluster: Cluster, owner: Owner, listed: OwnedObjects, weights: Mapping[str, int]
+    cluster: Cluster, owner: Owner, listed: OwnedObjects, revisions: Iterable[str], backends: Iterable[str]
 ) -> OwnedObjects:
     """The listed children, and those in use that have lost their label.
 
@@ -77,19 +84,42 @@ async def add_unlabelled(
         cluster: the API server.
         owner: the LLMDeployment.
         listed: its children that have the label.
-        weights: the split of its route, by revision.
+        revisions: those that get requests.
+        backends: those that its route names.
 
     Raises:
         ClusterError: a request failed.
     """
     running = {engine_of_pod(pod) for pod in listed.pods if not pod["metadata"].get("deletionTimestamp")} - {""}
-    records = await add_named(cluster, CONTROLLER_REVISION, owner, listed.records, weights)
+    records = await add_named(cluster, CONTROLLER_REVISION, owner, listed.records, revisions)
     deployments = await add_named(cluster, DEPLOYMENT, owner, listed.deployments, running)
-    services = await add_named(cluster, SERVICE, owner, listed.services, weights)
+    services = await add_named(cluster, SERVICE, owner, listed.services, backends)
     prefix = child_name(owner.name, "")
     deployed = {obj["metadata"]["name"].removeprefix(prefix) for obj in deployments}
     budgets = await add_named(cluster, POD_DISRUPTION_BUDGET, owner, listed.budgets, deployed)
     return replace(listed, records=records, deployments=deployments, services=services, budgets=budgets)
+
+
+async def add_splits(
+    cluster: Cluster, owner: Owner, owned: OwnedObjects, target: Record | None
+) -> tuple[OwnedObjects, frozenset[str]]:
+    """The children with the split documents that have lost their labels; and the names that others have taken.
+
+    Raises:
+        ClusterError: a request failed.
+    """
+    records = [*owned.read_records(), *([target] if target else [])]
+    prefix = child_name(owner.name, "")
+    deployed = {obj["metadata"]["name"].removeprefix(prefix) for obj in owned.deployments}
+    deployed |= {target.engine_revision} if target else set()
+    engines = {r.engine_revision for r in records if r.resolved.reads_split and r.engine_revision in deployed}
+    missing = {split_name(owner.name, engine) for engine in engines} - {o["metadata"]["name"] for o in owned.splits}
+    if not missing:  # as a rule
+        return owned, frozenset()
+    read = [obj for name in sorted(missing) if (obj := await cluster.get(CONFIG_MAP, owner.namespace, name))]
+    found = [obj for obj in read if is_owned(obj, owner)]
+    taken = frozenset(obj["metadata"]["name"] for obj in read if not is_owned(obj, owner))
+    return replace(owned, splits=[*owned.splits, *found]), taken
 
 
 async def add_named(

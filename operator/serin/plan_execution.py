@@ -1,18 +1,19 @@
 """Carries out a plan: makes its writes in order and reports what the API server refused.
 
 Called by the reconciler. Each write relies on the writes before it: no pods without their record, no backend without
-its Service. So the first refusal stops all that follow, except a route that only takes weight from a canary: a refused
-Deployment must not delay a rollback. Nothing relies on a deletion, so a failed one stops no other.
+its Service. So the first refusal stops all that follow, except a route and split documents that only take weight from a
+canary: a refused Deployment must not delay a rollback. Nothing relies on a deletion, so a failed one stops no other.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from serin.cluster.port import HTTP_ROUTE, Cluster, kind_of
+from serin.cluster.port import Cluster, kind_of
 from serin.errors import ClusterError, Conflict
 from serin.kube_types import Object
 from serin.manifests.owner import Owner
+from serin.manifests.split_document import refuse_if_too_large
 from serin.planner import Plan
 
 
@@ -54,9 +55,10 @@ async def execute(cluster: Cluster, owner: Owner, plan: Plan) -> Failures:
 async def _apply(cluster: Cluster, plan: Plan) -> ClusterError | None:
     first: ClusterError | None = None
     for obj in plan.apply:
-        if first and not (obj["kind"] == HTTP_ROUTE.kind and plan.withdraws):
+        if first and not plan.carries_split(obj):
             continue
         try:
+            refuse_if_too_large(obj)
             await cluster.apply(kind_of(obj), obj)
         except ClusterError as error:
             if isinstance(error, Conflict) and await _has_changed(cluster, obj):

@@ -2,16 +2,17 @@
 
 Called by the reconciler; `serin.plan_execution` makes the writes. An object that already is as wanted is not written,
 so a reconcile of an unchanged cluster plans nothing. Safety depends on the order: the trial state before all writes
-that follow from it, records before pods, pods and Services before the route that names them, deletions last.
+that follow from it, records before pods, split documents before the pods that mount them, pods and Services before the
+route that names them, deletions last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from serin.api.names import LABEL_REVISION, child_name
+from serin.api.names import LABEL_ENGINE_REVISION, LABEL_REVISION, SPLIT_KEY, child_name
 from serin.kube_types import Object
 from serin.manifests.children import deployment, pod_disruption_budget, service
 from serin.manifests.contains import contains
@@ -19,12 +20,14 @@ from serin.manifests.controller_revision import render_record
 from serin.manifests.evidence_map import relabel_evidence, render_evidence
 from serin.manifests.observed import engine_revision_of
 from serin.manifests.owner import Owner
+from serin.manifests.split_document import SplitDocument, engine_of_split, read_split, render_split, token_of
 from serin.rollout.decision import Decision
 from serin.rollout.record import Record
 from serin.rollout.roles import find_stable
 from serin.rollout.route import is_settled
 from serin.rollout.snapshot import Snapshot
 from serin.routers.port import Router
+from serin.routers.split import carried
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,22 @@ class Children:
     deployments: tuple[Object, ...] = ()
     budgets: tuple[Object, ...] = ()
     services: tuple[Object, ...] = ()
+    splits: tuple[Object, ...] = ()
+    """The ConfigMaps with split documents."""
+    taken: frozenset[str] = frozenset()
+    """Names of such ConfigMaps that somebody else owns; they are never written."""
     evidence: Object | None = None
     route: Object | None = None
+
+    def documents(self, owner_name: str) -> dict[str, SplitDocument]:
+        """The split documents that can be read, by engine revision."""
+        read = ((engine_of_split(owner_name, obj), read_split(obj)) for obj in self.splits)
+        return {engine: document for engine, document in read if engine and document}
 
     def find(self, wanted: Object) -> Object | None:
         """The existing object of the same kind and name."""
         single = [obj for obj in (self.evidence, self.route) if obj]
-        everything = [*self.records, *self.deployments, *self.budgets, *self.services, *single]
+        everything = [*self.records, *self.deployments, *self.budgets, *self.services, *self.splits, *single]
         return next((existing for existing in everything if _identity(existing) == _identity(wanted)), None)
 
 
@@ -52,33 +64,62 @@ class Plan:
     apply: tuple[Object, ...] = ()
     delete: tuple[Object, ...] = ()
     withdraws: bool = False
-    """The route in `apply` gives more weight to no revision but the stable; it is written even if other writes fail."""
+    """Route and split documents in `apply` give more weight to no revision but the stable; they are written even if
+    other writes fail."""
+
+    def carries_split(self, obj: Object) -> bool:
+        """Whether an object in `apply` takes weight from the canary and must be written whatever else is refused."""
+        is_split = obj["kind"] == "ConfigMap" and SPLIT_KEY in obj.get("data", {})
+        return self.withdraws and (is_split or obj["kind"] == "HTTPRoute")
 
 
 def plan(owner: Owner, router: Router, snapshot: Snapshot, decision: Decision, existing: Children) -> Plan:
     """The writes that change the existing children to what was decided."""
-    route = [router.render(owner, snapshot.spec.routing, decision.weights, decision.epoch)] if decision.weights else []
+    view = router.read(existing.route, owner.name)
+    carriers = carried(
+        snapshot,
+        decision,
+        view,
+        existing.documents(owner.name),
+        token=token_of(owner),
+        measure=lambda engine: _measure(snapshot, decision, engine),
+    )
+    route = (
+        [router.render(owner, snapshot.spec.routing, carriers.backends, carriers.sequence)] if decision.weights else []
+    )
     # A route without a new backend is written before the pods: a backend loses its weight before its pods, and a
     # refused Deployment does not delay a rollback.
-    early = decision.weights.keys() <= snapshot.route.weights.keys()
+    early = {backend.name for backend in carriers.backends} <= set(view.weights)
     wanted = [
         # First, so that no request is counted twice if a later write fails.
         *((render_evidence(owner, decision.trial_state),) if decision.trial_state else ()),
         *(render_record(owner, record) for record in decision.records),
         *(route if early else ()),
+        # Before the pods that mount them.
+        *(render_split(owner, engine, document) for engine, document in sorted(carriers.documents.items())),
         *_engines(owner, snapshot, decision),
         *(service(owner, record.resolved) for record in _serving(snapshot, decision)),
         *(() if early else route),
         *_relabelled(owner, snapshot, decision, existing),
     ]
     names = {_identity(want) for want in wanted}
+    routed = {*view.weights, *(backend.name for backend in carriers.backends)}
     pairs = ((want, existing.find(want)) for want in wanted)
     pending = ((_with_first_settings(want, found), found) for want, found in pairs)
+    pending = ((want, found) for want, found in pending if want["metadata"]["name"] not in existing.taken)
     return Plan(
         apply=tuple(_conditional(want, found) for want, found in pending if found is None or not contains(found, want)),
-        delete=tuple(obj for obj in _surplus(owner, snapshot, decision, existing) if _identity(obj) not in names),
+        delete=tuple(
+            obj for obj in _surplus(owner, snapshot, decision, existing, routed) if _identity(obj) not in names
+        ),
         withdraws=_withdraws(snapshot, decision),
     )
+
+
+def _measure(snapshot: Snapshot, decision: Decision, engine: str) -> Mapping[str, Any] | None:
+    """What the pods of an engine count by load for the running trial; None: nothing."""
+    del snapshot, decision, engine
+    return None
 
 
 def _engines(owner: Owner, snapshot: Snapshot, decision: Decision) -> Iterable[Object]:
@@ -98,10 +139,11 @@ def _first_of(snapshot: Snapshot, record: Record) -> Record:
 
 
 def _serving(snapshot: Snapshot, decision: Decision) -> Iterable[Record]:
-    """The records whose Services the new or the current route names."""
+    """The records whose Services the new or the current route names, one for each Service."""
     known = {r.revision: r for r in (*snapshot.records, *_with_a_role(decision))}
     named = decision.weights.keys() | (snapshot.route.weights.keys() if decision.weights else set())
-    return (known[revision] for revision in sorted(named) if revision in known)
+    serving = [known[revision] for revision in sorted(named) if revision in known]
+    return {record.resolved.backend: record for record in serving}.values()
 
 
 def _relabelled(owner: Owner, snapshot: Snapshot, decision: Decision, existing: Children) -> Iterable[Object]:
@@ -152,8 +194,13 @@ def _conditional(want: Object, found: Object | None) -> Object:
     return want | {"metadata": want["metadata"] | precondition}
 
 
-def _surplus(owner: Owner, snapshot: Snapshot, decision: Decision, existing: Children) -> Iterable[Object]:
-    """The children that are not needed any more, identified by name; what cannot be identified stays."""
+def _surplus(
+    owner: Owner, snapshot: Snapshot, decision: Decision, existing: Children, routed: Collection[str]
+) -> Iterable[Object]:
+    """The children that are not needed any more, identified by name; what cannot be identified stays.
+
+    `routed` are the backends of the current and of the new route.
+    """
     engines = {engine_revision_of(owner.name, obj): obj for obj in existing.deployments}
     # A Deployment that was deleted by hand must not leave its budget behind.
     needed = (snapshot.engines.keys() | decision.engines.keys()) - decision.retired
@@ -162,14 +209,22 @@ def _surplus(owner: Owner, snapshot: Snapshot, decision: Decision, existing: Chi
         if engine and engine not in needed:
             yield obj
     yield from (obj for engine, obj in engines.items() if engine in decision.retired)
+    for obj in existing.splits:  # once the Deployment is gone: its pods do not start without the document
+        engine = engine_of_split(owner.name, obj)
+        if engine and engine not in snapshot.engines.keys() | decision.engines.keys():
+            yield obj
     if not snapshot.route.exists or is_settled(snapshot.route, snapshot.now, snapshot.policy.settle_seconds):
-        routed = snapshot.route.weights.keys() | decision.weights.keys()
-        revisions = {record.revision for record in snapshot.records}
         for obj in existing.services:
-            revision = _revision_of(owner, obj)
-            if revision not in routed and (revision in revisions or revision == _label(obj, LABEL_REVISION)):
+            backend = _revision_of(owner, obj)
+            if backend and backend not in routed and _is_ours(backend, obj, snapshot):
                 yield obj
     yield from (obj for obj in existing.records if _revision_of(owner, obj) in decision.forgotten)
+
+
+def _is_ours(name: str, obj: Object, snapshot: Snapshot) -> bool:
+    """Whether Serin made the object that ends with this name: a record or its own label says so."""
+    known = {name for record in snapshot.records for name in (record.revision, record.engine_revision)}
+    return name in known or name in {_label(obj, LABEL_REVISION), _label(obj, LABEL_ENGINE_REVISION)}
 
 
 def _revision_of(owner: Owner, obj: Mapping[str, Any]) -> str | None:

@@ -33,10 +33,11 @@ from serin.manifests.engine_defaults import EngineDefaults
 from serin.manifests.evidence_map import name_of, read_evidence
 from serin.manifests.observed import engines
 from serin.manifests.owner import Owner
+from serin.manifests.split_document import SplitDocument
 from serin.metric_sources.port import ReadingsSource, Server, Watch
 from serin.metric_sources.server import server
-from serin.owned_objects import OwnedObjects, add_named, add_unlabelled, is_owned, list_owned
-from serin.plan_execution import execute
+from serin.owned_objects import OwnedObjects, add_named, add_splits, add_unlabelled, is_owned, list_owned
+from serin.plan_execution import Failures, execute
 from serin.planner import Children, Plan, plan
 from serin.reporting.events import transition_events
 from serin.reporting.refusal import with_refusal
@@ -49,6 +50,8 @@ from serin.rollout.reasons import Reason
 from serin.rollout.record import Record
 from serin.rollout.snapshot import Policy, RouteView, Snapshot
 from serin.routers.port import Router
+from serin.routers.split import combined
+from serin.split_delivery import deliver
 from serin.status_writing import stored_status, write_status
 from serin.workqueue import FORGET
 
@@ -79,6 +82,7 @@ class World:
     server: Server | None = None
     watchable: bool = True
     """False if the Prometheus server to read is unknown, because its Secret is missing or invalid."""
+    pods: tuple[Object, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,7 @@ class Reconciler:
         decision = decide(world.snapshot)
         todo = plan(world.owner, self.router, world.snapshot, decision, world.children)
         failures = await execute(self.cluster, world.owner, todo)
+        await deliver(self.cluster, world.pods, _digests(world, todo, failures))
         reported = decision
         if failures.refusal:
             before = stored_status(obj, LLMDeploymentStatus)
@@ -137,14 +142,20 @@ class Reconciler:
             self._prompt(owner.namespace, spec),
             self._secret(owner.namespace, spec),
         )
-        view = self._view(route, owner)
-        owned = await add_unlabelled(self.cluster, owner, listed, view.weights)
+        by_backend = self._view(route, owner)
+        view = combined(by_backend, _documents(owner, listed), listed.read_records())
+        owned = await add_unlabelled(self.cluster, owner, listed, view.weights, by_backend.weights)
         owned, target = await self._target(owner, spec, prompt, owned)
+        owned, taken = await add_splits(self.cluster, owner, owned, target.record)
+        known = (*owned.read_records(), *([target.record] if target.record else []))
+        view = combined(by_backend, _documents(owner, owned), known)
         if view.foreign:
             target = Target(None, Reason.ROUTE_REFUSED, view.refused)
         if evidence_map and not is_owned(evidence_map, owner):
             target = Target(None, Reason.CHILD_REFUSED, _foreign("ConfigMap", name_of(owner.name)))
             evidence_map = None
+        if taken:
+            target = Target(None, Reason.CHILD_REFUSED, _foreign("ConfigMap", min(taken)))
         records = owned.read_records()
         saved_state = self._saved_state(owner, records, evidence_map)
         readings = self.collector.readings((owner.namespace, owner.name))
@@ -171,10 +182,12 @@ class Reconciler:
             deployments=tuple(owned.deployments),
             budgets=tuple(owned.budgets),
             services=tuple(owned.services),
+            splits=tuple(owned.splits),
+            taken=taken,
             evidence=evidence_map,
             route=route,
         )
-        return World(owner, obj, snapshot, children, source, watchable)
+        return World(owner, obj, snapshot, children, source, watchable, tuple(owned.pods))
 
     def _view(self, route: Object | None, owner: Owner) -> RouteView:
         if route and not is_owned(route, owner):
@@ -239,6 +252,17 @@ class Reconciler:
             self.collector.drop(key)
         else:
             self.collector.set_watch(Watch(**vars(decision.wanted), namespace=key[0], name=key[1], server=world.server))
+
+
+def _documents(owner: Owner, owned: OwnedObjects) -> dict[str, SplitDocument]:
+    return Children(splits=tuple(owned.splits)).documents(owner.name)
+
+
+def _digests(world: World, todo: Plan, failures: Failures) -> dict[str, str]:
+    """The digests of the stored documents by engine revision, those just written included."""
+    written = () if failures.write else todo.apply
+    stored = Children(splits=(*world.children.splits, *written)).documents(world.owner.name)
+    return {engine: document.digest for engine, document in stored.items()}
 
 
 def _foreign(kind: str, name: str) -> str:

@@ -123,8 +123,9 @@ class Story:
         records = {r.revision: r for r in map(read_record, self.world.cluster.all(CONTROLLER_REVISION))}
         weights = self.world.weights()
         services = {s["metadata"]["name"] for s in self.world.cluster.all(SERVICE)}
+        for backend in self.world.split().backends:
+            assert f"{NAME}-{backend}" in services, f"the route names {backend}, which has no Service"
         for revision, weight in weights.items():
-            assert f"{NAME}-{revision}" in services, f"the route names {revision}, which has no Service"
             if weight:
                 self._check_pods(records[revision].engine_revision, weight)
         self.ever_failed = {r.revision for r in records.values() if r.rejection}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -18,6 +19,7 @@ from serin.rollout.decide import decide
 from serin.rollout.record import Record
 from serin.rollout.snapshot import Snapshot
 from serin.routers.gateway_api import GatewayApiRouter
+from serin.routers.port import Backend
 from tests.unit.rollout.cases import (
     BAD,
     ENGINE,
@@ -64,10 +66,14 @@ def seen(snapshot: Snapshot) -> Children:
         budgets=tuple(stored(pod_disruption_budget(OWNER, r.resolved)) for r, _ in running),
         services=tuple(stored(service(OWNER, r.resolved)) for r in snapshot.records if r.revision in weights),
         evidence=stored(render_evidence(OWNER, snapshot.saved_state)) if snapshot.saved_state else None,
-        route=stored(ROUTER.render(OWNER, snapshot.spec.routing, weights, snapshot.route.epoch or 0))
+        route=stored(ROUTER.render(OWNER, snapshot.spec.routing, legacy(weights), snapshot.route.epoch or 0))
         if weights
         else None,
     )
+
+
+def legacy(weights: Mapping[str, int]) -> list[Backend]:
+    return [Backend(revision, weight, revision) for revision, weight in sorted(weights.items())]
 
 
 def planned(snapshot: Snapshot, have: Children | None = None) -> Plan:

@@ -20,6 +20,21 @@ LABEL_REVISION = f"{GROUP}/revision"
 EVIDENCE = "serin-evidence"
 """Suffix of the ConfigMap that holds the trial state, after the LLMDeployment's name."""
 
+SPLIT = "split"
+"""Suffix of the ConfigMap that holds the split document of an engine revision, after the Deployment's name."""
+SPLIT_KEY = "split.json"
+"""Key of that ConfigMap, and name of the file in the pods."""
+SPLIT_DIRECTORY = "/etc/serin/split"
+"""Where the pods mount it."""
+SPLIT_VARIABLE = "SERIN_SPLIT"
+"""Environment variable of an engine pod: path of the split document."""
+PROMPTS_VARIABLE = "SERIN_PROMPTS"
+"""Environment variable of an engine pod whose middleware applies prompts; this version renders none."""
+ANNOTATION_SEQUENCE = f"{GROUP}/sequence"
+"""On the route: number of the split that it carries; the epoch is this number modulo 32."""
+ANNOTATION_SPLIT = f"{GROUP}/split"
+"""On an engine pod: digest of the split document; a change makes the kubelet deliver the document at once."""
+
 ANNOTATION_COMMAND = f"{GROUP}/do"
 """On an LLMDeployment: a command, ``<verb>@<revision>#<token>``. Each token is carried out once."""
 
@@ -39,8 +54,6 @@ MAX_NAME_LENGTH = 40
 CONTAINER = "engine"
 MIDDLEWARE_ARG = "--middleware=serin_model_server.Middleware"
 """Argument of vLLM that loads Serin's middleware; its presence means that the pod counts requests."""
-ENV_SPLIT = "SERIN_SPLIT"
-"""Environment variable of the model server with the path of its split document."""
 FULL_WEIGHT = 10_000
 """The weight of all requests: weights are shares in parts of 10,000."""
 
@@ -49,5 +62,5 @@ PORT = 8000
 
 
 def child_name(deployment: str, revision: str) -> str:
-    """Name of a child. Deployments and PodDisruptionBudgets: by engine revision; Services and records: by revision."""
+    """Name of a child: records by revision, Services by backend, all others by engine revision."""
     return f"{deployment}-{revision}"

@@ -77,9 +77,10 @@ class Gateway(ApiModel):
     """Hostnames that the HTTPRoute matches. Default: every hostname that the Gateways admit."""
     matches: Annotated[list[PassedThrough], Field(max_length=8)] = []
     """HTTPRoute matches, passed through unchanged. Default: the inference paths of vLLM, such as
-    `/v1/chat/completions`."""
+    `/v1/chat/completions`, each matched exactly."""
     filters: Annotated[list[PassedThrough], Field(max_length=8)] = []
-    """HTTPRoute filters, passed through unchanged; they apply to every request."""
+    """HTTPRoute filters, which apply to every request. Serin's headers are added to a RequestHeaderModifier; headers
+    `x-serin-…` in it have no effect."""
     timeouts: Timeouts = {}
     """HTTPRoute timeouts. Default: `request: 0s` (no limit), because a streamed answer can take any time."""
 
@@ -89,3 +90,6 @@ class Routing(ApiModel):
 
     gateway: Gateway
     """Routing with Gateway API: Serin creates an HTTPRoute with the name of the LLMDeployment."""
+    reveal_revision: bool = False
+    """Names the revision in the response header `x-serin-revision`. A client that knows its revision can abort requests
+    by revision and so influence the verdict; set this for demonstrations and internal endpoints."""

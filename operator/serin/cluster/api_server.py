@@ -24,6 +24,7 @@ from serin.errors import ClusterError, Conflict, Forbidden, Invalid, NotFound, S
 
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
+MERGE_PATCH = "application/merge-patch+json"
 _REFUSED_FOR_GOOD = (
     "failed to create typed patch object",  # what server-side apply says of a field that the schema does not know
     "request is too large",  # what etcd says

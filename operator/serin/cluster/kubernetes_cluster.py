@@ -14,7 +14,7 @@ from typing import Any, Literal
 import structlog
 
 from serin.api.names import FIELD_MANAGER
-from serin.cluster.api_server import APPLY, ApiServer
+from serin.cluster.api_server import APPLY, MERGE_PATCH, ApiServer
 from serin.cluster.port import EVENT, Kind
 from serin.errors import ClusterError, Conflict, NotFound
 from serin.kube_types import Object
@@ -95,6 +95,19 @@ class KubernetesCluster:
             return await self._apply(kind, obj, "/status")
         except NotFound as error:
             raise Conflict(f"{kind} {obj['metadata']['name']} was deleted; Serin reads it again.") from error
+
+    async def annotate(
+        self, kind: Kind, namespace: str, name: str, annotations: Mapping[str, str], *, uid: str
+    ) -> None:
+        """Merge annotations into an object; raises Conflict if it does not exist or has another uid."""
+        self._check_leader(f"annotate {kind} {name}")
+        body: Object = {"metadata": {"uid": uid, "annotations": dict(annotations)}}
+        path, query = _path(kind, namespace, name), {"fieldManager": FIELD_MANAGER}
+        try:
+            await self._api.request("PATCH", path, body=body, query=query, content_type=MERGE_PATCH)
+        except NotFound as error:
+            raise Conflict(f"{kind} {name} was deleted; Serin reads it again.") from error
+        self._wrote(kind, "annotate")
 
     async def delete(
         self, kind: Kind, namespace: str, name: str, *, uid: str | None = None, version: str | None = None

@@ -94,6 +94,15 @@ class Cluster(Protocol):
             Conflict: the object does not exist, or has another resourceVersion than `obj`.
         """
 
+    async def annotate(
+        self, kind: Kind, namespace: str, name: str, annotations: Mapping[str, str], *, uid: str
+    ) -> None:
+        """Merge annotations into an object that another controller owns; never creates it.
+
+        Raises:
+            Conflict: the object with this name has another uid, or there is none.
+        """
+
     async def delete(
         self, kind: Kind, namespace: str, name: str, *, uid: str | None = None, version: str | None = None
     ) -> None:

@@ -1,7 +1,8 @@
 """Renders the children of a resolved revision: Deployment, PodDisruptionBudget and Service.
 
-Called by the planner. An engine revision has one Deployment and one PodDisruptionBudget, a revision has one Service, so
-that revisions that differ only in their prompt share pods. `serin.routers` renders the route.
+Called by the planner. An engine revision has one Deployment, one PodDisruptionBudget and one Service, so revisions that
+differ only in their prompt share pods. Pods without a split document need a Service for each revision.
+`serin.routers` renders the route, `split_document` the ConfigMap.
 """
 
 from __future__ import annotations
@@ -52,16 +53,14 @@ def pod_disruption_budget(owner: Owner, resolved: Resolved) -> dict[str, Any]:
 
 
 def service(owner: Owner, resolved: Resolved) -> dict[str, Any]:
-    """The Service of a revision: a backend of the route, and an address inside the cluster."""
-    labels = (
-        common_labels(owner.name, "backend")
-        | {LABEL_ENGINE_REVISION: resolved.engine_revision}
-        | {LABEL_REVISION: resolved.revision}
-    )
+    """The Service of a backend of the route, and an address inside the cluster; see `Resolved.backend`."""
+    labels = common_labels(owner.name, "backend") | {LABEL_ENGINE_REVISION: resolved.engine_revision}
+    if resolved.backend == resolved.revision:
+        labels |= {LABEL_REVISION: resolved.revision}
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": owner.metadata(child_name(owner.name, resolved.revision), labels),
+        "metadata": owner.metadata(child_name(owner.name, resolved.backend), labels),
         "spec": {
             "type": "ClusterIP",
             "selector": selector(owner.name, resolved.engine_revision),

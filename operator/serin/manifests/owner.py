@@ -12,6 +12,10 @@ from typing import Any
 
 from serin.api.names import API_VERSION, FIELD_MANAGER, LABEL_DEPLOYMENT, LABEL_ENGINE_REVISION
 
+LABEL_COMPONENT = "app.kubernetes.io/component"
+EVIDENCE_COMPONENT = "evidence"
+"""Component of the ConfigMap with the trial state."""
+
 
 @dataclass(frozen=True)
 class Owner:
@@ -53,7 +57,7 @@ def common_labels(owner_name: str, component: str) -> dict[str, str]:
     return {
         "app.kubernetes.io/name": "vllm",
         "app.kubernetes.io/instance": owner_name,
-        "app.kubernetes.io/component": component,
+        LABEL_COMPONENT: component,
         "app.kubernetes.io/managed-by": FIELD_MANAGER,
         LABEL_DEPLOYMENT: owner_name,
     }

@@ -6,14 +6,18 @@ this code restarts no pod. The template does not contain the revision, so a new 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from serin.api.names import CONTAINER
+from serin.errors import SpecError
 from serin.manifests.engine_args import drain_seconds
 from serin.manifests.engine_container import engine_container, engine_volumes
 from serin.manifests.model_server import add_model_server, keep_on_search_path
 from serin.manifests.model_source import read_source
 from serin.manifests.overlay import lay_over
 from serin.manifests.owner import common_labels, selector
+from serin.manifests.split_document import altered_mount, mount_split
 
 if TYPE_CHECKING:
     from serin.api.llmdeployment import LLMDeploymentSpec
@@ -36,6 +40,8 @@ def render_pod_template(
         "metadata": {"labels": common_labels(owner_name, "engine") | selector(owner_name, engine_revision)},
         "spec": _pod_spec(spec, defaults),
     }
+    if defaults.model_server_image:
+        mount_split(template["spec"], _engine(template["spec"]), owner_name, engine_revision)
     if spec.pod_template is None:
         return template
     # Not normalized, because null removes a field. A rule of the API rejects labels of serin.dev.
@@ -43,7 +49,16 @@ def render_pod_template(
     merged = lay_over(template, {part: overlay for part, overlay in written.items() if overlay is not None}, _PLACE)
     if defaults.model_server_image:
         keep_on_search_path(merged)
+        if altered := altered_mount(merged["spec"], _engine(merged["spec"]), owner_name, engine_revision):
+            raise SpecError(
+                f"{_PLACE} changes {altered}, from which the pods learn how traffic is split; "
+                "remove that, or use another name and path."
+            )
     return merged
+
+
+def _engine(pod: Mapping[str, Any]) -> dict[str, Any]:
+    return next((c for c in pod.get("containers") or () if c.get("name") == CONTAINER), {})
 
 
 def _pod_spec(spec: LLMDeploymentSpec, defaults: EngineDefaults) -> dict[str, Any]:

@@ -31,8 +31,8 @@ class Counted(NamedTuple):
 class Attribution:
     """The revisions that the values of one label name.
 
-    An engine revision on which several revisions of one LLMDeployment run names none of them: its series count them
-    together, so their counts stay unknown.
+    An engine revision or a backend that serves both sides of a trial names neither: its series count them together, so
+    their counts stay unknown.
 
     Args:
         names: how the series name their revision.
@@ -53,15 +53,19 @@ class Attribution:
             case Names.ENGINE:
                 self.label = settings.engine_revision_label
         for watch, revisions in wanted:
-            engines = dict(watch.engine_of)
+            engines, backends = dict(watch.engine_of), dict(watch.backend_of)
             users = Counter(engines.values())
+            shared = Counter(backends.get(revision, revision) for revision in engines)
             for revision in revisions:
                 match names:
                     case Names.REVISION:
                         value = revision
                     case Names.BACKEND:
+                        backend = backends.get(revision, revision)
+                        if shared[backend] > 1:
+                            continue
                         value = settings.requests_backend.format(
-                            namespace=watch.namespace, service=child_name(watch.name, revision), port=PORT
+                            namespace=watch.namespace, service=child_name(watch.name, backend), port=PORT
                         )
                     case Names.ENGINE:
                         value = engines.get(revision, "")

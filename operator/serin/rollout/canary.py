@@ -166,12 +166,7 @@ def _continue(candidate: Candidate, finding: Finding | None) -> Outcome:
         canary=canary,
         target=canary,
         weights={candidate.stable.revision: FULL_WEIGHT - weight} | _canary_backend(candidate, weight),
-        engines={
-            candidate.stable.engine_revision: snapshot.spec.replicas,
-            canary.engine_revision: max(
-                candidate.pods_wanted, pods_for(snapshot.spec.replicas, _weight_of_pods(candidate))
-            ),
-        },
+        engines=_replicas(candidate),
         judgement=candidate.judgement,
         trial_state=_state_to_save(snapshot, state),
         had_traffic=candidate.trial.traffic_since is not None,
@@ -223,6 +218,14 @@ def _state_to_save(snapshot: Snapshot, state: TrialState | None) -> TrialState |
     if state is None or saved is None or state.until - saved.until >= SAVE_EVERY:
         return state
     return saved if replace(state, until=saved.until) == saved else state
+
+
+def _replicas(candidate: Candidate) -> dict[str, int]:
+    """Replicas by engine revision; an engine that both revisions share has those of the stable."""
+    replicas, canary = candidate.snapshot.spec.replicas, candidate.record.engine_revision
+    needed = max(candidate.pods_wanted, pods_for(replicas, _weight_of_pods(candidate)))
+    wanted = {candidate.stable.engine_revision: replicas}
+    return wanted if candidate.shared else wanted | {canary: needed}
 
 
 def _weight_of_pods(candidate: Candidate) -> int:

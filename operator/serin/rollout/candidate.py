@@ -46,8 +46,15 @@ class Candidate:
         return self.snapshot.engines.get(engine_revision) or EngineView(engine_revision, replicas=0)
 
     @property
+    def shared(self) -> bool:
+        """Whether canary and stable have the same pods, which split the traffic themselves."""
+        return self.record.engine_revision == self.stable.engine_revision
+
+    @property
     def pods_needed(self) -> int:
-        """Ready pods that the current step needs, or full traffic when all steps are done."""
+        """Ready pods that the current step needs, or full traffic when all steps are done; 0 of the stable's."""
+        if self.shared:
+            return 0
         return pods_for(self.snapshot.spec.replicas, FULL_WEIGHT if self.is_last else self.weight)
 
     @property
@@ -57,12 +64,14 @@ class Candidate:
         return max(self.pods_needed, replicas if self.is_last else pods_at_equal_load(replicas, self.weight))
 
     def carries(self, weight: int) -> bool:
-        """Whether the canary has the Ready pods that a weight needs."""
-        return self.engine.ready >= pods_for(self.snapshot.spec.replicas, weight)
+        """Whether the canary has the Ready pods that a weight needs; shared pods carry both revisions at any weight."""
+        return self.shared or self.engine.ready >= pods_for(self.snapshot.spec.replicas, weight)
 
     @property
     def weight_of_ready_pods(self) -> int:
         """The highest weight that the canary's Ready pods can carry."""
+        if self.shared:
+            return FULL_WEIGHT
         return min(FULL_WEIGHT, self.engine.ready * FULL_WEIGHT // max(1, self.snapshot.spec.replicas))
 
     @property

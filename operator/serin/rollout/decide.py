@@ -22,7 +22,7 @@ from serin.rollout.headline import headline
 from serin.rollout.outcome import Outcome
 from serin.rollout.record import Record
 from serin.rollout.route import REFUSAL_LASTS, is_settled, lasting_refusal, next_split
-from serin.rollout.snapshot import Snapshot
+from serin.rollout.snapshot import RouteView, Snapshot
 from serin.rollout.steady import blocked, install, orphaned, rejected, settled
 
 
@@ -50,11 +50,16 @@ def _outcome(snapshot: Snapshot, stable: Record | None, target: Record | None) -
         return blocked(snapshot, stable)
     if stable is None:
         return install(snapshot, target)
-    if target.engine_revision == stable.engine_revision:
+    if target.revision == stable.revision or not _differs(stable, target):
         return settled(snapshot, stable, target)
     if target.rejection:
         return rejected(snapshot, stable, target)
     return on_trial(snapshot, stable, target)
+
+
+def _differs(stable: Record, target: Record) -> bool:
+    """Whether the target's answers can differ: it has other pods, or the shared pods apply its prompt."""
+    return target.engine_revision != stable.engine_revision or stable.resolved.serves_prompts
 
 
 def _decision(snapshot: Snapshot, outcome: Outcome, command: CommandResult | None) -> Decision:
@@ -66,7 +71,7 @@ def _decision(snapshot: Snapshot, outcome: Outcome, command: CommandResult | Non
     draining = {e: snapshot.engines[e].replicas for e in sorted(leaving - drained)}
     under_way = bool(draining) or set(weights) != set(outcome.weights)
     head = headline(snapshot, outcome, leaving, under_way=under_way)
-    epoch, state = _epoch(snapshot, outcome, weights)
+    epoch, sequence, state = _epoch(snapshot, outcome, weights)
     in_use = {r.revision for r in (outcome.stable, outcome.canary, outcome.target) if r}
     return Decision(
         phase=head.phase,
@@ -81,6 +86,7 @@ def _decision(snapshot: Snapshot, outcome: Outcome, command: CommandResult | Non
         records=_changed_records(snapshot, outcome),
         forgotten=roles.prunable(snapshot, in_use),
         epoch=epoch,
+        sequence=sequence,
         trial_state=state,
         judgement=outcome.judgement,
         stalled=head.stalled,
@@ -105,20 +111,38 @@ def _changed_records(snapshot: Snapshot, outcome: Outcome) -> tuple[Record, ...]
     return tuple(replace(r, recorded=True) for r in changed.values() if not r.recorded or r != stored.get(r.revision))
 
 
-def _epoch(snapshot: Snapshot, outcome: Outcome, weights: Mapping[str, int]) -> tuple[int, TrialState | None]:
-    """The epoch of the split, and the trial state that says when it began; every split has its own epoch.
+def _epoch(
+    snapshot: Snapshot, outcome: Outcome, weights: Mapping[str, int]
+) -> tuple[int, int | None, TrialState | None]:
+    """The epoch of the split, its number if it is a new one, and the trial state that says when it began.
 
-    The state is written first: until the route is written, no request carries the new epoch, which is harmless.
+    The state is written first: until the route or the document is written, no request carries the new epoch, which is
+    harmless.
     """
     route, state = snapshot.route, outcome.trial_state
     canary = weights.get(outcome.canary.revision, 0) if outcome.canary else 0
     # An unchanged split needs a new epoch if the state does not say when it began: the trial starts, or a hand edit.
     known = state is None or not canary or route.epoch in state.epochs
     if route.epoch is not None and weights == route.weights and known:
-        return route.epoch, state
-    before = state.newest if route.epoch is None and state else route.epoch
-    epoch = 0 if before is None else (before + 1) % EPOCHS
-    return epoch, begin_epoch(state, epoch, canary, snapshot.now) if state else None
+        return route.epoch, None, state
+    sequence = _next_sequence(route, state)
+    epoch = sequence % EPOCHS
+    return epoch, sequence if weights else None, begin_epoch(state, epoch, canary, snapshot.now) if state else None
+
+
+def _next_sequence(route: RouteView, state: TrialState | None) -> int:
+    """One more than the highest number that any split has had, as far as that is known."""
+    newest = state.newest if state else None
+    known = [
+        number for number in (route.sequence, route.epoch if route.sequence is None else None) if number is not None
+    ]
+    latest = known[0] if known else -1 if newest is None else newest
+    # The document with the highest number was deleted: the state knows its epoch. One ahead is a write that failed.
+    ahead = (newest - latest) % EPOCHS if newest is not None else 0
+    if 2 <= ahead < EPOCHS // 2:
+        latest += ahead
+    # The annotation was removed: the new epoch must still differ from the one in force.
+    return latest + 2 if (latest + 1) % EPOCHS == route.epoch else latest + 1
 
 
 def _wanted(snapshot: Snapshot, outcome: Outcome, state: TrialState | None, draining: frozenset[str]) -> Wanted | None:
@@ -132,6 +156,7 @@ def _wanted(snapshot: Snapshot, outcome: Outcome, state: TrialState | None, drai
     return Wanted(
         read_until=state.until if state else None,
         engine_of=tuple((side.revision, side.engine_revision) for side in sides),
+        backend_of=tuple((r.revision, r.resolved.backend) for r in (*sides, *snapshot.records)),
         tallies=state.tallies if state else presets.tallies(analysis, series, measured=measured),
         optional=state.optional if state else presets.optional(analysis, series, measured=measured),
         epochs=state.live_epochs if state else None,

@@ -42,7 +42,9 @@ class Decision:
     forgotten: frozenset[str] = frozenset()
     """Revisions whose records are pruned."""
     epoch: int = 0
-    """The epoch that the route stamps on requests; every split has its own."""
+    """The epoch that requests get from now on; every split has its own."""
+    sequence: int | None = None
+    """The number of the new split; None: the split stays as it is."""
     trial_state: TrialState | None = None
     """The trial state to save; None: the saved one stays as it is."""
     judgement: Judgement | None = None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from serin.api.names import CONTAINER, ENV_SPLIT, MIDDLEWARE_ARG
+from serin.api.names import CONTAINER, MIDDLEWARE_ARG, PROMPTS_VARIABLE, SPLIT_DIRECTORY, SPLIT_VARIABLE
 from serin.rollout.trial import Trial
 
 
@@ -36,19 +36,41 @@ class Resolved:
     @property
     def measures(self) -> bool:
         """Whether the pods carry Serin's middleware, which counts requests by revision and epoch."""
+        return MIDDLEWARE_ARG in (self._engine.get("args") or ())
+
+    @property
+    def reads_split(self) -> bool:
+        """Whether the pods read their revision from a split document; pods of Serin 0.1 read it from a header."""
+        mounts = self._engine.get("volumeMounts") or ()
+        return SPLIT_VARIABLE in self._variables and any(m.get("mountPath") == SPLIT_DIRECTORY for m in mounts)
+
+    @property
+    def serves_prompts(self) -> bool:
+        """Whether the pods apply the prompt of the revision that their split document chooses."""
+        return self.reads_split and PROMPTS_VARIABLE in self._variables
+
+    @property
+    def backend(self) -> str:
+        """The end of the name of the Service that the route sends this revision's requests to.
+
+        Pods that read a split document know their revision, so all revisions of an engine share its Service. Other
+        pods learn it from a header that the route sets for each backend, so each revision has its own.
+        """
+        return self.engine_revision if self.reads_split else self.revision
+
+    @property
+    def _engine(self) -> Mapping[str, Any]:
         containers = (self.pod_template.get("spec") or {}).get("containers") or ()
-        return any(MIDDLEWARE_ARG in (c.get("args") or ()) for c in containers if c.get("name") == CONTAINER)
+        return next((c for c in containers if c.get("name") == CONTAINER), {})
+
+    @property
+    def _variables(self) -> set[str]:
+        return {str(entry.get("name")) for entry in self._engine.get("env") or ()}
 
     @property
     def counts_by_load(self) -> bool:
         """Whether the pods read a split document, which tells the middleware to count latencies by load."""
-        containers = (self.pod_template.get("spec") or {}).get("containers") or ()
-        return self.measures and any(
-            variable.get("name") == ENV_SPLIT
-            for container in containers
-            if container.get("name") == CONTAINER
-            for variable in container.get("env") or ()
-        )
+        return self.measures and SPLIT_VARIABLE in self._variables
 
 
 @dataclass(frozen=True)

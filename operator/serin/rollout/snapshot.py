@@ -74,10 +74,13 @@ def ready_of(ready: int, needed: int) -> str:
 
 @dataclass(frozen=True)
 class RouteView:
-    """The HTTPRoute as read back: the current split, and whether the gateway serves it."""
+    """The current split, read from the HTTPRoute and the split documents, and whether the gateway serves the route."""
 
     weights: Mapping[str, int]
-    """Weight by revision, in parts of 10,000, a backend at weight 0 included; empty without a route."""
+    """Weight by revision, in parts of 10,000, one of weight 0 included; empty without a route.
+
+    A router reads weights by backend; `serin.routers.split` combines them with the documents.
+    """
     exists: bool = True
     programmed: bool = False
     """Accepted and ResolvedRefs at the current generation on every parent."""
@@ -90,7 +93,11 @@ class RouteView:
     changed_at: datetime | None = None
     """When our field manager last changed it (whole seconds)."""
     epoch: int | None = None
-    """The epoch that it stamps on requests; None: it stamps none."""
+    """The epoch that requests get, from the route or from the pods that split; None: none."""
+    sequence: int | None = None
+    """The highest number of a split in the route and in all documents; None: there is none."""
+    backends: tuple[str, ...] = ()
+    """The backends of the route, in its order; `Resolved.backend` names that of a revision."""
 
 
 NO_ROUTE = RouteView(weights={}, exists=False)

@@ -10,15 +10,20 @@ import yaml
 
 from serin.manifests.children import deployment, pod_disruption_budget, service
 from serin.manifests.controller_revision import render_record
+from serin.manifests.split_document import render_split
 from serin.routers.gateway_api import GatewayApiRouter
+from serin.routers.port import Backend
 from tests.unit.manifests.samples import (
     COMMIT,
     ENGINE_REVISION,
     OWNER,
     REVISION,
+    WITH_MODEL_SERVER,
+    make_document,
     make_record,
     make_resolved,
     make_spec,
+    make_template,
 )
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -37,13 +42,16 @@ def rich_children() -> list[dict[str, Any]]:
         podTemplate={"spec": {"nodeSelector": {"gpu": "h100"}}},
         routing={"gateway": {"hostnames": ["triage.example.com"]}},
     )
-    record = make_record(spec)
+    record = make_record(spec, pod_template=make_template(spec, WITH_MODEL_SERVER))
     return [
         render_record(OWNER, record),
+        render_split(OWNER, ENGINE_REVISION, make_document()),
         deployment(OWNER, record.resolved, 3),
         pod_disruption_budget(OWNER, record.resolved),
         service(OWNER, record.resolved),
-        GatewayApiRouter().render(OWNER, spec.routing, {"0000000000": 9500, REVISION: 500}, epoch=7),
+        GatewayApiRouter().render(
+            OWNER, spec.routing, [Backend("0000000000", 9500), Backend(ENGINE_REVISION, 500)], sequence=71
+        ),
     ]
 
 
@@ -55,7 +63,7 @@ def smallest_children() -> list[dict[str, Any]]:
         deployment(OWNER, resolved, 1),
         pod_disruption_budget(OWNER, resolved),
         service(OWNER, resolved),
-        GatewayApiRouter().render(OWNER, spec.routing, {REVISION: 10_000}, epoch=0),
+        GatewayApiRouter().render(OWNER, spec.routing, [Backend(REVISION, 10_000, REVISION)], sequence=0),
     ]
 
 
@@ -86,11 +94,19 @@ def test_selectors_match_engine_revision_pods_without_role() -> None:
     assert wanted.items() <= resolved.pod_template["metadata"]["labels"].items()
 
 
-def test_revisions_of_one_engine_share_pods_but_not_services() -> None:
-    one, other = make_resolved(), make_resolved(revision="1111111111")
+def test_revisions_of_one_engine_share_pods_and_service() -> None:
+    template = make_template(defaults=WITH_MODEL_SERVER)
+    one, other = (make_resolved(revision=name, pod_template=template) for name in (REVISION, "1111111111"))
 
     assert deployment(OWNER, one, 1) == deployment(OWNER, other, 1)
     assert pod_disruption_budget(OWNER, one) == pod_disruption_budget(OWNER, other)
+    assert service(OWNER, one) == service(OWNER, other)
+    assert service(OWNER, one)["metadata"]["name"] == f"triage-{ENGINE_REVISION}"
+
+
+def test_revisions_whose_pods_read_no_document_have_own_services() -> None:
+    one, other = make_resolved(), make_resolved(revision="1111111111")
+
     assert service(OWNER, one)["metadata"]["name"] == f"triage-{REVISION}"
     assert service(OWNER, other)["metadata"]["name"] == "triage-1111111111"
 

@@ -9,18 +9,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serin.manifests.split_document import token_of
 from serin.rollout.snapshot import NO_ROUTE
 from serin.routers.gateway_api import SERVED_PATHS, GatewayApiRouter
-from serin.routers.port import Router
+from serin.routers.port import Backend, Router
 from tests.unit.manifests.samples import OWNER, make_spec
 
 STABLE, CANARY, EPOCH = "0000000000", "abcdef0123", 7
+SEQUENCE = 71
+STAMP = {"name": "x-serin-epoch", "value": f"{EPOCH}.{token_of(OWNER)}"}
 ROUTER: Router = GatewayApiRouter()
 
 
-def rendered(weights: dict[str, int] | None = None, **gateway: Any) -> dict[str, Any]:
-    spec = make_spec(routing={"gateway": gateway})
-    return ROUTER.render(OWNER, spec.routing, weights or {STABLE: 9500, CANARY: 500}, EPOCH)
+def rendered(
+    weights: dict[str, int] | None = None, legacy: tuple[str, ...] = (), *, reveal: bool = False, **gateway: Any
+) -> dict[str, Any]:
+    """A route whose backends read the split document, except those in `legacy`."""
+    spec = make_spec(routing={"gateway": gateway, "revealRevision": reveal})
+    split = weights or {STABLE: 9500, CANARY: 500}
+    backends = [Backend(name, weight, name if name in legacy else None) for name, weight in split.items()]
+    return ROUTER.render(OWNER, spec.routing, backends, SEQUENCE)
 
 
 def rule_of(route: dict[str, Any]) -> dict[str, Any]:
@@ -62,27 +70,59 @@ def test_backend_with_weight_0_is_rendered() -> None:
     assert [b["weight"] for b in backends] == [10_000, 0]
 
 
-def test_backend_adds_its_revision_to_request_and_response() -> None:
-    name, epoch = {"name": "x-serin-revision", "value": CANARY}, {"name": "x-serin-epoch", "value": "7"}
+def test_one_filter_of_the_rule_stamps_every_request() -> None:
+    rule = rule_of(rendered())
 
-    assert rule_of(rendered())["backendRefs"][1]["filters"] == [
-        {"type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [name, epoch]}},
-        {"type": "ResponseHeaderModifier", "responseHeaderModifier": {"set": [name]}},
+    assert rule["filters"] == [
+        {
+            "type": "RequestHeaderModifier",
+            "requestHeaderModifier": {"set": [STAMP], "remove": ["x-serin-revision", "x-serin-pin"]},
+        }
+    ]
+    assert not any("filters" in backend for backend in rule["backendRefs"])
+
+
+def test_backends_keep_the_order_that_they_are_given_in() -> None:
+    route = rendered({CANARY: 500, STABLE: 9500})
+
+    assert [b["name"] for b in rule_of(route)["backendRefs"]] == [f"triage-{CANARY}", f"triage-{STABLE}"]
+
+
+def test_route_with_a_legacy_backend_stamps_each_backend_in_its_own_way() -> None:
+    rule = rule_of(rendered(legacy=(STABLE,)))
+    name = {"name": "x-serin-revision", "value": STABLE}
+
+    assert "filters" not in rule
+    assert [backend["filters"] for backend in rule["backendRefs"]] == [
+        [
+            {
+                "type": "RequestHeaderModifier",
+                "requestHeaderModifier": {"set": [name, {"name": "x-serin-epoch", "value": "7"}]},
+            }
+        ],
+        [
+            {
+                "type": "RequestHeaderModifier",
+                "requestHeaderModifier": {"set": [STAMP], "remove": ["x-serin-revision"]},
+            }
+        ],
     ]
 
 
-def test_all_backends_add_the_epoch_to_requests_only() -> None:
-    for backend in rule_of(rendered({STABLE: 5_000, CANARY: 5_000, "1111111111": 0}))["backendRefs"]:
-        request, response = backend["filters"]
-        assert {"name": "x-serin-epoch", "value": "7"} in request["requestHeaderModifier"]["set"]
-        assert "x-serin-epoch" not in str(response)
+@pytest.mark.parametrize("reveal", [False, True])
+def test_gateway_reveals_only_revisions_of_legacy_pods(*, reveal: bool) -> None:
+    backends = rule_of(rendered(legacy=(STABLE,), reveal=reveal))["backendRefs"]
+
+    assert [f["type"] for f in backends[0]["filters"]].count("ResponseHeaderModifier") == reveal
+    assert "ResponseHeaderModifier" not in str(backends[1])
+    assert "ResponseHeaderModifier" not in str(rendered(reveal=reveal))
 
 
-def test_default_matches_are_inference_paths_only() -> None:
+def test_default_matches_are_exactly_the_inference_paths() -> None:
     matches = rule_of(rendered())["matches"]
 
     assert [match["path"]["value"] for match in matches] == list(SERVED_PATHS)
-    assert {match["path"]["type"] for match in matches} == {"PathPrefix"}
+    assert {match["path"]["type"] for match in matches} == {"Exact"}
 
 
 @pytest.mark.parametrize("private", ["/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/metrics", "/health", "/v1"])
@@ -90,14 +130,45 @@ def test_administration_paths_are_not_routed(private: str) -> None:
     assert not any(f"{private}/".startswith(f"{path}/") for path in SERVED_PATHS)
 
 
-def test_user_matches_and_filters_are_passed_through() -> None:
+def test_user_matches_are_passed_through() -> None:
     matches = [{"path": {"type": "PathPrefix", "value": "/"}, "headers": [{"name": "x-team", "value": "a"}]}]
-    filters = [{"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": ["x-debug"]}}]
-    rule = rule_of(rendered(matches=matches, filters=filters))
 
-    assert rule["matches"] == matches
-    assert rule["filters"] == filters
-    assert len(rule["backendRefs"][0]["filters"]) == 2
+    assert rule_of(rendered(matches=matches))["matches"] == matches
+
+
+def test_stamp_is_merged_into_the_users_request_filter() -> None:
+    """A rule may have only one filter of its type."""
+    mirror = {"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "shadow", "port": 80}}}
+    theirs = {
+        "set": [{"name": "x-team", "value": "a"}],
+        "add": [{"name": "x-seen", "value": "1"}],
+        "remove": ["x-debug"],
+    }
+    filters = [{"type": "RequestHeaderModifier", "requestHeaderModifier": theirs}, mirror]
+    rule = rule_of(rendered(filters=filters))
+
+    assert rule["filters"] == [
+        {
+            "type": "RequestHeaderModifier",
+            "requestHeaderModifier": {
+                "set": [{"name": "x-team", "value": "a"}, STAMP],
+                "add": [{"name": "x-seen", "value": "1"}],
+                "remove": ["x-debug", "x-serin-revision", "x-serin-pin"],
+            },
+        },
+        mirror,
+    ]
+    assert rule_of(rendered(legacy=(STABLE,), filters=filters))["filters"] == filters
+
+
+@pytest.mark.parametrize("legacy", [(), (STABLE,)], ids=["documents", "legacy"])
+@pytest.mark.parametrize("name", ["x-serin-epoch", "X-Serin-Epoch", "x-serin-revision", "x-serin-pin"])
+@pytest.mark.parametrize("action", ["set", "add", "remove"])
+def test_headers_of_serin_in_a_users_filter_have_no_effect(action: str, name: str, legacy: tuple[str, ...]) -> None:
+    header: Any = name if action == "remove" else {"name": name, "value": "7"}
+    filters = [{"type": "RequestHeaderModifier", "requestHeaderModifier": {action: [header]}}]
+
+    assert rendered(legacy=legacy, filters=filters) == rendered(legacy=legacy)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +196,6 @@ def test_absent_optional_fields_are_not_rendered() -> None:
     route = rendered()
 
     assert "hostnames" not in route["spec"]
-    assert "filters" not in rule_of(route)
 
 
 @pytest.mark.parametrize("weights", [{STABLE: 9999}, {STABLE: 10_001}, {STABLE: 10_500, CANARY: -500}])
@@ -136,7 +206,7 @@ def test_invalid_weights_are_an_error(weights: dict[str, int]) -> None:
 
 def test_empty_weights_are_an_error() -> None:
     with pytest.raises(ValueError, match="are not a split"):
-        ROUTER.render(OWNER, make_spec().routing, {}, 0)
+        ROUTER.render(OWNER, make_spec().routing, [], 0)
 
 
 # Reading.
@@ -149,9 +219,26 @@ def test_rendered_split_is_read_back(canary: int) -> None:
     assert ROUTER.read(rendered(weights), "triage").weights == weights
 
 
-@pytest.mark.parametrize("epoch", [0, 9, 10, 31])
-def test_rendered_epoch_is_read_back(epoch: int) -> None:
-    assert ROUTER.read(ROUTER.render(OWNER, make_spec().routing, {STABLE: 10_000}, epoch), "triage").epoch == epoch
+@pytest.mark.parametrize("legacy", [None, STABLE])
+@pytest.mark.parametrize("sequence", [0, 9, 10, 31, 32, 71])
+def test_rendered_number_and_epoch_are_read_back(sequence: int, legacy: str | None) -> None:
+    route = ROUTER.render(OWNER, make_spec().routing, [Backend(STABLE, 10_000, legacy)], sequence)
+    view = ROUTER.read(route, "triage")
+
+    assert (view.sequence, view.epoch, view.backends) == (sequence, sequence % 32, (STABLE,))
+
+
+@pytest.mark.parametrize(
+    ("annotation", "sequence"),
+    [("71", 71), (None, 7), ("70", 71), ("72", 103), ("", 7), ("-1", 7), ("x", 7), ("9" * 40, 7)],
+    ids=["right", "removed", "behind", "ahead", "empty", "negative", "text", "endless"],
+)
+def test_number_of_the_split_fits_the_epoch_in_force(annotation: str | None, sequence: int) -> None:
+    """Whatever a person did to the annotation, the next number gives another epoch."""
+    route = rendered()
+    route["metadata"]["annotations"] = {} if annotation is None else {"serin.dev/sequence": annotation}
+
+    assert (ROUTER.read(route, "triage").sequence, sequence % 32) == (sequence, EPOCH)
 
 
 @pytest.mark.parametrize(
@@ -171,11 +258,19 @@ def test_rendered_epoch_is_read_back(epoch: int) -> None:
     ids=["alike", "mixed", "missing", "none", "off the ring", "negative", "padded", "text", "empty", "superscript"],
 )
 def test_edited_epoch_is_not_an_epoch(stamps: list[str | None], epoch: int | None) -> None:
-    route = rendered()
+    route = rendered(legacy=(STABLE, CANARY))
     for backend, stamp in zip(rule_of(route)["backendRefs"], stamps, strict=True):
         headers = backend["filters"][0]["requestHeaderModifier"]["set"]
         headers[:] = [headers[0], *([{"name": "X-Serin-Epoch", "value": stamp}] if stamp is not None else [])]
     assert ROUTER.read(route, "triage").epoch == epoch
+
+
+def test_epoch_of_the_rule_counts_because_it_is_set_last() -> None:
+    route = rendered(legacy=(STABLE, CANARY))
+    rule_of(route)["filters"] = rule_of(rendered())["filters"]
+    rule_of(route)["filters"][0]["requestHeaderModifier"]["set"][0]["value"] = "9.abc"
+
+    assert ROUTER.read(route, "triage").epoch == 9
 
 
 def test_route_without_filters_has_no_epoch() -> None:

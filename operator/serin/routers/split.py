@@ -1,0 +1,202 @@
+"""The split by revision, from and to what carries it: the route between backends, the documents inside the pods. Pure.
+
+The gateway splits between engines, and pods split between revisions that share their engine. Decisions know only
+weights by revision: `combined` reads them from route and documents, and `carried` is the reverse. ADR 17 has the
+reasons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from serin.analysis.counts import EPOCHS
+from serin.api.names import FULL_WEIGHT
+from serin.manifests.split_document import SplitDocument
+from serin.rollout.decision import Decision
+from serin.rollout.record import Record
+from serin.rollout.snapshot import RouteView, Snapshot
+from serin.routers.port import Backend
+
+Documents = Mapping[str, SplitDocument]
+"""By engine revision."""
+Measure = Callable[[str], Mapping[str, Any] | None]
+"""What the pods of an engine revision measure by load for the trial."""
+
+
+def combined(route: RouteView, documents: Documents, records: Iterable[Record]) -> RouteView:
+    """The route with weights by revision, and with the epoch that requests get.
+
+    Args:
+        route: with weights by backend, as a router reads it.
+        documents: those that exist and can be read.
+        records: of the LLMDeployment.
+    """
+    known = {record.revision: record for record in records}
+    engines = {record.engine_revision for record in known.values() if record.resolved.reads_split}
+    weights: dict[str, int] = {}
+    for backend, weight in route.weights.items():
+        if backend in known and known[backend].resolved.backend == backend:
+            parts = {backend: weight}
+        elif backend in documents:
+            parts = _parts(documents[backend].shares, weight)
+        elif backend in engines:  # the document is lost
+            parts = {_main_record(backend, known.values()).revision: weight}
+        else:
+            parts = {backend: weight}
+        for revision, part in parts.items():
+            weights[revision] = weights.get(revision, 0) + part
+    splitting = [
+        document
+        for engine, document in documents.items()
+        if document.epoch is not None and route.weights.get(engine, 0) > 0
+    ]
+    latest = max(splitting, key=lambda document: document.sequence, default=None)
+    numbers = [document.sequence for document in documents.values()]
+    numbers += [route.sequence] if route.sequence is not None else []
+    return replace(
+        route,
+        weights=weights,
+        epoch=latest.epoch if latest else route.epoch,
+        sequence=max(numbers, default=None),
+    )
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What carries a split."""
+
+    backends: tuple[Backend, ...]
+    """Of the route, in its order; empty: the route stays as it is."""
+    sequence: int
+    """The number that the route gets."""
+    documents: Documents
+
+
+def carried(
+    snapshot: Snapshot, decision: Decision, route: RouteView, documents: Documents, *, token: str, measure: Measure
+) -> Carried:
+    """The route and the documents of a decision.
+
+    Args:
+        snapshot: the input of the decision.
+        decision: what is wanted.
+        route: the existing route by backend, as a router reads it.
+        documents: those that exist and can be read.
+        token: of the LLMDeployment.
+        measure: what each engine's pods measure.
+    """
+    records = {r.revision: r for r in (*snapshot.records, *_roles(decision))}
+    backends = _backends(decision, route, records, documents)
+    shares = {
+        engine: _shares(engine, decision, documents.get(engine), records)
+        for engine in decision.engines
+        if any(r.engine_revision == engine and r.resolved.reads_split for r in records.values())
+    }
+    within_pods = any(len(shares.get(backend.name, ())) > 1 and backend.weight for backend in backends)
+    latest = snapshot.route.sequence or 0
+    sequence = decision.sequence if decision.sequence is not None else latest
+    return Carried(
+        backends=backends,
+        sequence=_route_sequence(snapshot, decision, route, backends, within_pods=within_pods),
+        documents={
+            engine: _document(
+                SplitDocument(
+                    sequence=sequence,
+                    shares=parts,
+                    salt=parts[-1][0],
+                    token=token,
+                    epoch=sequence % EPOCHS if len(parts) > 1 else None,
+                    reveal=snapshot.spec.routing.reveal_revision,
+                    measure=measure(engine),
+                ),
+                documents.get(engine),
+                new_split=decision.sequence is not None,
+            )
+            for engine, parts in shares.items()
+        },
+    )
+
+
+def _document(wanted: SplitDocument, existing: SplitDocument | None, *, new_split: bool) -> SplitDocument:
+    """The document with the number that it has already, if it changes no split."""
+    if existing is None:
+        return wanted
+    if wanted.epoch is not None and existing.epoch is not None and not new_split:
+        return replace(wanted, sequence=existing.sequence, epoch=existing.epoch)
+    return existing if wanted.epoch is None and wanted.same_except_sequence(existing) else wanted
+
+
+def _backends(
+    decision: Decision, route: RouteView, records: Mapping[str, Record], documents: Documents
+) -> tuple[Backend, ...]:
+    """The backends in the order of the route, newcomers at the end: Envoy Gateway names clusters by position."""
+    # Also for a revision whose record is gone, until its engine is.
+    names = {revision: engine for engine, document in documents.items() for revision, _ in document.shares}
+    names |= {revision: record.resolved.backend for revision, record in records.items()}
+    wanted: dict[str, Backend] = {}
+    for revision in sorted(decision.weights):
+        name = names.get(revision, revision)
+        weight = decision.weights[revision] + (wanted[name].weight if name in wanted else 0)
+        wanted[name] = Backend(name, weight, revision if name == revision else None)
+    order = [name for name in route.weights if name in wanted]
+    return tuple(wanted[name] for name in [*order, *(name for name in wanted if name not in order)])
+
+
+def _route_sequence(
+    snapshot: Snapshot,
+    decision: Decision,
+    route: RouteView,
+    backends: Iterable[Backend],
+    *,
+    within_pods: bool,
+) -> int:
+    """The number of the route's split; a change inside pods leaves the route untouched."""
+    same = {backend.name: backend.weight for backend in backends} == dict(route.weights)
+    moved_inside = within_pods or dict(decision.weights) != dict(snapshot.route.weights)
+    if route.sequence is not None and route.epoch is not None and same and moved_inside:
+        return route.sequence
+    if decision.sequence is not None:
+        return decision.sequence
+    return route.sequence if route.sequence is not None else snapshot.route.sequence or 0
+
+
+def _shares(
+    engine: str, decision: Decision, existing: SplitDocument | None, records: Mapping[str, Record]
+) -> tuple[tuple[str, int], ...]:
+    """The revisions of an engine with their weights in its pods, the one that is on trial last; at most two."""
+    here = {r: w for r, w in decision.weights.items() if r in records and records[r].engine_revision == engine}
+    total, before = sum(here.values()), dict(existing.shares) if existing else {}
+    if total == 0:  # no route, or the backend is at 0
+        role = next((record.revision for record in _roles(decision) if record.engine_revision == engine), None)
+        if role is None and existing and before.keys() <= records.keys():
+            return existing.shares
+        return ((role or _main_record(engine, records.values()).revision, FULL_WEIGHT),)
+    canary = decision.canary.revision if decision.canary else None
+    # A revision that leaves goes first where there is a third; a pod splits between two.
+    kept = sorted(here, key=lambda r: (here[r] == 0, r != canary))[:2]
+    # The order and with it the salt stay, so that a request of a key stays with its revision.
+    order = [r for r in before if r in kept]
+    kept = order if len(order) == len(kept) else sorted(kept, key=lambda r: (r == canary, r))
+    # Rounded as in `_parts`, so that the weights that are read back are those that were decided.
+    second = [(r, round(here[r] * FULL_WEIGHT / total)) for r in kept[1:]]
+    return ((kept[0], FULL_WEIGHT - sum(weight for _, weight in second)), *second)
+
+
+def _parts(shares: Iterable[tuple[str, int]], weight: int) -> dict[str, int]:
+    """A backend's weight, divided as its pods do; the sum is exact."""
+    (first, _), *others = shares
+    parts = {revision: round(weight * share / FULL_WEIGHT) for revision, share in others}
+    return {first: weight - sum(parts.values())} | parts
+
+
+def _main_record(engine: str, records: Iterable[Record]) -> Record:
+    """The record that the pods of an engine serve if no document says so: the one promoted last, else the newest."""
+    same = [record for record in records if record.engine_revision == engine]
+    return max(same, key=lambda record: (record.promotion or 0, record.rejection is None, record.number))
+
+
+def _roles(decision: Decision) -> list[Record]:
+    """The records with a role."""
+    return [r for r in (decision.stable, decision.canary, decision.target) if r is not None]
