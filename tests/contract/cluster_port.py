@@ -183,6 +183,21 @@ async def a_record_keeps_its_data_while_its_annotations_change(h: Harness, name:
     assert after["data"] == {"revision": "abc"}
 
 
+async def annotating_merges_and_needs_the_object_that_was_read(h: Harness, name: str) -> None:
+    created = await h.cluster.apply(DEPLOYMENT, deployment(name))
+    uid = created["metadata"]["uid"]
+    await h.cluster.annotate(DEPLOYMENT, NAMESPACE, name, {"serin.dev/split": "one"}, uid=uid)
+    await h.cluster.annotate(DEPLOYMENT, NAMESPACE, name, {"serin.dev/split": "two"}, uid=uid)
+    after = await h.cluster.apply(DEPLOYMENT, deployment(name))
+    assert after["metadata"]["annotations"]["serin.dev/split"] == "two"
+    assert after["metadata"]["generation"] == created["metadata"]["generation"]
+    with pytest.raises(Conflict):
+        await h.cluster.annotate(DEPLOYMENT, NAMESPACE, name, {"a": "b"}, uid="00000000-0000-0000-0000-000000000000")
+    with pytest.raises(Conflict):
+        await h.cluster.annotate(DEPLOYMENT, NAMESPACE, f"{name}-gone", {"a": "b"}, uid=uid)
+    assert await h.cluster.get(DEPLOYMENT, NAMESPACE, f"{name}-gone") is None
+
+
 CHECKS: tuple[Callable[[Harness, str], Awaitable[None]], ...] = (
     what_is_not_there_is_none,
     applying_creates_and_applying_the_same_again_changes_nothing,
@@ -199,4 +214,5 @@ CHECKS: tuple[Callable[[Harness, str], Awaitable[None]], ...] = (
     a_list_holds_what_carries_the_labels_and_says_what_it_is,
     managed_fields_tell_when_we_last_changed_what,
     a_record_keeps_its_data_while_its_annotations_change,
+    annotating_merges_and_needs_the_object_that_was_read,
 )

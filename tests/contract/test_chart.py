@@ -34,6 +34,7 @@ SHELL = (
     "prompt_reconciler.py",
     "owned_objects.py",
     "plan_execution.py",
+    "split_delivery.py",
     "status_writing.py",
     "cluster/lease.py",
 )
@@ -44,6 +45,7 @@ CHILDREN = {
     "budgets": port.POD_DISRUPTION_BUDGET,
     "services": port.SERVICE,
     "records": port.CONTROLLER_REVISION,
+    "splits": port.CONFIG_MAP,
     "route": port.HTTP_ROUTE,
 }
 
@@ -155,6 +157,7 @@ def rights_of_the_code() -> set[Right]:
         | rights(kinds_given_to("write_status"), "patch", subresource="/status")
         | rights(kinds_rendered(), "create", "patch")
         | rights(kinds_deleted(), "delete")
+        | rights(kinds_given_to("annotate"), "patch")
         | (rights({port.EVENT}, "create") if any(calls("event")) else set())
         # blockOwnerDeletion, where the admission plugin OwnerReferencesPermissionEnforcement is on.
         | rights({port.LLMDEPLOYMENT}, "update", subresource="/finalizers")

@@ -25,7 +25,10 @@ from serin.manifests.children import deployment, pod_disruption_budget, service
 from serin.manifests.contains import contains
 from serin.manifests.controller_revision import read_record, render_record
 from serin.manifests.evidence_map import read_evidence, render_evidence
+from serin.manifests.split_document import read_split, render_split
 from serin.routers.gateway_api import GatewayApiRouter
+from serin.routers.port import Backend
+from serin.split_delivery import deliver
 from tests.integration.conftest import Kubectl
 from tests.unit.manifests import samples
 from tests.unit.rollout.cases import GOOD, make_evidence
@@ -33,6 +36,8 @@ from tests.unit.rollout.cases import GOOD, make_evidence
 Change = Callable[[Object], object]
 EVERYTHING = Path(samples.__file__).parent / "specs" / "everything.yaml"
 STABLE = "0000000000"
+SPLIT = "Split"
+"""Key of the ConfigMap with the split document, of which a trial has another."""
 
 SPECS = {
     "smallest": samples.make_spec(),
@@ -45,16 +50,18 @@ SPECS = {
 def children(spec: LLMDeploymentSpec, namespace: str) -> dict[str, Object]:
     """Return every child of one revision, by kind."""
     owner = replace(samples.OWNER, namespace=namespace)
-    record = samples.make_record(spec)
+    record = samples.make_record(spec, pod_template=samples.make_template(spec, samples.WITH_MODEL_SERVER))
+    backends = [Backend(STABLE, 10_000), Backend(samples.ENGINE_REVISION, 0)]
     rendered = [
         render_record(owner, record),
         deployment(owner, record.resolved, 0),
         pod_disruption_budget(owner, record.resolved),
         service(owner, record.resolved),
-        GatewayApiRouter().render(owner, spec.routing, {STABLE: 10_000, samples.REVISION: 0}, epoch=31),
+        GatewayApiRouter().render(owner, spec.routing, backends, sequence=63),
         render_evidence(owner, make_evidence(GOOD)),
     ]
-    return {child["kind"]: child for child in rendered}
+    split = render_split(owner, samples.ENGINE_REVISION, samples.make_document())
+    return {child["kind"]: child for child in rendered} | {SPLIT: split}
 
 
 KINDS = tuple(children(samples.make_spec(), "default"))
@@ -125,11 +132,47 @@ async def test_evidence_survives_the_api_server(cluster: KubernetesCluster, name
     assert read_evidence(await stored(cluster, child)) == make_evidence(GOOD)
 
 
-async def test_epoch_survives_the_api_server(cluster: KubernetesCluster, namespace: str) -> None:
-    child = children(SPECS["smallest"], namespace)["HTTPRoute"]
+async def test_split_document_survives_the_api_server(cluster: KubernetesCluster, namespace: str) -> None:
+    child = children(SPECS["smallest"], namespace)[SPLIT]
     await cluster.apply(kind_of(child), child)
 
-    assert GatewayApiRouter().read(await stored(cluster, child), child["metadata"]["name"]).epoch == 31
+    assert read_split(await stored(cluster, child)) == samples.make_document()
+
+
+async def test_epoch_and_number_survive_the_api_server(cluster: KubernetesCluster, namespace: str) -> None:
+    child = children(SPECS["smallest"], namespace)["HTTPRoute"]
+    await cluster.apply(kind_of(child), child)
+    view = GatewayApiRouter().read(await stored(cluster, child), child["metadata"]["name"])
+
+    assert (view.epoch, view.sequence) == (31, 63)
+
+
+async def test_route_with_filters_per_backend_is_accepted(cluster: KubernetesCluster, namespace: str) -> None:
+    owner, spec = replace(samples.OWNER, namespace=namespace), SPECS["everything"]
+    backends = [Backend(STABLE, 9_500, STABLE), Backend(samples.ENGINE_REVISION, 500)]
+    child = GatewayApiRouter().render(owner, spec.routing, backends, sequence=63)
+    await cluster.apply(kind_of(child), child)
+    there = await stored(cluster, child)
+
+    assert contains(there, child)
+    assert GatewayApiRouter().read(there, child["metadata"]["name"]).epoch == 31
+
+
+async def test_pod_is_annotated(cluster: KubernetesCluster, routes: Kubectl, namespace: str, tmp_path: Path) -> None:
+    template = samples.make_template(SPECS["smallest"], samples.WITH_MODEL_SERVER)
+    pod = {"apiVersion": "v1", "kind": "Pod", **template}
+    pod["metadata"] = template["metadata"] | {"name": "one", "namespace": namespace}
+    file = tmp_path / "pod.json"
+    file.write_text(json.dumps(pod))
+    routes("create", "serviceaccount", "default", "--namespace", namespace)
+    routes("create", "--filename", str(file))
+    there = await stored(cluster, pod)
+    digests = {samples.ENGINE_REVISION: "0123456789ab"}
+
+    assert await deliver(cluster, [there], digests) == 1
+    again = await stored(cluster, pod)
+    assert again["metadata"]["annotations"]["serin.dev/split"] == "0123456789ab"
+    assert await deliver(cluster, [again], digests) == 0
 
 
 def gone(*path: str | int) -> Change:
@@ -149,6 +192,11 @@ NO_LONGER_WANTED: dict[str, tuple[str, Change]] = {
     "a-parent": ("HTTPRoute", gone("spec", "parentRefs", 1)),
     "a-backend": ("HTTPRoute", gone("spec", "rules", 0, "backendRefs", 1)),
     "a-filter": ("HTTPRoute", gone("spec", "rules", 0, "filters", 1)),
+    "a-header": (
+        "HTTPRoute",
+        gone("spec", "rules", 0, "filters", 0, "requestHeaderModifier", "remove", 1),
+    ),
+    "the-number": ("HTTPRoute", gone("metadata", "annotations", "serin.dev/sequence")),
     "a-header-match": ("HTTPRoute", gone("spec", "rules", 0, "matches", 0, "headers")),
     "a-timeout": ("HTTPRoute", gone("spec", "rules", 0, "timeouts", "backendRequest")),
     "the-trial": ("ControllerRevision", gone("metadata", "annotations", "serin.dev/trial")),
@@ -186,9 +234,11 @@ EDITS = {
     "an-outcome": ("ControllerRevision", "/metadata/annotations/serin.dev~1promotion", '"9"'),
     "an-epoch": (
         "HTTPRoute",
-        "/spec/rules/0/backendRefs/0/filters/0/requestHeaderModifier/set/1/value",
+        "/spec/rules/0/filters/0/requestHeaderModifier/set/0/value",
         '"7"',
     ),
+    "a-number": ("HTTPRoute", "/metadata/annotations/serin.dev~1sequence", '"7"'),
+    "a-document": (SPLIT, "/data/split.json", '"{}"'),
     "evidence": ("ConfigMap", "/data/state.json", '"{}"'),
     "a-budget": ("PodDisruptionBudget", "/spec/maxUnavailable", "2"),
 }
@@ -203,7 +253,15 @@ async def test_manual_change_is_detected_and_reverted(
     await cluster.apply(kind_of(child), child)
     edit = f'[{{"op": "replace", "path": "{path}", "value": {value}}}]'
     await asyncio.to_thread(
-        routes, "patch", kind, child["metadata"]["name"], "--namespace", namespace, "--type=json", "--patch", edit
+        routes,
+        "patch",
+        child["kind"],
+        child["metadata"]["name"],
+        "--namespace",
+        namespace,
+        "--type=json",
+        "--patch",
+        edit,
     )
 
     assert not contains(await stored(cluster, child), child)
@@ -217,7 +275,7 @@ async def test_additions_of_other_writers_stay(
 ) -> None:
     child = children(SPECS["everything"], namespace)[kind]
     await cluster.apply(kind_of(child), child)
-    place = (kind, child["metadata"]["name"], "--namespace", namespace)
+    place = (child["kind"], child["metadata"]["name"], "--namespace", namespace)
     await asyncio.to_thread(routes, "annotate", *place, "example.com/note=seen", "serin.dev/note=by-hand")
     await asyncio.to_thread(routes, "label", *place, "example.com/team=support")
 
@@ -230,7 +288,7 @@ def test_rendered_pod_passes_the_restricted_level(routes: Kubectl, tmp_path: Pat
     routes("label", "namespace", "restricted", "pod-security.kubernetes.io/enforce=restricted")
     routes("create", "serviceaccount", "default", "--namespace", "restricted")
     for name in ("smallest", "on-the-cpu", "from-a-claim"):
-        template = samples.make_template(SPECS[name])
+        template = samples.make_template(SPECS[name], samples.WITH_MODEL_SERVER)
         pod = {"apiVersion": "v1", "kind": "Pod", **template}
         pod["metadata"] = template["metadata"] | {"name": name, "namespace": "restricted"}
         file = tmp_path / f"{name}.json"

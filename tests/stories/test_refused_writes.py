@@ -56,6 +56,7 @@ WRITES: tuple[tuple[str, Kind], ...] = (
     ("delete", POD_DISRUPTION_BUDGET),
     ("delete", DEPLOYMENT),
     ("delete", SERVICE),
+    ("delete", CONFIG_MAP),
 )
 """Every write that a rollback consists of."""
 

@@ -188,7 +188,7 @@ def without(obj: Object, *path: str | int) -> Object:
         ("spec", "hostnames"),
         ("spec", "rules", 0, "timeouts"),
         ("spec", "rules", 0, "backendRefs", 0),
-        ("spec", "rules", 0, "backendRefs", 0, "filters"),
+        ("spec", "rules", 0, "filters"),
         ("spec", "rules", 0, "matches", 3),
     ],
 )

@@ -41,10 +41,15 @@ def test_middleware_adds_only_its_own_fields() -> None:
     engine = engine_of(template)
     del template["spec"]["initContainers"]
     engine["args"].remove(MIDDLEWARE_ARG)
+    assert engine["readinessProbe"]["httpGet"].pop("path") == "/health?split"
+    engine["readinessProbe"]["httpGet"]["path"] = "/health"
     for entries, key, value in (
         (engine["env"], "name", "PYTHONPATH"),
+        (engine["env"], "name", "SERIN_SPLIT"),
         (engine["volumeMounts"], "name", VOLUME),
+        (engine["volumeMounts"], "name", "serin-split"),
         (template["spec"]["volumes"], "name", VOLUME),
+        (template["spec"]["volumes"], "name", "serin-split"),
     ):
         entries.remove(next(entry for entry in entries if entry[key] == value))
 
