@@ -52,7 +52,8 @@ def manifest(
             },
             "replicas": replicas,
             "routing": {
-                "gateway": {"parentRefs": [{"name": "llm", "namespace": "gateway"}], "hostnames": [host(cluster)]}
+                "gateway": {"parentRefs": [{"name": "llm", "namespace": "gateway"}], "hostnames": [host(cluster)]},
+                "revealRevision": True,  # the traffic counts answers by revision
             },
             "rollout": {
                 "ramp": ramp or {"steps": list(steps)},

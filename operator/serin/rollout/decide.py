@@ -138,7 +138,7 @@ def _next_sequence(route: RouteView, state: TrialState | None) -> int:
     ]
     latest = known[0] if known else -1 if newest is None else newest
     # The document with the highest number was deleted: the state knows its epoch. One ahead is a write that failed.
-    ahead = (newest - latest) % EPOCHS if newest is not None else 0
+    ahead = (newest - latest) % EPOCHS if newest is not None and route.sequence is not None else 0
     if 2 <= ahead < EPOCHS // 2:
         latest += ahead
     # The annotation was removed: the new epoch must still differ from the one in force.
