@@ -75,8 +75,6 @@ class Wanted:
     """The trial state contains the counts up to here; the next interval begins here. None: no counts are needed."""
     engine_of: tuple[tuple[str, str], ...] = ()
     """The revisions whose requests are counted, with their engine revisions."""
-    backend_of: tuple[tuple[str, str], ...] = ()
-    """The ends of the names of the Services that get the revisions' requests; a revision without one has its own."""
     tallies: tuple[Tally, ...] = ()
     """What is counted."""
     optional: tuple[Tally, ...] = ()
@@ -99,6 +97,8 @@ class Wanted:
     """All revisions that may have answered them in the last minutes."""
     draining: tuple[str, ...] = ()
     """Engine revisions whose requests in flight are needed."""
+    backend_of: tuple[tuple[str, str], ...] = ()
+    """The ends of the names of the Services that get the revisions' requests; a revision without one has its own."""
 
 
 @dataclass(frozen=True)
