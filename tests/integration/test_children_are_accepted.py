@@ -118,7 +118,8 @@ async def test_every_child_is_accepted_and_contained_in_what_is_stored(
 
 
 async def test_record_survives_the_api_server(cluster: KubernetesCluster, namespace: str) -> None:
-    record = samples.make_record(SPECS["everything"])
+    spec = SPECS["everything"]
+    record = samples.make_record(spec, pod_template=samples.make_template(spec, samples.WITH_MODEL_SERVER))
     child = children(SPECS["everything"], namespace)["ControllerRevision"]
     await cluster.apply(kind_of(child), child)
 

@@ -85,6 +85,29 @@ def test_epochs_are_used_in_turn(now: int | None, then: int) -> None:
     assert decision.trial_state.epochs[then] == Epoch(NOON, 2_500)
 
 
+@pytest.mark.parametrize(
+    ("in_force", "highest", "then"),
+    [
+        (1, 33, 34),
+        (1, 40, 41),
+        (10, 41, 43),
+        (1, 30, 34),
+        (1, 32, 34),
+    ],
+    ids=["the next", "a document is ahead", "its epoch is in force", "the highest document is lost", "one is lost"],
+)
+def test_number_of_a_split_was_never_used(in_force: int, highest: int, then: int) -> None:
+    """The trial state knows the epoch 1."""
+    route = replace(NEXT.route, epoch=in_force, sequence=highest)
+    decision = decide(replace(NEXT, route=route))
+    assert decision.sequence == then
+    assert decision.epoch == then % 32 != in_force
+
+
+def test_unchanged_split_has_no_new_number() -> None:
+    assert decide(canary_at(held=MINUTE)).sequence is None
+
+
 def test_unchanged_split_keeps_its_epoch_and_start() -> None:
     snapshot = canary_at(held=MINUTE)
     decision = decide(snapshot)
