@@ -147,7 +147,8 @@ def _accepted(snapshot: Snapshot, decision: Decision) -> _Answer:
         return _Answer("False", Reason.ROUTE_REFUSED, refusal)
     if snapshot.spec_reason is Reason.PROMPT_SOURCE_MISSING:
         return _Answer("True", snapshot.spec_reason, snapshot.spec_error or snapshot.spec_reason.explanation)
-    if decision.target and decision.target.resolved.prompt_name:
+    resolved = decision.target.resolved if decision.target else None
+    if resolved and resolved.prompt_name and not resolved.serves_prompts:
         return _Answer("True", Reason.PROMPT_NOT_SERVED, Reason.PROMPT_NOT_SERVED.explanation)
     return _Answer("True", Reason.ACCEPTED, Reason.ACCEPTED.explanation)
 
