@@ -14,7 +14,7 @@ from typing import Any
 
 import kopf
 
-from serin.api.names import LABEL_DEPLOYMENT
+from serin.api.names import LABEL_DEPLOYMENT, SPLIT
 from serin.cluster.port import (
     CONFIG_MAP,
     CONTROLLER_REVISION,
@@ -28,7 +28,7 @@ from serin.cluster.port import (
     Kind,
 )
 from serin.kube_types import Key
-from serin.manifests.owner import EVIDENCE_COMPONENT, LABEL_COMPONENT
+from serin.manifests.owner import LABEL_COMPONENT
 from serin.settings import Settings
 
 CHILDREN = (DEPLOYMENT, POD, SERVICE, HTTP_ROUTE, CONTROLLER_REVISION, POD_DISRUPTION_BUDGET, CONFIG_MAP)
@@ -103,8 +103,6 @@ class Wakers:
     def child(self, event: Mapping[str, Any]) -> None:
         """Handle an event of an object with the label `serin.dev/deployment`."""
         meta = event["object"]["metadata"]
-        if (meta.get("labels") or {}).get(LABEL_COMPONENT) == EVIDENCE_COMPONENT:  # Serin itself writes it all the time
-            return
         names = [(meta.get("labels") or {}).get(LABEL_DEPLOYMENT)]
         # Whoever changes that label must not keep its real owner from hearing of it.
         names += [
@@ -146,6 +144,8 @@ def make_kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     for kind in CHILDREN:
         group, _, version = kind.api_version.rpartition("/")
         result.watching.label_selectors[group, version, kind.plural] = LABEL_DEPLOYMENT
+    # Not the trial states, which Serin itself writes all the time.
+    result.watching.label_selectors["", "v1", CONFIG_MAP.plural] = f"{LABEL_DEPLOYMENT},{LABEL_COMPONENT}={SPLIT}"
     # The server ends each stream after this time, so a dead stream is replaced soon.
     result.watching.server_timeout = 300
     # Without it kopf reads all objects of a kind as one answer: 50,000 records are 1 GiB of memory.

@@ -103,8 +103,12 @@ def test_kopf_watches_only_labelled_children_and_writes_nothing() -> None:
     settings = make_kopf_settings(Settings(identity="test"))
     assert not settings.posting.enabled
     assert settings.peering.standalone
-    assert set(settings.watching.label_selectors.values()) == {"serin.dev/deployment"}
-    assert len(settings.watching.label_selectors) == len(CHILDREN)
+    selectors = {str(what): labels for what, labels in settings.watching.label_selectors.items()}
+    (maps,) = (what for what in selectors if "configmaps" in what)
+    split = selectors.pop(maps)
+    assert split == "serin.dev/deployment,app.kubernetes.io/component=split", "trial states are written all the time"
+    assert set(selectors.values()) == {"serin.dev/deployment"}
+    assert len(selectors) + 1 == len(CHILDREN)
 
 
 def test_kopf_reads_lists_in_chunks() -> None:

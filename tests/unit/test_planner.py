@@ -14,12 +14,14 @@ from serin.manifests.children import deployment, pod_disruption_budget, service
 from serin.manifests.controller_revision import render_record
 from serin.manifests.evidence_map import render_evidence
 from serin.manifests.owner import Owner
+from serin.manifests.split_document import render_split
 from serin.planner import Children, Plan, plan
 from serin.rollout.decide import decide
 from serin.rollout.record import Record
 from serin.rollout.snapshot import Snapshot
 from serin.routers.gateway_api import GatewayApiRouter
 from serin.routers.port import Backend
+from tests.unit.manifests.samples import make_document
 from tests.unit.rollout.cases import (
     BAD,
     ENGINE,
@@ -293,3 +295,53 @@ def test_what_is_wanted_is_not_deleted_even_if_it_counts_as_retired() -> None:
     decision = replace(decide(snapshot), retired=frozenset({ENGINE[A]}), forgotten=frozenset({A}))
     todo = plan(OWNER, ROUTER, snapshot, replace(decision, records=(STABLE,)), seen(snapshot))
     assert todo.delete == ()
+
+
+# Split documents.
+
+READS_SPLIT = {
+    "spec": {
+        "containers": [
+            {
+                "name": "engine",
+                "env": [{"name": "SERIN_SPLIT", "value": "x"}],
+                "volumeMounts": [{"name": "serin-split", "mountPath": "/etc/serin/split"}],
+            }
+        ]
+    }
+}
+
+
+def test_document_is_written_before_the_pods_that_mount_it() -> None:
+    todo = planned(serving(target=make_record(B, recorded=False, pod_template=READS_SPLIT)))
+    assert names(todo.apply) == [
+        f"ControllerRevision/{B}",
+        f"ConfigMap/{ENGINE[B]}-split",
+        f"Deployment/{ENGINE[B]}",
+        f"PodDisruptionBudget/{ENGINE[B]}",
+    ]
+
+
+def test_document_is_deleted_when_its_deployment_is_gone() -> None:
+    split = render_split(OWNER, ENGINE[B], make_document())
+    split["metadata"] |= {"uid": "u", "resourceVersion": "1"}
+    for engines, deleted in (
+        (gone().engines, [f"PodDisruptionBudget/{ENGINE[B]}", f"Deployment/{ENGINE[B]}"]),
+        (serving().engines, [f"ConfigMap/{ENGINE[B]}-split"]),
+    ):
+        snapshot = gone(engines=engines)
+        have = replace(seen(snapshot), splits=(split,))
+        assert names(planned(snapshot, have).delete) == deleted
+
+
+def test_document_of_somebody_else_is_never_written() -> None:
+    snapshot = serving(target=make_record(B, recorded=False, pod_template=READS_SPLIT))
+    have = replace(seen(snapshot), taken=frozenset({f"triage-{ENGINE[B]}-split"}))
+    assert not [name for name in names(planned(snapshot, have).apply) if name.startswith("ConfigMap")]
+
+
+def test_documents_that_only_take_weight_are_written_whatever_is_refused() -> None:
+    split, state = render_split(OWNER, ENGINE[B], make_document()), {"kind": "ConfigMap", "data": {"state.json": "{}"}}
+    assert Plan(withdraws=True).carries_split(split)
+    assert not Plan(withdraws=False).carries_split(split)
+    assert not Plan(withdraws=True).carries_split(state)

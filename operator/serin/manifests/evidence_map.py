@@ -15,7 +15,7 @@ from serin.analysis.trial_state import TrialState
 from serin.api.names import EVIDENCE, child_name
 from serin.api.nesting import load_json
 from serin.errors import RecordError
-from serin.manifests.owner import EVIDENCE_COMPONENT, Owner, common_labels
+from serin.manifests.owner import Owner, common_labels
 
 _KEY = "state.json"
 
@@ -31,14 +31,14 @@ def render_evidence(owner: Owner, state: TrialState) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": owner.metadata(name_of(owner.name), common_labels(owner.name, EVIDENCE_COMPONENT)),
+        "metadata": owner.metadata(name_of(owner.name), common_labels(owner.name, "evidence")),
         "data": {_KEY: text},
     }
 
 
 def relabel_evidence(owner: Owner, obj: Mapping[str, Any]) -> dict[str, Any]:
     """The ConfigMap with its content and the labels that Serin gives it."""
-    metadata = owner.metadata(name_of(owner.name), common_labels(owner.name, EVIDENCE_COMPONENT))
+    metadata = owner.metadata(name_of(owner.name), common_labels(owner.name, "evidence"))
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": dict(obj.get("data") or {})}
 
 

@@ -13,8 +13,6 @@ from typing import Any
 from serin.api.names import API_VERSION, FIELD_MANAGER, LABEL_DEPLOYMENT, LABEL_ENGINE_REVISION
 
 LABEL_COMPONENT = "app.kubernetes.io/component"
-EVIDENCE_COMPONENT = "evidence"
-"""Component of the ConfigMap with the trial state."""
 
 
 @dataclass(frozen=True)

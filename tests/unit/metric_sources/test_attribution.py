@@ -55,3 +55,25 @@ def test_series_is_attributed_by_its_labels(
 def test_request_without_a_revision_is_not_attributed() -> None:
     without_revision = Watch(namespace="ns", name="a", engine_of=(("none", "e"),))
     assert Attribution(Names.REVISION, [(without_revision, ["none"])], SETTINGS).values == []
+
+
+def test_backend_is_named_by_the_service_that_gets_the_requests() -> None:
+    """The stable's pods are of the version before; those of the canary read a split document."""
+    mixed = Watch(
+        namespace="ns",
+        name="a",
+        engine_of=(("r1", "e1"), ("r2", "e2")),
+        backend_of=(("r1", "r1"), ("r2", "e2"), ("r3", "e2")),
+    )
+    found = Attribution(Names.BACKEND, [(mixed, ["r1", "r2"])], SETTINGS)
+
+    assert found.values == ["ns_a-e2_8000", "ns_a-r1_8000"]
+    assert found.of({"envoy_cluster_name": "ns_a-e2_8000"}) == [(mixed.key, "r2")]
+
+
+def test_backend_of_both_sides_names_neither() -> None:
+    shared = Watch(
+        namespace="ns", name="a", engine_of=(("r1", "e1"), ("r2", "e1")), backend_of=(("r1", "e1"), ("r2", "e1"))
+    )
+
+    assert Attribution(Names.BACKEND, [(shared, ["r1", "r2"])], SETTINGS).values == []
