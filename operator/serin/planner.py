@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from serin.analysis.pod_counters import measure_for
 from serin.api.names import LABEL_ENGINE_REVISION, LABEL_REVISION, SPLIT_KEY, child_name
 from serin.kube_types import Object
 from serin.manifests.children import deployment, pod_disruption_budget, service
@@ -82,7 +83,7 @@ def plan(owner: Owner, router: Router, snapshot: Snapshot, decision: Decision, e
         view,
         existing.documents(owner.name),
         token=token_of(owner),
-        measure=lambda engine: _measure(snapshot, decision, engine),
+        measure=lambda engine: _measure(decision, engine),
     )
     route = (
         [router.render(owner, snapshot.spec.routing, carriers.backends, carriers.sequence)] if decision.weights else []
@@ -116,10 +117,17 @@ def plan(owner: Owner, router: Router, snapshot: Snapshot, decision: Decision, e
     )
 
 
-def _measure(snapshot: Snapshot, decision: Decision, engine: str) -> Mapping[str, Any] | None:
-    """What the pods of an engine count by load for the running trial; None: nothing."""
-    del snapshot, decision, engine
-    return None
+def _measure(decision: Decision, engine: str) -> Mapping[str, Any] | None:
+    """What the pods of an engine count by load for the running trial; None: nothing.
+
+    The boundaries of the two sides differ, so pods that both sides share count nothing.
+    """
+    stable, canary = decision.stable, decision.canary
+    if stable is None or canary is None or stable.engine_revision == canary.engine_revision:
+        return None
+    if engine not in {stable.engine_revision, canary.engine_revision}:
+        return None
+    return measure_for(decision.trial_state, canary=engine == canary.engine_revision)
 
 
 def _engines(owner: Owner, snapshot: Snapshot, decision: Decision) -> Iterable[Object]:
