@@ -8,13 +8,15 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from serin.analysis.counts import Baseline, InFlight, Interval, MetricReadings
 from serin.api.names import child_name
 from serin.manifests.children import deployment, pod_disruption_budget, service
 from serin.manifests.controller_revision import render_record
 from serin.manifests.evidence_map import render_evidence
 from serin.manifests.owner import Owner
-from serin.manifests.split_document import render_split
+from serin.manifests.split_document import engine_of_split, read_split, render_split
 from serin.planner import Children, Plan, plan
 from serin.rollout.decide import decide
 from serin.rollout.record import Record
@@ -332,6 +334,17 @@ def test_document_is_deleted_when_its_deployment_is_gone() -> None:
         snapshot = gone(engines=engines)
         have = replace(seen(snapshot), splits=(split,))
         assert names(planned(snapshot, have).delete) == deleted
+
+
+def test_pods_of_a_trial_get_what_they_count_by_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serin.planner.measure_for", lambda _state, *, canary: {"canary": canary})
+    snapshot = canary_at(record={"pod_template": READS_SPLIT})
+    stable = make_record(A, promotion=1, pod_template=READS_SPLIT)
+    assert snapshot.target
+    todo = planned(replace(snapshot, records=(stable, snapshot.target)))
+    documents = {engine_of_split("triage", obj): read_split(obj) for obj in todo.apply if "split.json" in str(obj)}
+    found = {engine: document.measure for engine, document in documents.items() if document}
+    assert found == {ENGINE[A]: {"canary": False}, ENGINE[B]: {"canary": True}}
 
 
 def test_document_of_somebody_else_is_never_written() -> None:
