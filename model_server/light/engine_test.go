@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -21,7 +22,7 @@ func start(t *testing.T, arguments ...string) (*engine, *httptest.Server) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := newEngine(c)
+	e := newEngine(c, nil)
 	server := httptest.NewServer(e.routes())
 	t.Cleanup(server.Close)
 	return e, server
@@ -58,12 +59,15 @@ func get(t *testing.T, url string) string {
 func TestParseAcceptsPodFlagsAndIgnoresOthers(t *testing.T) {
 	c, err := parse([]string{"serve", "/models/x", "--served-model-name", "triage", "--port=8123", "--shutdown-timeout", "35",
 		"--enforce-eager", "--max-model-len", "64", "--host", "127.0.0.1", "--error_rate", "0.25",
-		"--middleware=serin_model_server.Middleware", "--first-token-delay", "0.2", "--fail-on", "printer"})
+		"--middleware=serin_model_server.Middleware", "--first-token-delay", "0.2", "--fail-on", "printer",
+		"--hang-rate", "0.1", "--stall-rate=0.2", "--refuse-rate", "0.3", "--slots", "4", "--time-per-token", "0.01",
+		"--load-slowdown", "0.015", "--speed", "0.5"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := config{model: "triage", host: "127.0.0.1", port: 8123, shutdownTimeout: 35 * time.Second, errorRate: 0.25, errorStatus: 500,
-		firstTokenDelay: 200 * time.Millisecond, failOn: "printer"}
+	want := config{model: "triage", host: "127.0.0.1", port: 8123, shutdownTimeout: 35 * time.Second, errorStatus: 500,
+		rates: [fateCount]float64{failed: 0.25, hung: 0.1, stalled: 0.2, refused: 0.3}, slots: 4, firstTokenDelay: 200 * time.Millisecond,
+		timePerToken: 10 * time.Millisecond, loadSlowdown: 0.015, speed: 0.5, failOn: "printer"}
 	if c != want {
 		t.Errorf("got %+v, want %+v", c, want)
 	}
@@ -71,13 +75,14 @@ func TestParseAcceptsPodFlagsAndIgnoresOthers(t *testing.T) {
 
 func TestStatusWithoutRateFailsAllRequests(t *testing.T) {
 	c, err := parse([]string{"x", "--status", "503"})
-	if err != nil || c.errorRate != 1 || c.errorStatus != 503 {
+	if err != nil || c.rates[failed] != 1 || c.errorStatus != 503 {
 		t.Errorf("got %+v and %v", c, err)
 	}
 }
 
 func TestInvalidCommandLinesAreRejected(t *testing.T) {
-	for _, arguments := range [][]string{{}, {"x", "--port", "many"}, {"x", "--error-rate", "2"}, {"x", "--status", "200"}, {"x", "--first-token-delay", "-1"}} {
+	for _, arguments := range [][]string{{}, {"x", "--port", "many"}, {"x", "--error-rate", "2"}, {"x", "--status", "200"}, {"x", "--first-token-delay", "-1"},
+		{"x", "--hang-rate", "0.6", "--refuse-rate", "0.6"}, {"x", "--speed", "0"}, {"x", "--slots", "1.5"}, {"x", "--time-per-token", "NaN"}} {
 		if _, err := parse(arguments); err == nil {
 			t.Errorf("%v was accepted", arguments)
 		}
@@ -165,15 +170,15 @@ func TestStreamHasRequestedDurationAndIsCounted(t *testing.T) {
 
 func TestStreamLengthPrefersHeaderAndIsLimited(t *testing.T) {
 	request := httptest.NewRequest(http.MethodPost, chatPath, nil)
-	if got := streamLength(request, []byte("stream-seconds=3")); got != 3*time.Second {
+	if got, _ := streamLength(request, []byte("stream-seconds=3")); got != 3*time.Second {
 		t.Errorf("from the prompt: %s", got)
 	}
 	request.Header.Set(secondsHeader, "1.5")
-	if got := streamLength(request, []byte("stream-seconds=3")); got != 1500*time.Millisecond {
+	if got, _ := streamLength(request, []byte("stream-seconds=3")); got != 1500*time.Millisecond {
 		t.Errorf("from the header: %s", got)
 	}
 	request.Header.Set(secondsHeader, "1e12")
-	if got := streamLength(request, nil); got != longestStream {
+	if got, given := streamLength(request, nil); !given || got != longestStream {
 		t.Errorf("without bound: %s", got)
 	}
 }
@@ -223,4 +228,11 @@ func TestSIGTERMCompletesStreamAndClosesListener(t *testing.T) {
 	if _, err := net.DialTimeout("tcp", "127.0.0.1:"+strconv.Itoa(port), time.Second); err == nil {
 		t.Error("a drained server still accepts connections")
 	}
+}
+
+// canceled is the context of a request whose client has left.
+func canceled() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
 }

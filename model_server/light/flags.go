@@ -14,15 +14,25 @@ type config struct {
 	host            string
 	port            int
 	shutdownTimeout time.Duration
-	errorRate       float64
 	errorStatus     int
 	failOn          string
+	rates           [fateCount]float64
+	slots           int // requests that run at a time; 0 for all
 	firstTokenDelay time.Duration
+	timePerToken    time.Duration
+	loadSlowdown    float64
+	speed           float64
 }
+
+const (
+	mostSlots    = 10_000
+	longestDelay = 10 * time.Minute
+	longestToken = 10 * time.Second
+)
 
 // parse reads `[serve] MODEL --flag value --flag=value --bare …`. Unknown flags are ignored, with their values.
 func parse(arguments []string) (config, error) {
-	c := config{port: 8000, errorStatus: 500, errorRate: -1}
+	c := config{port: 8000, errorStatus: 500, speed: 1}
 	if len(arguments) > 0 && arguments[0] == "serve" {
 		arguments = arguments[1:]
 	}
@@ -30,7 +40,7 @@ func parse(arguments []string) (config, error) {
 		c.model = arguments[0]
 		arguments = arguments[1:]
 	}
-	statusGiven := false
+	statusGiven, rateGiven := false, false
 	for i := 0; i < len(arguments); i++ {
 		if !strings.HasPrefix(arguments[i], "--") {
 			continue
@@ -52,25 +62,35 @@ func parse(arguments []string) (config, error) {
 			var seconds float64
 			seconds, err = strconv.ParseFloat(value, 64)
 			c.shutdownTimeout = time.Duration(seconds * float64(time.Second))
+		case "slots":
+			c.slots, err = strconv.Atoi(value)
+			if err == nil && (c.slots < 0 || c.slots > mostSlots) {
+				err = fmt.Errorf("%d is not between 0 and %d", c.slots, mostSlots)
+			}
 		case "first-token-delay":
-			var seconds float64
-			seconds, err = strconv.ParseFloat(value, 64)
-			if err == nil && !(seconds >= 0 && seconds <= 600) {
-				err = fmt.Errorf("%v is not between 0 and 600 seconds", seconds)
-			}
-			c.firstTokenDelay = time.Duration(seconds * float64(time.Second))
+			c.firstTokenDelay, err = secondsUpTo(longestDelay, value)
+		case "time-per-token":
+			c.timePerToken, err = secondsUpTo(longestToken, value)
+		case "load-slowdown":
+			c.loadSlowdown, err = within(value, 0, 100)
+		case "speed":
+			c.speed, err = within(value, 0.01, 100)
 		case "error-rate":
-			c.errorRate, err = strconv.ParseFloat(value, 64)
-			if err == nil && (c.errorRate < 0 || c.errorRate > 1) {
-				err = fmt.Errorf("%v is not between 0 and 1", c.errorRate)
-			}
+			rateGiven = true
+			c.rates[failed], err = within(value, 0, 1)
+		case "hang-rate":
+			c.rates[hung], err = within(value, 0, 1)
+		case "stall-rate":
+			c.rates[stalled], err = within(value, 0, 1)
+		case "refuse-rate":
+			c.rates[refused], err = within(value, 0, 1)
 		case "fail-on":
 			c.failOn = value
 		case "status":
 			statusGiven = true
 			c.errorStatus, err = strconv.Atoi(value)
-			if err == nil && (c.errorStatus < 400 || c.errorStatus > 599) {
-				err = fmt.Errorf("%d is not an error status", c.errorStatus)
+			if err == nil && (c.errorStatus < 300 || c.errorStatus > 599) {
+				err = fmt.Errorf("%d is not between 300 and 599", c.errorStatus)
 			}
 		}
 		if err != nil {
@@ -80,12 +100,29 @@ func parse(arguments []string) (config, error) {
 	if c.model == "" {
 		return c, fmt.Errorf("the model is missing: give its name as the first argument or with --served-model-name")
 	}
-	if c.errorRate < 0 {
-		// A status without a rate means that every request fails with it.
-		c.errorRate = 0
-		if statusGiven {
-			c.errorRate = 1
-		}
+	sum := 0.0
+	for _, rate := range c.rates {
+		sum += rate
+	}
+	if sum > 1+roundingError {
+		return c, fmt.Errorf("the rates of errors, hangs, stalls and refusals sum to %v: correct them to at most 1", sum)
+	}
+	if statusGiven && !rateGiven {
+		// A status without a rate means that every request fails with it that has no other fate.
+		c.rates[failed] = 1 - sum
 	}
 	return c, nil
+}
+
+func within(value string, least, most float64) (float64, error) {
+	parsed, err := strconv.ParseFloat(value, 64)
+	if err == nil && !(parsed >= least && parsed <= most) {
+		err = fmt.Errorf("%v is not between %v and %v", parsed, least, most)
+	}
+	return parsed, err
+}
+
+func secondsUpTo(most time.Duration, value string) (time.Duration, error) {
+	seconds, err := within(value, 0, most.Seconds())
+	return time.Duration(seconds * float64(time.Second)), err
 }

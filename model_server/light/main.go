@@ -1,6 +1,17 @@
 // Command light is an HTTP server with vLLM's API that answers at once, for tests that need thousands of requests per
-// second on half a core. In a pod it replaces the engine image: same flags, same paths, same two gauges, same drain.
-// All answers are the same, so it says nothing about the quality of a model. Standard library only.
+// second on half a core. In a pod it replaces the engine image: same flags, same paths, same series, same drain. On
+// request it is slow like an engine under load, or fails. All answers are the same, so it says nothing about the quality
+// of a model. Standard library only.
+//
+//	engine     requests and answers
+//	pace       delays that grow with load
+//	fate       failures on request
+//	measure    the series of Serin's middleware
+//	load       its latencies by load
+//	identity   revision and epoch from headers
+//	split      the split document in force
+//	document   what a split document contains
+//	flags      the command line
 package main
 
 import (
@@ -35,7 +46,12 @@ func run(c config) error {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: newEngine(c).routes(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	e := newEngine(c, splitOf(os.Getenv(splitVariable), splitCopy))
+	ended := make(chan struct{})
+	defer close(ended)
+	go e.split.watch(ended)
+	go e.measures.watch(ended)
+	server := &http.Server{Handler: e.routes(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(listener) }()
 	log.Printf("light: serving %s on %s", c.model, listener.Addr())
@@ -49,6 +65,7 @@ func run(c config) error {
 	defer cancel()
 	if err := server.Shutdown(ctx); errors.Is(err, context.DeadlineExceeded) {
 		log.Print("light: the shutdown timeout has passed, aborting the requests in flight")
+		e.closing.Store(true)
 		return server.Close()
 	} else if err != nil {
 		return err
