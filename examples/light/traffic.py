@@ -1,7 +1,7 @@
 """Plain requests at a high rate over connections that stay open, and long streaming answers; every failure is recorded.
 
-Callers: the end-to-end tests and `bench.rollback`. Rate, count and connections are bounded. Not here: the OpenAI
-client, which applications use and which is too slow for thousands of requests per second (`examples.load`).
+Callers: the end-to-end tests and `bench.rollback`. Rate, count, connections and patience are bounded. Not here: the
+OpenAI client, which applications use and which is too slow for thousands of requests per second (`examples.load`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from examples.demo.place import Place
 from examples.light.story import NAME, host
 
 PATH = "/v1/chat/completions"
+REVISION_HEADER = "x-serin-revision"
+"""In answers, only with `routing.revealRevision`, as in `story.manifest`."""
 MARK = "told to fail"
 """In the body of an error that the light engine made because it was asked to."""
 
@@ -36,7 +38,10 @@ class Failure:
     """Seconds since the traffic began."""
     status: int | None
     revision: str | None
+    """The revision that answered; None if answers do not reveal it."""
     text: str
+    gave_up: bool = False
+    """Whether the client left because it had waited long enough."""
 
     def was_made_by(self, revisions: set[str]) -> bool:
         """Whether an engine of these revisions failed on purpose, rather than something between client and engine."""
@@ -53,10 +58,15 @@ class Traffic:
     """Requests per second, all connections together."""
     limit: int = 300_000
     connections: int = 16
+    """Requests at a time, at most; requests that hang take up one each until their clients give up."""
+    timeout: float = 120.0
+    """Seconds after which a client gives up."""
     asks: str = "vpn"
     """The content of every request from now on."""
+    tokens: int | None = None
+    """Tokens of each answer; None for the engine's own number."""
     answered: Counter[str] = field(default_factory=Counter)
-    """Good answers by revision."""
+    """Good answers by revision; under `""` if answers do not reveal it."""
     failures: list[Failure] = field(default_factory=list)
     last_sent: dict[str, float] = field(default_factory=dict)
     """By revision: when the last request that it answered was sent, in seconds since the traffic began."""
@@ -77,7 +87,7 @@ class Traffic:
         """Send no more requests and wait for those under way."""
         self._stopping = True
         if self._thread:
-            self._thread.join(150)
+            self._thread.join(self.timeout + 30)
 
     @property
     def ended(self) -> int:
@@ -97,7 +107,7 @@ class Traffic:
 
     async def _run(self) -> None:
         connector = aiohttp.TCPConnector(limit=self.connections)
-        timeout = aiohttp.ClientTimeout(total=120)
+        timeout = aiohttp.ClientTimeout(total=self.timeout)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
             began = asyncio.get_running_loop().time()
             await asyncio.gather(*(self._send(session, began) for _ in range(self.connections)))
@@ -111,22 +121,25 @@ class Traffic:
             self._sent += 1
             if (early := due - loop.time()) > 0:
                 await asyncio.sleep(early)
-            body = json.dumps({"model": NAME, "messages": [{"role": "user", "content": self.asks}]}).encode()
-            status, revision, text = None, None, ""
+            asked: dict[str, object] = {"model": NAME, "messages": [{"role": "user", "content": self.asks}]}
+            if self.tokens is not None:
+                asked["max_tokens"] = self.tokens
+            body = json.dumps(asked).encode()
+            status, revision, text, gave_up = None, None, "", False
             sent = loop.time() - began
             try:
                 async with session.post(f"{self.place.gateway_url}{PATH}", data=body, headers=headers) as answer:
-                    status, revision = answer.status, answer.headers.get("x-serin-revision")
+                    status, revision = answer.status, answer.headers.get(REVISION_HEADER)
                     text = await answer.text()
             except (aiohttp.ClientError, TimeoutError) as error:
-                status, text = None, repr(error)
+                status, text, gave_up = None, repr(error), isinstance(error, TimeoutError)
             with self._changed:
                 if revision:
                     self.last_sent[revision] = max(sent, self.last_sent.get(revision, 0.0))
                 if status == 200:
                     self.answered[revision or ""] += 1
                 else:
-                    self.failures.append(Failure(loop.time() - began, status, revision, text[:300]))
+                    self.failures.append(Failure(loop.time() - began, status, revision, text[:300], gave_up))
                 self._changed.notify_all()
 
 
@@ -142,7 +155,7 @@ class Stream:
         self._connection.request("POST", "/v1/completions", json.dumps(body), headers)
         self._answer = self._connection.getresponse()
         self.status = self._answer.status
-        self.revision = self._answer.headers.get("x-serin-revision")
+        self.revision = self._answer.headers.get(REVISION_HEADER)
         self.took = 0.0
         """Seconds from the request to the end of the answer."""
         self.problem: str | None = None

@@ -1,6 +1,7 @@
 """Command line of the load generator: `python -m examples.load --url URL --rps 4 --seconds 60`.
 
-Prints one line per revision that answered. The exit status is 1 if a request failed. Not here: sending (generator).
+Prints one line per revision that answered, if the LLMDeployment has `routing.revealRevision`; else one line. The exit
+status is 1 if a request failed. Not here: sending (generator).
 """
 
 from __future__ import annotations
@@ -29,17 +30,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=10_000, help="maximum number of requests; default: 10000")
     parser.add_argument("--long-share", type=float, default=0.3, help="share of long tickets, 0 to 1; default: 0.3")
     parser.add_argument("--host", help="Host header, if the gateway routes by host name")
+    parser.add_argument(
+        "--timeout", type=float, default=30.0, help="seconds after which a client gives up; default: 30"
+    )
+    parser.add_argument(
+        "--concurrency", type=int, default=200, help="maximum number of requests in flight; default: 200"
+    )
     options = parser.parse_args(arguments)
     if not options.url:
         parser.error("the URL of the gateway is missing: set --url or GATEWAY_URL")
-    if options.rps <= 0 or options.seconds <= 0 or options.count <= 0:
-        parser.error("--rps, --seconds and --count must be above 0")
+    if min(options.rps, options.seconds, options.count, options.timeout, options.concurrency) <= 0:
+        parser.error("--rps, --seconds, --count, --timeout and --concurrency must be above 0")
     load = Load(
         options.url.rstrip("/"),
         options.model,
         rps=options.rps,
         seconds=options.seconds,
         count=options.count,
+        concurrency=options.concurrency,
+        timeout=options.timeout,
         long_share=options.long_share,
         host=options.host,
     )

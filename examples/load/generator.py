@@ -15,7 +15,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAsyncHttpxClient, OpenAIError
+from openai import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    AsyncOpenAI,
+    DefaultAsyncHttpxClient,
+    OpenAIError,
+)
 
 from examples.load.outcome import Outcome
 from model_server.tiny.tickets import Ticket, Variant, instruction, is_good, ticket
@@ -38,7 +45,7 @@ class Load:
     concurrency: int = 200
     """Maximum number of requests in flight; a request beyond it is not sent and recorded as failed."""
     timeout: float = 30.0
-    """Time limit of one request in seconds."""
+    """Seconds after which a client gives up, from sending its request to the end of the answer."""
     long_share: float = 0.3
     """Share of tickets with a long thread, 0 to 1."""
     seed: int = 1
@@ -155,20 +162,24 @@ class Load:
         revision: str | None = None
         good: bool | None = None
         try:
-            raw = await client.chat.completions.with_raw_response.create(
-                model=self.model,
-                messages=[
-                    {"role": "system", "content": instruction(Variant.JSON)},
-                    {"role": "user", "content": asked.text},
-                ],
-                temperature=0,
-                max_tokens=32,
-            )
+            # The client's own time limit is one for each read.
+            async with asyncio.timeout(self.timeout):
+                raw = await client.chat.completions.with_raw_response.create(
+                    model=self.model,
+                    messages=[
+                        {"role": "system", "content": instruction(Variant.JSON)},
+                        {"role": "user", "content": asked.text},
+                    ],
+                    temperature=0,
+                    max_tokens=32,
+                )
             status, revision = raw.http_response.status_code, raw.headers.get(REVISION_HEADER)
             good = is_good(raw.parse().choices[0].message.content or "", asked)
         except APIStatusError as refused:
             status, revision = refused.status_code, refused.response.headers.get(REVISION_HEADER)
             error = f"HTTP {refused.status_code}: {refused.message[:200]}"
+        except (TimeoutError, APITimeoutError):
+            error = f"gave up after {self.timeout:g} s"
         except APIConnectionError as broken:
             error = f"{type(broken).__name__}: {broken.__cause__ or broken}"
         except OpenAIError as broken:

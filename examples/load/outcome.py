@@ -20,7 +20,7 @@ class Outcome:
     error: str | None
     """The client's error message; None if the model answered."""
     revision: str | None
-    """The revision that answered, from the header `x-serin-revision`; None if the header is missing."""
+    """The revision that answered, from the header `x-serin-revision`; None without it (`routing.revealRevision`)."""
     good: bool | None
     """Whether the model's answer was right; None without an answer."""
     long: bool = False

@@ -81,6 +81,15 @@ def test_slow_server_does_not_slow_sender_beyond_concurrency(url: str) -> None:
     assert len(load.outcomes()) == 30
 
 
+def test_client_gives_up_after_timeout(url: str) -> None:
+    _Model.hang.clear()
+    load = Load(url, "m", rps=100, seconds=10, count=3, timeout=0.3)
+    load.start()
+    load.join()
+    assert {o.error for o in load.outcomes()} == {"gave up after 0.3 s"}
+    assert all(0.3 <= o.latency < 5 for o in load.outcomes())
+
+
 def test_stop_ends_run_early(url: str) -> None:
     load = Load(url, "m", rps=50, seconds=600, count=100_000)
     load.start()

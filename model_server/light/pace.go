@@ -61,6 +61,9 @@ func (p *pace) delay(alone time.Duration) time.Duration {
 
 // computeFirst waits as long as the first token takes; it returns false if the client leaves first.
 func (p *pace) computeFirst(ctx context.Context) bool {
+	if p.firstToken == 0 {
+		return ctx.Err() == nil
+	}
 	due := time.Now()
 	for range firstTokenSteps {
 		due = due.Add(p.delay(p.firstToken / firstTokenSteps))
