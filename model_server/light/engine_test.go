@@ -61,13 +61,13 @@ func TestParseAcceptsPodFlagsAndIgnoresOthers(t *testing.T) {
 		"--enforce-eager", "--max-model-len", "64", "--host", "127.0.0.1", "--error_rate", "0.25",
 		"--middleware=serin_model_server.Middleware", "--first-token-delay", "0.2", "--fail-on", "printer",
 		"--hang-rate", "0.1", "--stall-rate=0.2", "--refuse-rate", "0.3", "--slots", "4", "--time-per-token", "0.01",
-		"--load-slowdown", "0.015", "--speed", "0.5"})
+		"--load-slowdown", "0.015", "--speed", "0.5", "--spread", "0.3"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := config{model: "triage", host: "127.0.0.1", port: 8123, shutdownTimeout: 35 * time.Second, errorStatus: 500,
 		rates: [fateCount]float64{failed: 0.25, hung: 0.1, stalled: 0.2, refused: 0.3}, slots: 4, firstTokenDelay: 200 * time.Millisecond,
-		timePerToken: 10 * time.Millisecond, loadSlowdown: 0.015, speed: 0.5, failOn: "printer"}
+		timePerToken: 10 * time.Millisecond, loadSlowdown: 0.015, speed: 0.5, spread: 0.3, failOn: "printer"}
 	if c != want {
 		t.Errorf("got %+v, want %+v", c, want)
 	}

@@ -8,7 +8,17 @@ import (
 )
 
 // config holds the command line. The server replaces vLLM in a pod, so it accepts the flags of a vLLM pod and ignores
-// those without a meaning here.
+// those without a meaning here. Flags of its own, all with a value:
+//
+//	first-token-delay, time-per-token   seconds, in an engine without load
+//	load-slowdown   how much each running request adds to these delays, as a share of them
+//	spread          of the delays of requests: the standard deviation of their logarithm
+//	slots           requests that run at a time; the others wait
+//	speed           1 for the given delays, 0.5 for twice as long ones
+//	error-rate, hang-rate, stall-rate, refuse-rate   shares of requests that fail, are never answered, stop after the
+//	                first token, or have their connection reset; their sum is at most 1
+//	status          of the failures
+//	fail-on         a word; requests with it fail
 type config struct {
 	model           string
 	host            string
@@ -22,6 +32,7 @@ type config struct {
 	timePerToken    time.Duration
 	loadSlowdown    float64
 	speed           float64
+	spread          float64
 }
 
 const (
@@ -75,6 +86,8 @@ func parse(arguments []string) (config, error) {
 			c.loadSlowdown, err = within(value, 0, 100)
 		case "speed":
 			c.speed, err = within(value, 0.01, 100)
+		case "spread":
+			c.spread, err = within(value, 0, 2)
 		case "error-rate":
 			rateGiven = true
 			c.rates[failed], err = within(value, 0, 1)

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"math"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 )
@@ -19,10 +21,14 @@ type pace struct {
 	perToken   time.Duration
 	slowdown   float64 // how much each running request adds, as a share of the delay without load
 	speed      float64
+	spread     float64 // of the delays of requests: the standard deviation of their logarithm
 }
 
+// No request takes more than so many times its usual delay, or less than its inverse.
+const widestSpread = 8
+
 func paceOf(c config) *pace {
-	p := &pace{firstToken: c.firstTokenDelay, perToken: c.timePerToken, slowdown: c.loadSlowdown, speed: c.speed}
+	p := &pace{firstToken: c.firstTokenDelay, perToken: c.timePerToken, slowdown: c.loadSlowdown, speed: c.speed, spread: c.spread}
 	if p.speed == 0 {
 		p.speed = 1
 	}
@@ -59,14 +65,23 @@ func (p *pace) delay(alone time.Duration) time.Duration {
 	return time.Duration(float64(alone) * (1 + p.slowdown*float64(p.running.Load())) / p.speed)
 }
 
+// vary returns a delay of one request, around the usual one as its median: prompts are not equally long.
+func (p *pace) vary(usual time.Duration) time.Duration {
+	if p.spread == 0 {
+		return usual
+	}
+	times := math.Exp(p.spread * rand.NormFloat64())
+	return time.Duration(float64(usual) * max(1.0/widestSpread, min(widestSpread, times)))
+}
+
 // computeFirst waits as long as the first token takes; it returns false if the client leaves first.
 func (p *pace) computeFirst(ctx context.Context) bool {
 	if p.firstToken == 0 {
 		return ctx.Err() == nil
 	}
-	due := time.Now()
+	due, step := time.Now(), p.vary(p.firstToken)/firstTokenSteps
 	for range firstTokenSteps {
-		due = due.Add(p.delay(p.firstToken / firstTokenSteps))
+		due = due.Add(p.delay(step))
 		if !waitUntil(ctx, due) {
 			return false
 		}

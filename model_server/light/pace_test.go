@@ -40,6 +40,29 @@ func TestDelayGrowsWithLoadAndFallsWithSpeed(t *testing.T) {
 	}
 }
 
+func TestDelaysSpreadAroundTheirMedian(t *testing.T) {
+	p := paceOf(config{spread: 0.5})
+	above, wide := 0, 0
+	for range 10_000 {
+		switch delay := p.vary(time.Second); {
+		case delay < time.Second/widestSpread || delay > widestSpread*time.Second:
+			t.Fatalf("a delay of %s", delay)
+		case delay > time.Second*3/2:
+			wide++
+			fallthrough
+		case delay > time.Second:
+			above++
+		}
+	}
+	// Half are above the median, and 21 % above 1.5 times of it; seven standard deviations.
+	if above < 4650 || above > 5350 || wide < 1800 || wide > 2400 {
+		t.Errorf("%d above, %d far above", above, wide)
+	}
+	if still := paceOf(config{}).vary(time.Second); still != time.Second {
+		t.Errorf("without spread: %s", still)
+	}
+}
+
 func TestAnswersTakeLongerUnderLoad(t *testing.T) {
 	// 5 ms + 10 tokens x 5 ms, alone; 1.8 times as long if eight run.
 	_, server := start(t, "--first-token-delay", "0.005", "--time-per-token", "0.005", "--load-slowdown", "0.1")
