@@ -20,6 +20,15 @@ RESOURCE = f"llmdeployment/{NAME}"
 PATIENCE = 180.0
 """Seconds that any one step of a rollout may take on the light engine."""
 METRICS: Sequence[Mapping[str, Any]] = ({"name": "errors", "preset": "ErrorRate", "tolerance": {"absolute": 0.02}},)
+LOADED: Mapping[str, str] = {
+    "first-token-delay": "0.045",
+    "time-per-token": "0.01",
+    "load-slowdown": "0.04",
+    "spread": "0.8",
+    "slots": "128",
+}
+"""Arguments of an engine whose delays grow with load, about as those of an 8B model on a GPU: the values fit a
+simulated engine with continuous batching at 2, 4 and 6 requests/s of some 600 tokens each. `speed` slows it down."""
 STEPS: Sequence[Mapping[str, Any]] = ({"weight": 20, "hold": "1s"}, {"weight": 50, "hold": "1s"})
 
 

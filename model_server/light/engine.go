@@ -302,7 +302,7 @@ func (e *engine) generate(ctx context.Context, ask asked, token func(n int) bool
 	if e.pace.perToken == 0 {
 		return ask.tokens, ctx.Err() == nil
 	}
-	step := e.pace.vary(e.pace.perToken)
+	step := vary(e.pace.perToken, e.pace.spread*tokenShare)
 	for n := 1; n < ask.tokens && due.Before(end); n++ {
 		due = due.Add(e.pace.delay(step))
 		if !waitUntil(ctx, due) || !token(n) {

@@ -12,7 +12,8 @@ import (
 //
 //	first-token-delay, time-per-token   seconds, in an engine without load
 //	load-slowdown   how much each running request adds to these delays, as a share of them
-//	spread          of the delays of requests: the standard deviation of their logarithm
+//	spread          of first tokens at the same load: the standard deviation of the logarithm of their delay; times per
+//	                token spread by a fifth of it
 //	slots           requests that run at a time; the others wait
 //	speed           1 for the given delays, 0.5 for twice as long ones
 //	error-rate, hang-rate, stall-rate, refuse-rate   shares of requests that fail, are never answered, stop after the

@@ -41,10 +41,9 @@ func TestDelayGrowsWithLoadAndFallsWithSpeed(t *testing.T) {
 }
 
 func TestDelaysSpreadAroundTheirMedian(t *testing.T) {
-	p := paceOf(config{spread: 0.5})
 	above, wide := 0, 0
 	for range 10_000 {
-		switch delay := p.vary(time.Second); {
+		switch delay := vary(time.Second, 0.5); {
 		case delay < time.Second/widestSpread || delay > widestSpread*time.Second:
 			t.Fatalf("a delay of %s", delay)
 		case delay > time.Second*3/2:
@@ -58,7 +57,7 @@ func TestDelaysSpreadAroundTheirMedian(t *testing.T) {
 	if above < 4650 || above > 5350 || wide < 1800 || wide > 2400 {
 		t.Errorf("%d above, %d far above", above, wide)
 	}
-	if still := paceOf(config{}).vary(time.Second); still != time.Second {
+	if still := vary(time.Second, 0); still != time.Second {
 		t.Errorf("without spread: %s", still)
 	}
 }
