@@ -26,7 +26,7 @@ _INCREASE = re.compile(rf"sum by \(([^)]*)\) \((?:max by \(([^)]*)\) \()?increas
 _NEWEST = re.compile(r"max by \(([^)]*)\) \(timestamp\(([a-zA-Z_:][\w:]*)\{(.*)\}\)\)")
 LOOK_BACK_SECONDS = 300
 """How old the newest sample of a series may be for an instant query."""
-_MATCHER = re.compile(r'([a-zA-Z_]\w*)([=!])~("(?:[^"\\]|\\.)*")')
+_MATCHER = re.compile(r'([a-zA-Z_]\w*)(=~|!~|=)("(?:[^"\\]|\\.)*")')
 
 
 @dataclass
@@ -97,10 +97,11 @@ class FakePrometheus:
         known = self._found.get((name, matchers))
         if known is None or known[0] != len(family):
             wanted = [
-                (name, sign == "=", re.compile(json.loads(text))) for name, sign, text in _MATCHER.findall(matchers)
+                (name, sign != "!~", re.compile(json.loads(text) if "~" in sign else re.escape(json.loads(text))))
+                for name, sign, text in _MATCHER.findall(matchers)
             ]
             assert _MATCHER.sub("", matchers).strip(",") == "", (
-                f"the fake Prometheus supports only =~ and !~, not {matchers}"
+                f"the fake Prometheus supports only =, =~ and !~, not {matchers}"
             )
             fitting = [
                 stored

@@ -15,18 +15,23 @@ import numpy as np
 import numpy.typing as npt
 
 from fakes.prometheus import FakePrometheus
-from fakes.world import NAMESPACE, World
+from fakes.world import NAME, NAMESPACE, World
 from serin.analysis.trial_state import TrialState
-from serin.api.names import LABEL_DEPLOYMENT, LABEL_ENGINE_REVISION, LABEL_REVISION
+from serin.api.names import LABEL_DEPLOYMENT, LABEL_ENGINE_REVISION, LABEL_REVISION, PORT, child_name
 from serin.cluster.port import CONTROLLER_REVISION, POD
 from serin.evidence.slices import Totals
 from serin.rollout.snapshot import NO_ROUTE
+from serin.settings import Settings
 
 SCRAPE_SECONDS = 15.0
 BOUNDS = (0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 120.0)
 """Upper bounds of the histogram of durations, in seconds, without infinity."""
 _SLOTS = len(BOUNDS) + 1
-_OUTCOMES = ("ok", "server_error")
+_OUTCOMES = ("ok", "server_error", "excluded", "left")
+_CODES = ("200", "500", "404", "499")
+"""By outcome, the response code that the gateway counts."""
+SILENT = (30, 60, 120, 300, 600)
+"""The times of silence that the model server counts, in seconds; the requests of this world do not stream."""
 EPOCHS = 32
 Numbers = npt.NDArray[np.int64]
 Times = npt.NDArray[np.float64]
@@ -80,6 +85,14 @@ class Load:
     """Share of the canary's requests that do not reach its pods."""
     uneven: float = 1.0
     """Bad rate of the stable's first pod divided by that of its other pods."""
+    excluded: tuple[float, float] = (0.0, 0.0)
+    """Share of excluded answers of stable and canary; they take a tenth of a second."""
+    left: tuple[float, float] = (0.0, 0.0)
+    """Share of requests whose clients leave after two seconds, at stable and canary."""
+    gateway: bool = False
+    """Whether the gateway counts response codes, a 503 for each request that is lost on the way."""
+    old_pods: bool = False
+    """Whether pods count like those of version 0.1, without silent requests."""
 
 
 @dataclass
@@ -104,6 +117,12 @@ class Process:
     """Future arrivals: their times and their epoch."""
     pending: list[tuple[Times, Numbers, Numbers]] = field(default_factory=list)
     """Requests in flight: end times, epochs, and codes that combine outcome and histogram slot."""
+    silent: list[tuple[Times, Times, int]] = field(default_factory=list)
+    """Requests that will be silent for 30 s or longer: begins, ends and their epoch."""
+    overdue: Numbers = field(default_factory=lambda: np.zeros((2, EPOCHS, len(SILENT)), np.int64))
+    """Requests that were silent for so long, and those of them that have ended, by epoch and time of silence."""
+    worked_until: float = 0.0
+    counts_silence: bool = True
     shown: list[tuple[int, int, Numbers]] = field(default_factory=list)
     """By scrape: milliseconds since 1970, number of restarts, requests by epoch and outcome."""
     _series: dict[tuple[str, int, str], Callable[[int, float], None]] = field(default_factory=dict)
@@ -112,8 +131,10 @@ class Process:
         """Restart: requests in flight and counts since the last scrape are lost."""
         self.started, self.down_until, self.life = now + seconds, now + seconds, self.life + 1
         self.counts, self.arrived = np.zeros_like(self.counts), np.zeros_like(self.arrived)
+        self.overdue = np.zeros_like(self.overdue)
         self.pending.clear()
         self.coming.clear()
+        self.silent.clear()
 
     def scrape(self, at: float, *, lost: bool) -> None:
         """One scrape by Prometheus; `lost` makes it fail."""
@@ -129,16 +150,32 @@ class Process:
         # A pod that learns the epoch of a request at its end has no arrivals by epoch to show.
         for epoch in np.flatnonzero(self.arrived).tolist() if self.began is None else ():
             self._keep("serin_requests_started_total", epoch, "", moment, int(self.arrived[epoch]))
-        for epoch in np.flatnonzero(requests.sum(axis=1)).tolist():
+        for epoch in np.flatnonzero(requests.sum(axis=1) + self.overdue[0].sum(axis=1)).tolist():
             for outcome, count in zip(_OUTCOMES, requests[epoch].tolist(), strict=True):
                 if count:  # the first request creates the series
                     self._keep("serin_requests_total", epoch, outcome, moment, count)
+            if self.counts_silence:
+                settled = requests[epoch].sum() + self.overdue[0, epoch] - self.overdue[1, epoch]
+                for index, seconds in enumerate(SILENT):
+                    overdue = int(self.overdue[0, epoch, index])
+                    self._keep("serin_requests_overdue_total", epoch, str(seconds), moment, overdue)
+                    self._keep("serin_requests_settled_total", epoch, str(seconds), moment, int(settled[index]))
             if requests[epoch, 0]:
                 cumulative = self.counts[epoch, 0].cumsum().tolist()
                 for bound, count in zip((*BOUNDS, "+Inf"), cumulative, strict=True):
                     self._keep("serin_e2e_request_latency_seconds_bucket", epoch, str(bound), moment, count)
 
     def _work_until(self, at: float) -> None:
+        kept_silent, before = [], self.worked_until
+        for begins, ends, epoch in self.silent:
+            for index, seconds in enumerate(SILENT):
+                since = begins + seconds
+                late = ends > since
+                self.overdue[0, epoch, index] += int((late & (since > before) & (since <= at)).sum())
+                self.overdue[1, epoch, index] += int((late & (ends > before) & (ends <= at)).sum())
+            if (ends > at).any():
+                kept_silent.append((begins, ends, epoch))
+        self.silent, self.worked_until = kept_silent, at
         for began, epoch in self.coming:
             self.arrived[epoch] += int((began <= at).sum())
         self.coming = [(began[began > at], epoch) for began, epoch in self.coming if (began > at).any()]
@@ -162,9 +199,49 @@ class Process:
             if name.startswith("serin_"):
                 labels |= {"revision": self.revision, "epoch": str(epoch)}
             if what:
-                labels |= {"le" if name.endswith("_bucket") else "outcome": what}
+                by_le = name.endswith(("_bucket", "_overdue_total", "_settled_total"))
+                labels |= {"le" if by_le else "outcome": what}
             keep = self._series[name, epoch, what] = self.store.handle(name, labels)
         keep(moment, value)
+
+
+@dataclass
+class GatewayCounters:
+    """The gateway's counters of answers by backend and response code, and their scrapes."""
+
+    store: FakePrometheus
+    ends: dict[tuple[str, str], list[Times]] = field(default_factory=dict)
+    """By backend and code, the moments of answers that are not counted yet."""
+    counts: dict[tuple[str, str], int] = field(default_factory=dict)
+    _series: dict[tuple[str, str], Callable[[int, float], None]] = field(default_factory=dict)
+
+    def answered(self, engine: str, code: str, ends: Times) -> None:
+        """Note when requests to the Service of an engine revision end, with which code."""
+        if len(ends):
+            self.ends.setdefault((engine, code), []).append(ends)
+
+    def scrape(self, since: float, until: float) -> None:
+        """The scrape in `(since, until]`, if there is one: at multiples of the scrape interval."""
+        at = until - until % SCRAPE_SECONDS
+        if at <= since:
+            return
+        target = {"instance": "gateway", "job": "gateway"}
+        self.store.store("up", target, round(at * 1000), 1.0)
+        self.store.store("process_start_time_seconds", target, round(at * 1000), 1.0)
+        for key, batches in self.ends.items():
+            done = sum(int((ends <= at).sum()) for ends in batches)
+            self.ends[key] = [ends[ends > at] for ends in batches if (ends > at).any()]
+            self.counts[key] = self.counts.get(key, 0) + done
+            if not self.counts[key]:
+                continue
+            if key not in self._series:
+                engine, code = key
+                service = Settings(identity="test").requests_backend.format(
+                    namespace=NAMESPACE, service=child_name(NAME, engine), port=PORT
+                )
+                labels = target | {"envoy_cluster_name": service, "envoy_response_code": code}
+                self._series[key] = self.store.handle("envoy_cluster_upstream_rq", labels)
+            self._series[key](round(at * 1000), self.counts[key])
 
 
 class Busy(World):
@@ -175,6 +252,7 @@ class Busy(World):
         self.load = load
         self.random = np.random.default_rng(seed)
         self.prometheus = FakePrometheus(lambda: round(self.now.timestamp() * 1000))
+        self.gateway = GatewayCounters(self.prometheus)
         self.processes: dict[str, Process] = {}
         self.processes_ever: list[Process] = []
         self._engines: dict[str, str] = {}
@@ -213,6 +291,8 @@ class Busy(World):
                 self._epochs[epoch] = now
             for revision, weight in self._route.weights.items():
                 self._arrive(revision, weight / 10_000, epoch, now, seconds)
+        if self.load.gateway:
+            self.gateway.scrape(now, now + seconds)
         for process in self.processes.values():
             at = now - (now - process.offset) % SCRAPE_SECONDS + SCRAPE_SECONDS
             while at <= now + seconds:
@@ -224,22 +304,39 @@ class Busy(World):
     def _arrive(self, revision: str, share: float, epoch: int, now: float, seconds: float) -> None:
         serving = [p for p in self.processes.values() if p.revision == revision and p.ready and now >= p.down_until]
         self.first = self.first or revision
-        kept = 1.0 if revision == self.first else 1.0 - self.load.lost_on_the_way
-        number = self.random.poisson(self.load.rps * seconds * share * kept)
+        number = self.random.poisson(self.load.rps * seconds * share)
+        side = int(revision != self.first)
+        lost = self.random.binomial(number, self.load.lost_on_the_way) if side else 0
+        number -= lost
+        engine = next((engine for engine, of in self._engines.items() if of == revision), revision)
+        if self.load.gateway:
+            self.gateway.answered(engine, "503", np.full(lost, now))
         if not number or not serving:
             return
         began = now + self.random.random(number) * seconds
-        rate = self.load.bad_rate(now - self.started.timestamp()) * (1 if revision == self.first else self.load.worse)
+        rate = self.load.bad_rate(now - self.started.timestamp()) * (self.load.worse if side else 1)
         chosen = self.random.integers(len(serving), size=number)
-        ill = self.load.uneven if revision == self.first else 1.0
+        ill = 1.0 if side else self.load.uneven
         bad = self.random.random(number) < rate * np.where(chosen == 0, ill, 1.0)
-        own = self.load.canary_durations if revision != self.first else None
+        own = self.load.canary_durations if side else None
         took = (own or self.load.durations)(self.random, bad)
-        codes = bad * _SLOTS + np.searchsorted(BOUNDS, took)
+        outcomes = bad.astype(np.int64)
+        if any(self.load.excluded) or any(self.load.left):
+            which = self.random.random(number)
+            excluded = which < self.load.excluded[side]
+            left = ~excluded & (which < self.load.excluded[side] + self.load.left[side])
+            outcomes[excluded], outcomes[left] = 2, 3
+            took[excluded], took[left] = 0.1, np.minimum(took[left], 2.0)
+        codes = outcomes * _SLOTS + np.searchsorted(BOUNDS, took)
+        if self.load.gateway:
+            for outcome, code in enumerate(_CODES):
+                self.gateway.answered(engine, code, (began + took)[outcomes == outcome])
         for index, process in enumerate(serving):
             mine = chosen == index
             process.coming.append((began[mine], epoch))
             process.pending.append(((began + took)[mine], np.full(mine.sum(), epoch), codes[mine]))
+            if process.counts_silence and (slow := mine & (took > SILENT[0])).any():
+                process.silent.append((began[slow], (began + took)[slow], epoch))
 
     def _see_pods(self, now: float) -> None:
         """Update the list of scraped pods: pods are scraped from their creation, and respond when they are Ready."""
@@ -261,6 +358,7 @@ class Busy(World):
         offset = round(self.random.uniform(0, SCRAPE_SECONDS), 3)
         process = Process(labels, self._engines[engine], offset, self.prometheus, now)
         process.began = self._epochs if self.load.labelled_late else None
+        process.counts_silence = not (self.load.old_pods or self.load.labelled_late)
         self.processes_ever.append(process)
         return process
 
@@ -275,7 +373,7 @@ class Busy(World):
         """
         since, until = (round(moment.timestamp() * 1000) for moment in (state.since, state.until))
         epochs = [epoch for epoch, told in state.epochs.items() if told.weight]
-        sums = {True: np.zeros((2, len(_OUTCOMES)), np.int64), False: np.zeros((2, len(_OUTCOMES)), np.int64)}
+        sums = {side: np.zeros((2, len(_OUTCOMES)), np.int64) for side in (True, False)}
         for process in self.processes_ever:
             value, life = np.zeros_like(process.counts[:, :, 0]), np.full_like(process.counts[:, :, 0], -1)
             for at, its_life, requests in process.shown:
@@ -288,7 +386,9 @@ class Busy(World):
                     overtaken = np.where(anew & (requests >= value), value, 0)
                     sums[process.revision == canary] += np.stack([grown, overtaken])[:, epochs].sum(axis=1)
                 value, life = np.where(shows, requests, value), np.where(shows, its_life, life)
-        (good1, x1), (hidden_good1, hidden_x1) = sums[True].tolist()
-        (good0, x0), (hidden_good0, hidden_x0) = sums[False].tolist()
-        hidden = Totals(hidden_good1 + hidden_x1, hidden_x1, hidden_good0 + hidden_x0, hidden_x0)
-        return Totals(good1 + x1, x1, good0 + x0, x0), hidden
+        of_canary, of_stable = sums[True], sums[False]
+        held, hidden = (
+            Totals(*map(int, (of_canary[i].sum(), of_canary[i, 1], of_stable[i].sum(), of_stable[i, 1])))
+            for i in (0, 1)
+        )
+        return held, hidden

@@ -89,6 +89,8 @@ class Wanted:
     """The tallies that are needed by process."""
     baseline_of: str | None = None
     """The stable's revision as long as its `Baseline` is needed."""
+    baseline_tallies: tuple[Tally, ...] = ()
+    """The tallies besides histograms whose growth by value is in the baseline."""
     requests: Tally | None = None
     """Finished requests, from which the baseline's rate is read."""
     arrivals: Tally | None = None
@@ -109,7 +111,8 @@ class Baseline:
     requests_per_second: float
     """Finished requests of all revisions over the five minutes before; 0.0 without traffic."""
     histograms: Mapping[Tally, Mapping[str, float]] = field(default_factory=dict)
-    """The stable's cumulative bucket counts over the hour before, by upper bound (`le` in one spelling)."""
+    """The stable's counts over the hour before, by the value of the tally's label: cumulative bucket counts by upper
+    bound (`le` in one spelling), requests by response code. Empty where the stable has no such series."""
     without_epoch: float = 0.0
     """Of the stable's requests of these minutes, the share (0 to 1) that no split has handled: their epoch was none."""
     stable_requests: float = 0.0

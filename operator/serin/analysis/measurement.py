@@ -12,18 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from serin.analysis.answers import Kind, counted_before, kind_of_code, kind_of_outcome
 from serin.analysis.counts import Interval, Point, Tally
 from serin.evidence.metric import MetricParameters
 from serin.evidence.slices import Counts
-
-BAD_OUTCOMES = frozenset({"server_error", "rejected", "stream_error", "aborted", "timed_out"})
-"""Outcomes of the model server that a revision can cause."""
-NOT_COUNTED_OUTCOMES = frozenset({"excluded"})
-"""Outcomes of the model server that the client or its quota causes."""
-BAD_CODES = frozenset({"400", "413", "422"})
-"""Client errors that a bad revision causes: its context is too short, a limit too low, or it rejects a parameter."""
-NOT_COUNTED_CODES = frozenset({"401", "403", "404", "408", "429", "499"})
-"""Codes that the client or its quota causes."""
 
 RevisionInEpoch = tuple[str, int | None]
 """Revision and epoch; the epoch is None where the series has no such label."""
@@ -69,6 +61,10 @@ class AtLoad:
 def times(boundary: float, factor: float) -> float:
     """The canary's boundary for one of the stable's; six significant digits, as in the split document."""
     return float(f"{boundary * factor:.6g}")
+    EXCLUDED_OUTCOME = "excludedOutcome"
+    """Bad is an answer that the model server reports as excluded, such as a 404."""
+    EXCLUDED_CODE = "excludedCode"
+    """Bad is a response code of the gateway that is excluded."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +84,18 @@ class Measurement:
     """For `How.AT_LOAD`: what the pods count."""
     demoted: bool = False
     """Whether the metric only reports, whatever the spec asks: the pods of one side cannot count it by load."""
+    all_answers: bool = True
+    """Whether answers that are neither good nor bad are in the denominator; False in trials that version 0.1 began."""
+    rejects: bool = True
+    """Whether it can roll back a canary. If not, it only holds one."""
+    steers: bool = True
+    """Whether it steers and holds the ramp. If not, only the promotion waits for its proof."""
+    young_seconds: float | None = None
+    """How long the strata of an epoch stay open; None: as long as those of the trial."""
+    settle_seconds: float | None = None
+    """How long an epoch lasts before its slices count for the proof; None: as long as in the trial."""
+    described: str = ""
+    """What is bad, to follow a number of requests: `silent for 60 s or longer`."""
 
     def __post_init__(self) -> None:
         """Check that the documents have the boundaries.
@@ -160,10 +168,8 @@ class Measurement:
             return {}
         totals = interval.counts.get(self.total, {})
         match self.how:
-            case How.OUTCOME:
-                return _classified(totals, _outcome)
-            case How.CODE:
-                return _classified(totals, _code)
+            case How.OUTCOME | How.CODE | How.EXCLUDED_OUTCOME | How.EXCLUDED_CODE:
+                return _classified(totals, self._is_bad)
             case How.PAIR:
                 bad = interval.counts.get(self.bad, {}) if self.bad else {}
                 return {key: (Counts(n, x),) for key, (n, x) in _matched(totals, bad).items()}
@@ -204,6 +210,15 @@ class Measurement:
                     known = cells.get(cell, (Counts(),) * len(leaves))
                     cells[cell] = tuple(had + more for had, more in zip(known, leaves, strict=True))
         return found
+
+    def _is_bad(self, value: str) -> bool | None:
+        """Whether an answer with this outcome or code is bad; None if it is not counted."""
+        code = self.how in {How.CODE, How.EXCLUDED_CODE}
+        if not self.all_answers:
+            return counted_before(value, code=code)
+        kind = kind_of_code(value) if code else kind_of_outcome(value)
+        wanted = Kind.BAD if self.how in {How.OUTCOME, How.CODE} else Kind.EXCLUDED
+        return None if kind is None else kind is wanted
 
     def counts_by_process(self, interval: Interval) -> dict[str, CountsByRevision]:
         """The counts of one interval by process, for the revision that is read by process."""
@@ -253,16 +268,6 @@ class Throughput:
             return {}
         both = _matched(interval.counts.get(self.milliseconds, {}), interval.counts.get(self.tokens, {}))
         return {key: Generated(milliseconds, tokens) for key, (milliseconds, tokens) in both.items()}
-
-
-def _outcome(value: str) -> bool | None:
-    return None if value in NOT_COUNTED_OUTCOMES else value in BAD_OUTCOMES
-
-
-def _code(value: str) -> bool | None:
-    if value in NOT_COUNTED_CODES or not (len(value) == 3 and value.isdecimal()):
-        return None
-    return value.startswith("5") or value in BAD_CODES
 
 
 def _classified(points: Mapping[Point, int], is_bad: Callable[[str], bool | None]) -> CountsByRevision:

@@ -97,7 +97,7 @@ def requests(series: Series, *, measured: bool) -> Tally:
 
 
 def measurements(
-    analysis: Analysis, series: Series, baseline: Baseline, *, measured: bool, at_load: bool = False
+    analysis: Analysis, series: Series, baseline: Baseline, *, measured: bool, at_load: bool = False, share: float = 1.0
 ) -> tuple[Measurement, ...]:
     """Every tested metric, with boundaries from the stable's baseline and its share of alpha.
 
@@ -107,6 +107,7 @@ def measurements(
         baseline: the stable's traffic and histograms.
         measured: the model server counts in the pods of both sides.
         at_load: those pods can count latencies by load.
+        share: of falseRollbackRate, what the built-in comparisons (`serin.analysis.companions`) leave.
     """
     tested = _tested(analysis)
     unequal = {metric.name for metric in tested if _is_latency(metric, measured=measured)}
@@ -119,7 +120,8 @@ def measurements(
             _measurement(
                 metric,
                 _read_of(metric, analysis),
-                analysis.false_rollback_rate * ((metric.share or 1.0) / budget if required[metric.name] else 1.0),
+                analysis.false_rollback_rate
+                * (share * (metric.share or 1.0) / budget if required[metric.name] else 1.0),
                 series,
                 baseline,
                 measured=measured,

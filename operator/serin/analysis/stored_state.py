@@ -103,6 +103,14 @@ class StoredMeasurement(_Stored):
     margin_of: MarginOf = MarginOf.RATES
     at_load: AtLoad | None = None
     demoted: Flag = False
+    # Version 0.1 wrote none of the fields below.
+    all_answers: Flag = False
+    rejects: Flag = True
+    steers: Flag = True
+    young_seconds: Number | None = None
+    settle_seconds: Number | None = None
+    stratum_seconds: Number = 0.0
+    described: Annotated[str, Field(max_length=256)] = ""
 
     @classmethod
     def of(cls, measurement: Measurement) -> StoredMeasurement:

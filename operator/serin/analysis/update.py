@@ -68,8 +68,8 @@ def _tests_after(
             counts[key],
             t=seconds_of(state, interval),
             epoch=key,
-            settled=_seconds(interval.end - interval.ahead - state.epochs[epoch].began) >= state.settle_seconds,
-            young=is_young(state, epoch, interval.begin - interval.ahead),
+            settled=is_settled(state, epoch, interval.end - interval.ahead, metric.measurement),
+            young=stays_open(state, epoch, interval.begin - interval.ahead, metric.measurement),
             for_proof=for_proof[key] if for_proof is not None else None,
         )
     return replace(metric, tests=tests.nothing_ended(counts))
@@ -141,6 +141,18 @@ def seconds_of(state: TrialState, interval: Interval) -> float:
 def is_young(state: TrialState, epoch: int, moment: datetime) -> bool:
     """Whether slow answers of the epoch may still be missing on one side."""
     return _seconds(moment - state.epochs[epoch].began) < state.young_seconds
+
+
+def is_settled(state: TrialState, epoch: int, moment: datetime, measurement: Measurement) -> bool:
+    """Whether the epoch had lasted so long that its counts are part of a proof."""
+    settle = measurement.settle_seconds
+    return _seconds(moment - state.epochs[epoch].began) >= (state.settle_seconds if settle is None else settle)
+
+
+def stays_open(state: TrialState, epoch: int, moment: datetime, measurement: Measurement) -> bool:
+    """Whether the epoch's stratum stays open, however large it is; see `ConditionalTest.add`."""
+    young = state.young_seconds if measurement.young_seconds is None else measurement.young_seconds
+    return _seconds(moment - state.epochs[epoch].began) < young
 
 
 def in_order(state: TrialState, counts: CountsByStratum) -> list[int]:

@@ -133,6 +133,8 @@ def _judge_metric(state: MetricState, rate: float | None) -> MetricJudgement:
     verdict = _verdict(tests, provable=provable)
     if verdict is Verdict.FAIL and not measurement.required:
         verdict = Verdict.DIFFERS
+    elif verdict is Verdict.FAIL and not measurement.rejects:
+        verdict = Verdict.INCONCLUSIVE
     needed = 0.0 if provable else math.inf
     if verdict is Verdict.INCONCLUSIVE and provable:
         leaf, missing = tests.still_needed()
@@ -182,6 +184,8 @@ def _finding(state: MetricState, verdict: Verdict, needed: float, rate: float | 
         return f"the canary is proven to be {_proven(p, tolerated)}"
     if obstacle := _obstacle(state):
         return obstacle
+    if against := speaks_against(state):
+        return against
     ruled_out = (
         tolerated if p.ceiling is None else f"{'an error rate' if errors else 'a bad rate'} above {_percent(p.ceiling)}"
     )
@@ -286,6 +290,42 @@ def _limit_exceeded(ceiling: float, *, shared: bool, required: bool) -> str:
     return f"the canary is above {_limit(ceiling)}, but is not known to be worse than the stable" + held
 
 
+AGAINST = 0.5
+"""log E of a comparison above which the canary gets no more weight: the counts speak against it, if only a little."""
+
+
+def speaks_against(state: MetricState) -> str | None:
+    """Why the counts of a Required comparison allow no more weight, as part of a sentence; None if they do."""
+    measurement, tests = state.measurement, state.tests
+    if not (measurement.required and measurement.steers and tests.comparisons):
+        return None
+    if tests.rolled_back and not measurement.rejects:
+        return (
+            "the canary differs from the stable beyond doubt, and is held; routing.gateway.sessionPersistence is true, "
+            "so single clients can cause it: look at the requests, then promote or abort"
+        )
+    if max(comparison.log_e for comparison in tests.comparisons) <= AGAINST:
+        return None
+    return (
+        f"the counts speak against the canary ({100 * tests.evidence:.0f} % of what a rollback needs); its weight does "
+        "not grow until more requests have changed that"
+    )
+
+
+def against_more_weight(state: TrialState | None) -> str | None:
+    """The sentence of the first Required comparison that allows no more weight; None if all do."""
+    for metric in state.metrics if state else ():
+        if finding := speaks_against(metric):
+            tests, measurement = metric.tests, metric.measurement
+            total = tests.totals_with_carried_over(tests.strongest)
+            sides = (
+                _counts(measurement, tests.strongest, counts, canary=canary)
+                for counts, canary in ((total.canary, True), (total.stable, False))
+            )
+            return "{}: {}: canary {}, stable {}.".format(measurement.name, finding, *sides)
+    return None
+
+
 def _noise(noise: Noise | PodsAtLoad) -> str:
     """How the pods differ, and what to do."""
     if isinstance(noise, PodsAtLoad):
@@ -297,6 +337,8 @@ def _noise(noise: Noise | PodsAtLoad) -> str:
 
 
 def _counts(measurement: Measurement, leaf: int, counts: Counts, *, canary: bool) -> str:
+    if measurement.described:
+        return f"{counts.bad} of {counts.requests} {measurement.described}"
     if not measurement.parameters.boundaries:
         return f"{counts.bad} bad of {counts.requests}"
     unit = f" {measurement.unit}" if measurement.unit else ""
@@ -312,11 +354,15 @@ def _percent(rate: float) -> str:
 
 
 def ramp_tests(state: TrialState) -> list[MetricTests]:
-    """The tests that the adaptive ramp follows: of Required ratios. Latencies say nothing about bad answers."""
+    """The tests that the adaptive ramp follows: of Required ratios. Latencies say nothing about bad answers.
+
+    Not the gateway's: its series have no epoch, so they are not counted for a while after each change of weight.
+    """
     return [
         metric.tests
         for metric in state.metrics
         if metric.measurement.required
+        and metric.measurement.steers
         and metric.measurement.how not in {How.ABOVE, How.AT_LOAD}
         and metric.measurement.parameters.ceiling is None
         and metric.tests.exposed

@@ -83,6 +83,10 @@ class Gateway(ApiModel):
     `x-serin-…` in it have no effect."""
     timeouts: Timeouts = {}
     """HTTPRoute timeouts. Default: `request: 0s` (no limit), because a streamed answer can take any time."""
+    session_persistence: bool = False
+    """Set this to true where a policy at the gateway keeps a client at one backend. A few clients then decide what
+    reaches the canary: excluded answers and lost requests hold it, but do not take its weight. A change takes effect
+    with the next trial."""
 
 
 class Routing(ApiModel):

@@ -10,6 +10,7 @@ arXiv 2410.16076 (the boost). Specification: docs/reference/decision-engine.md, 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -81,6 +82,9 @@ class Parameters:
     """Whether `margin` limits the ratio of the rates; else that of the odds, which is the stricter limit."""
     most_open: int = MOST_OPEN
     """Largest number of open strata; one more closes the oldest."""
+    stratum_seconds: float = 0.0
+    """How old a stratum must be before it closes, so that a client's burst of requests is in one stratum; 0: any age.
+    """
 
     def __post_init__(self) -> None:
         """Check the parameters.
@@ -96,6 +100,8 @@ class Parameters:
             raise ValueError("cap must be a finite number above 0, or null; give a share such as 0.5.")
         if self.min_stratum < 1:
             raise ValueError("min_stratum must be 1 or more; give a whole number.")
+        if not 0 <= self.stratum_seconds < math.inf:
+            raise ValueError("stratum_seconds must be a finite number of seconds, 0 or more; give one.")
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,8 @@ class ConditionalTest:
     """Number of releases so far: j."""
     open: FrozenMap[int, Totals] = EMPTY
     """Open strata, by epoch; the one that grew last is the last one."""
+    opened: FrozenMap[int, float] = EMPTY
+    """When those strata began, in seconds since the canary's first traffic; only where `stratum_seconds` asks."""
     rolled_back: bool = False
     """Whether log E has reached ln(1/alpha); stays true."""
     closed: Totals = NOTHING
@@ -143,6 +151,11 @@ class ConditionalTest:
         """
         test = self if s.t is None else self._release_until(s.t)
         stratum = test.open.get(s.epoch, NOTHING) + s
+        if self.parameters.stratum_seconds and s.t is not None:
+            opened = test.opened.get(s.epoch, s.t) if s.epoch in test.open else s.t
+            young |= s.t - opened < self.parameters.stratum_seconds
+            known = {epoch: began for epoch, began in test.opened.items() if epoch in test.open}
+            test = replace(test, opened=FrozenMap(known | {s.epoch: opened}))
         if not young and min(stratum.n1, stratum.n0) >= self.parameters.min_stratum:
             return test.close(stratum, test.open.without(s.epoch))
         still_open = test.open.put(s.epoch, stratum)
@@ -266,6 +279,7 @@ class ConditionalTest:
             "open": {str(epoch): stored.written(totals) for epoch, totals in sorted(self.open.items())},
             "rolledBack": self.rolled_back,
             "closed": stored.written(self.closed),
+            **({"opened": {str(epoch): t for epoch, t in sorted(self.opened.items())}} if self.opened else {}),
         }
 
     @classmethod
@@ -285,6 +299,12 @@ class ConditionalTest:
                 open=stored.totals_by_epoch(state["open"], parameters.most_open),
                 rolled_back=stored.flag(state["rolledBack"]),
                 closed=stored.totals(state["closed"]),
+                opened=FrozenMap(
+                    {
+                        int(e): stored.finite(t)
+                        for e, t in stored.bounded(state.get("opened", {}), parameters.most_open + 1).items()
+                    }
+                ),
             )
             readable = state["version"] == STATE_VERSION
         except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -292,3 +312,10 @@ class ConditionalTest:
         if not readable:
             raise ValueError("The stored state of the test has another version.")
         return test
+
+
+def _opened(state: Mapping[str, Any]) -> FrozenMap[int, float]:
+    """When strata began, by epoch; states of earlier releases lack it."""
+    return FrozenMap(
+        {int(epoch): stored.finite(t) for epoch, t in stored.bounded(state, parameters.most_open + 1).items()}
+    )

@@ -53,6 +53,8 @@ class MetricParameters:
     ceiling: float | None = None
     """An absolute limit on the canary's bad rate, 0 to 1; None for a comparison."""
     margin_of: MarginOf = MarginOf.RATES
+    stratum_seconds: float = 0.0
+    """See `serin.evidence.conditional.Parameters`."""
 
     @property
     def test(self) -> Parameters:
@@ -60,7 +62,7 @@ class MetricParameters:
         alpha = self.alpha / self.leaves
         match self.margin_of:
             case MarginOf.RATES:
-                return Parameters(alpha=alpha, margin=self.margin, of_rates=True)
+                return Parameters(alpha=alpha, margin=self.margin, of_rates=True, stratum_seconds=self.stratum_seconds)
             case MarginOf.TIMES:
                 return Parameters(alpha=alpha, most_open=MOST_STRATA)
 

@@ -81,11 +81,17 @@ class BaselineQueries:
             # The rate is of all requests, whatever their value of `by`.
             for key, _, value in await estimate(Tally(tally.selector, None, tally.names), wanting, RATE_OVER):
                 rates[key] += value / RATE_OVER.total_seconds()
-        for tally in dict.fromkeys(tally for watch, _ in wanted for tally in watch.tallies if tally.by == "le"):
+        by_value = dict.fromkeys(
+            tally
+            for watch, _ in wanted
+            for tally in watch.tallies
+            if tally.by == "le" or tally in watch.baseline_tallies
+        )
+        for tally in by_value:
             wanting = [(watch, (stable,)) for watch, stable in wanted if tally in watch.tallies]
             buckets: dict[Key, dict[str, float]] = {watch.key: {} for watch, _ in wanting}
             for key, bound, value in await estimate(tally, wanting, HISTOGRAMS_OVER):
-                text = bound_text(bound)
+                text = bound_text(bound) if tally.by == "le" else bound
                 buckets[key][text] = buckets[key].get(text, 0.0) + value
             for key, counts in buckets.items():
                 histograms[key][tally] = counts

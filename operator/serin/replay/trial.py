@@ -11,7 +11,7 @@ from dataclasses import asdict, astuple, dataclass, replace
 
 from serin.analysis.counts import EPOCHS, Interval
 from serin.analysis.trial_state import MetricState, TrialState
-from serin.analysis.update import counts_by_stratum, in_order, is_young, seconds_of
+from serin.analysis.update import counts_by_stratum, in_order, seconds_of, stays_open
 from serin.errors import RecordError
 from serin.evidence.slices import RequestsBySide, Slice, Totals, epoch_of
 from serin.rollout.record import Record
@@ -79,7 +79,10 @@ def slices(
         for key in in_order(state, counts):
             n = counts[key][leaf]
             s = Slice(n.n1, n.x1, n.n0, n.x0, t=seconds_of(state, interval), epoch=key)
-            yield s, is_young(state, epoch_of(key), interval.begin)
+            yield (
+                s,
+                stays_open(state, epoch_of(key), interval.begin - interval.ahead, state.metrics[metric].measurement),
+            )
 
 
 @dataclass(frozen=True)

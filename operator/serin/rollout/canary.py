@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from serin.analysis import presets, trial_state, update
+from serin.analysis import companions, presets, trial_state, update
 from serin.analysis.counts import Baseline
 from serin.analysis.missing import missing
 from serin.analysis.trial_state import MetricState, ThroughputState, TrialState
-from serin.analysis.verdict import judge
+from serin.analysis.verdict import against_more_weight, judge
 from serin.api.names import FULL_WEIGHT
 from serin.rollout import roles
 from serin.rollout.candidate import Candidate
@@ -100,7 +100,8 @@ def _candidate(snapshot: Snapshot, stable: Record, target: Record, trial: Trial,
     elif state and candidate.metrics_answer and not snapshot.spec.paused and replace(candidate, trial=trial).in_force:
         due = with_adaptive_weight(trial, state, snapshot.policy, snapshot.now)
         # Missing requests are in no count, so the counts must not raise the weight.
-        trial = trial if due.weight > trial.weight and missing(state) else due
+        held = due.weight > trial.weight and (missing(state) or against_more_weight(state))
+        trial = trial if held else due
     if candidate.blind_too_long:
         trial = replace(trial, blinded=True)
     return _with_holdback(replace(candidate, trial=trial))
@@ -185,8 +186,21 @@ def _new_state(candidate: Candidate) -> TrialState:
     snapshot, analysis = candidate.snapshot, candidate.snapshot.spec.analysis
     series, measured = snapshot.policy.series, candidate.measured
     baseline = snapshot.readings.baseline or Baseline(snapshot.now, 0.0)
-    measurements = presets.measurements(
-        analysis, series, baseline, measured=measured, at_load=candidate.counted_by_load
+    built_in = companions.companions(
+        series,
+        baseline,
+        analysis.false_rollback_rate,
+        measured=measured,
+        sticky=snapshot.spec.routing.gateway.session_persistence,
+        names={metric.name for metric in analysis.compared},
+    )
+    own = presets.measurements(
+        analysis,
+        series,
+        baseline,
+        measured=measured,
+        at_load=candidate.counted_by_load,
+        share=companions.share_left(built_in),
     )
     throughputs = presets.throughputs(analysis, series)
     answers = presets.durations(series, measured=measured)
@@ -195,7 +209,7 @@ def _new_state(candidate: Candidate) -> TrialState:
         against=candidate.stable.revision,
         since=snapshot.now,
         until=snapshot.now,
-        metrics=tuple(map(MetricState.begin, measurements)),
+        metrics=tuple(map(MetricState.begin, own + built_in)),
         epochs={},
         requests_per_second=baseline.requests_per_second,
         settle_seconds=(

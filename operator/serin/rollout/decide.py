@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from serin.analysis import presets
+from serin.analysis.companions import baseline_tallies
 from serin.analysis.counts import EPOCHS, Wanted
 from serin.analysis.trial_state import TrialState, begin_epoch
 from serin.rollout import drain, roles
@@ -152,18 +153,20 @@ def _wanted(snapshot: Snapshot, outcome: Outcome, state: TrialState | None, drai
     sides = (outcome.canary, outcome.stable)
     measured = all(side.resolved.measures for side in sides)
     series, analysis = snapshot.policy.series, snapshot.spec.analysis
+    before = () if state else baseline_tallies(series, measured=measured)
     # Also before the first traffic: a canary that cannot be measured must not get any.
     return Wanted(
         read_until=state.until if state else None,
         engine_of=tuple((side.revision, side.engine_revision) for side in sides),
         backend_of=tuple((r.revision, r.resolved.backend) for r in (*sides, *snapshot.records)),
-        tallies=state.tallies if state else presets.tallies(analysis, series, measured=measured),
-        optional=state.optional if state else presets.optional(analysis, series, measured=measured),
+        tallies=state.tallies if state else (*presets.tallies(analysis, series, measured=measured), *before),
+        optional=state.optional if state else (*presets.optional(analysis, series, measured=measured), *before),
         epochs=state.live_epochs if state else None,
         in_progress=state.progress_tallies if state else None,
         by_process_of=outcome.stable.revision if state else None,
         by_process=state.tallies_by_process if state else (),
         baseline_of=None if state else outcome.stable.revision,
+        baseline_tallies=before,
         requests=presets.requests(series, measured=measured),
         arrivals=presets.arrivals(series, measured=measured),
         traffic_of=() if state else tuple(record.revision for record in snapshot.records),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from serin.analysis.missing import missing
-from serin.analysis.verdict import Verdict
+from serin.analysis.verdict import Verdict, against_more_weight
 from serin.rollout.candidate import Candidate
 from serin.rollout.finding import Finding, if_positive, rejection
 from serin.rollout.reasons import Reason
@@ -115,6 +115,17 @@ def step_has_no_request(c: Candidate) -> Finding | None:
         "scraped."
     )
     return _hold_for_evidence(c, Reason.NO_TRAFFIC, with_counts(message, c))
+
+
+def counts_speak_against_canary(c: Candidate) -> Finding | None:
+    """Holds the canary at its weight while a Required comparison speaks against it, however little.
+
+    Not in a holdback: the stable gets so little traffic then that a small excess could stay for good.
+    """
+    if c.trial.forced or c.trial.in_holdback:
+        return None
+    against = against_more_weight(c.state)
+    return _hold_for_evidence(c, Reason.AWAITING_EVIDENCE, against) if against else None
 
 
 def required_metrics_are_unproven(c: Candidate) -> Finding | None:

@@ -14,6 +14,7 @@ from serin.rollout.candidate import Candidate
 from serin.rollout.evidence_guards import (
     canary_cannot_be_measured_yet,
     canary_requests_are_missing,
+    counts_speak_against_canary,
     expected_requests_did_not_come,
     gateway_drops_epoch,
     metrics_are_unavailable,
@@ -57,6 +58,7 @@ GUARDS: tuple[Guard, ...] = (
     expected_requests_did_not_come,
     newest_sample_is_too_old,
     step_has_no_request,
+    counts_speak_against_canary,
     # Before the promotion: proof and time with traffic.
     required_metrics_are_unproven,
     minimum_bake_has_not_passed,

@@ -22,6 +22,9 @@ SMALLEST = 20
 """The least weight of an adaptive ramp: 0.2 %."""
 MAX_WEIGHT, LATER_WEIGHT = 2_500, 5_000
 """The highest weight of an adaptive ramp, and the highest once all evidence favours the canary, if none is written."""
+PERCENT = FULL_WEIGHT // 100
+WHOLE_FROM = 5 * PERCENT
+"""From this weight on an adaptive ramp gives whole percents: requests that are lost can then be proven to be few."""
 RATE_AFTER = timedelta(minutes=1)
 """Where the stable had no traffic before the rollout, its rate is taken from the trial itself after this time."""
 
@@ -107,7 +110,8 @@ def with_adaptive_weight(trial: Trial, state: TrialState, policy: Policy, now: d
 
 def _hold(state: TrialState, policy: Policy) -> timedelta:
     """The least time that a weight is held before it grows."""
-    blind = any(m.measurement.total.names is not Names.REVISION for m in state.metrics if m.measurement.required)
+    steering = [m.measurement for m in state.metrics if m.measurement.required and m.measurement.steers]
+    blind = any(measurement.total.names is not Names.REVISION for measurement in steering)
     return timedelta(seconds=state.blank_seconds + 2 * policy.slice_seconds if blind else policy.slice_seconds)
 
 
@@ -131,7 +135,9 @@ def _adaptive(budget: Budget, rps: float, policy: Policy, largest: float) -> Ada
 
 
 def _parts(weight: float) -> int:
-    return max(1, round(weight * FULL_WEIGHT))
+    """The weight in parts of 10,000; from `WHOLE_FROM` on whole percents, to which gateways round."""
+    parts = max(1, round(weight * FULL_WEIGHT))
+    return parts if parts < WHOLE_FROM else parts // PERCENT * PERCENT
 
 
 def pods_for(replicas: int, weight: int) -> int:
