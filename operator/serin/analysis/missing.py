@@ -9,13 +9,15 @@ Neither becomes an answer, so no metric contains them. While requests are missin
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
 
 from serin.analysis.trial_state import Epoch, TrialState
 from serin.api.names import FULL_WEIGHT
+from serin.evidence import lost
+from serin.evidence.log_space import log_sum
 from serin.evidence.share import log_e
 from serin.evidence.slices import NO_REQUESTS, RequestsBySide
 
@@ -130,21 +132,161 @@ def too_many_in_progress(in_progress: Mapping[int, RequestsBySide], epochs: Mapp
     return log_e(total.canary, total.stable, expected / total.both, TIMES_IN_PROGRESS - 1) >= BEYOND_DOUBT
 
 
-def missing(state: TrialState | None) -> str | None:
-    """The sentences that say which requests of the canary are missing, and what to check; None if none are.
+LEAST_COMPARED, PERCENT = FULL_WEIGHT // 20, FULL_WEIGHT // 100
+NONE_OF = 20.0
+"""Canary requests that must have been expected, and none arrived, before all count as lost at any weight."""
+PROOF_BEHIND = 1.5
+"""How many scrapes the canary's arrivals are taken earlier than the stable's for the proof in the newest epoch."""
 
-    Too many must be in progress for SCRAPES_BEHIND scrapes: until then one side may only have been scraped later.
+
+def compares_arrivals(weight: int) -> bool:
+    """Whether the share of arrivals at this weight is compared with it: gateways round small and broken percents."""
+    return LEAST_COMPARED <= weight < FULL_WEIGHT and weight % PERCENT == 0
+
+
+@dataclass(frozen=True)
+class ArrivalsProof:
+    """How far the proof is that fewer than a tenth of the canary's requests are lost."""
+
+    proven: bool
+    kept: float
+    """The share of the canary's requests that arrived, as estimated; 1 if none are lost."""
+    needed: float | None
+    """Estimated number of further requests of both sides; None: no number is enough."""
+    arrivals: Arrivals
+    """The sum of what was compared, with the mean weight."""
+
+
+def arrivals_proof(state: TrialState) -> ArrivalsProof | None:
+    """The proof as of now; None if nothing was compared yet.
+
+    The epochs that have ended are complete. In the newest one the canary may have been scraped later than the stable,
+    which would look like more arrivals, so its arrivals are taken somewhat earlier. The mean of the proofs with and
+    without the newest epoch is an e-value as well.
     """
+    ended = [
+        lost.Arrivals(arrived.canary, arrived.stable, state.epochs[epoch].weight / FULL_WEIGHT)
+        for epoch, arrived in _settled(state).items()
+        if compares_arrivals(state.epochs[epoch].weight) and arrived.both
+    ]
+    newest = []
+    if state.newest is not None and compares_arrivals(weight := state.epochs[state.newest].weight):
+        behind = timedelta(seconds=PROOF_BEHIND * state.slice_seconds)
+        late = sum(each.canary for each in state.newest_arrivals if each.end > state.until - behind)
+        if state.arrived.both:
+            newest = [lost.Arrivals(state.arrived.canary - late, state.arrived.stable, weight / FULL_WEIGHT)]
+    compared = ended + newest
+    if not compared:
+        return None
+    with_newest, without = lost.log_e_of_few_lost(compared), lost.log_e_of_few_lost(ended)
+    log_e = log_sum([with_newest, without]) - math.log(2)
+    both = sum(each.canary + each.stable for each in compared)
+    expected = sum((each.canary + each.stable) * each.weight for each in compared)
+    canary = sum(each.canary for each in compared)
+    total = Arrivals(canary, both - canary, expected / both, 0.0)
+    odds = total.weight / (1 - total.weight)
+    kept = canary / max(1, both - canary) / odds
+    weight_now = newest[-1].weight if newest else compared[-1].weight
+    # Where the canary's arrivals are taken earlier, they seem to be fewer for a while; that passes.
+    judged = 1.0 if both < FEWEST_JUDGED or not ended else kept
+    return ArrivalsProof(log_e >= lost.PROVEN, kept, lost.still_needed(log_e, judged, weight_now), total)
+
+
+FEWEST_JUDGED = 2_000
+"""Arrivals from which the estimate says that no number of further ones proves anything."""
+
+
+def arrivals_unproven(state: TrialState | None) -> str | None:
+    """The sentence that the proof of arrivals is missing, and what to do; None if it is not, or cannot be had."""
+    if state is None or state.arrivals is None:
+        return None
+    proof = arrivals_proof(state)
+    if proof is None:
+        return (
+            "arrivals: no request has arrived at a weight of 5 % or more in whole percents, so it is not proven that "
+            "the canary's requests reach it; check that requests arrive and that the pods are scraped."
+        )
+    if proof.proven:
+        return None
+    found = (
+        f"of {proof.arrivals.canary + proof.arrivals.stable} requests {100 * proof.arrivals.share:.3g} % arrived at "
+        f"the canary, and its weight was {100 * proof.arrivals.weight:.3g} %"
+    )
+    if proof.needed is None:
+        return (
+            f"arrivals: about {100 * (1 - proof.kept):.0f} % of the canary's requests did not arrive at it, and less "
+            f"than 8 % is needed for a proof: {found}. Check the gateway's errors, retries and rounding of weights."
+        )
+    return (
+        f"arrivals: needs about {max(1, math.ceil(proof.needed))} more requests of both sides to prove that less than "
+        f"10 % of the canary's requests are lost: {found}."
+    )
+
+
+def can_prove_arrivals(weights: Iterable[int]) -> bool:
+    """Whether a ramp has a weight at which arrivals are compared."""
+    return any(map(compares_arrivals, weights))
+
+
+def lost_beyond_doubt(state: TrialState | None) -> str | None:
+    """The sentence that requests of the canary are lost beyond doubt, and what to check; None if they are not."""
+    if state is None or state.arrivals is None:
+        return None
+    check = "Check the gateway's errors and retries of the canary's Service"
+    if state.lost.beyond_doubt:
+        return (
+            f"About {state.lost.lost:.0f} requests did not arrive at the canary since the loss began, more than a "
+            f"tenth of those that its weight sends there. {check}."
+        )
+    silent = state.until - state.since >= timedelta(seconds=SCRAPES_BEHIND * state.slice_seconds)
+    if state.expected_without_arrival >= NONE_OF and silent:
+        return (
+            f"About {state.expected_without_arrival:.0f} requests should have arrived at the canary, and none did. "
+            f"{check}, and whether the gateway rounds its weight to 0."
+        )
+    return None
+
+
+def requests_held_for(state: TrialState | None) -> str | None:
+    """Why requests that are missing allow the canary no more weight; None if they do."""
     if state is None:
         return None
-    arrivals = off_weight(state)
-    if arrivals and arrivals.share < arrivals.weight:
-        lost = arrivals.stable * arrivals.weight / (1 - arrivals.weight) - arrivals.canary
-        return (
-            f"About {lost:.0f} requests did not arrive at the canary: of {arrivals.canary + arrivals.stable} requests "
-            f"{100 * arrivals.share:.3g} % arrived there, and its weight was {100 * arrivals.weight:.3g} %. Check the "
-            "gateway's errors and retries of the canary's Service."
-        )
+    if found := lost_beyond_doubt(state) or _differently_left(state) or _crowded(state):
+        return found
+    if state.lost.log_e <= AGAINST:
+        return None
+    return (
+        f"Fewer requests arrive at the canary than its weight sends there (about {state.lost.lost:.0f} are missing); "
+        "its weight does not grow until more arrivals have changed that. Check the gateway's errors and retries of the "
+        "canary's Service."
+    )
+
+
+AGAINST = 0.5
+"""ln E of lost requests above which the canary gets no more weight."""
+
+
+def missing(state: TrialState | None) -> str | None:
+    """The sentence that requests of the canary are missing beyond doubt, and what to check; None if none are."""
+    if state is None:
+        return None
+    return lost_beyond_doubt(state) or _differently_left(state) or _crowded(state)
+
+
+def _differently_left(state: TrialState) -> str | None:
+    if not state.left.differs:
+        return None
+    totals = state.left.totals
+    shares = [f"{100 * side.bad / max(1, side.requests):.3g} %" for side in (totals.canary, totals.stable)]
+    return (
+        f"Clients left {shares[0]} of {totals.n1} requests of the canary and {shares[1]} of {totals.n0} of the stable "
+        "before the answer was complete. A client can cause such a difference, so it only holds the canary: look at "
+        "who leaves and at the canary's latencies, then promote or abort."
+    )
+
+
+def _crowded(state: TrialState) -> str | None:
+    """Too many must be in progress for SCRAPES_BEHIND scrapes: until then one side may only have been scraped later."""
     since = state.crowded_since
     if since is None or state.until - since < timedelta(seconds=SCRAPES_BEHIND * state.slice_seconds):
         return None

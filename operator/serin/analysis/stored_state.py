@@ -8,7 +8,7 @@ running trial. New keys need a default, and unknown keys are ignored.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import astuple, fields
+from dataclasses import astuple, fields, replace
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
@@ -21,10 +21,12 @@ from serin.analysis.trial_state import MOST_NEWEST, Arrived, Epoch, MetricState,
 from serin.errors import RecordError
 from serin.evidence import stored
 from serin.evidence.frozen_map import EMPTY, FrozenMap
+from serin.evidence.left import NOBODY_LEFT, LeftTest
+from serin.evidence.lost import MANY_LOST, NOTHING_LOST, LostTest
 from serin.evidence.metric import MarginOf, MetricParameters, MetricTests
 from serin.evidence.noise import Noise
 from serin.evidence.pods_at_load import PodsAtLoad
-from serin.evidence.slices import NO_REQUESTS, RequestsBySide
+from serin.evidence.slices import NO_REQUESTS, PSI, RequestsBySide
 
 VERSION = 1
 MOST_METRICS = 64
@@ -46,8 +48,35 @@ def _epoch(value: Any) -> Epoch:
 
 
 def _arrived(value: Any) -> Arrived:
-    end, requests = value
-    return Arrived(_moment(end), stored.whole(requests))
+    end, requests, *canary = value
+    return Arrived(_moment(end), stored.whole(requests), *map(stored.whole, canary[:1]))
+
+
+def _lost(value: Any) -> LostTest:
+    logs, since, arrived, expected, lost = value
+    return LostTest(
+        stored.logs(logs, like=MANY_LOST),
+        stored.finite(since),
+        stored.by_side(arrived),
+        stored.finite(expected),
+        stored.finite(lost),
+    )
+
+
+def _left(value: Any) -> LeftTest:
+    more, fewer, totals, since, period = value
+    begun = NOBODY_LEFT
+    return LeftTest(
+        replace(begun.more, logs=stored.logs(more, like=PSI)),
+        replace(begun.fewer, logs=stored.logs(fewer, like=PSI)),
+        stored.totals(totals),
+        stored.finite(since),
+        stored.totals(period),
+    )
+
+
+def _written_left(test: LeftTest) -> list[Any]:
+    return [list(test.more.logs), list(test.fewer.logs), _written(test.totals), test.since, _written(test.period)]
 
 
 def _by_epoch(read: Callable[[Any], Value]) -> Callable[[Any], FrozenMap[int, Value]]:
@@ -76,6 +105,8 @@ BySideAndEpoch = Annotated[
     FrozenMap[int, RequestsBySide], PlainValidator(_by_epoch(stored.by_side)), PlainSerializer(_written_by_epoch)
 ]
 Arrivals = Annotated[Arrived, PlainValidator(_arrived), PlainSerializer(_written)]
+Lost = Annotated[LostTest, PlainValidator(_lost), PlainSerializer(_written)]
+Left = Annotated[LeftTest, PlainValidator(_left), PlainSerializer(_written_left)]
 TestState = dict[str, Any]
 """What `state` of a test wrote."""
 
@@ -153,6 +184,10 @@ class StoredTrial(_Stored):
     in_progress: BySideAndEpoch = EMPTY
     crowded_since: Moment | None = None
     slice_seconds: Number = 15.0
+    lost: Lost = NOTHING_LOST
+    expected_without_arrival: Number = 0.0
+    left: Left = NOBODY_LEFT
+    sticky: Flag = False
     throughputs: Annotated[tuple[Throughput, ...], Field(max_length=MOST_METRICS)] = ()
     generated: tuple[tuple[Whole, Whole, Whole, Whole], ...] = ()
     """Milliseconds and tokens of the canary, and of the stable."""

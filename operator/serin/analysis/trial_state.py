@@ -16,6 +16,8 @@ from datetime import datetime, timedelta
 from serin.analysis.counts import EPOCHS, Tally
 from serin.analysis.measurement import NOTHING_GENERATED, Generated, How, Measurement, Throughput
 from serin.evidence.frozen_map import EMPTY, FrozenMap
+from serin.evidence.left import NOBODY_LEFT, LeftTest
+from serin.evidence.lost import NOTHING_LOST, LostTest
 from serin.evidence.metric import MetricTests
 from serin.evidence.noise import Noise
 from serin.evidence.pods_at_load import PodsAtLoad
@@ -85,6 +87,8 @@ class Arrived:
     end: datetime
     """End of the interval."""
     requests: int
+    canary: int = 0
+    """Those of the canary; states of version 0.1 lack it."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,14 @@ class TrialState:
     """Since when the canary has too many requests in progress (`serin.analysis.missing`); None: it does not."""
     slice_seconds: float = 15.0
     """Seconds between two scrapes of a pod."""
+    lost: LostTest = NOTHING_LOST
+    """Whether requests are lost on the way to the canary."""
+    expected_without_arrival: float = 0.0
+    """Canary requests that the stable's arrivals lead to expect since the last one arrived at the canary."""
+    left: LeftTest = NOBODY_LEFT
+    """Whether clients leave one side more often than the other."""
+    sticky: bool = False
+    """Whether the gateway keeps a client at one backend; then lost requests hold the canary, and take no weight."""
     throughputs: tuple[ThroughputState, ...] = ()
 
     def __post_init__(self) -> None:
@@ -166,8 +178,19 @@ class TrialState:
 
     @property
     def progress_tallies(self) -> tuple[Tally, Tally] | None:
-        """The two tallies whose difference is in progress: arrivals and ends; None where one is not counted."""
-        return (self.arrivals, self.ended) if self.arrivals and self.ended else None
+        """The two tallies whose difference is in progress: arrivals and ends; None where that is not needed.
+
+        Where requests are counted when they have been silent for long, that comparison replaces it.
+        """
+        counts_silence = any(
+            metric.measurement.how is How.PAIR and metric.measurement.described for metric in self.metrics
+        )
+        return (self.arrivals, self.ended) if self.arrivals and self.ended and not counts_silence else None
+
+    @property
+    def canary_arrivals(self) -> int:
+        """Requests that arrived at the canary's pods."""
+        return self.arrived.canary + sum(arrived.canary for arrived in self.arrived_before.values())
 
     @property
     def optional(self) -> tuple[Tally, ...]:
@@ -204,6 +227,18 @@ class TrialState:
         over = {epoch for epoch, end in zip(begun, ends, strict=False) if self.until - end > self.ends_within}
         ahead = {(begun[-1] + step) % EPOCHS for step in range(1, AHEAD + 1)} if begun else set(range(EPOCHS))
         return tuple(sorted((set(begun) - over) | ahead))
+
+
+def without_arrivals(state: TrialState) -> TrialState:
+    """The state without what it knows of lost requests: of a canary that has no weight because of them."""
+    return replace(
+        state,
+        lost=NOTHING_LOST,
+        expected_without_arrival=0.0,
+        arrived=NO_REQUESTS,
+        newest_arrivals=(),
+        arrived_before=EMPTY,
+    )
 
 
 def name_of(revision: str, attempt: int) -> str:

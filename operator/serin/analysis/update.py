@@ -11,11 +11,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from serin.analysis.answers import Kind, kind_of_outcome
 from serin.analysis.counts import Interval
 from serin.analysis.measurement import Measurement
-from serin.analysis.missing import too_many_in_progress
+from serin.analysis.missing import compares_arrivals, too_many_in_progress
 from serin.analysis.trial_state import MOST_NEWEST, NEWEST_SLICES, Arrived, MetricState, ThroughputState, TrialState
 from serin.api.names import FULL_WEIGHT
+from serin.evidence.left import LeftTest
+from serin.evidence.lost import Arrivals
 from serin.evidence.pods_at_load import PodsAtLoad
 from serin.evidence.slices import NO_REQUESTS, NOTHING, Counts, RequestsBySide, Totals, epoch_of, stratum
 
@@ -44,6 +47,7 @@ def _after(state: TrialState, interval: Interval, canary: str, stable: str) -> T
     throughputs = [_throughput_after(state, each, interval, canary, stable) for each in state.throughputs]
     canary_ended = any(leaves[0].n1 for by_stratum in counts for leaves in by_stratum.values())
     after = _with_progress(_with_arrivals(state, interval, canary, stable), interval, canary, stable)
+    after = replace(after, left=left_after(state, interval, canary, stable))
     return replace(
         after,
         until=interval.end,
@@ -101,8 +105,13 @@ def _throughput_after(
 def _with_arrivals(state: TrialState, interval: Interval, canary: str, stable: str) -> TrialState:
     points = interval.counts.get(state.arrivals, {}) if state.arrivals else {}
     newest, before = NO_REQUESTS, dict(state.arrived_before)
-    for epoch in state.epochs:
+    compared, expected = [], 0.0
+    for epoch, period in state.epochs.items():
         arrived = RequestsBySide(*(points.get((side, epoch, ""), 0) for side in (canary, stable)))
+        if compares_arrivals(period.weight):
+            compared.append(Arrivals(arrived.canary, arrived.stable, period.weight / FULL_WEIGHT))
+        if period.weight:
+            expected += _per_stable_request(period.weight) * arrived.stable
         if epoch == state.newest:
             newest = arrived
         elif arrived.both:
@@ -114,10 +123,29 @@ def _with_arrivals(state: TrialState, interval: Interval, canary: str, stable: s
         if _seconds(interval.end - each.end) < NEWEST_SLICES * state.slice_seconds
     ]
     if newest.both:
-        recent.append(Arrived(interval.end, newest.both))
+        recent.append(Arrived(interval.end, newest.both, newest.canary))
+    at_canary = any(revision == canary for revision, _, _ in points)
     return replace(
-        state, arrived=state.arrived + newest, arrived_before=before, newest_arrivals=tuple(recent[-MOST_NEWEST:])
+        state,
+        arrived=state.arrived + newest,
+        arrived_before=before,
+        newest_arrivals=tuple(recent[-MOST_NEWEST:]),
+        lost=state.lost.add(compared, seconds_of(state, interval)),
+        expected_without_arrival=0.0 if at_canary else state.expected_without_arrival + expected,
     )
+
+
+def left_after(state: TrialState, interval: Interval, canary: str, stable: str) -> LeftTest:
+    """The test of clients that left, with the answers of one interval.
+
+    Epochs that are young are left out: clients leave soon, and slow answers are not there yet.
+    """
+    sums = {canary: Counts(), stable: Counts()}
+    for (revision, epoch, outcome), count in interval.counts.get(state.ended, {}).items() if state.ended else ():
+        counted = _counted_epoch(state, epoch, interval)
+        if revision in sums and counted is not None and not is_young(state, counted, interval.begin):
+            sums[revision] += Counts(count, count * (kind_of_outcome(outcome) is Kind.LEFT))
+    return state.left.add(_totals(sums[canary], sums[stable]), seconds_of(state, interval))
 
 
 def _with_progress(state: TrialState, interval: Interval, canary: str, stable: str) -> TrialState:

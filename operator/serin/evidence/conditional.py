@@ -312,10 +312,3 @@ class ConditionalTest:
         if not readable:
             raise ValueError("The stored state of the test has another version.")
         return test
-
-
-def _opened(state: Mapping[str, Any]) -> FrozenMap[int, float]:
-    """When strata began, by epoch; states of earlier releases lack it."""
-    return FrozenMap(
-        {int(epoch): stored.finite(t) for epoch, t in stored.bounded(state, parameters.most_open + 1).items()}
-    )

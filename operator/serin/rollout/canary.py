@@ -12,8 +12,8 @@ from datetime import timedelta
 
 from serin.analysis import companions, presets, trial_state, update
 from serin.analysis.counts import Baseline
-from serin.analysis.missing import missing
-from serin.analysis.trial_state import MetricState, ThroughputState, TrialState
+from serin.analysis.missing import lost_beyond_doubt, requests_held_for
+from serin.analysis.trial_state import MetricState, ThroughputState, TrialState, without_arrivals
 from serin.analysis.verdict import against_more_weight, judge
 from serin.api.names import FULL_WEIGHT
 from serin.rollout import roles
@@ -100,11 +100,15 @@ def _candidate(snapshot: Snapshot, stable: Record, target: Record, trial: Trial,
     elif state and candidate.metrics_answer and not snapshot.spec.paused and replace(candidate, trial=trial).in_force:
         due = with_adaptive_weight(trial, state, snapshot.policy, snapshot.now)
         # Missing requests are in no count, so the counts must not raise the weight.
-        held = due.weight > trial.weight and (missing(state) or against_more_weight(state))
+        held = due.weight > trial.weight and (requests_held_for(state) or against_more_weight(state))
         trial = trial if held else due
     if candidate.blind_too_long:
         trial = replace(trial, blinded=True)
-    return _with_holdback(replace(candidate, trial=trial))
+    if state and candidate.loses_requests and not trial.withdrawn_because:
+        trial = replace(trial, withdrawn_because=lost_beyond_doubt(state))
+    if state and trial.withdrawn_because:  # a person who resumes begins anew with arrivals, as with the ramp
+        state = without_arrivals(state)
+    return _with_holdback(replace(candidate, trial=trial, state=state))
 
 
 def _with_holdback(candidate: Candidate) -> Candidate:
@@ -222,6 +226,7 @@ def _new_state(candidate: Candidate) -> TrialState:
         arrivals=presets.arrivals(series, measured=measured),
         ended=presets.requests(series, measured=True) if measured else None,
         slice_seconds=snapshot.policy.slice_seconds,
+        sticky=snapshot.spec.routing.gateway.session_persistence,
         throughputs=tuple(map(ThroughputState, throughputs)),
     )
 

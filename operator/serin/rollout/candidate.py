@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from serin.analysis.missing import can_prove_arrivals, lost_beyond_doubt
 from serin.analysis.trial_state import TrialState
 from serin.analysis.update import is_young
 from serin.analysis.verdict import Judgement
 from serin.api.names import FULL_WEIGHT
-from serin.rollout.ramp import pods_at_equal_load, pods_for, weight_at
+from serin.rollout.ramp import WHOLE_FROM, pods_at_equal_load, pods_for, weight_at
 from serin.rollout.record import Record
 from serin.rollout.route import is_settled
 from serin.rollout.snapshot import EngineView, Snapshot
@@ -179,6 +180,20 @@ class Candidate:
         """Whether the source has failed for longer than analysis.blindTimeout."""
         left = self.blind_in
         return left is not None and left <= timedelta()
+
+    @property
+    def loses_requests(self) -> bool:
+        """Whether requests of the canary are lost beyond doubt, so that it loses its weight at once."""
+        if self.state is None or self.state.sticky or self.trial.forced or not self.metrics_answer:
+            return False
+        return lost_beyond_doubt(self.state) is not None
+
+    @property
+    def proves_arrivals(self) -> bool:
+        """Whether its ramp has a weight at which the arrivals can be compared with it."""
+        steps = [step.weight for step in self.trial.steps if step.weight is not None and not step.adaptive]
+        adaptive = self.trial.budget is not None and self.trial.budget.max_weight >= WHOLE_FROM
+        return adaptive or can_prove_arrivals(steps)
 
     @property
     def beyond_limit(self) -> bool:

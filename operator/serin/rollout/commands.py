@@ -114,7 +114,8 @@ def _apply(verb: Verb, target: Record, stable: Record | None, now: datetime) -> 
     if verb is Verb.ABORT:
         rejection = Rejection(Reason.ABORTED, Reason.ABORTED.explanation, now)
         return replace(target, rejection=rejection), None
-    if verb is Verb.RESUME and (trial.is_past_ramp or trial.steps[trial.step].weight is not None):
+    at_pause = not trial.is_past_ramp and trial.steps[trial.step].weight is None
+    if verb is Verb.RESUME and not (at_pause or trial.withdrawn_because):
         return target, "The canary is not at a pause step; wait for one, or command skip."
     return replace(target, trial=_after(verb, trial, now)), None
 
@@ -123,6 +124,8 @@ def _after(verb: Verb, trial: Trial, now: datetime) -> Trial:
     """The trial after promote, resume or skip; resume and skip end the step or the holdback."""
     if verb is Verb.PROMOTE:
         return replace(trial.at_step(len(trial.steps), now), forced=True)
+    if trial.withdrawn_because:  # the ramp begins again
+        return replace(trial.at_step(0, now), withdrawn_because=None, weight=0, in_holdback=False)
     if trial.in_holdback and trial.holdback:
         return replace(trial, holdback=replace(trial.holdback, hold=timedelta()))
     return trial.at_step(min(trial.step + 1, len(trial.steps)), now)

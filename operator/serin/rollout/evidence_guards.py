@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from serin.analysis.missing import missing
+from serin.analysis.missing import arrivals_unproven, missing, requests_held_for
 from serin.analysis.verdict import Verdict, against_more_weight
 from serin.rollout.candidate import Candidate
 from serin.rollout.finding import Finding, if_positive, rejection
@@ -69,12 +69,35 @@ def metrics_failed_beyond_blind_timeout(c: Candidate) -> Finding | None:
     return Finding(Reason.BLIND, message)
 
 
+def canary_requests_were_lost(c: Candidate) -> Finding | None:
+    """Holds a canary without weight because its requests were lost beyond doubt, until a person decides.
+
+    That is no verdict on the revision, so it is rejected only if rollout.onInconclusive asks for it.
+    """
+    if not c.trial.withdrawn_because or c.trial.forced:
+        return None
+    if c.snapshot.spec.rollout.on_inconclusive == "Rollback":
+        return rejection(Reason.INCONCLUSIVE, f"Requests of the canary were lost. {c.trial.withdrawn_because}")
+    resume, abort = (f"serin.dev/do={verb}@{c.record.revision}#<token>" for verb in ("resume", "abort"))
+    decide = f"Correct the cause and annotate with {resume} to begin the ramp again, or with {abort}."
+    message = f"{Reason.REQUESTS_LOST.explanation} {c.trial.withdrawn_because} {decide}"
+    return Finding(Reason.REQUESTS_LOST, message, stalls=True)
+
+
 def canary_requests_are_missing(c: Candidate) -> Finding | None:
     """Holds a canary some of whose requests did not arrive or have not ended: no metric has counted them."""
     if c.trial.forced or not c.metrics_answer:
         return None
     lost = missing(c.state)
     return _hold_for_evidence(c, Reason.REQUESTS_MISSING, f"{lost} {c.judgement.message}") if lost else None
+
+
+def arrivals_are_unproven(c: Candidate) -> Finding | None:
+    """Holds the canary before its promotion until less than a tenth of its requests is proven to be lost."""
+    if c.trial.forced or c.trial.in_holdback or not c.before_promotion or not c.proves_arrivals:
+        return None
+    unproven = arrivals_unproven(c.state)
+    return _hold_for_evidence(c, Reason.AWAITING_EVIDENCE, unproven) if unproven else None
 
 
 def metrics_are_unavailable(c: Candidate) -> Finding | None:
@@ -124,7 +147,7 @@ def counts_speak_against_canary(c: Candidate) -> Finding | None:
     """
     if c.trial.forced or c.trial.in_holdback:
         return None
-    against = against_more_weight(c.state)
+    against = requests_held_for(c.state) or against_more_weight(c.state)
     return _hold_for_evidence(c, Reason.AWAITING_EVIDENCE, against) if against else None
 
 
@@ -147,6 +170,16 @@ def no_traffic(c: Candidate) -> str | None:
     if state is None or state.expected_without_sample < EXPECTED or state.silent_for < c.scraped_after:
         return None
     expected = f"{state.expected_without_sample:.0f}"
+    if state.canary_arrivals:
+        return (
+            f"{state.canary_arrivals} requests have arrived at the canary, and of the last {expected} that should have "
+            "ended none has; check its pods for requests that hang, and their logs."
+        )
+    if state.arrivals:
+        return (
+            f"About {expected} requests should have reached the canary, and none has arrived at its pods; check the "
+            "route, and that its pods are scraped."
+        )
     return (
         f"About {expected} requests should have reached the canary, but none has been counted; check the route, and "
         "that its pods are scraped."

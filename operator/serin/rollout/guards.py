@@ -12,8 +12,10 @@ from datetime import timedelta
 
 from serin.rollout.candidate import Candidate
 from serin.rollout.evidence_guards import (
+    arrivals_are_unproven,
     canary_cannot_be_measured_yet,
     canary_requests_are_missing,
+    canary_requests_were_lost,
     counts_speak_against_canary,
     expected_requests_did_not_come,
     gateway_drops_epoch,
@@ -48,6 +50,7 @@ GUARDS: tuple[Guard, ...] = (
     canary_cannot_be_measured_yet,
     gateway_drops_epoch,
     metrics_failed_beyond_blind_timeout,
+    canary_requests_were_lost,
     gateway_refuses_route,
     gateway_does_not_serve_weight_yet,
     # Before the end of a step: its time and its own data.
@@ -61,6 +64,7 @@ GUARDS: tuple[Guard, ...] = (
     counts_speak_against_canary,
     # Before the promotion: proof and time with traffic.
     required_metrics_are_unproven,
+    arrivals_are_unproven,
     minimum_bake_has_not_passed,
 )
 

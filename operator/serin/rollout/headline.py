@@ -13,7 +13,7 @@ from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason, read_reason
 from serin.rollout.snapshot import Snapshot
 
-_PAUSED = frozenset({Reason.PAUSED, Reason.PAUSED_BY_STEP, Reason.INCONCLUSIVE})
+_PAUSED = frozenset({Reason.PAUSED, Reason.PAUSED_BY_STEP, Reason.INCONCLUSIVE, Reason.REQUESTS_LOST})
 _PREPARING = frozenset(
     {
         Reason.WAITING_FOR_CAPACITY,

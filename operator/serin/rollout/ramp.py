@@ -63,7 +63,7 @@ def weight_at(trial: Trial) -> int:
 
     Past the last step it is the last weight: the promotion takes the rest in one move. The holdback has its own.
     """
-    if trial.blinded:
+    if trial.blinded or trial.withdrawn_because:
         return 0
     if trial.in_holdback and trial.holdback and trial.holdback.weight is not None:
         return trial.holdback.weight

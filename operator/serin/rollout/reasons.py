@@ -90,6 +90,10 @@ class Reason(StrEnum):
         "RequestsMissing",
         "Some requests did not arrive at the canary's pods, or have not ended; its weight does not grow meanwhile.",
     )
+    REQUESTS_LOST = (
+        "RequestsLost",
+        "Requests did not arrive at the canary; it gets no traffic until a person resumes or aborts it.",
+    )
     # The spec
     ACCEPTED = "Accepted", "The spec can be carried out."
     PROMPT_NOT_SERVED = (

@@ -101,6 +101,8 @@ class Trial:
     """Whether the holdback has begun; `step` is past the ramp then."""
     blinded: bool = False
     """The canary lost its weight because metrics were unavailable for longer than analysis.blindTimeout."""
+    withdrawn_because: str | None = None
+    """Why the canary has no weight until a person commands resume: its requests were lost. None: it is not so."""
     exposed_before: Annotated[Seconds, Field(alias="exposedSeconds")] = timedelta()
     """Time with traffic until the exposure's clock last stopped."""
     exposed_since: Time | None = None
