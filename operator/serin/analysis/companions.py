@@ -101,6 +101,13 @@ def companions(
     return tuple(found)
 
 
+def absent(measurements: Collection[Measurement]) -> tuple[str, ...]:
+    """The comparisons that a trial which the model server measures does not make."""
+    made = {measurement.how for measurement in measurements if measurement.described}
+    wanted = {"excluded": How.EXCLUDED_OUTCOME, "overdue": How.PAIR, "gateway": How.CODE}
+    return tuple(name for name, how in wanted.items() if how not in made)
+
+
 def share_left(built_in: Collection[Measurement]) -> float:
     """The share of falseRollbackRate that is left for the metrics of `spec.analysis`."""
     return 1.0 - SHARE * sum(companion.rejects for companion in built_in)

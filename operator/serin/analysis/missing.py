@@ -9,7 +9,7 @@ Neither becomes an answer, so no metric contains them. While requests are missin
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
@@ -221,11 +221,6 @@ def arrivals_unproven(state: TrialState | None) -> str | None:
         f"arrivals: needs about {max(1, math.ceil(proof.needed))} more requests of both sides to prove that less than "
         f"10 % of the canary's requests are lost: {found}."
     )
-
-
-def can_prove_arrivals(weights: Iterable[int]) -> bool:
-    """Whether a ramp has a weight at which arrivals are compared."""
-    return any(map(compares_arrivals, weights))
 
 
 def lost_beyond_doubt(state: TrialState | None) -> str | None:

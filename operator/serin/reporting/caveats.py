@@ -9,11 +9,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from serin.analysis import companions
 from serin.analysis.missing import off_weight
 from serin.analysis.proof_time import about, proof_time
 from serin.analysis.verdict import Verdict
 from serin.api.duration import format_duration
-from serin.rollout.ramp import highest_weight
+from serin.rollout.ramp import can_compare_arrivals, highest_weight
 
 if TYPE_CHECKING:
     from serin.rollout.decision import Decision
@@ -30,7 +31,12 @@ NOT_RANDOM = (
 )
 NO_EPOCH = (
     "The pods of one side have no middleware, so the gateway counts errors and vLLM counts latencies. Requests that "
-    "end shortly after a change of weight are not counted."
+    "end shortly after a change of weight are not counted, and requests that do not reach the canary are not seen."
+)
+
+NO_WHOLE_STEP = (
+    "No weight of the ramp is a whole percent of 5 or more, and gateways round the others, so it is not proven that "
+    "the canary's requests arrive. Add such a step."
 )
 
 LONG = timedelta(hours=1)
@@ -49,6 +55,9 @@ def caveats(snapshot: Snapshot, decision: Decision, canary: Record) -> tuple[str
         NOT_RANDOM: any(match.keys() & {"headers", "queryParams"} for match in gateway.matches),
         NO_EPOCH: not (canary.resolved.measures and decision.stable is not None and decision.stable.resolved.measures),
     }
+    state, trial = decision.trial_state, canary.trial
+    counted = state is not None and state.arrivals is not None
+    applies[NO_WHOLE_STEP] = counted and trial is not None and not can_compare_arrivals(trial)
     left_out = snapshot.readings.left_out
     found = (
         *(sentence for sentence, holds in applies.items() if holds),
@@ -58,6 +67,7 @@ def caveats(snapshot: Snapshot, decision: Decision, canary: Record) -> tuple[str
         *snapshot.readings.warnings,
         _ignores_load(decision),
         _demoted(snapshot, decision),
+        _not_compared(decision),
         _noisy(decision),
         _off_weight(decision),
     )
@@ -126,6 +136,20 @@ def _demoted(snapshot: Snapshot, decision: Decision) -> str | None:
     return (
         f"Only reported in this trial: {', '.join(names)}. The pods of one side were started by an earlier version of "
         "Serin and cannot count latencies by load, so nothing is decided by them."
+    )
+
+
+def _not_compared(decision: Decision) -> str | None:
+    """Which of the built-in comparisons are not made in a trial that the model server measures."""
+    state = decision.trial_state
+    if state is None or state.arrivals is None:
+        return None
+    absent = companions.absent([metric.measurement for metric in state.metrics])
+    if not absent:
+        return None
+    return (
+        f"Not compared, because the stable had no such series when the trial began: {', '.join(absent)}. Its pods may "
+        "have an older model server, or Prometheus no series of the gateway."
     )
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from serin.analysis.missing import can_prove_arrivals, lost_beyond_doubt
+from serin.analysis.missing import lost_beyond_doubt
 from serin.analysis.trial_state import TrialState
 from serin.analysis.update import is_young
 from serin.analysis.verdict import Judgement
 from serin.api.names import FULL_WEIGHT
-from serin.rollout.ramp import WHOLE_FROM, pods_at_equal_load, pods_for, weight_at
+from serin.rollout.ramp import can_compare_arrivals, pods_at_equal_load, pods_for, weight_at
 from serin.rollout.record import Record
 from serin.rollout.route import is_settled
 from serin.rollout.snapshot import EngineView, Snapshot
@@ -191,9 +191,7 @@ class Candidate:
     @property
     def proves_arrivals(self) -> bool:
         """Whether its ramp has a weight at which the arrivals can be compared with it."""
-        steps = [step.weight for step in self.trial.steps if step.weight is not None and not step.adaptive]
-        adaptive = self.trial.budget is not None and self.trial.budget.max_weight >= WHOLE_FROM
-        return adaptive or can_prove_arrivals(steps)
+        return can_compare_arrivals(self.trial)
 
     @property
     def beyond_limit(self) -> bool:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from serin.analysis.counts import Names
+from serin.analysis.missing import compares_arrivals
 from serin.analysis.trial_state import TrialState
 from serin.analysis.verdict import ramp_comparisons, ramp_tests
 from serin.api.llmdeployment import DEFAULT_HOLD
@@ -80,6 +81,13 @@ def highest_weight(trial: Trial) -> int:
     if trial.budget:
         return trial.budget.later_weight or trial.budget.max_weight
     return max(step.weight for step in trial.steps if step.weight is not None)
+
+
+def can_compare_arrivals(trial: Trial) -> bool:
+    """Whether the ramp has a weight at which the arrivals can be compared with it; see `compares_arrivals`."""
+    if trial.budget is not None:
+        return trial.budget.max_weight >= WHOLE_FROM
+    return any(compares_arrivals(step.weight) for step in trial.steps if step.weight is not None)
 
 
 def first_weight(budget: Budget, requests_per_second: float, policy: Policy) -> int:
