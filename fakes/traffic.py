@@ -253,6 +253,8 @@ class Busy(World):
         self.random = np.random.default_rng(seed)
         self.prometheus = FakePrometheus(lambda: round(self.now.timestamp() * 1000))
         self.gateway = GatewayCounters(self.prometheus)
+        self.lost = 0
+        """Requests that were lost on the way."""
         self.processes: dict[str, Process] = {}
         self.processes_ever: list[Process] = []
         self._engines: dict[str, str] = {}
@@ -309,6 +311,7 @@ class Busy(World):
         lost = self.random.binomial(number, self.load.lost_on_the_way) if side else 0
         number -= lost
         engine = next((engine for engine, of in self._engines.items() if of == revision), revision)
+        self.lost += int(lost)
         if self.load.gateway:
             self.gateway.answered(engine, "503", np.full(lost, now))
         if not number or not serving:

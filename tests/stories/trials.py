@@ -7,33 +7,24 @@ the answers of Prometheus and the route.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from fakes.operator_in_memory import SilentTelemetry, spec
-from fakes.prometheus import answering
-from fakes.traffic import SCRAPE_SECONDS, Busy, Load
-from fakes.world import KEY, NAME, NAMESPACE, Behaviour
+from fakes.operator_in_memory import spec
+from fakes.reading_operator import ReadingOperator
+from fakes.traffic import Busy, Load
+from fakes.world import NAME, NAMESPACE, Behaviour
 from serin.analysis.trial_state import TrialState
 from serin.cluster.port import CONFIG_MAP, CONTROLLER_REVISION
 from serin.evidence.slices import Totals
-from serin.kube_types import Key
 from serin.manifests.controller_revision import read_record
-from serin.manifests.engine_defaults import EngineDefaults
 from serin.manifests.evidence_map import name_of, read_evidence
-from serin.metric_sources.collector import Collector
-from serin.metric_sources.prometheus import Prometheus
-from serin.reconciler import Reconciler
 from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
-from serin.rollout.snapshot import Policy
-from serin.routers.gateway_api import GatewayApiRouter
-from serin.settings import Settings
 
 TICK_SECONDS = 15.0
 WARM_UP_SECONDS = 300.0
-TURNS = 12
 RESTARTS = 0.02
 """How often the operator dies between two ticks, and starts again without memory."""
 
@@ -59,61 +50,15 @@ class Trial:
     """Whether the canary was ever held because its requests were missing."""
 
 
-@dataclass
-class Operator:
-    """Collector and reconciler, as they live in one process."""
-
-    world: Busy
-    due: datetime
-    woken: bool = True
-    collector: Collector = field(init=False)
-    reconciler: Reconciler = field(init=False)
-
-    def __post_init__(self) -> None:
-        world, settings = self.world, Settings(identity="test", scrape_interval=SCRAPE_SECONDS)
-        self.collector = Collector(
-            Prometheus(settings, clock=lambda: world.now, connect=answering(world.prometheus)),
-            interval=5.0,
-            woke=self._wake,
-        )
-        self.reconciler = Reconciler(
-            cluster=world.cluster,
-            router=GatewayApiRouter(),
-            collector=self.collector,
-            telemetry=SilentTelemetry(),
-            clock=lambda: world.now,
-            defaults=EngineDefaults(image="vllm:test", model_server_image="serin:test"),
-            policy=Policy(slice_seconds=SCRAPE_SECONDS),
-        )
-
-    def _wake(self, key: Key) -> None:
-        assert key == KEY
-        self.woken = True
-
-    async def tick(self) -> None:
-        """Read, and reconcile as long as there is something to do: what the work queue does."""
-        await self.collector.collect()
-        for _ in range(TURNS):
-            if not (self.woken or self.world.now >= self.due):
-                return
-            self.woken, before = False, len(self.world.cluster.writes)
-            due = await self.reconciler.reconcile(KEY)
-            self.due = self.world.now + (due if due is not None else timedelta(days=1))
-            # Its own writes of trial state and status wake no reconcile.
-            written = self.world.cluster.writes[before:]
-            self.woken = any(call.verb in {"apply", "delete"} and call.kind is not CONFIG_MAP for call in written)
-        raise AssertionError("the operator keeps writing to a world that stands still")
-
-
 async def play(load: Load, seed: int, *, minutes: float = 60.0, **changes: Mapping[str, Any]) -> Trial:
     """Install, warm up, change the model, and wait for what becomes of the canary."""
     world = Busy(load, seed)
     world.behaviours |= {"good": Behaviour(load_seconds=0.0), "other": Behaviour(load_seconds=20.0)}
-    operator = Operator(world, world.now)
+    operator = ReadingOperator(world, world.now)
     world.user_applies(spec("good", **changes))
     for _ in range(4):
-        await _pass(world, operator, 5.0)
-    await _pass(world, operator, WARM_UP_SECONDS)
+        await operator.live(5.0)
+    await operator.live(WARM_UP_SECONDS)
     world.user_applies(spec("other", **changes))
     operator.woken = True
     began = world.now
@@ -121,8 +66,8 @@ async def play(load: Load, seed: int, *, minutes: float = 60.0, **changes: Mappi
     outcome: Phase | None = None
     while outcome is None and world.now - began < timedelta(minutes=minutes):
         if world.random.random() < RESTARTS:
-            operator = Operator(world, world.now)
-        await _pass(world, operator, TICK_SECONDS)
+            operator = ReadingOperator(world, world.now)
+        await operator.live(TICK_SECONDS)
         reported = world.status().get("canary", {})
         canary = canary or reported.get("revision", "")
         astray |= any("are lost or retried at" in caveat for caveat in reported.get("caveats", ()))
@@ -133,13 +78,6 @@ async def play(load: Load, seed: int, *, minutes: float = 60.0, **changes: Mappi
     held, hidden = world.held(state, canary)
     took = (world.now - began).total_seconds()
     return Trial(outcome, took, state, state.metrics[0].tests.totals[0], held, hidden, world, astray, missing)
-
-
-async def _pass(world: Busy, operator: Operator, seconds: float) -> None:
-    before = world.version
-    world.pass_time(seconds)
-    operator.woken |= world.version != before  # as a watch would tell
-    await operator.tick()
 
 
 def _outcome(world: Busy, canary: str) -> Phase | None:

@@ -1,9 +1,9 @@
-"""Requests of the canary that are missing: those that did not arrive at its pods, and those that have not ended.
+"""Requests of the canary that are missing: those that did not arrive, have not ended, or whose clients left.
 
-Neither becomes an answer, so no metric contains them. While requests are missing, the guard
-`canary_requests_are_missing` holds the canary and the adaptive ramp does not raise its weight;
-`serin.reporting.caveats` warns. Only the model server counts arrivals, so without it nothing is found here.
-`serin.analysis.update` updates the numbers. Pure.
+No comparison contains them. A promotion needs the proof that few do not arrive (`arrivals_unproven`); many that do not
+arrive take the canary's weight (`lost_beyond_doubt`); the others hold it (`missing`), and `serin.reporting.caveats`
+warns. Only the model server counts arrivals, so without it nothing is found here. `serin.analysis.update` updates the
+numbers. Specification: docs/reference/decision-engine.md, section 6. Pure.
 """
 
 from __future__ import annotations
@@ -246,7 +246,7 @@ def requests_held_for(state: TrialState | None) -> str | None:
     """Why requests that are missing allow the canary no more weight; None if they do."""
     if state is None:
         return None
-    if found := lost_beyond_doubt(state) or _differently_left(state) or _crowded(state):
+    if found := missing(state):
         return found
     if state.lost.log_e <= AGAINST:
         return None
@@ -265,7 +265,20 @@ def missing(state: TrialState | None) -> str | None:
     """The sentence that requests of the canary are missing beyond doubt, and what to check; None if none are."""
     if state is None:
         return None
-    return lost_beyond_doubt(state) or _differently_left(state) or _crowded(state)
+    return lost_beyond_doubt(state) or _short_of_weight(state) or _differently_left(state) or _crowded(state)
+
+
+def _short_of_weight(state: TrialState) -> str | None:
+    """Of all arrivals of the trial, at any weight, too few reached the canary."""
+    arrivals = off_weight(state)
+    if arrivals is None or arrivals.share >= arrivals.weight:
+        return None
+    gap = arrivals.stable * arrivals.weight / (1 - arrivals.weight) - arrivals.canary
+    return (
+        f"About {gap:.0f} requests did not arrive at the canary: of {arrivals.canary + arrivals.stable} requests "
+        f"{100 * arrivals.share:.3g} % arrived there, and its weight was {100 * arrivals.weight:.3g} %. Check the "
+        "gateway's errors and retries of the canary's Service."
+    )
 
 
 def _differently_left(state: TrialState) -> str | None:

@@ -58,7 +58,8 @@ def test_metric_with_unread_tally_has_no_counts() -> None:
         ("stream_error", (1, 1)),
         ("aborted", (1, 1)),
         ("timed_out", (1, 1)),
-        ("excluded", None),
+        ("excluded", (1, 0)),
+        ("left", (1, 0)),
     ],
 )
 def test_outcome_is_bad_good_or_not_counted(outcome: str, counts: tuple[int, int] | None) -> None:
@@ -78,12 +79,12 @@ def test_outcome_is_bad_good_or_not_counted(outcome: str, counts: tuple[int, int
         ("413", (1, 1)),
         ("422", (1, 1)),
         ("402", (1, 0)),
-        ("401", None),
-        ("403", None),
-        ("404", None),
-        ("408", None),
-        ("429", None),
-        ("499", None),
+        ("401", (1, 0)),
+        ("403", (1, 0)),
+        ("404", (1, 0)),
+        ("408", (1, 0)),
+        ("429", (1, 0)),
+        ("499", (1, 0)),
         ("0", None),
         ("5xx", None),
         ("", None),
@@ -99,7 +100,14 @@ def test_response_code_is_bad_good_or_not_counted(code: str, counts: tuple[int, 
 def test_outcomes_are_summed_by_revision_and_epoch() -> None:
     points = {(A, 1, "ok"): 90, (A, 1, "aborted"): 10, (A, 2, "ok"): 5, (B, 1, "excluded"): 7, (B, 2, "rejected"): 1}
     found = one({"preset": "ErrorRate"}).counts(interval(OUTCOMES, points))
-    assert found == {(A, 1): (Counts(100, 10),), (A, 2): (Counts(5, 0),), (B, 2): (Counts(1, 1),)}
+    assert found == {
+        (A, 1): (Counts(100, 10),),
+        (A, 2): (Counts(5, 0),),
+        (B, 1): (Counts(7, 0),),
+        (B, 2): (Counts(1, 1),),
+    }
+    before = replace(one({"preset": "ErrorRate"}), all_answers=False).counts(interval(OUTCOMES, points))
+    assert before == {key: counts for key, counts in found.items() if key != (B, 1)}, "as version 0.1 began it"
 
 
 @pytest.mark.parametrize(

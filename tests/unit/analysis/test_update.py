@@ -92,7 +92,7 @@ def test_crash_between_intervals_neither_loses_nor_doubles_requests(
         pytest.param({(B, 7, "ok"): 5, (A, 7, "ok"): 5}, (0, 0, 0, 0), id="an epoch of an earlier trial"),
         pytest.param({(B, 2, "ok"): 5, (A, 2, "ok"): 5}, (0, 0, 0, 0), id="an epoch without weight"),
         pytest.param({(C, 1, "ok"): 5}, (0, 0, 0, 0), id="another revision"),
-        pytest.param({(B, 1, "excluded"): 5}, (0, 0, 0, 0), id="what counts on neither side"),
+        pytest.param({(B, 1, "excluded"): 5}, (5, 0, 0, 0), id="what is neither good nor bad"),
         pytest.param({(B, 1, "ok"): 5, (B, 7, "rejected"): 5, (A, 1, "ok"): 9}, (5, 0, 9, 0), id="some of them"),
     ],
 )
@@ -189,7 +189,7 @@ def test_arrivals_of_other_epochs_are_not_in_newest() -> None:
         fresh(arrivals=arrivals), grown(points, tally=arrivals), grown(points, begin=NOON + SLICE, tally=arrivals)
     )
     assert state.arrived == RequestsBySide(10, 190)
-    assert state.newest_arrivals == (Arrived(NOON + SLICE, 100), Arrived(NOON + 2 * SLICE, 100))
+    assert state.newest_arrivals == (Arrived(NOON + SLICE, 100, 5), Arrived(NOON + 2 * SLICE, 100, 5))
     third = after(state, grown({}, begin=NOON + 2 * SLICE, span=4 * SLICE))
     assert third.newest_arrivals == ()
     begun = begin_epoch(state, 2, 900, NOON + MINUTE)
