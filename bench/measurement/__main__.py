@@ -121,9 +121,10 @@ def _harmed(world: Busy) -> int:
     return world.lost + sum(of(process) for process in world.processes_ever if process.revision != world.first)
 
 
-def run(job: tuple[Case, str, int]) -> Ended:
-    """`play` in a process of its own."""
-    return asyncio.run(play(*job))
+def run(rps: float, name: str, ramp: str, seed: int) -> Ended:
+    """`play` in a process of its own, which finds the case by its name."""
+    case = next(case for case in cases(rps) if case.name == name)
+    return asyncio.run(play(case, ramp, seed))
 
 
 def main() -> int:
@@ -147,7 +148,9 @@ def main() -> int:
     print("| canary's requests | " + " | ".join(RAMPS) + " |\n|---|" + "---|" * len(RAMPS))
     misjudged = 0
     with ProcessPoolExecutor(args.jobs) as pool:
-        playing = {(case.name, ramp, seed): pool.submit(run, (case, ramp, seed)) for case, ramp, seed in jobs}
+        playing = {
+            (case.name, ramp, seed): pool.submit(run, args.rps, case.name, ramp, seed) for case, ramp, seed in jobs
+        }
         for case in rows:
             cells, said = [], []
             for ramp in RAMPS:
