@@ -377,9 +377,13 @@ class World:
         return Baseline(self.now, self.traffic.rps, {tally: seen for tally in watch.tallies if _is_first_token(tally)})
 
     def _growth(self, tally: Tally, base: Totals, totals: Totals, watch: Watch) -> dict[Point, int]:
-        """The growth of a counter of finished requests or of the histogram of first tokens; others do not grow."""
+        """The growth of a counter of requests or of the histogram of first tokens; others do not grow."""
         if _is_first_token(tally):
             return self._histogram(tally, base, totals, watch)
+        if tally.selector.endswith("requests_started_total"):
+            answered = self._growth(Tally("answered", by="outcome"), base, totals, watch)
+            points = dict.fromkeys((revision, epoch, "") for revision, epoch, _ in answered)
+            return {at: sum(count for point, count in answered.items() if point[:2] == at[:2]) for at in points}
         if tally.by not in {"outcome", "envoy_response_code"}:
             return {}
         good, failed = ("ok", "server_error") if tally.by == "outcome" else ("200", "500")

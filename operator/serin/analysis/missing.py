@@ -144,6 +144,11 @@ def compares_arrivals(weight: int) -> bool:
     return LEAST_COMPARED <= weight < FULL_WEIGHT and weight % PERCENT == 0
 
 
+def surely_sent(weight: int) -> int:
+    """The weight in parts of 10,000 that a gateway surely gives where this one is asked for: it may round down."""
+    return weight // PERCENT * PERCENT
+
+
 @dataclass(frozen=True)
 class ArrivalsProof:
     """How far the proof is that fewer than a tenth of the canary's requests are lost."""
@@ -169,7 +174,7 @@ def arrivals_proof(state: TrialState) -> ArrivalsProof | None:
         for epoch, arrived in _settled(state).items()
         if compares_arrivals(state.epochs[epoch].weight) and arrived.both
     ]
-    newest = []
+    newest, late = [], 0
     if state.newest is not None and compares_arrivals(weight := state.epochs[state.newest].weight):
         behind = timedelta(seconds=PROOF_BEHIND * state.slice_seconds)
         late = sum(each.canary for each in state.newest_arrivals if each.end > state.until - behind)
@@ -182,13 +187,13 @@ def arrivals_proof(state: TrialState) -> ArrivalsProof | None:
     log_e = log_sum([with_newest, without]) - math.log(2)
     both = sum(each.canary + each.stable for each in compared)
     expected = sum((each.canary + each.stable) * each.weight for each in compared)
-    canary = sum(each.canary for each in compared)
-    total = Arrivals(canary, both - canary, expected / both, 0.0)
+    canary = sum(each.canary for each in compared) + late
+    both += late
+    total = Arrivals(canary, both - canary, expected / (both - late), 0.0)
     odds = total.weight / (1 - total.weight)
     kept = canary / max(1, both - canary) / odds
     weight_now = newest[-1].weight if newest else compared[-1].weight
-    # Where the canary's arrivals are taken earlier, they seem to be fewer for a while; that passes.
-    judged = 1.0 if both < FEWEST_JUDGED or not ended else kept
+    judged = 1.0 if both < FEWEST_JUDGED else kept
     return ArrivalsProof(log_e >= lost.PROVEN, kept, lost.still_needed(log_e, judged, weight_now), total)
 
 
@@ -233,7 +238,9 @@ def lost_beyond_doubt(state: TrialState | None) -> str | None:
             f"About {state.lost.lost:.0f} requests did not arrive at the canary since the loss began, more than a "
             f"tenth of those that its weight sends there. {check}."
         )
-    silent = state.until - state.since >= timedelta(seconds=SCRAPES_BEHIND * state.slice_seconds)
+    silent = state.until - (state.canary_arrival_at or state.since) >= timedelta(
+        seconds=SCRAPES_BEHIND * state.slice_seconds
+    )
     if state.expected_without_arrival >= NONE_OF and silent:
         return (
             f"About {state.expected_without_arrival:.0f} requests should have arrived at the canary, and none did. "
@@ -242,11 +249,11 @@ def lost_beyond_doubt(state: TrialState | None) -> str | None:
     return None
 
 
-def requests_held_for(state: TrialState | None) -> str | None:
-    """Why requests that are missing allow the canary no more weight; None if they do."""
+def requests_held_for(state: TrialState | None, *, small: bool = True) -> str | None:
+    """Why requests that are missing allow the canary no more weight; None if they do. `small`: see `missing`."""
     if state is None:
         return None
-    if found := missing(state):
+    if found := missing(state, small=small):
         return found
     if state.lost.log_e <= AGAINST:
         return None
@@ -261,11 +268,17 @@ AGAINST = 0.5
 """ln E of lost requests above which the canary gets no more weight."""
 
 
-def missing(state: TrialState | None) -> str | None:
-    """The sentence that requests of the canary are missing beyond doubt, and what to check; None if none are."""
+def missing(state: TrialState | None, *, small: bool = True) -> str | None:
+    """The sentence that requests of the canary are missing beyond doubt, and what to check; None if none are.
+
+    `small`: too few arrivals count at weights below 5 % too. A ramp that goes further finds there what is lost, and
+    takes the weight; held below, it would go on to lose requests until its deadline.
+    """
     if state is None:
         return None
-    return lost_beyond_doubt(state) or _short_of_weight(state) or _differently_left(state) or _crowded(state)
+    at_small = state.newest is not None and state.epochs[state.newest].weight < LEAST_COMPARED
+    short = _short_of_weight(state) if small or not at_small else None
+    return lost_beyond_doubt(state) or short or _differently_left(state) or _crowded(state)
 
 
 def _short_of_weight(state: TrialState) -> str | None:

@@ -186,6 +186,7 @@ class StoredTrial(_Stored):
     slice_seconds: Number = 15.0
     lost: Lost = NOTHING_LOST
     expected_without_arrival: Number = 0.0
+    canary_arrival_at: Moment | None = None
     left: Left = NOBODY_LEFT
     sticky: Flag = False
     throughputs: Annotated[tuple[Throughput, ...], Field(max_length=MOST_METRICS)] = ()

@@ -138,6 +138,8 @@ class TrialState:
     """Whether requests are lost on the way to the canary."""
     expected_without_arrival: float = 0.0
     """Canary requests that the stable's arrivals lead to expect since the last one arrived at the canary."""
+    canary_arrival_at: datetime | None = None
+    """End of the last interval in which a request arrived at the canary; None: there was none."""
     left: LeftTest = NOBODY_LEFT
     """Whether clients leave one side more often than the other."""
     sticky: bool = False
@@ -235,6 +237,7 @@ def without_arrivals(state: TrialState) -> TrialState:
         state,
         lost=NOTHING_LOST,
         expected_without_arrival=0.0,
+        canary_arrival_at=state.until,
         arrived=NO_REQUESTS,
         newest_arrivals=(),
         arrived_before=EMPTY,

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from serin.analysis.answers import Kind, kind_of_outcome
 from serin.analysis.counts import Interval
 from serin.analysis.measurement import Measurement
-from serin.analysis.missing import compares_arrivals, too_many_in_progress
+from serin.analysis.missing import surely_sent, too_many_in_progress
 from serin.analysis.trial_state import MOST_NEWEST, NEWEST_SLICES, Arrived, MetricState, ThroughputState, TrialState
 from serin.api.names import FULL_WEIGHT
 from serin.evidence.left import LeftTest
@@ -108,8 +108,8 @@ def _with_arrivals(state: TrialState, interval: Interval, canary: str, stable: s
     compared, expected = [], 0.0
     for epoch, period in state.epochs.items():
         arrived = RequestsBySide(*(points.get((side, epoch, ""), 0) for side in (canary, stable)))
-        if compares_arrivals(period.weight):
-            compared.append(Arrivals(arrived.canary, arrived.stable, period.weight / FULL_WEIGHT))
+        if 0 < (sent := surely_sent(period.weight)) < FULL_WEIGHT:
+            compared.append(Arrivals(arrived.canary, arrived.stable, sent / FULL_WEIGHT))
         if period.weight:
             expected += _per_stable_request(period.weight) * arrived.stable
         if epoch == state.newest:
@@ -131,6 +131,7 @@ def _with_arrivals(state: TrialState, interval: Interval, canary: str, stable: s
         arrived_before=before,
         newest_arrivals=tuple(recent[-MOST_NEWEST:]),
         lost=state.lost.add(compared, seconds_of(state, interval)),
+        canary_arrival_at=interval.end if at_canary else state.canary_arrival_at,
         expected_without_arrival=0.0 if at_canary else state.expected_without_arrival + expected,
     )
 

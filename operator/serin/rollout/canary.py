@@ -100,7 +100,7 @@ def _candidate(snapshot: Snapshot, stable: Record, target: Record, trial: Trial,
     elif state and candidate.metrics_answer and not snapshot.spec.paused and replace(candidate, trial=trial).in_force:
         due = with_adaptive_weight(trial, state, snapshot.policy, snapshot.now)
         # Missing requests are in no count, so the counts must not raise the weight.
-        held = due.weight > trial.weight and (requests_held_for(state) or against_more_weight(state))
+        held = due.weight > trial.weight and (requests_held_for(state, small=False) or against_more_weight(state))
         trial = trial if held else due
     if candidate.blind_too_long:
         trial = replace(trial, blinded=True)

@@ -88,7 +88,7 @@ def canary_requests_are_missing(c: Candidate) -> Finding | None:
     """Holds a canary some of whose requests did not arrive or have not ended: no metric has counted them."""
     if c.trial.forced or not c.metrics_answer:
         return None
-    lost = missing(c.state)
+    lost = missing(c.state, small=not c.proves_arrivals)
     return _hold_for_evidence(c, Reason.REQUESTS_MISSING, f"{lost} {c.judgement.message}") if lost else None
 
 
@@ -147,7 +147,7 @@ def counts_speak_against_canary(c: Candidate) -> Finding | None:
     """
     if c.trial.forced or c.trial.in_holdback:
         return None
-    against = requests_held_for(c.state) or against_more_weight(c.state)
+    against = requests_held_for(c.state, small=not c.proves_arrivals) or against_more_weight(c.state)
     return _hold_for_evidence(c, Reason.AWAITING_EVIDENCE, against) if against else None
 
 
