@@ -182,10 +182,8 @@ def _finding(state: MetricState, verdict: Verdict, needed: float, rate: float | 
     tolerated = _tolerance(p, errors=errors)
     if verdict is Verdict.PASS:
         return f"the canary is proven to be {_proven(p, tolerated)}"
-    if obstacle := _obstacle(state):
+    if obstacle := _obstacle(state) or speaks_against(state):
         return obstacle
-    if against := speaks_against(state):
-        return against
     ruled_out = (
         tolerated if p.ceiling is None else f"{'an error rate' if errors else 'a bad rate'} above {_percent(p.ceiling)}"
     )
@@ -372,11 +370,11 @@ def ramp_tests(state: TrialState) -> list[MetricTests]:
 def ramp_comparisons(state: TrialState) -> list[tuple[float, float]]:
     """Log E against the canary and log e of its proof, of every Required comparison that has counted a request.
 
-    A weight above the first limit of an adaptive ramp needs all of them. Only closed strata and full pools are in them.
+    Not the gateway's. A weight above the first limit of an adaptive ramp needs all of them. Only closed strata and full pools are in them.
     """
     return [
         (comparison.log_e, comparison.proof.log_e)
         for metric in state.metrics
-        if metric.measurement.required and metric.tests.exposed
+        if metric.measurement.required and metric.measurement.steers and metric.tests.exposed
         for comparison in metric.tests.comparisons
     ]
