@@ -370,7 +370,8 @@ def ramp_tests(state: TrialState) -> list[MetricTests]:
 def ramp_comparisons(state: TrialState) -> list[tuple[float, float]]:
     """Log E against the canary and log e of its proof, of every Required comparison that has counted a request.
 
-    Not the gateway's. A weight above the first limit of an adaptive ramp needs all of them. Only closed strata and full pools are in them.
+    Not the gateway's. A weight above the first limit of an adaptive ramp needs all of them. Only closed strata and full
+    pools are in them.
     """
     return [
         (comparison.log_e, comparison.proof.log_e)
