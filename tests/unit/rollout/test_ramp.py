@@ -193,8 +193,8 @@ def test_blinded_canary_has_weight_zero(facts: dict[str, object]) -> None:
         pytest.param(BUDGET, 0.01, 2_500, id="with next to none"),
         pytest.param(Budget(2.0, 10), 20.0, 10, id="a maximum below the least weight"),
         pytest.param(DEFAULT, 20.0, 67, id="default budget"),
-        pytest.param(DEFAULT, 2.0, 667, id="default budget at two requests per second"),
-        pytest.param(DEFAULT, 1.0, 667, id="default budget below"),
+        pytest.param(DEFAULT, 2.0, 600, id="default budget at two requests per second"),
+        pytest.param(DEFAULT, 1.0, 600, id="default budget below"),
         pytest.param(DEFAULT, 0.1, 2_500, id="default budget with little traffic"),
     ],
 )
