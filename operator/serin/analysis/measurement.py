@@ -43,6 +43,10 @@ class How(StrEnum):
     """Bad is above a boundary of a histogram."""
     PAIR = "pair"
     """Bad requests have a counter of their own."""
+    EXCLUDED_OUTCOME = "excludedOutcome"
+    """Bad is an answer that the model server reports as excluded, such as a 404."""
+    EXCLUDED_CODE = "excludedCode"
+    """Bad is a response code of the gateway that is excluded."""
     AT_LOAD = "atLoad"
     """Bad is above a boundary; requests are compared only with those at the same load and with as warm a cache."""
 
@@ -61,10 +65,6 @@ class AtLoad:
 def times(boundary: float, factor: float) -> float:
     """The canary's boundary for one of the stable's; six significant digits, as in the split document."""
     return float(f"{boundary * factor:.6g}")
-    EXCLUDED_OUTCOME = "excludedOutcome"
-    """Bad is an answer that the model server reports as excluded, such as a 404."""
-    EXCLUDED_CODE = "excludedCode"
-    """Bad is a response code of the gateway that is excluded."""
 
 
 @dataclass(frozen=True)

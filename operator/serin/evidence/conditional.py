@@ -10,7 +10,6 @@ arXiv 2410.16076 (the boost). Specification: docs/reference/decision-engine.md, 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
