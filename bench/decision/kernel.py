@@ -27,8 +27,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 LOG_PSI = np.log(np.array([1.5, 2.5, 5.0, 12.0, 40.0]))
 LOG_PRIOR = np.log(np.array([0.40, 0.25, 0.15, 0.10, 0.10]))
 SHARES = np.array([0.05, 0.15, 0.3, 0.45, 0.6, 0.75, 0.85, 0.92])
+RHO, DELTA = 1.25, 0.005
+"""The tolerance of the proof: times the stable's rate, plus this rate."""
 RELEASE_SECONDS = 600.0
 RING = 32
+BUDGET, W_MIN, W_MAX = 2.0, 0.002, 0.25
+"""Of the adaptive ramp: expected excess bad answers per slice, and the weights between which it moves."""
 Z = 1.2816
 
 
@@ -58,9 +62,9 @@ def new_test() -> Floats:
 
 
 @compiled
-def new_open() -> Ints:
+def new_open(size: int = RING) -> Ints:
     """No open stratum: per value of the epoch label its epoch, n1, x1, n0, x0; epoch -1 for none."""
-    strata = np.zeros((RING, 5), dtype=np.int64)
+    strata = np.zeros((size, 5), dtype=np.int64)
     strata[:, 0] = -1
     return strata
 
@@ -168,12 +172,25 @@ def release_until(test: Floats, par: Floats, strata: Ints, closed: Ints, t: floa
 
 @compiled
 def add(
-    test: Floats, par: Floats, strata: Ints, closed: Ints, n1: int, x1: int, n0: int, x0: int, t: float, epoch: int
+    test: Floats,
+    par: Floats,
+    strata: Ints,
+    closed: Ints,
+    n1: int,
+    x1: int,
+    n0: int,
+    x0: int,
+    t: float,
+    epoch: int,
+    young: bool = False,
 ) -> bool:
-    """Take one slice into account; whether a stratum closed. `closed` gets the totals n1, x1, n0, x0."""
+    """Take one slice into account; whether a stratum closed. `closed` gets the totals n1, x1, n0, x0.
+
+    A stratum stays open while its epoch is `young`.
+    """
     was = closed[0] + closed[2]
     release_until(test, par, strata, closed, t)
-    stratum = strata[epoch % RING]
+    stratum = strata[epoch % len(strata)]
     if stratum[0] != epoch and stratum[0] >= 0:  # the label's value is used again
         count_and_close(test, par, closed, stratum)
     stratum[0] = epoch
@@ -181,59 +198,89 @@ def add(
     stratum[2] += x1
     stratum[3] += n0
     stratum[4] += x0
-    if min(stratum[1], stratum[3]) >= par[3]:
+    if not young and min(stratum[1], stratum[3]) >= par[3]:
         count_and_close(test, par, closed, stratum)
     return bool(closed[0] + closed[2] != was)
 
 
 @compiled
-def first_weight(rps: float, dt: float) -> float:
+def first_weight(rps: float, dt: float, budget: float = BUDGET) -> float:
     """The adaptive ramp's first weight."""
-    return min(max(2.0 / (rps * dt), 0.002), 0.25)
+    return min(max(budget / (rps * dt), W_MIN), W_MAX)
+
+
+@compiled
+def excess_upper(closed: Ints) -> float:
+    """Upper bound on how much higher the canary's bad rate is, given the totals of closed strata."""
+    n, p = closed[0] + 1.0, (closed[1] + 0.5) / (closed[0] + 1.0)
+    upper = (p + Z * Z / (2 * n) + Z * math.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n))) / (1 + Z * Z / n)
+    return float(max(1e-6, upper - (closed[3] + 0.5) / (closed[2] + 1.0)))
 
 
 @compiled
 def next_weight(weight: float, closed: Ints, rps: float, dt: float, down: float, up: float) -> float:
     """The adaptive ramp's next weight; `down` and `up` are the hysteresis, 0 for none."""
-    n, p = closed[0] + 1.0, (closed[1] + 0.5) / (closed[0] + 1.0)
-    upper = (p + Z * Z / (2 * n) + Z * math.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n))) / (1 + Z * Z / n)
-    excess = max(1e-6, upper - (closed[3] + 0.5) / (closed[2] + 1.0))
-    target = min(max(min(2.0 / (excess * rps * dt), 4 * weight), 0.002), 0.25)
-    if target <= weight * (1 - down) or (target > weight and (target >= weight * (1 + up) or target == 0.25)):
-        return float(target)
-    return weight
+    return weight_for(weight, excess_upper(closed), rps, dt, down, up)
 
 
 @compiled
-def prove(logs: Floats, pool: Ints, n1: int, x1: int, n0: int, x0: int, least: float) -> None:
-    """Non-inferiority (rho 1.25, delta 0.005): a slice joins its pool; a full one is taken in a slice later."""
+def weight_for(
+    weight: float,
+    excess: float,
+    rps: float,
+    dt: float,
+    down: float,
+    up: float,
+    budget: float = BUDGET,
+    w_max: float = W_MAX,
+) -> float:
+    """The next weight if the canary's bad rate may be higher by `excess`."""
+    target = min(max(min(budget / (excess * rps * dt), 4 * weight), W_MIN), w_max)
+    if target <= weight * (1 - down) or (target > weight and (target >= weight * (1 + up) or target == w_max)):
+        return float(target)
+    return min(weight, w_max)
+
+
+@compiled
+def prove(
+    logs: Floats,
+    pool: Ints,
+    n1: int,
+    x1: int,
+    n0: int,
+    x0: int,
+    least: float,
+    rho: float = RHO,
+    delta: float = DELTA,
+) -> None:
+    """Non-inferiority: a slice joins its pool; a full one is taken in a slice later."""
     full, stays = min(pool[0], pool[2]) >= least, min(n1, n0) >= least
     if full and stays:
-        take_in(logs, pool)
+        take_in(logs, pool, rho, delta)
     pool[0] += n1
     pool[1] += x1
     pool[2] += n0
     pool[3] += x0
     if full and not stays:
-        take_in(logs, pool)
+        take_in(logs, pool, rho, delta)
 
 
 @compiled
-def take_in(logs: Floats, pool: Ints) -> None:
+def take_in(logs: Floats, pool: Ints, rho: float, delta: float) -> None:
     """The proof with a full pool, which is empty then."""
-    ratio = pool[0] * 1.25 / pool[2]
+    ratio = pool[0] * rho / pool[2]
     for i in range(len(SHARES)):
         a = SHARES[i]
-        logs[i] += pool[1] * math.log(a) + pool[3] * math.log1p(ratio * (1 - a)) + 0.005 * pool[0] * (1 - a)
+        logs[i] += pool[1] * math.log(a) + pool[3] * math.log1p(ratio * (1 - a)) + delta * pool[0] * (1 - a)
     pool[:] = 0
 
 
 @compiled
-def proof(logs: Floats, pools: Ints, least: float) -> float:
+def proof(logs: Floats, pools: Ints, least: float, delta: float = DELTA) -> float:
     """ln of the proof's e-value, in which what waits alone counts."""
     standing = logs.copy()
     for pool in pools:
-        if min(pool[0], pool[2]) < least:
+        if pool[0] > 0 and min(pool[0], pool[2]) < least:
             for i in range(len(SHARES)):
-                standing[i] += pool[1] * math.log(SHARES[i]) + 0.005 * pool[0] * (1 - SHARES[i])
+                standing[i] += pool[1] * math.log(SHARES[i]) + delta * pool[0] * (1 - SHARES[i])
     return log_sum(standing)

@@ -1,0 +1,37 @@
+"""Prints both tables, or compares with a real model server: `python -m bench.podsim [--against-vllm URL]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from bench.podsim.tables import Shares, rows, shares
+
+
+def main() -> int:
+    """Play and print; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="bench.podsim", description="Latency comparisons on simulated pods.")
+    parser.add_argument("--runs", type=int, default=40, help="trials per row")
+    parser.add_argument("--only", default="", help="rows whose words contain this")
+    arguments = parser.parse_args()
+    for kind, words, scenario in rows():
+        if arguments.only not in words:
+            continue
+        began = time.monotonic()
+        mixed, alike = shares(scenario, arguments.runs)
+        took = time.monotonic() - began
+        print(f"{kind:9}  {words}: loads mixed: {_words(mixed)} | by load: {_words(alike)}  ({took:.0f} s)", flush=True)
+    return 0
+
+
+def _words(each: Shares) -> str:
+    minutes = "" if each.minutes is None else f" after {each.minutes:.0f} min"
+    return (
+        f"rolled back {each.rolled_back:.0%}{minutes}, proven {each.proven:.0%}, noisy {each.noisy:.0%}, "
+        f"overlap {each.overlap:.2f}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""The rows of both tables: identical and slower canaries. Called by `main` and `bench.decision`."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from bench.podsim.compare import Verdict, by_load, plain
+from bench.podsim.trial import Scenario, play
+
+HELD = ((0, 2500),)
+HOLDBACK = ((0, 9800),)
+SMALL = ((0, 500), (1200, 1000))
+IDENTICAL: dict[str, Scenario] = {
+    "TTFT, 4 requests/s per pod, 4 replicas": Scenario("ttft", 4, 4),
+    "TTFT, 6 requests/s per pod, 3 replicas": Scenario("ttft", 6, 3),
+    "TTFT, 6 requests/s per pod, 4 replicas": Scenario("ttft", 6, 4),
+    "TPOT, 4 requests/s per pod, 4 replicas": Scenario("tpot", 4, 4),
+    "TPOT, 6 requests/s per pod, 4 replicas": Scenario("tpot", 6, 4),
+    "end to end, 4 requests/s per pod, 4 replicas": Scenario("e2e", 4, 4),
+    "end to end, 6 requests/s per pod, 4 replicas": Scenario("e2e", 6, 4),
+    "TTFT, held at 25 %, 8 replicas, 4 per pod": Scenario("ttft", 4, 8, steps=HELD),
+    "TTFT, held at 25 %, 8 replicas, 6 per pod": Scenario("ttft", 6, 8, steps=HELD),
+    "TTFT, holdback 98/2, 4 replicas, 4 per pod": Scenario("ttft", 4, 4, steps=HOLDBACK),
+    "TTFT, equal load, 1 per pod, 4 replicas": Scenario("ttft", 1, 4, equal_load=True),
+    "TTFT, equal load, 2 per pod, 4 replicas": Scenario("ttft", 2, 4, equal_load=True),
+    "TTFT, equal load, 3 per pod, 4 replicas": Scenario("ttft", 3, 4, equal_load=True),
+    "TTFT, cold prefix cache for 15 min, 4 per pod, 4 replicas": Scenario("ttft", 4, 4, hit=0.7, cold_seconds=900),
+}
+"""An identical canary; the limits are those of `LIMITS`."""
+SLOWER: dict[str, Scenario] = {
+    "TPOT, 4 requests/s per pod, 4 replicas, 1.5 times slower": Scenario("tpot", 4, 4, slow=1.5),
+    "TPOT, 6 requests/s per pod, 4 replicas, 1.5 times slower": Scenario("tpot", 6, 4, slow=1.5),
+    "TTFT, 6 requests/s per pod, 4 replicas, 1.5 times slower": Scenario("ttft", 6, 4, slow=1.5),
+}
+"""A canary whose steps take half as long again: to be rolled back within the hour."""
+WORSE_UNDER_LESS_LOAD: dict[str, Scenario] = {
+    "TTFT, 5/10 % ramp, 6 per pod, 4 replicas, 1.3 times slower": Scenario("ttft", 6, 4, steps=SMALL, slow=1.3),
+}
+"""A slower canary with less load per pod than the stable: not to be proven no worse."""
+ROLLED_BACK_AT_MOST, NOISY_AT_MOST, SLOWER_AT_LEAST, PROVEN_AT_MOST = 0.01, 0.05, 0.80, 0.05
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What became of the runs of one row, as shares of them."""
+
+    runs: int
+    rolled_back: float
+    noisy: float
+    proven: float
+    """Of all runs: not rolled back, and proven at the end."""
+    minutes: float | None
+    """Median until the rollback, of those that were rolled back."""
+    overlap: float
+    """Mean share of the canary's requests that had a counterpart."""
+
+
+Judge = Callable[..., Verdict]
+
+
+def shares(scenario: Scenario, runs: int, judges: tuple[Judge, ...] = (plain, by_load)) -> list[Shares]:
+    """Play `runs` trials, and judge each one by every judge."""
+
+    def one(seed: int) -> list[Verdict]:
+        series = play(scenario, seed)
+        return [judge(series) for judge in judges]
+
+    first = one(0)  # alone: this compiles the kernels
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        verdicts = [first, *pool.map(one, range(1, runs))]
+    return [_shares([each[at] for each in verdicts]) for at in range(len(judges))]
+
+
+def _shares(verdicts: list[Verdict]) -> Shares:
+    n = len(verdicts)
+    rolled = [v.rolled_back for v in verdicts if v.rolled_back is not None]
+    return Shares(
+        n,
+        len(rolled) / n,
+        sum(v.noisy for v in verdicts) / n,
+        sum(v.proven and v.rolled_back is None for v in verdicts) / n,
+        statistics.median(rolled) / 60 if rolled else None,
+        statistics.fmean(v.overlap for v in verdicts),
+    )
+
+
+def rows() -> Iterator[tuple[str, str, Scenario]]:
+    """Kind (`identical`, `slower`, `less load`), words and scenario of every row."""
+    for kind, group in (("identical", IDENTICAL), ("slower", SLOWER), ("less load", WORSE_UNDER_LESS_LOAD)):
+        for words, scenario in group.items():
+            yield kind, words, scenario
