@@ -84,7 +84,7 @@ fmt: environment ## format the code and fix what lint can fix
 bench: environment ## benchmarks of processor time; bench-decision, -latency, -rollback, -model-server: see the Makefile
 	@$(PYTHON) -m $(BENCH)
 
-# The decision engine against its limits and the rules of others, about five minutes; fails if one is exceeded; writes
+# The decision engine against its limits and the rules of others, under ten minutes; fails if one is exceeded; writes
 # bench/decision/results.md.
 bench-decision: environment
 	@$(PYTHON) -m bench.decision

@@ -17,6 +17,8 @@ from bench.decision.rollouts import AT_MAX, BAD, CHANGES, DT, REQUESTS, ROLLED
 SEED = 20261126
 BLOCK = 250
 """Runs per block: a block has a generator of its own, so that it may run on any core."""
+FEWEST = 20
+"""Runs of a scenario at the smallest scale."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,15 @@ class Player:
     ) -> Played:
         """Play `runs` runs. Arrivals depend on `rps` and `slices` only: rules that are compared see the same ones."""
 
+        wanted = round(runs * self.scale)
+        size = min(BLOCK, max(FEWEST, wanted))
+
         def block(number: int) -> Floats:
             traffic = np.random.default_rng([SEED, round(rps * 10), slices, number])
-            arrivals = traffic.poisson(rps * DT, (BLOCK, slices))
+            arrivals = traffic.poisson(rps * DT, (size, slices))
             return kernel(np.random.default_rng([SEED, zlib.crc32(name.encode()), number]), arrivals)
 
-        blocks = max(1, round(runs * self.scale / BLOCK))
+        blocks = max(1, round(wanted / BLOCK))
         first = block(0)  # alone: this compiles the kernel
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             return Played(np.concatenate([first, *pool.map(block, range(1, blocks))]))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from bench.decision import rollouts
+from bench.decision.latency_rows import RUNS as LATENCY_RUNS
 from bench.decision.play import SEED, Played
 from bench.decision.rows import (
     ALPHA,
@@ -24,6 +25,7 @@ from bench.decision.rows import (
     Measurements,
     Row,
 )
+from bench.decision.whole_rows import RUNS, WholeTrials
 from serin.simulation.runs import Scenario, run_all, summarise, wald_bound
 
 SERIN, SERIN_FIXED = "Serin", "Serin, fixed ramp"
@@ -36,13 +38,47 @@ COLOURS = {
 }
 YOUNG_RUNS = 300
 COLUMNS = ("scenario", "at most", SERIN, "to Wald", SERIN_FIXED, *RULES, "holds")
+WHOLE_COLUMNS = ("scenario", "at most", SERIN, "Serin, steps", *RULES, "holds")
+LATENCY_COLUMNS = ("scenario", "limit", "by load", "loads mixed", "holds")
+FIRST_COLUMNS = (
+    "requests/s",
+    "good canary promoted (0.1 % errors)",
+    "good canary promoted (1 % errors)",
+    "20 % fail",
+    "90 % fail",
+)
+
+
+def _lines(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def _holds(row: Row) -> str:
+    return {True: "yes", False: "**no**", None: ""}[row.holds]
+
+
+def whole_table(rows: Iterable[Row]) -> str:
+    """The rows of whole trials as a table in Markdown."""
+    return _lines(
+        WHOLE_COLUMNS,
+        (
+            (row.scenario, row.limit, row.serin, row.fixed, *(row.others.get(rule, "") for rule in RULES), _holds(row))
+            for row in rows
+        ),
+    )
+
+
+def latency_table(rows: Iterable[Row]) -> str:
+    """The rows of latencies as a table in Markdown."""
+    return _lines(LATENCY_COLUMNS, ((row.scenario, row.limit, row.serin, row.fixed, _holds(row)) for row in rows))
 
 
 def table(rows: Iterable[Row]) -> str:
-    """The rows as a table in Markdown."""
+    """The rows of the test as a table in Markdown."""
     lines = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
     for row in rows:
-        holds = {True: "yes", False: "**no**", None: ""}[row.holds]
+        holds = _holds(row)
         holds = f"{row.missed}; else {holds}" if row.missed else holds
         others = [row.others.get(rule, "") for rule in RULES]
         lines.append(
@@ -51,8 +87,14 @@ def table(rows: Iterable[Row]) -> str:
     return "\n".join(lines)
 
 
-def write(folder: Path, rows: Sequence[Row], measured: Measurements, agreement: tuple[int, float]) -> None:
-    """Write the page and the plots into `folder`."""
+def write(
+    folder: Path,
+    rows: Mapping[str, Sequence[Row]],
+    measured: Measurements,
+    trials: WholeTrials,
+    agreement: tuple[int, float],
+) -> None:
+    """Write the page and the plots into `folder`; `rows` are by part (`bench.decision.__main__.PARTS`)."""
     mpl.rcParams.update({"svg.hashsalt": "serin", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False})
     mpl.rcParams["axes.spines.right"] = False
     for name, figure in (("bad", _bad(measured)), ("delay", _delay(measured)), ("false", _false(measured))):
@@ -67,8 +109,10 @@ def write(folder: Path, rows: Sequence[Row], measured: Measurements, agreement: 
     slices, worst = agreement
     difference = "less than 1e-9" if worst < 1e-9 else f"{worst:.0e}"
     text = (Path(__file__).parent / "page.md").read_text().format(
-        table=table(rows), kept=kept, young=young, slices=slices, difference=difference, seed=SEED, nulls=NULLS,
-        others=OTHERS, alternatives=ALTERNATIVES, down=HYSTERESIS[0], up=HYSTERESIS[1], spread=SPREAD,
+        first=_lines(FIRST_COLUMNS, trials.first()), table=table(rows["test"]), whole=whole_table(rows["whole"]),
+        latency=latency_table(rows["latency"]), whole_runs=RUNS, latency_runs=LATENCY_RUNS, kept=kept,
+        young=young, slices=slices, difference=difference, seed=SEED, nulls=NULLS, others=OTHERS,
+        alternatives=ALTERNATIVES, down=HYSTERESIS[0], up=HYSTERESIS[1], spread=SPREAD,
     )  # fmt: skip
     (folder / "results.md").write_text(text)
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 import time
+from pathlib import Path
 
+from bench.podsim.against import Target, check
+from bench.podsim.compare import by_load, plain
 from bench.podsim.tables import Shares, rows, shares
 
 
@@ -14,12 +18,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.podsim", description="Latency comparisons on simulated pods.")
     parser.add_argument("--runs", type=int, default=40, help="trials per row")
     parser.add_argument("--only", default="", help="rows whose words contain this")
+    parser.add_argument("--against-vllm", metavar="URL", help="compare with the pod at http://host:port instead")
+    parser.add_argument("--model", default="model", help="the name of its model")
+    parser.add_argument("--split", type=Path, help="its split document")
     arguments = parser.parse_args()
+    if arguments.against_vllm:
+        report = asyncio.run(check(Target.of(arguments.against_vllm, arguments.model, arguments.split)))
+        print(*report.lines(), sep="\n")
+        return 1 if report.wrong else 0
     for kind, words, scenario in rows():
         if arguments.only not in words:
             continue
         began = time.monotonic()
-        mixed, alike = shares(scenario, arguments.runs)
+        mixed, alike = (shares(scenario, arguments.runs, judge) for judge in (plain, by_load))
         took = time.monotonic() - began
         print(f"{kind:9}  {words}: loads mixed: {_words(mixed)} | by load: {_words(alike)}  ({took:.0f} s)", flush=True)
     return 0

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from bench.podsim.compare import Verdict, by_load, plain
-from bench.podsim.trial import Scenario, play
+from bench.podsim.compare import Verdict
+from bench.podsim.trial import Scenario, Series, play
 
 HELD = ((0, 2500),)
 HOLDBACK = ((0, 9800),)
@@ -59,20 +59,15 @@ class Shares:
     """Mean share of the canary's requests that had a counterpart."""
 
 
-Judge = Callable[..., Verdict]
+def shares(scenario: Scenario, runs: int, judge: Callable[[Series], Verdict]) -> Shares:
+    """Play and judge `runs` trials."""
 
-
-def shares(scenario: Scenario, runs: int, judges: tuple[Judge, ...] = (plain, by_load)) -> list[Shares]:
-    """Play `runs` trials, and judge each one by every judge."""
-
-    def one(seed: int) -> list[Verdict]:
-        series = play(scenario, seed)
-        return [judge(series) for judge in judges]
+    def one(seed: int) -> Verdict:
+        return judge(play(scenario, seed))
 
     first = one(0)  # alone: this compiles the kernels
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        verdicts = [first, *pool.map(one, range(1, runs))]
-    return [_shares([each[at] for each in verdicts]) for at in range(len(judges))]
+        return _shares([first, *pool.map(one, range(1, runs))])
 
 
 def _shares(verdicts: list[Verdict]) -> Shares:
