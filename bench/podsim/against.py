@@ -142,10 +142,11 @@ async def check(target: Target, levels: Sequence[int] = LEVELS, per_connection: 
         after = await _loads(target)
         pod = {metric: after[metric] - before[metric] for metric in METRICS}
         found.append(Level(level, _medians(answers), _buckets(target, answers), pod))
-    return Report(tuple(found), tuple(_wrong(found)))
+    return Report(tuple(found), tuple(disagreements(found)))
 
 
-def _wrong(levels: Sequence[Level]) -> Iterator[str]:
+def disagreements(levels: Sequence[Level]) -> Iterator[str]:
+    """What does not fit, in sentences."""
     for metric in METRICS:
         first, last = levels[0], levels[-1]
         if len(levels) > 1 and last.seconds[metric] <= first.seconds[metric]:

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from bench.podsim.against import Report, Target, check
+from bench.podsim.against import METRICS, Level, Report, Target, check, disagreements
 from bench.podsim.trial import load_bucket
 
 TOKENS = 4
 
 
 class Pod:
-    """Streams `TOKENS` tokens, `delay` seconds per request in flight each, and counts the load of each request."""
+    """Streams `TOKENS` tokens, a millisecond per request in flight each, and counts the load of each request."""
 
-    def __init__(self, *, delay: float = 0.001, shift: int = 0, counts: bool = True) -> None:
-        self.delay, self.shift, self.counts = delay, shift, counts
+    def __init__(self, *, shift: int = 0, counts: bool = True) -> None:
+        self.shift, self.counts = shift, counts
         self.running, self.integral, self.at = 0, 0.0, time.perf_counter()
         self.loads: Counter[tuple[str, int]] = Counter()
         self.stamps: set[str] = set()
@@ -54,7 +54,7 @@ class Pod:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
         first = arrived
         for number in range(TOKENS):
-            await asyncio.sleep(max(0.0, self.delay * self.running) + (0.004 if number == 0 else 0.002))
+            await asyncio.sleep(0.001 * self.running + (0.004 if number == 0 else 0.002))
             writer.write(b'data: {"choices":[{"delta":{"content":"a"}}],"usage":null}\n\n')
             await writer.drain()
             first = self.elapsed() if number == 0 else first
@@ -102,11 +102,31 @@ def test_pod_that_slows_down_with_load_and_counts_it_agrees() -> None:
     [
         (Pod(shift=4), "from the client's"),
         (Pod(counts=False), "counted no request by load"),
-        (Pod(delay=-0.0005), "no longer than with"),
     ],
 )
 def test_pod_that_differs_is_reported(pod: Pod, words: str) -> None:
     assert any(words in line for line in checked(pod).wrong)
+
+
+def level(concurrency: int, milliseconds: float, load: int) -> Level:
+    loads = {metric: Counter({load: 8}) for metric in METRICS}
+    return Level(concurrency, dict.fromkeys(METRICS, milliseconds / 1e3), loads, loads)
+
+
+@pytest.mark.parametrize(
+    ("levels", "wrong"),
+    [
+        ([level(1, 10, 1), level(8, 20, 8)], ()),
+        ([level(1, 20, 1), level(8, 20, 8)], ("no longer than with 1",)),
+        ([level(1, 10, 8), level(8, 20, 1)], ("load fell from 1 to 8",)),
+        ([level(4, 10, 5)], ()),
+    ],
+)
+def test_more_load_must_be_slower_and_counted_higher(levels: list[Level], wrong: tuple[str, ...]) -> None:
+    found = list(disagreements(levels))
+
+    assert len(found) == len(wrong) * len(METRICS)
+    assert all(any(words in line for line in found) for words in wrong)
 
 
 def test_token_of_the_split_document_is_sent(tmp_path: Path) -> None:
