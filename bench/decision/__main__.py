@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -32,8 +33,8 @@ def main() -> int:
     measured = Measurements(Player(scale))
     trials = WholeTrials(Player(scale), measured)
     found: dict[str, list[Row]] = {}
-    parts = dict(zip(PARTS, (measured.rows, trials.rows, partial(latency_rows, scale)), strict=True))
-    for part, played in parts.items():
+    parts: list[Callable[[], Iterator[Row]]] = [measured.rows, trials.rows, partial(latency_rows, scale)]
+    for part, played in zip(PARTS, parts, strict=True):
         found[part] = []
         if arguments.only not in {None, part}:
             continue

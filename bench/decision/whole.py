@@ -170,6 +170,7 @@ def trials(
     compared: Floats,
     tolerance: Floats,
     guards: bool,
+    lenient: bool,
     grows_below: float,
     hysteresis: Floats,
 ) -> Floats:
@@ -177,6 +178,8 @@ def trials(
 
     `rates` are those of the canary and of the stable; `compared` and `tolerance` come from `comparisons` and
     `tolerances`. `guards`: whether losses and clients that leave are looked at. `grows_below`: see `GROWS_BELOW`.
+    `lenient`: whether requests whose client left are taken in favour of the canary for a rollback, and against it for
+    the proof: they count as good answers of the one side and not at all of the other.
     """
     runs, slices = arrivals.shape
     out = np.zeros((runs, 5))
@@ -193,7 +196,7 @@ def trials(
         arrived, expected, left = np.zeros(2, dtype=np.int64), 0.0, np.zeros(4, dtype=np.int64)
         came, awaited = 0, 0.0
         late, hung = np.zeros((slices, 2, 4), dtype=np.int64), np.zeros((slices, 2), dtype=np.int64)
-        early, sums = np.zeros((2, 4), dtype=np.int64), np.zeros((COMPARISONS, 4), dtype=np.int64)
+        early, sums = np.zeros((2, 4), dtype=np.int64), np.zeros((COMPARISONS, 6), dtype=np.int64)
         epochs, began = np.zeros(slices, dtype=np.int64), np.zeros(slices + 1, dtype=np.int64)
         weight, step, epoch = 0.05 if mode == STEPS else first_weight(rps, DT, blast), 0, 0
         out[run, ENDED] = -1
@@ -248,6 +251,8 @@ def trials(
                         for c in (ERRORS, EXCLUDED, OVERDUE):
                             sums[c, n] += ended[0]
                         sums[ERRORS, x] += ended[1]
+                        if lenient:
+                            sums[ERRORS, 4 + side] += ended[3]
                         sums[EXCLUDED, x] += ended[2]
                 if source < 3 and epochs[max(0, i - lags[source + 1])] == epochs[j]:
                     continue
@@ -320,6 +325,8 @@ def trials(
                     if compared[c, 4] > 0:
                         upper = max(upper, excess_upper(closed[c]))
                 weight = weight_for(weight, upper, rps, DT, hysteresis[0], hysteresis[1], blast, most)
+                if weight >= 0.05:  # whole percents, to which gateways round
+                    weight = math.floor(100 * weight + 1e-9) / 100
                 if weight > was and worst > grows_below:
                     weight = was
             if weight != was:
@@ -350,10 +357,10 @@ def _feed(
         age = i + 1 - began[epoch]
         young = age % YOUNG_SLICES[c] != 0 if c == EXCLUDED else age <= YOUNG_SLICES[c]
         s = sums[c]
-        add(test[c], compared[c], strata[c], closed[c], s[0], s[1], s[2], s[3], end, epoch, young)
+        add(test[c], compared[c], strata[c], closed[c], s[0], s[1], s[2] - s[5], s[3], end, epoch, young)
         if age >= SETTLE_SLICES[c]:
             least, rho, delta = compared[c, 3], tolerance[c, 0], tolerance[c, 1]
-            prove(logs[c], pools[c, epoch], s[0], s[1], s[2], s[3], least, rho, delta)
+            prove(logs[c], pools[c, epoch], s[0] - s[4], s[1], s[2], s[3], least, rho, delta)
 
 
 @compiled
@@ -402,10 +409,19 @@ class Ends:
         return float(np.quantile(took, quantile, method="higher"))
 
     @property
+    def _took(self) -> Floats:
+        last = np.where(self.runs[:, HOW] > 0, self.runs[:, ENDED], self.runs[:, ENDED].max())
+        return np.asarray((last + 1) * DT / 60, dtype=np.float64)
+
+    @property
     def mean_minutes(self) -> float:
-        """Mean minutes until the end; a trial without one is charged all of the time."""
-        took = np.where(self.runs[:, HOW] > 0, self.runs[:, ENDED] + 1, self.runs[:, ENDED].max() + 1)
-        return float(took.mean() * DT / 60)
+        """Mean minutes until the end; a trial without one is charged as much as the longest."""
+        return float(self._took.mean())
+
+    @property
+    def mean_error(self) -> float:
+        """Standard error of `mean_minutes`."""
+        return float(self._took.std() / math.sqrt(len(self.runs)))
 
     @property
     def failed(self) -> float:

@@ -102,10 +102,9 @@ class Level:
 
     def distance(self, metric: str) -> float:
         """By how many buckets the two differ on average, each in order; infinite if one side has no request."""
-        ours, theirs = (np.repeat(*zip(*sorted(each[metric].items()), strict=True)) if each[metric] else None
-                        for each in (self.client, self.pod))  # fmt: skip
-        if ours is None or theirs is None:
+        if not (self.client[metric] and self.pod[metric]):
             return float("inf")
+        ours, theirs = (list(each[metric].elements()) for each in (self.client, self.pod))
         at = (np.arange(100) + 0.5) / 100
         return float(np.abs(np.quantile(ours, at) - np.quantile(theirs, at)).mean())
 

@@ -22,12 +22,13 @@ IDENTICAL: dict[str, Scenario] = {
     "TPOT, 6 requests/s per pod, 4 replicas": Scenario("tpot", 6, 4),
     "end to end, 4 requests/s per pod, 4 replicas": Scenario("e2e", 4, 4),
     "end to end, 6 requests/s per pod, 4 replicas": Scenario("e2e", 6, 4),
+    "TTFT, 6 requests/s per pod, 4 replicas, sized by the operator": Scenario("ttft", 6, 4, pods="sized"),
     "TTFT, held at 25 %, 8 replicas, 4 per pod": Scenario("ttft", 4, 8, steps=HELD),
     "TTFT, held at 25 %, 8 replicas, 6 per pod": Scenario("ttft", 6, 8, steps=HELD),
     "TTFT, holdback 98/2, 4 replicas, 4 per pod": Scenario("ttft", 4, 4, steps=HOLDBACK),
-    "TTFT, equal load, 1 per pod, 4 replicas": Scenario("ttft", 1, 4, equal_load=True),
-    "TTFT, equal load, 2 per pod, 4 replicas": Scenario("ttft", 2, 4, equal_load=True),
-    "TTFT, equal load, 3 per pod, 4 replicas": Scenario("ttft", 3, 4, equal_load=True),
+    "TTFT, equal load, 1 per pod, 4 replicas": Scenario("ttft", 1, 4, pods="shared"),
+    "TTFT, equal load, 2 per pod, 4 replicas": Scenario("ttft", 2, 4, pods="shared"),
+    "TTFT, equal load, 3 per pod, 4 replicas": Scenario("ttft", 3, 4, pods="shared"),
     "TTFT, cold prefix cache for 15 min, 4 per pod, 4 replicas": Scenario("ttft", 4, 4, hit=0.7, cold_seconds=900),
 }
 """An identical canary; the limits are those of `LIMITS`."""
@@ -35,6 +36,9 @@ SLOWER: dict[str, Scenario] = {
     "TPOT, 4 requests/s per pod, 4 replicas, 1.5 times slower": Scenario("tpot", 4, 4, slow=1.5),
     "TPOT, 6 requests/s per pod, 4 replicas, 1.5 times slower": Scenario("tpot", 6, 4, slow=1.5),
     "TTFT, 6 requests/s per pod, 4 replicas, 1.5 times slower": Scenario("ttft", 6, 4, slow=1.5),
+    "TTFT, 6 requests/s per pod, 4 replicas, 1.5 times slower, sized by the operator": Scenario(
+        "ttft", 6, 4, slow=1.5, pods="sized"
+    ),
 }
 """A canary whose steps take half as long again: to be rolled back within the hour."""
 WORSE_UNDER_LESS_LOAD: dict[str, Scenario] = {

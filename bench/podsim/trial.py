@@ -1,15 +1,15 @@
 """The series of one trial on simulated pods: by scrape, pod and epoch. Called by `compare` and `tables`.
 
-Surge gives the canary ceil(replicas x weight) pods while the stable keeps all of its own, so that the load per pod
-differs. Each request goes to a random pod of its side. Each pod is scraped every 15 s at a moment of its own.
-Series as the model server has them: `serin_latency_requests_total` and `serin_latency_above_total` by cached, load and
-boundary; and the plain histogram.
+The canary has fewer pods than the stable, which keeps all of its own, so the load per pod differs. Each request goes to
+a random pod of its side. Each pod is scraped every 15 s at a moment of its own. Series as the model server has them:
+`serin_latency_requests_total` and `serin_latency_above_total` by cached, load and boundary; and the plain histogram.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -52,8 +52,8 @@ class Scenario:
     """Share of the requests whose prompt is cached (nine tenths of it)."""
     cold_seconds: float = 0.0
     """How long the canary's prefix cache takes to be as full as the stable's."""
-    equal_load: bool = False
-    """Whether both sides have pods in proportion to the weight, 2 x replicas in all."""
+    pods: str = "least"
+    """How many pods each side has; see `pods_by_epoch`."""
     times: tuple[float, ...] = (1.25,)
     """Requests are counted above each boundary itself, and above each of these times its value."""
     loads_from: float = 1.0
@@ -64,12 +64,22 @@ class Scenario:
         """By epoch, the canary's share of the requests."""
         return np.array([weight for _, weight in self.steps]) / 10_000
 
-    def pods(self) -> tuple[Ints, Ints]:
-        """By epoch, the pods of the canary and of the stable."""
-        if self.equal_load:
+    def pods_by_epoch(self) -> tuple[Ints, Ints]:
+        """By epoch, the pods of the canary and of the stable.
+
+        `least`: the stable keeps all of its pods, and the canary has as many as its weight needs. `sized`: the canary
+        has the whole number that comes nearest to the stable's load per pod, as the operator does. `shared`: both
+        together have twice the replicas, in proportion to the weight.
+        """
+        if self.pods == "shared":
             canary = np.maximum(1, np.round(2 * self.replicas * self.weights)).astype(np.int64)
             return canary, np.maximum(1, 2 * self.replicas - canary)
         canary = np.maximum(1, np.ceil(self.replicas * self.weights - 1e-9)).astype(np.int64)
+        if self.pods == "sized":
+            equal = self.replicas * self.weights / (1 - self.weights)
+            below = np.clip(equal.astype(np.int64), canary, self.replicas)
+            above = np.minimum(self.replicas, below + 1)
+            canary = np.where(above * below < equal * equal, above, below)
         return canary, np.full(len(canary), self.replicas)
 
 
@@ -115,12 +125,26 @@ def load_bucket(load: Floats, start: float, ratio: float) -> Ints:
     return np.where(load < start, 0, np.minimum(LOADS - 1, steps)).astype(np.int64)
 
 
-def play(scenario: Scenario, seed: int) -> Series:
-    """Simulate one trial; the result depends on scenario and seed only."""
+Choice = Callable[[Floats], tuple[Sequence[float], tuple[float, ...]]]
+"""From the stable's cumulative histogram before the trial: the boundaries, and the times."""
+
+
+def play(scenario: Scenario, seed: int, choose: Choice | None = None) -> Series:
+    """Simulate one trial; the result depends on scenario and seed only.
+
+    Args:
+        scenario: the trial.
+        seed: of its randomness.
+        choose: chooses the boundaries by load instead of `QUANTILES`, and the times instead of the scenario's.
+    """
     s = scenario
     random = np.random.default_rng([seed, round(s.per_pod * 100), s.replicas])
     baseline, answers = _baseline(s, random)
+    cumulative = _cumulative(baseline, s.metric)
     boundaries = np.unique(np.quantile(baseline, QUANTILES))
+    if choose:
+        chosen_boundaries, times = choose(cumulative)
+        s, boundaries = replace(s, times=times), np.array(chosen_boundaries)
     requests = draw(random, s.per_pod * s.replicas, s.seconds)
     n = len(requests)
     hits = random.random(n) < s.hit
@@ -130,7 +154,7 @@ def play(scenario: Scenario, seed: int) -> Series:
         # The chance that the canary has seen the prompt's beginning grows until its cache is full.
         hits &= ~to_canary | (random.random(n) < requests.arrived / s.cold_seconds)
     requests = Requests(requests.arrived, requests.prompt, requests.output, np.where(hits, 0.9, 0.0))
-    canary_pods, stable_pods = s.pods()
+    canary_pods, stable_pods = s.pods_by_epoch()
     rows, most = [], int(canary_pods.max())
     for canary, by_epoch, offset in ((True, canary_pods, 0), (False, stable_pods, most)):
         mine = np.flatnonzero(to_canary == canary)
@@ -143,14 +167,19 @@ def play(scenario: Scenario, seed: int) -> Series:
     data = np.concatenate(rows)
     data = data[np.lexsort(data[:, 1::-1].T)]
     bins = len(BUCKETS[s.metric]) + 1
-    above = data[:, 7 + bins :].reshape(len(data), 1 + len(s.times), len(boundaries))
     return Series(
         s,
         boundaries,
-        *(data[:, column] for column in range(7)),
-        above=above,
+        slice=data[:, 0],
+        pod=data[:, 1],
+        canary=data[:, 2],
+        epoch=data[:, 3],
+        cached=data[:, 4],
+        load=data[:, 5],
+        requests=data[:, 6],
+        above=data[:, 7 + bins :].reshape(len(data), 1 + len(s.times), len(boundaries)),
         within=data[:, 7 : 7 + bins],
-        baseline=_cumulative(baseline, s.metric),
+        baseline=cumulative,
         answer_q90=float(np.quantile(answers, 0.9)),
         answer_q999=float(np.quantile(answers, 0.999)),
     )
@@ -206,7 +235,7 @@ def _of_pod(s: Scenario, pod: _Pod, requests: Requests, epoch: Ints, boundaries:
     counted = (end > begin) & (at * SCRAPE + phase <= s.seconds)
     if canary:
         counted[np.argsort(served.ended)[:COLD_REQUESTS]] = False
-    value, at, epoch, cached, bucket = (each[counted] for each in (value, at, epoch, cached, bucket))
+    value, at, epoch, cached, bucket = value[counted], at[counted], epoch[counted], cached[counted], bucket[counted]
     cuts = np.concatenate([boundaries, *(boundaries * times for times in s.times)])
     above = value[:, None] > cuts
     within = value[:, None] <= np.append(BUCKETS[s.metric], np.inf)

@@ -103,6 +103,27 @@ def test_surge_gives_the_canary_more_load_per_pod() -> None:
     assert load[1] > load[0] + 1
 
 
+@pytest.mark.parametrize(
+    ("pods", "weight", "canary", "stable"),
+    [
+        ("least", 500, 1, 4),
+        ("least", 2500, 1, 4),
+        ("least", 5000, 2, 4),
+        ("least", 9800, 4, 4),
+        ("sized", 500, 1, 4),
+        ("sized", 2500, 1, 4),
+        ("sized", 5000, 4, 4),
+        ("sized", 9800, 4, 4),
+        ("shared", 5000, 4, 4),
+        ("shared", 2500, 2, 6),
+    ],
+)
+def test_pods_of_both_sides(pods: str, weight: int, canary: int, stable: int) -> None:
+    sides = Scenario("ttft", 4, 4, steps=((0, weight),), pods=pods).pods_by_epoch()
+
+    assert [each.tolist() for each in sides] == [[canary], [stable]]
+
+
 def test_compiled_comparison_agrees_with_the_conditional_test() -> None:
     random = np.random.default_rng(3)
     n = 240
