@@ -33,14 +33,17 @@ IDENTICAL: dict[str, Scenario] = {
 }
 """An identical canary; the limits are those of `LIMITS`."""
 SLOWER: dict[str, Scenario] = {
-    "TPOT, 4 requests/s per pod, 4 replicas, 1.5 times slower": Scenario("tpot", 4, 4, slow=1.5),
-    "TPOT, 6 requests/s per pod, 4 replicas, 1.5 times slower": Scenario("tpot", 6, 4, slow=1.5),
-    "TTFT, 6 requests/s per pod, 4 replicas, 1.5 times slower": Scenario("ttft", 6, 4, slow=1.5),
-    "TTFT, 6 requests/s per pod, 4 replicas, 1.5 times slower, sized by the operator": Scenario(
-        "ttft", 6, 4, slow=1.5, pods="sized"
+    "TPOT, 4 requests/s per pod, 4 replicas, 1.5 times slower": Scenario("tpot", 4, 4, slow=1.5, pods="sized"),
+    "TPOT, 6 requests/s per pod, 4 replicas, 1.5 times slower": Scenario("tpot", 6, 4, slow=1.5, pods="sized"),
+    "TTFT, 6 requests/s per pod, 4 replicas, 1.5 times slower": Scenario("ttft", 6, 4, slow=1.5, pods="sized"),
+}
+"""A canary whose steps take half as long again, sized by the operator: to be rolled back within the hour."""
+FEWEST_PODS: dict[str, Scenario] = {
+    "TTFT, 6 requests/s per pod, 4 replicas, 1.5 times slower, no more pods than needed": Scenario(
+        "ttft", 6, 4, slow=1.5
     ),
 }
-"""A canary whose steps take half as long again: to be rolled back within the hour."""
+"""The same with so much load per pod that the stable hardly ever has it: shown only."""
 WORSE_UNDER_LESS_LOAD: dict[str, Scenario] = {
     "TTFT, 5/10 % ramp, 6 per pod, 4 replicas, 1.3 times slower": Scenario("ttft", 6, 4, steps=SMALL, slow=1.3),
 }
@@ -88,7 +91,8 @@ def _shares(verdicts: list[Verdict]) -> Shares:
 
 
 def rows() -> Iterator[tuple[str, str, Scenario]]:
-    """Kind (`identical`, `slower`, `less load`), words and scenario of every row."""
-    for kind, group in (("identical", IDENTICAL), ("slower", SLOWER), ("less load", WORSE_UNDER_LESS_LOAD)):
+    """Kind (`identical`, `slower`, `more load`, `less load`), words and scenario of every row."""
+    groups = {"identical": IDENTICAL, "slower": SLOWER, "more load": FEWEST_PODS, "less load": WORSE_UNDER_LESS_LOAD}
+    for kind, group in groups.items():
         for words, scenario in group.items():
             yield kind, words, scenario
