@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+from serin.evidence.pods_at_load import PodsAtLoad
 
 from bench.decision.kernel import (
     Floats,
@@ -24,10 +25,10 @@ from bench.decision.kernel import (
     proof,
     take_in,
 )
-from bench.podsim.trial import BUCKETS, SCRAPE, Series
+from bench.podsim.trial import BUCKETS, LOADS, SCRAPE, Series
 from serin.evidence import conditional
 from serin.evidence.boundaries import boundaries
-from serin.evidence.metric import MetricParameters
+from serin.evidence.metric import MarginOf, MetricParameters
 from serin.evidence.noise import Noise
 from serin.evidence.slices import Counts
 
@@ -93,7 +94,7 @@ def by_load(series: Series, alpha: float = 0.01) -> Verdict:
     at = 1 + series.scenario.times.index(MARGIN)
     cells = _cells(series, series.stratum)
     judged = _judge(series, cells, series.above[:, at], series.above[:, 0], test, rho=1.0, at_load=True)
-    return replace(judged, noisy=noisy_by_load(series))
+    return replace(judged, noisy=noisy_by_load(series, alpha))
 
 
 def _cells(series: Series, stratum: Ints) -> _Cells:
@@ -226,37 +227,21 @@ def _noise(series: Series, above: Ints, pinned: MetricParameters) -> bool:
     return noise.noisy
 
 
-def noisy_by_load(series: Series) -> bool:
-    """Halves of the stable's pods at equal load: one above MARGIN times b against the other above b, both ways."""
-    at, leaves = 1 + series.scenario.times.index(MARGIN), len(series.boundaries)
-    goal = math.log(2 * leaves / 0.1)
+def noisy_by_load(series: Series, alpha: float = 0.01) -> bool:
+    """The operator's rule at equal load: whether a pod of the stable differs for long from what its load explains."""
+    bounds = tuple(series.boundaries.tolist())
+    pods = PodsAtLoad(MetricParameters(alpha, MARGIN, MARGIN, DELTA, bounds, margin_of=MarginOf.TIMES))
     stable = np.flatnonzero(series.canary == 0)
-    half = series.pod[stable] % 2
-    keys, group = np.unique(series.slice[stable] * 10_000 + series.stratum[stable], return_inverse=True)
-    size = len(keys)
-    for one in (0, 1):
-        first = half == one
-        n1 = np.bincount(group, series.requests[stable] * first, size)
-        n0 = np.bincount(group, series.requests[stable] * ~first, size)
-        usable = (n1 > 0) & (n0 > 0)
-        begin = np.flatnonzero(np.diff(keys // 10_000, prepend=-1))
-        for bound in range(leaves):
-            x1 = np.bincount(group, series.above[stable, at, bound] * first, size)
-            x0 = np.bincount(group, series.above[stable, 0, bound] * ~first, size)
-            # The closed form with rho 1, cell by cell, summed by slice; one slice adds at most half of the goal.
-            steps = np.zeros((5, size))
-            for row, psi in enumerate((1.5, 2.5, 5.0, 12.0, 40.0)):
-                th0, th1 = n1 / np.maximum(1, n1 + n0), psi * n1 / np.maximum(1, psi * n1 + n0)
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    gain = x1 * np.log(th1 / th0) + x0 * np.log((1 - th1) / (1 - th0))
-                steps[row] = np.where(usable, gain, 0.0)
-            logs = np.log(np.array([0.40, 0.25, 0.15, 0.10, 0.10]))
-            before = 0.0
-            for step in np.add.reduceat(steps, begin, axis=1).T:
-                logs += step
-                now = float(np.logaddexp.reduce(logs))
-                logs -= max(0.0, now - before - goal / 2)
-                before = min(now, before + goal / 2)
-                if before >= goal:
-                    return True
-    return False
+    begins = np.flatnonzero(np.diff(series.slice[stable], prepend=-1))
+    for chosen in np.split(stable, begins[1:]):
+        by_pod: dict[str, dict[int, list[Counts]]] = {}
+        for row in chosen:
+            cells, cell = (
+                by_pod.setdefault(str(series.pod[row]), {}),
+                int(series.cached[row]) * LOADS + int(series.load[row]),
+            )
+            n = int(series.requests[row])
+            more = [Counts(n, int(bad)) for bad in series.above[row, 0]]
+            cells[cell] = [had + one for had, one in zip(cells[cell], more, strict=True)] if cell in cells else more
+        pods = pods.add(by_pod, SCRAPE)
+    return pods.noisy
