@@ -1,0 +1,110 @@
+"""Canaries on a real vLLM whose requests never become an answer: none is promoted, each loses its traffic in minutes.
+
+One hangs three of ten requests while the clients wait for ten minutes, one answers 404 to everything, and one resets
+half of its connections. `faults/sitecustomize.py` puts the fault into vLLM's own process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from examples.demo import conditions as seen
+from examples.demo import prepare
+from examples.demo.cluster import Cluster, Object, load_manifest
+from examples.demo.follow import Follower
+from examples.demo.place import ROOT, Place
+from examples.demo.say import Teller
+from examples.light.story import host
+from examples.load import Load
+
+EXAMPLE = ROOT / "examples" / "03-judged-by-latency" / "01-install.yaml"
+FAULTS = Path(__file__).parent / "faults" / "sitecustomize.py"
+NAME = "triage"
+RPS = 6.0
+LOADING = 420.0
+"""Seconds that a model may take to load beside another one."""
+WARM_UP = 60
+"""Requests before the first canary."""
+CLIENTS_WAIT = 600.0
+"""Seconds: the default of the OpenAI clients."""
+OFF_WITHIN = {"hang": 240.0, "missing": 120.0, "reset": 240.0}
+"""Seconds from a canary's first weight until it has none."""
+
+
+def variant(cluster: Cluster, fault: str) -> Object:
+    """The example's first manifest, with a fault in the engine."""
+    manifest = load_manifest(EXAMPLE)
+    spec = manifest["spec"]
+    spec["routing"]["gateway"]["hostnames"] = [host(cluster)]
+    spec["analysis"]["metrics"] = [{"name": "errors", "preset": "ErrorRate", "tolerance": {"absolute": 0.05}}]
+    spec["rollout"]["drainTimeout"] = "5s"
+    pod = spec["podTemplate"]["spec"]
+    (engine,) = pod["containers"]
+    engine["env"] = [{"name": "PYTHONPATH", "value": "/faults"}, {"name": "FAULT", "value": fault}]
+    engine["volumeMounts"].append({"name": "faults", "mountPath": "/faults", "readOnly": True})
+    pod["volumes"].append({"name": "faults", "configMap": {"name": "faults"}})
+    return manifest
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A stable that serves, and the clients that use it."""
+
+    cluster: Cluster
+    follower: Follower
+    load: Load
+
+    def off_after(self, fault: str) -> tuple[float, Object]:
+        """Apply a faulty canary; return the seconds for which it had weight, and the state in which it has none."""
+        stable = seen.side(self.cluster.get(f"llmdeployment/{NAME}"), "stable")["revision"]
+        began = time.time()
+        self.cluster.apply(variant(self.cluster, fault))
+
+        def promoted(state: Object) -> bool:
+            return seen.side(state, "stable").get("revision") not in {stable, None}
+
+        def weighs(state: Object) -> bool:
+            return seen.side(state, "canary") != {} and seen.status(state).get("weight") not in {None, "0%"}
+
+        self.follower.wait_for("the canary has weight", weighs, LOADING, never=promoted, since=began)
+        first = next(at for at, state in self.follower.states if at >= began and weighs(state))
+        limit = OFF_WITHIN[fault]
+        off = self.follower.wait_for("it has none", lambda s: not weighs(s), limit, never=promoted, since=first)
+        return next(at for at, state in self.follower.states if at > first and not weighs(state)) - first, off
+
+
+@pytest.fixture
+def serving(place: Place, cluster: Cluster) -> Iterator[Serving]:
+    """A real vLLM without a fault, and six requests per second that wait as long as clients do."""
+    prepare.engines(Teller())
+    cluster.kubectl("create", "configmap", "faults", f"--from-file={FAULTS}")
+    load = Load(
+        place.gateway_url, NAME, rps=RPS, seconds=1800, timeout=CLIENTS_WAIT, host=host(cluster), concurrency=1000
+    )
+    try:
+        with Follower(cluster, NAME) as follower:
+            cluster.apply(variant(cluster, "none"))
+            follower.wait_for("it serves", seen.is_settled, LOADING)
+            load.start()
+            assert load.wait_for(lambda outcomes: len(outcomes) >= WARM_UP, WARM_UP)
+            yield Serving(cluster, follower, load)
+    finally:
+        # The pods first: they end the requests that hang.
+        cluster.kubectl("delete", "llmdeployments", "--all", "--wait", timeout=60)
+        load.stop()
+
+
+def test_requests_that_hang_or_vanish_or_are_not_found_take_the_weight(serving: Serving) -> None:
+    told = {}
+    for fault in ("missing", "reset", "hang"):
+        seconds, off = serving.off_after(fault)
+        told[fault] = f"off after {seconds:.0f} s: {seen.status(off).get('message')}"
+        print(f"faults: {fault} {told[fault]}")
+        assert seen.status(off).get("rejected"), told
+    errors = [outcome for outcome in serving.load.outcomes() if outcome.status == 500]
+    assert errors == []
