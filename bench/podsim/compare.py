@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from serin.evidence.pods_at_load import PodsAtLoad
 
 from bench.decision.kernel import (
     Floats,
@@ -30,6 +29,7 @@ from serin.evidence import conditional
 from serin.evidence.boundaries import boundaries
 from serin.evidence.metric import MarginOf, MetricParameters
 from serin.evidence.noise import Noise
+from serin.evidence.pods_at_load import PodsAtLoad
 from serin.evidence.slices import Counts
 
 MARGIN = 1.25
