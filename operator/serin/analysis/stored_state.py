@@ -48,8 +48,13 @@ def _epoch(value: Any) -> Epoch:
 
 
 def _arrived(value: Any) -> Arrived:
-    end, requests, *canary = value
-    return Arrived(_moment(end), stored.whole(requests), *map(stored.whole, canary[:1]))
+    end, requests = value
+    return Arrived(_moment(end), stored.whole(requests))
+
+
+def _written_arrived(arrived: Arrived) -> list[Any]:
+    # Version 0.1 reads pairs only; the canary's part has its own key.
+    return [arrived.end.isoformat(), arrived.requests]
 
 
 def _lost(value: Any) -> LostTest:
@@ -104,7 +109,7 @@ BySide = Annotated[RequestsBySide, PlainValidator(stored.by_side), PlainSerializ
 BySideAndEpoch = Annotated[
     FrozenMap[int, RequestsBySide], PlainValidator(_by_epoch(stored.by_side)), PlainSerializer(_written_by_epoch)
 ]
-Arrivals = Annotated[Arrived, PlainValidator(_arrived), PlainSerializer(_written)]
+Arrivals = Annotated[Arrived, PlainValidator(_arrived), PlainSerializer(_written_arrived)]
 Lost = Annotated[LostTest, PlainValidator(_lost), PlainSerializer(_written)]
 Left = Annotated[LeftTest, PlainValidator(_left), PlainSerializer(_written_left)]
 TestState = dict[str, Any]
@@ -178,7 +183,9 @@ class StoredTrial(_Stored):
     arrivals: Tally | None = None
     arrived: BySide = NO_REQUESTS
     lately: Annotated[tuple[Arrivals, ...], Field(max_length=MOST_NEWEST)] = ()
-    """`TrialState.newest_arrivals`."""
+    """`TrialState.newest_arrivals`, without `Arrived.canary`."""
+    lately_at_canary: Annotated[tuple[Whole, ...], Field(max_length=MOST_NEWEST)] = ()
+    """`Arrived.canary` of each of them; empty if version 0.1 wrote the state."""
     arrived_before: BySideAndEpoch = EMPTY
     ended: Tally | None = None
     in_progress: BySideAndEpoch = EMPTY
@@ -204,6 +211,7 @@ def to_json(state: TrialState) -> dict[str, Any]:
         unseen=state.expected_without_sample,
         seen_at=state.canary_sample_at,
         lately=state.newest_arrivals,
+        lately_at_canary=tuple(each.canary for each in state.newest_arrivals),
         throughputs=tuple(each.throughput for each in state.throughputs),
         generated=tuple((*astuple(each.canary), *astuple(each.stable)) for each in state.throughputs),
     )
@@ -225,7 +233,7 @@ def from_json(data: Mapping[str, Any]) -> TrialState:
             metrics=tuple(_metrics(document)),
             expected_without_sample=document.unseen,
             canary_sample_at=document.seen_at,
-            newest_arrivals=document.lately,
+            newest_arrivals=tuple(_newest_arrivals(document)),
             throughputs=tuple(
                 ThroughputState(throughput, Generated(ms1, tokens1), Generated(ms0, tokens0))
                 for throughput, (ms1, tokens1, ms0, tokens0) in zip(
@@ -235,6 +243,11 @@ def from_json(data: Mapping[str, Any]) -> TrialState:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RecordError(f"The stored trial state is damaged ({_cause(error)}). The trial starts again.") from error
+
+
+def _newest_arrivals(document: StoredTrial) -> list[Arrived]:
+    at_canary = document.lately_at_canary or (0,) * len(document.lately)
+    return [replace(each, canary=canary) for each, canary in zip(document.lately, at_canary, strict=True)]
 
 
 def _metrics(document: StoredTrial) -> list[MetricState]:

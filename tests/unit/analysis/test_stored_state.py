@@ -16,6 +16,7 @@ from serin.analysis.presets import DEFAULT_SERIES, measurements
 from serin.analysis.stored_state import from_json, to_json
 from serin.analysis.trial_state import (
     MOST_NEWEST,
+    Arrived,
     MetricState,
     TrialState,
     begin_epoch,
@@ -72,6 +73,7 @@ def damaged(**changes: Any) -> dict[str, Any]:
         pytest.param(
             damaged(lately=[["2026-05-04T12:00:00+00:00", 1]] * (MOST_NEWEST + 1)), id="too many newest arrivals"
         ),
+        pytest.param(damaged(lately=[], latelyAtCanary=[1]), id="arrivals of the canary at an unknown time"),
         pytest.param(damaged(evidence=[{"leaves": [], "totals": []}] * 2), id="evidence without leaves"),
     ],
 )
@@ -102,7 +104,7 @@ def test_states_of_other_tests_round_trip_through_json() -> None:
 
 def test_state_of_earlier_version_without_new_keys_is_read() -> None:
     written = to_json(fresh())
-    later_on = ("noise", "arrivals", "arrived", "lately", "sliceSeconds", "throughputs", "generated")
+    later_on = ("noise", "arrivals", "arrived", "lately", "latelyAtCanary", "sliceSeconds", "throughputs", "generated")
     for later in (*later_on, "arrivedBefore", "ended", "inProgress", "crowdedSince"):
         del written[later]
     for metric in written["evidence"]:
@@ -110,6 +112,16 @@ def test_state_of_earlier_version_without_new_keys_is_read() -> None:
     for measurement in written["measurements"]:
         del measurement["total"]["scale"]
     assert from_json(json.loads(json.dumps(written))) == fresh()
+
+
+def test_newest_arrivals_of_the_canary_have_a_key_of_their_own() -> None:
+    """Version 0.1 reads `lately` as pairs; it would start the trial again after a downgrade."""
+    state = replace(fresh(), newest_arrivals=(Arrived(NOON, 300, 15), Arrived(NOON, 200)))
+
+    written = to_json(state)
+
+    assert (written["lately"], written["latelyAtCanary"]) == ([[NOON.isoformat(), n] for n in (300, 200)], [15, 0])
+    assert from_json(json.loads(json.dumps(written))) == state
 
 
 def test_unknown_keys_of_stored_state_are_ignored() -> None:
