@@ -61,6 +61,11 @@ class Budget(NamedTuple):
     """The highest weight once all evidence favours the canary, in parts of 10,000; None: `max_weight`."""
 
 
+def _written_budget(budget: Budget | None) -> list[float | int | None] | None:
+    """Version 0.1 reads pairs only, so a third number is written only if there is one."""
+    return None if budget is None else list(budget if budget.later_weight is not None else budget[:2])
+
+
 @dataclass(frozen=True)
 class Trial:
     """State of one attempt at promoting a revision."""
@@ -89,7 +94,7 @@ class Trial:
     """A person commanded promote: no verdict is waited for any more."""
     frozen_at: Time | None = None
     """Since when `spec.paused` stops the progress deadline; None: it does not."""
-    budget: Budget | None = None
+    budget: Annotated[Budget | None, PlainSerializer(_written_budget)] = None
     """Of an adaptive ramp."""
     weight: Weight = 0
     """What an adaptive ramp gives now; 0 until the traffic before the rollout is known."""
@@ -101,7 +106,7 @@ class Trial:
     """Whether the holdback has begun; `step` is past the ramp then."""
     blinded: bool = False
     """The canary lost its weight because metrics were unavailable for longer than analysis.blindTimeout."""
-    withdrawn_because: str | None = None
+    withdrawn_because: Annotated[str | None, Field(exclude_if=lambda because: because is None)] = None
     """Why the canary has no weight until a person commands resume: its requests were lost. None: it is not so."""
     exposed_before: Annotated[Seconds, Field(alias="exposedSeconds")] = timedelta()
     """Time with traffic until the exposure's clock last stopped."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -34,11 +35,13 @@ trials = st.builds(
     counted=st.integers(0, 10**12),
     forced=st.booleans(),
     frozen_at=st.none() | moments,
-    budget=st.none() | st.builds(Budget, st.floats(0.001, 1000), st.integers(1, 9_999)),
+    budget=st.none()
+    | st.builds(Budget, st.none() | st.floats(0.001, 1000), st.integers(1, 9_999), st.none() | st.integers(1, 9_999)),
     weight=st.integers(0, 9_999),
     holdback=st.none() | st.builds(Step, st.integers(1, 9_999), spans),
     in_holdback=st.booleans(),
     blinded=st.booleans(),
+    withdrawn_because=st.none() | st.text(),
     exposed_before=spans,
     exposed_since=st.none() | moments,
 )
@@ -126,6 +129,17 @@ def test_clock_set_back_keeps_held_time() -> None:
 def test_key_of_newer_version_is_ignored() -> None:
     step = {"weight": 500, "holdSeconds": 60, "shadow": True}
     assert Trial.from_json(changed(shadow={"weight": 5}, steps=[step])) == make_trial(steps=(Step(500, MINUTE),))
+
+
+def test_trial_without_newer_values_is_written_as_version_0_1_reads_it() -> None:
+    """That version reads a budget of two numbers only."""
+    trial = make_trial(budget=Budget(2.0, 2_500))
+    again = json.loads(replace(trial, budget=Budget(2.0, 2_500, 5_000), withdrawn_because="30 of 90.").to_json())
+
+    written = json.loads(trial.to_json())
+
+    assert (written["budget"], again["budget"]) == ([2.0, 2_500], [2.0, 2_500, 5_000])
+    assert set(again) - set(written) == {"withdrawnBecause"}
 
 
 def test_trial_without_newer_keys_has_their_defaults() -> None:
