@@ -220,7 +220,7 @@ def overdue(policy: str) -> dict[str, Any]:
 
 def passed(**changes: Any) -> Snapshot:
     """All steps are done, the proof is there, the pods as well; what is left is the holdback."""
-    base = {"spec": make_spec(rollout=HOLDBACK), "engines": canary_pods(*make_pods(3))}
+    base: dict[str, Any] = {"spec": make_spec(rollout=HOLDBACK), "engines": canary_pods(*make_pods(3))}
     trial = {"step": 3, "holdback": pin_holdback(make_spec(rollout=HOLDBACK).rollout.holdback)}
     return canary_at(2, **(base | {"trial": trial | changes.pop("trial", {})} | changes))
 
