@@ -32,7 +32,7 @@ WARM_UP = 60
 """Requests before the first canary."""
 CLIENTS_WAIT = 600.0
 """Seconds: the default of the OpenAI clients."""
-OFF_WITHIN = {"hang": 240.0, "missing": 120.0, "reset": 240.0}
+OFF_WITHIN = {"hang": 300.0, "missing": 200.0, "reset": 300.0}
 """Seconds from a canary's first weight until it has none."""
 
 
