@@ -74,8 +74,10 @@ _NEVER_PROMOTED_WITH: tuple[Guard, ...] = (
     newest_sample_is_too_old,
     step_has_no_request,
     canary_requests_are_missing,
+    counts_speak_against_canary,
 )
-"""What the deadline does not promote a canary with: without current data of its own, or with requests missing."""
+"""What the deadline does not promote a canary with: without current data of its own, with requests missing, or with
+counts against it."""
 
 
 def first_finding(c: Candidate) -> Finding | None:
@@ -90,7 +92,7 @@ def deadline_promotes(c: Candidate, finding: Finding | None) -> bool:
     """
     if c.snapshot.spec.rollout.on_inconclusive != "Promote" or c.counted == 0 or c.beyond_limit:
         return False
-    if finding is None or finding.reason is not Reason.INCONCLUSIVE:
+    if finding is None or finding.reason is not Reason.INCONCLUSIVE or not c.before_promotion:
         return False
     return all(guard(c) is None for guard in _NEVER_PROMOTED_WITH)
 

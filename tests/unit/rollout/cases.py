@@ -36,7 +36,10 @@ NOTHING = {A: Counts(0, 0), B: Counts(0, 0)}
 GOOD = {A: Counts(10_000, 10), B: Counts(1_500, 1)}
 BAD = {A: Counts(10_000, 10), B: Counts(1_000, 200)}
 FEW = {A: Counts(200, 0), B: Counts(10, 0)}
-DOUBTFUL = {A: Counts(10_000, 10), B: Counts(1_000, 5)}
+DOUBTFUL = {A: Counts(10_000, 10), B: Counts(1_000, 3)}
+"""Neither proven nor against the canary: more requests would decide."""
+AGAINST = {A: Counts(10_000, 10), B: Counts(1_000, 5)}
+"""Against the canary, but not enough for a Fail: its weight does not grow."""
 
 
 STEPS: dict[str, Any] = {"steps": [{"weight": weight, "hold": "10m"} for weight in (5, 25, 50)]}

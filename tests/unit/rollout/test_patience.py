@@ -20,6 +20,7 @@ from serin.rollout.ramp import pin_holdback
 from serin.rollout.reasons import Reason
 from serin.rollout.snapshot import Snapshot
 from tests.unit.rollout.cases import (
+    AGAINST,
     BAD,
     BLIND,
     DOUBTFUL,
@@ -54,7 +55,8 @@ from tests.unit.rollout.cases import (
 
 @pytest.mark.parametrize("policy", ["Pause", "Promote", "Rollback"])
 def test_late_sample_at_deadline_is_waited_for(policy: str) -> None:
-    late = canary_at(2, held=HELD, spec=make_spec(rollout=overdue(policy)), saved_state=read_until(NOON - 20 * MINUTE))
+    """Later than usual, but not for so long that the clocks must be checked: the deadline has no say yet."""
+    late = canary_at(2, held=HELD, spec=make_spec(rollout=overdue(policy)), saved_state=read_until(NOON - 4 * MINUTE))
     decision = decide(late)
     assert (decision.phase, decision.reason, decision.stalled) == (Phase.RAMPING, Reason.AWAITING_EVIDENCE, None)
 
@@ -192,6 +194,19 @@ def test_deadline_promotes_unproven_canary_with_policy_promote() -> None:
     assert (promoted.reason, promoted.weights) == (Reason.PROMOTED, {A: 0, B: 10_000})
 
 
+@pytest.mark.parametrize(("policy", "rejected"), [("Pause", False), ("Promote", False), ("Rollback", True)])
+@pytest.mark.parametrize("step", [0, 2])
+def test_deadline_never_promotes_while_counts_speak_against_canary(step: int, policy: str, *, rejected: bool) -> None:
+    decision = decide(canary_at(step, held=HELD, counts=AGAINST, spec=make_spec(rollout=overdue(policy))))
+    assert decision.target is not None
+    assert (decision.target.rejection is not None, decision.weights.get(B, 0) > 0) == (rejected, not rejected)
+    if not rejected:
+        trial = trial_of(decision)
+        assert (decision.phase, decision.stalled) == (Phase.PAUSED, Reason.INCONCLUSIVE)
+        assert (trial.forced, trial.step) == (False, step)
+        assert "errors: the counts speak against the canary" in decision.message
+
+
 @pytest.mark.parametrize(
     "snapshot",
     [
@@ -204,6 +219,10 @@ def test_deadline_promotes_unproven_canary_with_policy_promote() -> None:
             id="a paused spec",
         ),
         pytest.param(canary_at(held=HELD, counts=DOUBTFUL, spec=make_spec(rollout=overdue("Promote"))), id="a step"),
+        pytest.param(
+            canary_at(held=HELD, counts=AGAINST, spec=make_spec(rollout=overdue("Promote"))),
+            id="a step in which counts speak against the canary",
+        ),
     ],
 )
 def test_deadline_skips_no_step_and_no_pause(snapshot: Snapshot) -> None:
@@ -268,7 +287,7 @@ def test_holdback_does_not_ask_for_requests_of_a_second_proof() -> None:
     assert decision.reason is Reason.HOLDBACK
     assert decision.judgement is not None
     assert decision.judgement.verdict is Verdict.INCONCLUSIVE
-    assert "errors: no second proof is needed: canary 5 bad of 1000" in decision.message
+    assert "errors: no second proof is needed: canary 3 bad of 1000" in decision.message
     assert not any("needs about" in text for text in (decision.message, decision.judgement.message))
     assert "needs about" in decide(canary_at(2, held=MINUTE, counts=DOUBTFUL)).message
 

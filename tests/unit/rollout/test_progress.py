@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serin.analysis.counts import Baseline, InFlight, Interval, MetricReadings
+from serin.analysis.presets import DEFAULT_SERIES, arrivals
 from serin.rollout.commands import parse_command
 from serin.rollout.decide import decide
 from serin.rollout.decision import Decision
@@ -36,6 +37,7 @@ FULL = 10_000
 MOST_TICKS = 400
 PER_TICK = 200
 """Requests that each side finishes between two looks; more if they are far apart."""
+STARTED = arrivals(DEFAULT_SERIES, measured=True)
 
 
 @dataclass
@@ -93,11 +95,14 @@ class Obedient:
         bad = int(requests * self.bad)
         answered = {(A, ok): requests, (B, ok): requests - bad, (B, wrong): bad}
         grown = {(r, epoch, outcome): n for (r, outcome), n in answered.items() if n and decision.weights.get(r)}
+        counts = {tally: grown}
+        if epoch is not None and STARTED is not None:  # as many arrive as the weights say
+            counts[STARTED] = {(r, epoch, ""): weight for r, weight in decision.weights.items() if weight}
         # As the collector does: a long time is cut, and not all of it lies near a change of weight.
         cut = max(wanted.read_until, min(now, wanted.read_until + 5 * MINUTE))
-        parts = (Interval(wanted.read_until, cut), Interval(cut, now, {tally: grown}))
+        parts = (Interval(wanted.read_until, cut), Interval(cut, now, counts))
         return MetricReadings(
-            intervals=parts if cut < now else (Interval(wanted.read_until, now, {tally: grown}),), in_flight=idle
+            intervals=parts if cut < now else (Interval(wanted.read_until, now, counts),), in_flight=idle
         )
 
     def run(self, phase: Phase) -> None:
