@@ -21,6 +21,7 @@ from serin.rollout.record import Record
 from serin.rollout.snapshot import NO_ROUTE, EngineView, PodView, RouteView, Snapshot
 from serin.rollout.trial import Trial
 from tests.unit.rollout.cases import (
+    AGAINST,
     BAD,
     DOUBTFUL,
     ENGINE,
@@ -99,7 +100,7 @@ epochs = st.dictionaries(
 REQUESTS = Tally("serin_requests_total", by="outcome")
 sides = st.sampled_from([RequestsBySide(*each) for each in ((0, 0), (3, 90), (0, 9_000), (400, 200), (9_000, 9_000))])
 """Requests of canary and stable."""
-COUNTED = tuple(map(make_evidence, (NOTHING, FEW, GOOD, DOUBTFUL, BAD, {A: Counts(0, 0), B: Counts(50, 1)})))
+COUNTED = tuple(map(make_evidence, (NOTHING, FEW, GOOD, DOUBTFUL, AGAINST, BAD, {A: Counts(0, 0), B: Counts(50, 1)})))
 
 
 @st.composite
