@@ -244,6 +244,15 @@ def without_arrivals(state: TrialState) -> TrialState:
     )
 
 
+def without_clocks(state: TrialState) -> TrialState:
+    """The state without the times that move while nothing is counted: equal if nothing was counted in between."""
+    metrics = [
+        replace(metric, noise=replace(metric.noise, seconds=0.0)) if isinstance(metric.noise, PodsAtLoad) else metric
+        for metric in state.metrics
+    ]
+    return replace(state, until=state.since, lost=replace(state.lost, since=0.0), metrics=tuple(metrics))
+
+
 def name_of(revision: str, attempt: int) -> str:
     """The name of a trial in its state."""
     return f"{revision}@{attempt}"

@@ -236,7 +236,7 @@ def _state_to_save(snapshot: Snapshot, state: TrialState | None) -> TrialState |
     saved = snapshot.saved_state
     if state is None or saved is None or state.until - saved.until >= SAVE_EVERY:
         return state
-    return saved if replace(state, until=saved.until) == saved else state
+    return saved if trial_state.without_clocks(state) == trial_state.without_clocks(saved) else state
 
 
 def _replicas(candidate: Candidate) -> dict[str, int]:

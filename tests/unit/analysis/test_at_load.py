@@ -14,7 +14,7 @@ from serin.analysis import stored_state, update
 from serin.analysis.counts import Baseline, Interval, Point, Tally
 from serin.analysis.measurement import MOST_BOUNDARIES, How, Measurement, times
 from serin.analysis.pod_counters import measure_for
-from serin.analysis.trial_state import Epoch, MetricState, TrialState
+from serin.analysis.trial_state import Epoch, MetricState, TrialState, without_clocks
 from serin.analysis.verdict import Verdict, judge
 from serin.evidence.metric import MarginOf
 from serin.evidence.slices import stratum
@@ -217,6 +217,16 @@ def test_state_at_load_round_trips_and_stays_small() -> None:
     written = json.dumps(stored_state.to_json(state))
     assert stored_state.from_json(json.loads(written)) == state
     assert len(written) < 100_000
+
+
+def test_only_clocks_of_the_state_move_while_nothing_is_counted() -> None:
+    """`without_clocks` finds that nothing was counted, in stretches and minutes that begin or end meanwhile."""
+    sent = {(CANARY, "low,5"): (20, 14), (STABLE, "low,5"): (20, 7)}
+    busy = after(trial(ttft()), sent, slices=3)
+    idle = after(busy, {}, slices=8)  # ends what is open
+    later = [after(idle, {}, slices=slices) for slices in range(1, 9)]
+    assert all(state != idle and without_clocks(state) == without_clocks(idle) for state in later)
+    assert without_clocks(after(idle, sent)) != without_clocks(idle)
 
 
 @pytest.mark.parametrize("cell", ["", "low", "low,", "low,20", "low,-1", "warm,3", "low,x", "low,3,4"])
