@@ -11,6 +11,7 @@ from serin.analysis.missing import arrivals_unproven, missing, requests_held_for
 from serin.analysis.verdict import Verdict, against_more_weight
 from serin.rollout.candidate import Candidate
 from serin.rollout.finding import Finding, if_positive, rejection
+from serin.rollout.ramp import needs_arrivals_proven
 from serin.rollout.reasons import Reason
 
 EXPECTED = 20.0
@@ -93,8 +94,8 @@ def canary_requests_are_missing(c: Candidate) -> Finding | None:
 
 
 def arrivals_are_unproven(c: Candidate) -> Finding | None:
-    """Holds the canary before its promotion until less than a tenth of its requests is proven to be lost."""
-    if c.trial.forced or c.trial.in_holdback or not c.before_promotion or not c.proves_arrivals:
+    """Holds the canary at the last weight that shows arrivals until few of its requests are proven to be lost."""
+    if c.trial.forced or c.trial.in_holdback or not needs_arrivals_proven(c.trial):
         return None
     unproven = arrivals_unproven(c.state)
     return _hold_for_evidence(c, Reason.AWAITING_EVIDENCE, unproven) if unproven else None

@@ -90,6 +90,17 @@ def can_compare_arrivals(trial: Trial) -> bool:
     return any(compares_arrivals(step.weight) for step in trial.steps if step.weight is not None)
 
 
+def needs_arrivals_proven(trial: Trial) -> bool:
+    """Whether the current weight is the ramp's last one at which arrivals are compared.
+
+    The step is held there until they are proven: a weight after it can bring no more of the proof.
+    """
+    if trial.budget is not None:
+        return can_compare_arrivals(trial)
+    later = (step.weight for step in trial.steps[trial.step + 1 :] if step.weight is not None)
+    return compares_arrivals(weight_at(trial)) and not any(map(compares_arrivals, later))
+
+
 def first_weight(budget: Budget, requests_per_second: float, policy: Policy) -> int:
     """The weight that an adaptive ramp begins with, in parts of 10,000."""
     return _parts(_adaptive(budget, requests_per_second, policy, budget.max_weight / FULL_WEIGHT).first())

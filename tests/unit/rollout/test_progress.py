@@ -47,6 +47,8 @@ class Obedient:
     snapshot: Snapshot
     bad: float = 0.0
     rps: float = 10.0
+    arrive: int = FULL
+    """Requests that arrive at both sides between two looks."""
     phases: list[Phase] = field(default_factory=list)
     weights: list[int] = field(default_factory=list)
 
@@ -97,7 +99,9 @@ class Obedient:
         grown = {(r, epoch, outcome): n for (r, outcome), n in answered.items() if n and decision.weights.get(r)}
         counts = {tally: grown}
         if epoch is not None and STARTED is not None:  # as many arrive as the weights say
-            counts[STARTED] = {(r, epoch, ""): weight for r, weight in decision.weights.items() if weight}
+            counts[STARTED] = {
+                (r, epoch, ""): weight * self.arrive // FULL for r, weight in decision.weights.items() if weight
+            }
         # As the collector does: a long time is cut, and not all of it lies near a change of weight.
         cut = max(wanted.read_until, min(now, wanted.read_until + 5 * MINUTE))
         parts = (Interval(wanted.read_until, cut), Interval(cut, now, counts))
@@ -239,6 +243,15 @@ def test_command_at_any_moment_ends_in_final_phase(verb: str) -> None:
         promoted = next(r for r in world.snapshot.records if r.revision == B).promotion
         world.run(Phase.ROLLED_BACK if verb == "abort" and not promoted else Phase.STABLE)
         assert len(world.snapshot.route.weights) == 1
+
+
+def test_ramp_that_ends_in_a_broken_percent_is_proven_at_the_whole_one_before() -> None:
+    """Arrivals are not compared at 99.5 %, so no further request would bring the proof there."""
+    world = canary(rollout=steps({"weight": 6, "hold": "0s"}, {"weight": 99.5, "hold": "0s"}))
+    world.arrive = 3_000
+    world.run(Phase.STABLE)
+    assert world.snapshot.route.weights == {B: 10_000}
+    assert Phase.PAUSED not in world.phases
 
 
 def test_indefinite_pause_ends_only_by_command() -> None:
