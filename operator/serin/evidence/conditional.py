@@ -99,6 +99,8 @@ class Parameters:
             raise ValueError("cap must be a finite number above 0, or null; give a share such as 0.5.")
         if self.min_stratum < 1:
             raise ValueError("min_stratum must be 1 or more; give a whole number.")
+        if self.most_open < 1:
+            raise ValueError("most_open must be 1 or more; give a whole number.")
         if not 0 <= self.stratum_seconds < math.inf:
             raise ValueError("stratum_seconds must be a finite number of seconds, 0 or more; give one.")
 

@@ -33,6 +33,7 @@ from serin.metric_sources.connection import Connect, Connection
 from serin.metric_sources.port import MetricSource, Server, Watch
 from serin.metric_sources.prometheus import Prometheus
 from serin.metric_sources.server import server
+from serin.replay.recorded import parameters_of
 from serin.replay.trial import ComparedRevisions, begun, compare, compared_revisions, slices
 from serin.settings import Settings
 
@@ -162,10 +163,10 @@ def chosen(state: TrialState, name: str | None, boundary: int | None) -> tuple[i
 
 
 def lines(trial: Replayable, intervals: list[Interval], *, metric: int, leaf: int) -> Iterator[Mapping[str, Any]]:
-    """The input of `serin evidence`: a reset, then the slices."""
+    """The input of `serin evidence`: a reset with the parameters of the test, then the slices."""
     test = trial.state.metrics[metric].tests.leaves[leaf]
     assert isinstance(test, Comparison)  # noqa: S101 - `chosen` chooses no other
-    yield {"reset": dataclasses.asdict(test.test.parameters)}
+    yield {"reset": parameters_of(test.test.parameters)}
     for s, young in slices(trial.state, intervals, trial.compared, metric=metric, leaf=leaf):
         yield dataclasses.asdict(s) | ({"young": True} if young else {})
 

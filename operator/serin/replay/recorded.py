@@ -1,16 +1,16 @@
 """The command `serin evidence`: runs the tests on slices given as JSON lines, to check the operator's arithmetic. Pure.
 
-A line `{"reset": {"alpha": …, "margin": …, "of_rates": …, "cap": …, "min_stratum": …}}` starts a trial; each key is
-optional. Any other line is a slice with the keys `n1`, `x1`, `n0`, `x0`, and optionally `t`, `epoch` and `young`;
-`"young": true` keeps the stratum open (`ConditionalTest.add`). Each slice gives one line of output. Invalid input gives
-`{"error": …}` and is otherwise ignored.
+A line `{"reset": {"alpha": …, "margin": …, "cap": …, "min_stratum": …}}` starts a trial; its keys are the fields of
+`Parameters`, each optional. Any other line is a slice with the keys `n1`, `x1`, `n0`, `x0`, and optionally `t`, `epoch`
+and `young`; `"young": true` keeps the stratum open (`ConditionalTest.add`). Each slice gives one line of output.
+Invalid input gives `{"error": …}` and is otherwise ignored.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from serin.evidence.conditional import ConditionalTest, Parameters
@@ -18,6 +18,7 @@ from serin.evidence.non_inferiority import NonInferiority
 from serin.evidence.slices import Slice
 
 _COUNTS = ("n1", "x1", "n0", "x0")
+_ALWAYS_NAMED = ("alpha", "margin", "cap", "min_stratum")
 _PARAMETERS = {parameter.name for parameter in fields(Parameters)}
 
 
@@ -85,8 +86,9 @@ def _parameters(data: dict[str, Any]) -> Parameters:
                 raise ValueError("of_rates must be true or false; give one.")
         elif not (_is_number(value) or (name == "cap" and value is None)):
             raise ValueError(f"{name} must be a number; give one.")
-    if not isinstance(given.get("min_stratum", 1), int):
-        raise ValueError("min_stratum must be a whole number; give one.")  # noqa: TRY004 - as above
+    for name in ("min_stratum", "most_open"):
+        if not isinstance(given.get(name, 1), int):
+            raise ValueError(f"{name} must be a whole number; give one.")  # noqa: TRY004 - as above
     return Parameters(**given)
 
 
@@ -107,6 +109,14 @@ def _slice(data: dict[str, Any]) -> tuple[Slice, bool]:
     if not isinstance(young, bool):
         raise ValueError("young must be true or false; give one.")  # noqa: TRY004 - as above
     return Slice(**data), young
+
+
+def parameters_of(parameters: Parameters) -> dict[str, Any]:
+    """The keys of a reset with these parameters; those that few trials set are left out at their defaults."""
+    default = asdict(Parameters())
+    return {
+        name: value for name, value in asdict(parameters).items() if name in _ALWAYS_NAMED or value != default[name]
+    }
 
 
 LARGEST = 10**12

@@ -20,7 +20,7 @@ from serin.analysis.update import advance
 from serin.api.analysis import Analysis
 from serin.errors import RecordError
 from serin.evidence.metric import Comparison
-from serin.replay.recorded import replay
+from serin.replay.recorded import parameters_of, replay
 from serin.replay.trial import ComparedRevisions, begun, compare, compared_revisions, slices
 from serin.rollout.record import Record
 from tests.unit.rollout.cases import GOOD, MINUTE, NOON, REJECTION, A, B, C, make_evidence, make_record, make_trial
@@ -67,7 +67,7 @@ def test_replayed_slices_give_same_evidence(read: Sequence[Interval]) -> None:
     kept = advance(state, read, canary=B, stable=A)
     test = kept.metrics[0].tests.leaves[0]
     assert isinstance(test, Comparison)
-    reset = json.dumps({"reset": dataclasses.asdict(test.test.parameters)})
+    reset = json.dumps({"reset": parameters_of(test.test.parameters)})
     answers = list(replay([reset, *as_lines(state, read)]))
     assert not any("error" in answer for answer in answers)
     assert (answers[-1]["log_e"] if answers else 0.0) == pytest.approx(test.log_e, abs=1e-9)
