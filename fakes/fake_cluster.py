@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, Literal, TypeVar, cast
 
 from serin.api.names import FIELD_MANAGER
-from serin.cluster.port import CONTROLLER_REVISION, POD, SERVICE, Kind, kind_of
+from serin.cluster.port import CONTROLLER_REVISION, DEPLOYMENT, POD, SERVICE, Kind, kind_of
 from serin.errors import ClusterError, Conflict
 from serin.kube_types import Object
 
@@ -240,7 +240,7 @@ class FakeCluster:
         meta.setdefault("uid", f"uid-{next(self._uids)}")
         meta.setdefault("creationTimestamp", now)
         if kind not in {POD, SERVICE, CONTROLLER_REVISION}:
-            changed = have is None or _desired(have) != _desired(new)
+            changed = have is None or _desired(kind, have) != _desired(kind, new)
             meta["generation"] = old_meta.get("generation", 0) + changed
         entry = {"manager": manager, "operation": operation, "apiVersion": kind.api_version, "time": now}
         meta["managedFields"] = _managed(
@@ -278,8 +278,10 @@ def _carries(obj: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     return bool(labels.items() <= obj["metadata"].get("labels", {}).items())
 
 
-def _desired(obj: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in obj.items() if key not in {"metadata", "status"}}
+def _desired(kind: Kind, obj: Mapping[str, Any]) -> dict[str, Any]:
+    """What the generation counts changes of; for Deployments the API server includes the annotations."""
+    desired = {key: value for key, value in obj.items() if key not in {"metadata", "status"}}
+    return desired | ({"annotations": obj["metadata"].get("annotations") or {}} if kind == DEPLOYMENT else {})
 
 
 def _main_part(kind: Kind, obj: Mapping[str, Any]) -> Object:

@@ -16,7 +16,7 @@ import structlog
 from serin.api.names import FIELD_MANAGER
 from serin.cluster.api_server import APPLY, MERGE_PATCH, ApiServer
 from serin.cluster.port import EVENT, Kind
-from serin.errors import ClusterError, Conflict, NotFound
+from serin.errors import ClusterError, Conflict, Invalid, NotFound
 from serin.kube_types import Object
 
 PAGE = 500
@@ -107,6 +107,11 @@ class KubernetesCluster:
             await self._api.request("PATCH", path, body=body, query=query, content_type=MERGE_PATCH)
         except NotFound as error:
             raise Conflict(f"{kind} {name} was deleted; Serin reads it again.") from error
+        except Invalid as error:
+            # A patch has no preconditions: for the server, another uid is an attempt to change an immutable field.
+            if "metadata.uid" not in error.detail:
+                raise
+            raise Conflict(f"{kind} {name} was replaced by another object; Serin reads it again.") from error
         self._wrote(kind, "annotate")
 
     async def delete(
