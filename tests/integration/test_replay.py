@@ -150,7 +150,7 @@ async def test_trial_is_replayed_checked_and_refused(pods: Pods, tier: Handle, k
     status, out, told = serin("replay", "triage")
     assert (status, told) == (0, "")
     reset, *slices = map(json.loads, out.splitlines())
-    assert reset == {"reset": {"alpha": 0.01, "margin": 1.1, "cap": 0.5, "min_stratum": 3}}
+    assert reset == {"reset": {"alpha": 0.01, "margin": 1.1, "cap": 0.5, "min_stratum": 3, "of_rates": True}}
     assert Totals(*(sum(s[key] for s in slices) for key in ("n1", "x1", "n0", "x0"))) == totals
     assert {s["epoch"] for s in slices} == {1, 2}
     status, answers, told = serin("evidence", given=out)
