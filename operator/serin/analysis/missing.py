@@ -135,6 +135,8 @@ def too_many_in_progress(in_progress: Mapping[int, RequestsBySide], epochs: Mapp
 LEAST_COMPARED, PERCENT = FULL_WEIGHT // 20, FULL_WEIGHT // 100
 NONE_OF = 20.0
 """Canary requests that must have been expected, and none arrived, before all count as lost at any weight."""
+SILENT_SECONDS = 120.0
+"""How long none must have arrived for that: the canary's only pod may restart (40 s) while its scrapes fail."""
 PROOF_BEHIND = 1.5
 """How many scrapes the canary's arrivals are taken earlier than the stable's for the proof in the newest epoch."""
 
@@ -238,9 +240,8 @@ def lost_beyond_doubt(state: TrialState | None) -> str | None:
             f"About {state.lost.lost:.0f} requests did not arrive at the canary since the loss began, more than a "
             f"tenth of those that its weight sends there. {check}."
         )
-    silent = state.until - (state.canary_arrival_at or state.since) >= timedelta(
-        seconds=SCRAPES_BEHIND * state.slice_seconds
-    )
+    silent_for = (state.until - (state.canary_arrival_at or state.since)).total_seconds()
+    silent = silent_for >= max(SILENT_SECONDS, SCRAPES_BEHIND * state.slice_seconds)
     if state.expected_without_arrival >= NONE_OF and silent:
         return (
             f"About {state.expected_without_arrival:.0f} requests should have arrived at the canary, and none did. "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -52,6 +53,25 @@ def test_canary_that_loses_requests_beyond_doubt_loses_its_weight_and_is_not_rej
         assert part in decision.message
     assert decision.trial_state is not None
     assert decision.trial_state.lost == NOTHING_LOST, "a person who resumes begins anew"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "slice_seconds", "weight"), [(105, 15.0, 5_000), (120, 15.0, 0), (120, 60.0, 5_000), (240, 60.0, 0)]
+)
+def test_canary_without_arrivals_loses_its_weight_after_a_pod_could_have_restarted(
+    seconds: float, slice_seconds: float, weight: int
+) -> None:
+    """A restart of 40 s and three failed scrapes hide a canary's arrivals for 105 s."""
+    state = losing(0.0)
+    silent = replace(
+        state,
+        slice_seconds=slice_seconds,
+        canary_arrival_at=state.until - timedelta(seconds=seconds),
+        expected_without_arrival=500.0,
+    )
+    decision = decide(canary_at(step=2, saved_state=silent))
+    assert weight_of(decision, B) == weight
+    assert ("none did" in decision.message) is (weight == 0)
 
 
 def test_withdrawn_canary_stays_so_with_its_sentence_until_resume_begins_the_ramp_again() -> None:
