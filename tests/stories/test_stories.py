@@ -314,7 +314,7 @@ DEFAULT: dict[str, Any] = {"minimumBake": "2m"}
 async def the_default_ramp_gives_a_good_canary_up_to_half(story: Story) -> None:
     await install(story)
     story.world.user_applies(spec("better", rollout=DEFAULT | {"minimumBake": "10m"}))
-    await story.run(20, lambda s: s.world.status().get("weight") == "25%")
+    await story.run(20, lambda s: s.world.status().get("weight") == "19%")
     await story.run(20, lambda s: s.world.status().get("weight") == "50%")
     assert story.world.status()["step"] == "adaptive"
     await story.until_phase(Phase.STABLE)
