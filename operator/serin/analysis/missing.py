@@ -153,7 +153,7 @@ def surely_sent(weight: int) -> int:
 
 @dataclass(frozen=True)
 class ArrivalsProof:
-    """How far the proof is that fewer than a tenth of the canary's requests are lost."""
+    """How far the proof is that few of the canary's requests are lost."""
 
     proven: bool
     kept: float
@@ -185,7 +185,8 @@ def arrivals_proof(state: TrialState) -> ArrivalsProof | None:
     compared = ended + newest
     if not compared:
         return None
-    with_newest, without = lost.log_e_of_few_lost(compared), lost.log_e_of_few_lost(ended)
+    tolerated = 1 - state.loss_tolerance
+    with_newest, without = (lost.log_e_of_few_lost(each, tolerated) for each in (compared, ended))
     log_e = log_sum([with_newest, without]) - math.log(2)
     both = sum(each.canary + each.stable for each in compared)
     expected = sum((each.canary + each.stable) * each.weight for each in compared)
@@ -196,7 +197,8 @@ def arrivals_proof(state: TrialState) -> ArrivalsProof | None:
     kept = canary / max(1, both - canary) / odds
     weight_now = newest[-1].weight if newest else compared[-1].weight
     judged = 1.0 if both < FEWEST_JUDGED else kept
-    return ArrivalsProof(log_e >= lost.PROVEN, kept, lost.still_needed(log_e, judged, weight_now), total)
+    needed = lost.still_needed(log_e, judged, weight_now, tolerated)
+    return ArrivalsProof(log_e >= lost.PROVEN, kept, needed, total)
 
 
 FEWEST_JUDGED = 2_000
@@ -221,12 +223,13 @@ def arrivals_unproven(state: TrialState | None) -> str | None:
     )
     if proof.needed is None:
         return (
-            f"arrivals: about {100 * (1 - proof.kept):.0f} % of the canary's requests did not arrive at it, and less "
-            f"than 8 % is needed for a proof: {found}. Check the gateway's errors, retries and rounding of weights."
+            f"arrivals: about {100 * (1 - proof.kept):.0f} % of the canary's requests did not arrive at it, so it "
+            f"cannot be proven that less than {100 * state.loss_tolerance:.3g} % are lost: {found}. Check the gateway's "
+            "errors, retries and rounding of weights."
         )
     return (
         f"arrivals: needs about {max(1, math.ceil(proof.needed))} more requests of both sides to prove that less than "
-        f"10 % of the canary's requests are lost: {found}."
+        f"{100 * state.loss_tolerance:.3g} % of the canary's requests are lost: {found}."
     )
 
 

@@ -196,6 +196,7 @@ class StoredTrial(_Stored):
     canary_arrival_at: Moment | None = None
     left: Left = NOBODY_LEFT
     sticky: Flag = False
+    loss_tolerance: Number = 0.1
     throughputs: Annotated[tuple[Throughput, ...], Field(max_length=MOST_METRICS)] = ()
     generated: tuple[tuple[Whole, Whole, Whole, Whole], ...] = ()
     """Milliseconds and tokens of the canary, and of the stable."""

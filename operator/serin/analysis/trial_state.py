@@ -144,6 +144,8 @@ class TrialState:
     """Whether clients leave one side more often than the other."""
     sticky: bool = False
     """Whether the gateway keeps a client at one backend; then lost requests hold the canary, and take no weight."""
+    loss_tolerance: float = 0.1
+    """The share of the canary's requests that may be lost; a promotion needs the proof that fewer are."""
     throughputs: tuple[ThroughputState, ...] = ()
 
     def __post_init__(self) -> None:

@@ -276,6 +276,10 @@ class Analysis(ApiModel):
     """How long after a change of weight the counts cannot support a promotion yet, because slow failures arrive late.
     They can support a rollback at once. Default: the time in which 999 of 1000 answers of the stable are finished, but
     at least 30s. A change takes effect with the next trial."""
+    loss_tolerance: Annotated[float, Field(gt=0, le=0.5)] = 0.1
+    """Share of the canary's requests that may be lost on the way to its pods: a promotion needs the proof that fewer
+    are. If none are lost, the proof needs about 2700 requests of both sides at a weight of 50 percent, and about 230 if
+    this is 0.3. A change takes effect with the next trial."""
     metrics: Metrics | None = None
     """Metrics to compare. Default: `errors` (ErrorRate, Required) and `ttft` (TimeToFirstToken, Advisory). A change
     takes effect with the next trial."""

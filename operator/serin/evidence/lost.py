@@ -47,10 +47,10 @@ class Arrivals(NamedTuple):
         return self.stable * self.weight / (1 - self.weight)
 
 
-def _steps(arrivals: Arrivals, alternatives: Sequence[float]) -> list[float]:
-    """What arrivals add to the logarithm of each alternative's likelihood ratio against `TOLERATED`."""
+def _steps(arrivals: Arrivals, alternatives: Sequence[float], tolerated: float = TOLERATED) -> list[float]:
+    """What arrivals add to the logarithm of each alternative's likelihood ratio against `tolerated`."""
     odds = arrivals.weight / (1 - arrivals.weight)
-    null = odds * TOLERATED / (1 + odds * TOLERATED)
+    null = odds * tolerated / (1 + odds * tolerated)
     shares = [odds * kept / (1 + odds * kept) for kept in alternatives]
     return [
         arrivals.canary * math.log(share / null) + arrivals.stable * math.log((1 - share) / (1 - null))
@@ -58,26 +58,26 @@ def _steps(arrivals: Arrivals, alternatives: Sequence[float]) -> list[float]:
     ]
 
 
-def log_e_of_few_lost(arrivals: Iterable[Arrivals]) -> float:
-    """ln of the e-value for the proof that more than `TOLERATED` of the canary's requests arrive.
+def log_e_of_few_lost(arrivals: Iterable[Arrivals], tolerated: float = TOLERATED) -> float:
+    """ln of the e-value for the proof that a larger share than `tolerated` of the canary's requests arrives.
 
     The likelihood ratio of a Bernoulli trial is monotone in its probability, so its expectation is at most 1 under
     every larger loss too.
     """
     logs = [0.0] * len(FEW_LOST)
     for each in arrivals:
-        logs = [log + step for log, step in zip(logs, _steps(each, FEW_LOST), strict=True)]
+        logs = [log + step for log, step in zip(logs, _steps(each, FEW_LOST, tolerated), strict=True)]
     return log_sum(logs) - math.log(len(FEW_LOST))
 
 
-def still_needed(log_e: float, kept: float, weight: float) -> float | None:
+def still_needed(log_e: float, kept: float, weight: float, tolerated: float = TOLERATED) -> float | None:
     """Estimated number of further requests of both sides until the proof holds; None: no number is enough."""
     odds = weight / (1 - weight)
     share = odds * kept / (1 + odds * kept)
     gain = max(
         share * at_canary + (1 - share) * at_stable
         for at_canary, at_stable in zip(
-            _steps(Arrivals(1, 0, weight), FEW_LOST), _steps(Arrivals(0, 1, weight), FEW_LOST), strict=True
+            *(_steps(one, FEW_LOST, tolerated) for one in (Arrivals(1, 0, weight), Arrivals(0, 1, weight))), strict=True
         )
     )
     return max(0.0, PROVEN + math.log(len(FEW_LOST)) - log_e) / gain if gain > 0 else None

@@ -227,6 +227,7 @@ def _new_state(candidate: Candidate) -> TrialState:
         ended=presets.requests(series, measured=True) if measured else None,
         slice_seconds=snapshot.policy.slice_seconds,
         sticky=snapshot.spec.routing.gateway.session_persistence,
+        loss_tolerance=analysis.loss_tolerance,
         throughputs=tuple(map(ThroughputState, throughputs)),
     )
 

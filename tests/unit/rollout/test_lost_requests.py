@@ -113,7 +113,7 @@ def test_weight_does_not_grow_while_arrivals_speak_against_the_canary() -> None:
     [
         (RequestsBySide(40_000, 40_000), None),
         (RequestsBySide(200, 200), "more requests of both sides to prove that less than 10 %"),
-        (RequestsBySide(36_200, 40_000), "less than 8 % is needed for a proof"),
+        (RequestsBySide(36_200, 40_000), "it cannot be proven that less than 10 % are lost"),
     ],
     ids=["all arrived", "too few", "nine of ten"],
 )
