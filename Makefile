@@ -39,7 +39,7 @@ export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)
 FAST_TESTS := tests/unit tests/stories tests/contract tests/integration sandbox/tests model_server/tests examples/tests
 E2E_TESTS := tests/e2e model_server/tests/slow
 
-.PHONY: help demo test check e2e sandbox down crds fmt bench bench-decision bench-latency bench-model-server bench-rollback environment
+.PHONY: help demo test check e2e faults sandbox down crds fmt bench bench-decision bench-latency bench-model-server bench-rollback environment
 
 help:
 	@echo "Serin: canary rollouts of LLMs on Kubernetes. Verbs:"
@@ -80,6 +80,9 @@ crds: environment ## write crds/, charts/serin-crds/ and docs/reference/ from th
 fmt: environment ## format the code and fix what lint can fix
 	@$(BIN)/ruff check --fix --quiet
 	@$(BIN)/ruff format --quiet
+
+faults: environment ## canaries on a real vLLM whose requests hang, vanish or are not found; about fifteen minutes
+	@$(PYTHON) -m pytest -q -n 0 $(PYTEST) tests/faults
 
 bench: environment ## benchmarks of processor time; bench-decision, -latency, -rollback, -model-server: see the Makefile
 	@$(PYTHON) -m $(BENCH)

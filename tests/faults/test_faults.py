@@ -1,7 +1,7 @@
 """Canaries on a real vLLM whose requests never become an answer: none is promoted, each loses its traffic in minutes.
 
 One hangs three of ten requests while the clients wait for ten minutes, one answers 404 to everything, and one resets
-half of its connections. `faults/sitecustomize.py` puts the fault into vLLM's own process.
+half of its connections. `sitecustomize.py` puts the fault into vLLM's own process.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from examples.light.story import host
 from examples.load import Load
 
 EXAMPLE = ROOT / "examples" / "03-judged-by-latency" / "01-install.yaml"
-FAULTS = Path(__file__).parent / "faults" / "sitecustomize.py"
+FAULTS = Path(__file__).parent / "sitecustomize.py"
 NAME = "triage"
 RPS = 6.0
 LOADING = 420.0
