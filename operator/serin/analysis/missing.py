@@ -224,8 +224,8 @@ def arrivals_unproven(state: TrialState | None) -> str | None:
     if proof.needed is None:
         return (
             f"arrivals: about {100 * (1 - proof.kept):.0f} % of the canary's requests did not arrive at it, so it "
-            f"cannot be proven that less than {100 * state.loss_tolerance:.3g} % are lost: {found}. Check the gateway's "
-            "errors, retries and rounding of weights."
+            f"cannot be proven that less than {100 * state.loss_tolerance:.3g} % are lost: {found}. Check the "
+            "gateway's errors, retries and rounding of weights."
         )
     return (
         f"arrivals: needs about {max(1, math.ceil(proof.needed))} more requests of both sides to prove that less than "

@@ -119,15 +119,24 @@ def whole(grown: Iterable[Rise], scale: int = 1) -> int:
     return sum(math.floor(high * scale + _NEARLY) - math.floor(low * scale + _NEARLY) for low, high in grown)
 
 
-def rises(samples: Samples, begin: int, end: int, base: float | None = None, started: Samples = ()) -> tuple[Rise, ...]:
+def rises(
+    samples: Samples,
+    begin: int,
+    end: int,
+    base: float | None = None,
+    started: Samples = (),
+    *,
+    base_since: int | None = None,
+) -> tuple[Rise, ...]:
     """From which value to which a counter rose in `(begin, end]`: one rise for each life of its process.
 
     A value that is lower than one before it is a reset, or the counter ran backwards (see `is_reset`). A counter that
-    ran backwards adds nothing until it exceeds its highest value. Negative values count as zero.
+    ran backwards adds nothing until it exceeds its highest value. Negative values count as zero. `base_since` is the
+    earliest time that `base` can be of, `begin` if it is not given: a process that started later began again at zero.
     """
     found: list[Rise] = []
     low = top = base
-    since = begin
+    since = begin if base_since is None else base_since
     for at, sample in samples:
         if at > end:
             break

@@ -44,6 +44,8 @@ class Doubtful(NamedTuple):
     begin: int
     begins: bool
     """Whether it has no sample at or before the begin."""
+    base: float | None = None
+    """Its value of some time before the window, if that is known."""
 
 
 class Older(NamedTuple):
@@ -136,24 +138,37 @@ class FamilyCounts:
                 self.settle(doubtful, base, ())
 
     def _count(
-        self, counter: Counter, begin: int, samples: Samples, base: float | None = None, started: Samples = ()
+        self,
+        counter: Counter,
+        begin: int,
+        samples: Samples,
+        base: float | None = None,
+        started: Samples = (),
+        *,
+        base_since: int | None = None,
     ) -> None:
-        grown = counter_growth.rises(samples, begin, self.end, base, started)
+        grown = counter_growth.rises(samples, begin, self.end, base, started, base_since=base_since)
         if grown:
             for key, revision in self.attribution.of(counter.labels):
                 if self.starts[key] == begin:
                     self.grown[key].append(Growth(revision, counter.labels, counter.process.name, grown))
 
-    def settle(self, doubtful: Doubtful, base: float | None, started: Samples) -> None:
+    def settle(self, doubtful: Doubtful, base: float | None, started: Samples, base_since: int | None = None) -> None:
         """Count a doubtful counter.
 
         Args:
             doubtful: the counter.
             base: its value at the begin; None if unknown, so that its first sample adds nothing.
             started: see `counter_growth.Target.started`.
+            base_since: see `counter_growth.rises`.
         """
-        counter, begin, _ = doubtful
-        self._count(counter, begin, counter.samples(begin, self.end, self.behind), base, started)
+        counter, begin = doubtful.counter, doubtful.begin
+        self._count(counter, begin, counter.samples(begin, self.end, self.behind), base, started, base_since=base_since)
+
+    def falls_from(self, doubtful: Doubtful, base: float) -> bool:
+        """Whether the counter begins below its older value, so that only the start of its process says why."""
+        samples = doubtful.counter.samples(doubtful.begin, self.end, self.behind)
+        return counter_growth.is_doubtful_fall([(doubtful.begin, base), *samples[:1]])
 
     def renamed_from(self, doubtful: Doubtful, others: Iterable[Older]) -> float | None:
         """The last value of the counter that this one continues under other labels; None if there is none.
@@ -162,7 +177,7 @@ class FamilyCounts:
             doubtful: a counter that begins.
             others: counters of its process.
         """
-        counter, begin, _ = doubtful
+        counter, begin = doubtful.counter, doubtful.begin
         samples = counter.samples(begin, self.end, self.behind)
         first, value = next(sample for sample in samples if sample[0] > begin)
         values = [

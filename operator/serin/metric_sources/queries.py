@@ -250,7 +250,11 @@ class Queries:
                 counter = doubtful.counter
                 known = older.get(counter.process) or older.get(Process("", counter.labels.get(PROCESS, ""))) or {}
                 if counter.own in known:
-                    counts.settle(doubtful, known[counter.own][1], ())
+                    older_value = known[counter.own][1]
+                    if counts.falls_from(doubtful, older_value):
+                        left.append(doubtful._replace(base=older_value))
+                    else:
+                        counts.settle(doubtful, older_value, ())
                     continue
                 others = [Older(own, at, value) for own, (at, value) in known.items()]
                 base = counts.renamed_from(doubtful, others)
@@ -286,13 +290,15 @@ class Queries:
                 labels, begin = doubtful.counter.labels, doubtful.begin
                 instance = labels.get(PROCESS, "")
                 target = counter_growth.target_of(labels, attempts.get(instance, ()), started.get(instance, ()))
-                base = None
-                if doubtful.begins and "job" in labels:
+                base, base_since = doubtful.base, None
+                if base is not None:
+                    base_since = begin - LOOK_BACK // timedelta(milliseconds=1)
+                elif doubtful.begins and "job" in labels:
                     samples = doubtful.counter.samples(begin, each.end, each.behind)
                     first = counter_growth.first_after(samples, begin, each.end)
                     if first is not None and counter_growth.is_new(first, begin, target, self._scrape):
                         base = 0.0
-                each.settle(doubtful, base, target.started)
+                each.settle(doubtful, base, target.started, base_since)
 
     async def baselines(self, watches: Sequence[Watch], at: datetime) -> dict[Key, Baseline | MetricsError]:
         """The baseline of each watch that wants one, or why it could not be read."""

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serin.metric_sources import counter_growth
 from serin.metric_sources.counter_growth import (
     Row,
     Target,
@@ -189,3 +190,10 @@ def test_first_sample_after_the_begin() -> None:
     assert has_base(samples, 10)
     assert not has_base(samples, 9)
     assert not has_base([], 9)
+
+
+def test_counter_that_a_restarted_process_shows_late_began_at_zero() -> None:
+    """The first good answer of the new process comes after scrapes without the counter, and is nearly the old value."""
+    started = [(4_000, 3.0), (9_000, 3.0)]
+    assert counter_growth.rises([(9_000, 652.0)], 8_000, 10_000, 690.0, started, base_since=0) == ((0.0, 652.0),)
+    assert counter_growth.rises([(9_000, 652.0)], 8_000, 10_000, 690.0, started) == ()
