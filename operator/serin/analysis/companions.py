@@ -11,8 +11,9 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from serin.analysis.counts import Baseline, Names, Tally
+from serin.analysis.counts import Baseline, Tally
 from serin.analysis.measurement import How, Measurement, bound_of
+from serin.analysis.presets import requests
 from serin.evidence.metric import MetricParameters
 
 if TYPE_CHECKING:
@@ -35,14 +36,9 @@ GRACE_SECONDS = 15.0
 """Added to the time of silence while an epoch is young: by then every pod was scraped."""
 
 
-def gateway_codes(series: Series) -> Tally:
-    """The gateway's counter of finished requests by response code."""
-    return Tally(series.requests, by=series.code_label, names=Names.BACKEND)
-
-
 def baseline_tallies(series: Series, *, measured: bool) -> tuple[Tally, ...]:
     """What the baseline reads of the stable, to see which series exist and how long its requests are silent."""
-    return (*_by_silence(series), gateway_codes(series)) if measured else ()
+    return (*_by_silence(series), requests(series, measured=False)) if measured else ()
 
 
 def companions(
@@ -70,9 +66,8 @@ def companions(
             required=True,
         )
 
-    by_outcome = Tally(f"{series.model_server}requests_total", by="outcome")
-    how, total = (How.EXCLUDED_OUTCOME, by_outcome) if measured else (How.EXCLUDED_CODE, gateway_codes(series))
-    excluded = measurement("excluded", how, None, total, EXCLUDED_MARGIN)
+    how = How.EXCLUDED_OUTCOME if measured else How.EXCLUDED_CODE
+    excluded = measurement("excluded", how, None, requests(series, measured=measured), EXCLUDED_MARGIN)
     found = [
         replace(
             excluded,
@@ -95,8 +90,9 @@ def companions(
                 described=f"silent for {seconds} s or longer",
             )
         )
-    if baseline.histograms.get(gateway_codes(series)):
-        gateway = measurement("gateway", How.CODE, None, gateway_codes(series), MARGIN)
+    codes = requests(series, measured=False)
+    if baseline.histograms.get(codes):
+        gateway = measurement("gateway", How.CODE, None, codes, MARGIN)
         found.append(replace(gateway, steers=False, described="failed at the gateway"))
     return tuple(found)
 

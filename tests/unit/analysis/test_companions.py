@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import pytest
 
 from serin.analysis.answers import Kind, kind_of_code, kind_of_outcome
-from serin.analysis.companions import absent, baseline_tallies, companions, gateway_codes, share_left
+from serin.analysis.companions import absent, baseline_tallies, companions, share_left
 from serin.analysis.counts import Baseline, Interval, Names, Tally
 from serin.analysis.measurement import Measurement
-from serin.analysis.presets import DEFAULT_SERIES
+from serin.analysis.presets import DEFAULT_SERIES, requests
 from serin.evidence.slices import Counts
 from tests.unit.rollout.cases import NOON, A, B
 
@@ -109,7 +109,7 @@ def test_excluded_counts_all_outcomes_and_codes_without_middleware() -> None:
     }
     codes = {(B, None, "200"): 5, (B, None, "404"): 3, (B, None, "499"): 2, (A, None, "503"): 4, (A, None, "0"): 9}
     excluded = made(measured=False)["excluded"]
-    assert excluded.total == gateway_codes(DEFAULT_SERIES)
+    assert excluded.total == requests(DEFAULT_SERIES, measured=False)
     assert excluded.total.names is Names.BACKEND
     assert excluded.counts(Interval(NOON, NOON, {excluded.total: codes})) == {
         (B, None): (Counts(10, 3),),
