@@ -45,6 +45,11 @@ class Resolved:
         return SPLIT_VARIABLE in self._variables and any(m.get("mountPath") == SPLIT_DIRECTORY for m in mounts)
 
     @property
+    def counts_by_load(self) -> bool:
+        """Whether the pods count latencies by load, as their split document asks the middleware to."""
+        return self.measures and self.reads_split
+
+    @property
     def serves_prompts(self) -> bool:
         """Whether the pods apply the prompt of the revision that their split document chooses."""
         return self.reads_split and PROMPTS_VARIABLE in self._variables
@@ -66,11 +71,6 @@ class Resolved:
     @property
     def _variables(self) -> set[str]:
         return {str(entry.get("name")) for entry in self._engine.get("env") or ()}
-
-    @property
-    def counts_by_load(self) -> bool:
-        """Whether the pods read a split document, which tells the middleware to count latencies by load."""
-        return self.measures and SPLIT_VARIABLE in self._variables
 
 
 @dataclass(frozen=True)
