@@ -1,7 +1,7 @@
 """What an outcome of the model server or a response code of the gateway says about a revision: one table for both.
 
 Pure. Every answer that is counted is in the denominator of every comparison; the kinds say in which numerator. Called
-by `serin.analysis.measurement` and `serin.analysis.left`. The model server has the same table for its statuses
+by `serin.analysis.measurement` and `serin.analysis.update`. The model server has the same table for its statuses
 (`serin_model_server.outcome`); a contract test compares the two.
 """
 

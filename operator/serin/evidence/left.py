@@ -1,7 +1,7 @@
 """Whether clients leave one side more often than the other: two tests in closed form, one in each direction. Pure.
 
 Clients choose when they leave, and may choose it by the revision. A difference therefore only holds a canary: counted
-as bad it would let a client reject a good canary, counted as good promote a bad one. Called by `serin.analysis.left`.
+as bad it would let a client reject a good canary, counted as good promote a bad one. Called by `serin.analysis.update`.
 """
 
 from __future__ import annotations
