@@ -11,7 +11,6 @@ from examples.demo.cluster import Cluster
 from examples.demo.place import Place
 
 BAD = {"server_error", "rejected", "stream_error", "aborted", "timed_out"}
-NOT_COUNTED = {"excluded"}
 
 
 def finished(place: Place, cluster: Cluster, revision: str, epochs: set[str]) -> tuple[int, int]:
@@ -23,8 +22,7 @@ def finished(place: Place, cluster: Cluster, revision: str, epochs: set[str]) ->
     by_outcome: Counter[str] = Counter()
     for row in _ask(place, query):
         by_outcome[row["metric"]["outcome"]] += int(float(row["value"][1]))
-    counted = {outcome: count for outcome, count in by_outcome.items() if outcome not in NOT_COUNTED}
-    return sum(counted.values()), sum(count for outcome, count in counted.items() if outcome in BAD)
+    return sum(by_outcome.values()), sum(count for outcome, count in by_outcome.items() if outcome in BAD)
 
 
 def finished_rate(place: Place, cluster: Cluster) -> float:
