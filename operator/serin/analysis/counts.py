@@ -66,6 +66,16 @@ class Interval:
     ahead: timedelta = timedelta()
     """By how much the source's clock is ahead of the operator's: its samples are that much older than they seem."""
 
+    @property
+    def begin_by_clock(self) -> datetime:
+        """The begin on the operator's clock, by which epochs begin."""
+        return self.begin - self.ahead
+
+    @property
+    def end_by_clock(self) -> datetime:
+        """The end on the operator's clock."""
+        return self.end - self.ahead
+
 
 @dataclass(frozen=True)
 class Wanted:

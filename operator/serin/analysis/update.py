@@ -72,8 +72,8 @@ def _tests_after(
             counts[key],
             t=seconds_of(state, interval),
             epoch=key,
-            settled=is_settled(state, epoch, interval.end - interval.ahead, metric.measurement),
-            young=stays_open(state, epoch, interval.begin - interval.ahead, metric.measurement),
+            settled=is_settled(state, epoch, interval.end_by_clock, metric.measurement),
+            young=stays_open(state, epoch, interval.begin_by_clock, metric.measurement),
             for_proof=for_proof[key] if for_proof is not None else None,
         )
     return replace(metric, tests=tests.nothing_ended(counts))
@@ -144,7 +144,7 @@ def left_after(state: TrialState, interval: Interval, canary: str, stable: str) 
     sums = {canary: Counts(), stable: Counts()}
     for (revision, epoch, outcome), count in interval.counts.get(state.ended, {}).items() if state.ended else ():
         counted = _counted_epoch(state, epoch, interval)
-        if revision in sums and counted is not None and not is_young(state, counted, interval.begin):
+        if revision in sums and counted is not None and not is_young(state, counted, interval.begin_by_clock):
             sums[revision] += Counts(count, count * (kind_of_outcome(outcome) is Kind.LEFT))
     return state.left.add(_totals(sums[canary], sums[stable]), seconds_of(state, interval))
 
@@ -244,7 +244,7 @@ def _epoch_of(state: TrialState, interval: Interval) -> int | None:
     if not running:
         return None
     began, epoch = max(running)
-    return epoch if began + blank <= interval.begin - interval.ahead else None
+    return epoch if began + blank <= interval.begin_by_clock else None
 
 
 def _expected(state: TrialState, counts: Iterable[CountsByStratum]) -> float:

@@ -81,7 +81,7 @@ def slices(
             s = Slice(n.n1, n.x1, n.n0, n.x0, t=seconds_of(state, interval), epoch=key)
             yield (
                 s,
-                stays_open(state, epoch_of(key), interval.begin - interval.ahead, state.metrics[metric].measurement),
+                stays_open(state, epoch_of(key), interval.begin_by_clock, state.metrics[metric].measurement),
             )
 
 
