@@ -146,7 +146,7 @@ def test_defaults_are_shown(kubectl: Kubectl, deployment: Manifest) -> None:
         "progressDeadline": "30m",
         "drainTimeout": "10m",
     }
-    assert spec["analysis"] == {"falseRollbackRate": 0.01, "blindTimeout": "10m"}
+    assert spec["analysis"] == {"falseRollbackRate": 0.01, "blindTimeout": "10m", "lossTolerance": 0.1}
 
 
 @pytest.mark.parametrize(
