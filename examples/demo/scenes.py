@@ -72,7 +72,7 @@ class Story:
             return False
         return True
 
-    def revisions_on_route(self) -> set[str]:
+    def services_on_route(self) -> set[str]:
         """Names of the route's Services, at any weight."""
         rules = self.cluster.get(f"httproute/{NAME}")["spec"]["rules"]
         return {backend["name"] for rule in rules for backend in rule["backendRefs"]}
@@ -186,7 +186,8 @@ def roll_back(story: Story, *, stable: str) -> str:
     expect("Ready is False with reason RolledBack, and Stalled is True", reason == "RolledBack", reason)
     expect("the stable keeps serving, in the same pods", _same(pods, story, seen.side(after, "stable")), pods)
     expect("the stable's revision is unchanged", seen.side(after, "stable")["revision"] == stable, stable)
-    expect("the route contains the stable only", story.revisions_on_route() == {f"{NAME}-{stable}"})
+    services, engine = story.services_on_route(), seen.side(after, "stable")["engineRevision"]
+    expect("the route contains the stable only", services == {f"{NAME}-{engine}"}, services)
     expect("the canary's pods were removed", story.pods_are_removed(canary["engineRevision"]))
     expect("Serin did not change the spec", _spec_unchanged(story, after, TOO_SMALL), after["spec"])
     theirs = story.rows[-1].at_canary
