@@ -18,6 +18,9 @@ from serin.manifests.list_keys import item_key, list_keys
 _QUANTITY_MAPS = frozenset({"limits", "requests", "overhead"})
 _QUANTITY_FIELDS = frozenset({"sizeLimit", "divisor"})
 
+_LEAVES = frozenset({str, int, float, bool, type(None)})
+"""Exact types of most values; comparing them is quicker than `isinstance`."""
+
 _WHOLLY_OURS: Mapping[str, str] = {"HTTPRoute": "spec"}
 """Fields that must match completely: the lists of a route are atomic, so `managedFields` does not cover their items."""
 
@@ -48,12 +51,13 @@ def contains(have: Mapping[str, Any], want: Mapping[str, Any]) -> bool:
 
 
 def _covers(have: Any, want: Any, field: str, *, whole: bool, parent: str = "") -> bool:
-    if _is_nothing(want) and have is None:
+    if have is None and _is_nothing(want):
         return True
-    if isinstance(want, Mapping):
-        return isinstance(have, Mapping) and _covers_map(have, want, field, whole=whole)
-    if isinstance(want, list | tuple):
-        return isinstance(have, list | tuple) and _covers_list(have, want, field, whole=whole)
+    if type(want) not in _LEAVES:
+        if isinstance(want, Mapping):
+            return isinstance(have, Mapping) and _covers_map(have, want, field, whole=whole)
+        if isinstance(want, list | tuple):
+            return isinstance(have, list | tuple) and _covers_list(have, want, field, whole=whole)
     is_quantity = parent in _QUANTITY_MAPS or field in _QUANTITY_FIELDS
     return _is_same(have, want) or (is_quantity and _is_same_amount(have, want))
 
@@ -61,14 +65,22 @@ def _covers(have: Any, want: Any, field: str, *, whole: bool, parent: str = "") 
 def _covers_map(have: Mapping[str, Any], want: Mapping[str, Any], field: str, *, whole: bool) -> bool:
     if whole and any(key not in want and not _is_default(key, value) for key, value in have.items()):
         return False
-    return all(_covers(have.get(key), value, key, whole=whole, parent=field) for key, value in want.items())
+    for key, value in want.items():
+        there = have.get(key)
+        # What was read from the object itself, and most texts.
+        if there is value or (type(value) is str and there == value):
+            continue
+        if not _covers(there, value, key, whole=whole, parent=field):
+            return False
+    return True
 
 
 def _covers_list(have: Sequence[Any], want: Sequence[Any], field: str, *, whole: bool) -> bool:
     keys = None if whole else list_keys(field, want)
     if keys is None:
         return len(have) == len(want) and all(
-            _covers(there, wanted, field, whole=whole) for there, wanted in zip(have, want, strict=True)
+            (type(wanted) is str and there == wanted) or _covers(there, wanted, field, whole=whole)
+            for there, wanted in zip(have, want, strict=True)
         )
     found = {item_key(item, keys): item for item in have}
     return all(_covers(found.get(item_key(item, keys)), item, field, whole=whole) for item in want)

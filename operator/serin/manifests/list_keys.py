@@ -43,5 +43,5 @@ def item_key(item: Any, keys: tuple[str, ...]) -> tuple[Any, ...] | None:
     """The key of an item, or None if a key field is missing."""
     if not isinstance(item, Mapping):
         return None
-    key = tuple(item.get(part, _KEY_DEFAULTS.get(part)) for part in keys)
+    key = tuple([item.get(part, _KEY_DEFAULTS.get(part)) for part in keys])
     return None if None in key else key
