@@ -8,8 +8,9 @@ running trial. New keys need a default, and unknown keys are ignored.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import astuple, fields, replace
+from dataclasses import astuple, fields, is_dataclass, replace
 from datetime import datetime
+from functools import cache
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError
@@ -97,7 +98,14 @@ def _written_by_epoch(values: Mapping[int, Any]) -> dict[str, list[Any]]:
 
 def _written(value: Any) -> list[Any]:
     """The fields of a small dataclass without their names."""
-    return [field.isoformat() if isinstance(field, datetime) else field for field in astuple(value)]
+    kind: Any = type(value)
+    return [_plain(getattr(value, name)) for name in _names(kind)]
+
+
+def _plain(field: Any) -> Any:
+    if isinstance(field, datetime):
+        return field.isoformat()
+    return astuple(field) if is_dataclass(field) and not isinstance(field, type) else field
 
 
 Moment = Annotated[datetime, PlainValidator(_moment), PlainSerializer(datetime.isoformat)]
@@ -155,8 +163,8 @@ class StoredMeasurement(_Stored):
 
     def measurement(self) -> Measurement:
         """The measurement that was stored."""
-        parameters = {field.name: getattr(self, field.name) for field in fields(MetricParameters)}
-        own = {field.name: getattr(self, field.name) for field in fields(Measurement) if field.name != "parameters"}
+        parameters = {name: getattr(self, name) for name in _names(MetricParameters)}
+        own = {name: getattr(self, name) for name in _names(Measurement) if name != "parameters"}
         return Measurement(**own, parameters=MetricParameters(**parameters))
 
 
@@ -280,9 +288,15 @@ def _cause(error: Exception) -> str:
 
 def _fields(source: object, target: type, *, but: Collection[str] = ()) -> dict[str, Any]:
     """The values of `source` for the fields that both have."""
-    both = _names(type(source)) & _names(target)
-    return {name: getattr(source, name) for name in both if name not in but}
+    kind: Any = type(source)
+    return {name: getattr(source, name) for name in _common_names(kind, target) if name not in but}
 
 
-def _names(of: Any) -> set[str]:
-    return set(of.model_fields) if issubclass(of, BaseModel) else {field.name for field in fields(of)}
+@cache
+def _common_names(one: Any, other: Any) -> tuple[str, ...]:
+    return tuple(name for name in _names(one) if name in _names(other))
+
+
+@cache
+def _names(of: Any) -> tuple[str, ...]:
+    return tuple(of.model_fields) if issubclass(of, BaseModel) else tuple(field.name for field in fields(of))

@@ -19,6 +19,7 @@ def test_put_and_without_equal_dict_and_leave_original_unchanged(items: dict[int
     assert list(original.put(key, value).items()) == [*remaining.items(), (key, value)]
     assert original.without(key) == remaining
     assert list(original.items()) == list(items.items())
+    assert list(original.values()) == list(items.values())
     assert (key in original) == (key in items)
     assert copy.deepcopy(original) == original
 
