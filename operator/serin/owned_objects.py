@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from serin.api.names import LABEL_DEPLOYMENT, SPLIT, child_name
 from serin.cluster.port import (
@@ -44,13 +45,17 @@ class OwnedObjects:
     splits: list[Object]
     """The ConfigMaps with split documents."""
 
+    @cached_property
+    def _read(self) -> tuple[Record, ...]:
+        return tuple(sorted(map(read_record, self.records), key=lambda record: record.number))
+
     def read_records(self) -> tuple[Record, ...]:
-        """The records of the ControllerRevisions, oldest first.
+        """The records of the ControllerRevisions, oldest first; read once.
 
         Raises:
             RecordError: one of them cannot be read.
         """
-        return tuple(sorted(map(read_record, self.records), key=lambda record: record.number))
+        return self._read
 
 
 def is_owned(obj: Object, owner: Owner) -> bool:
