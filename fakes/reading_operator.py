@@ -72,7 +72,7 @@ class ReadingOperator:
 
     async def live(self, seconds: float) -> None:
         """Let time pass in the world, and see what has changed, as a watch would tell."""
-        before = self.world.version
+        before = self.world.cluster.changes
         self.world.pass_time(seconds)
-        self.woken |= self.world.version != before
+        self.woken |= self.world.cluster.changes != before
         await self.tick()

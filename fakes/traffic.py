@@ -32,6 +32,7 @@ _CODES = ("200", "500", "404", "499")
 """By outcome, the response code that the gateway counts."""
 SILENT = (30, 60, 120, 300, 600)
 """The times of silence that the model server counts, in seconds; the requests of this world do not stream."""
+_SILENT, _BUCKETS = tuple(map(str, SILENT)), (*map(str, BOUNDS), "+Inf")
 EPOCHS = 32
 Numbers = npt.NDArray[np.int64]
 Times = npt.NDArray[np.float64]
@@ -126,6 +127,7 @@ class Process:
     shown: list[tuple[int, int, Numbers]] = field(default_factory=list)
     """By scrape: milliseconds since 1970, number of restarts, requests by epoch and outcome."""
     _series: dict[tuple[str, int, str], Callable[[int, float], None]] = field(default_factory=dict)
+    _by_le: dict[tuple[str, int], list[Callable[[int, float], None]]] = field(default_factory=dict)
 
     def restart(self, now: float, seconds: float) -> None:
         """Restart: requests in flight and counts since the last scrape are lost."""
@@ -150,29 +152,29 @@ class Process:
         # A pod that learns the epoch of a request at its end has no arrivals by epoch to show.
         for epoch in np.flatnonzero(self.arrived).tolist() if self.began is None else ():
             self._keep("serin_requests_started_total", epoch, "", moment, int(self.arrived[epoch]))
+        by_outcome: list[list[int]] = requests.tolist()
+        late, ended_late = self.overdue.tolist()
+        cumulative = self.counts[:, 0].cumsum(axis=1).tolist()
         for epoch in np.flatnonzero(requests.sum(axis=1) + self.overdue[0].sum(axis=1)).tolist():
-            for outcome, count in zip(_OUTCOMES, requests[epoch].tolist(), strict=True):
+            for outcome, count in zip(_OUTCOMES, by_outcome[epoch], strict=True):
                 if count:  # the first request creates the series
                     self._keep("serin_requests_total", epoch, outcome, moment, count)
             if self.counts_silence:
-                settled = requests[epoch].sum() + self.overdue[0, epoch] - self.overdue[1, epoch]
-                for index, seconds in enumerate(SILENT):
-                    overdue = int(self.overdue[0, epoch, index])
-                    self._keep("serin_requests_overdue_total", epoch, str(seconds), moment, overdue)
-                    self._keep("serin_requests_settled_total", epoch, str(seconds), moment, int(settled[index]))
-            if requests[epoch, 0]:
-                cumulative = self.counts[epoch, 0].cumsum().tolist()
-                for bound, count in zip((*BOUNDS, "+Inf"), cumulative, strict=True):
-                    self._keep("serin_e2e_request_latency_seconds_bucket", epoch, str(bound), moment, count)
+                silent = zip(late[epoch], ended_late[epoch], strict=True)
+                settled = [sum(by_outcome[epoch]) + overdue - ended for overdue, ended in silent]
+                self._keep_all("serin_requests_overdue_total", epoch, _SILENT, moment, late[epoch])
+                self._keep_all("serin_requests_settled_total", epoch, _SILENT, moment, settled)
+            if by_outcome[epoch][0]:
+                name = "serin_e2e_request_latency_seconds_bucket"
+                self._keep_all(name, epoch, _BUCKETS, moment, cumulative[epoch])
 
     def _work_until(self, at: float) -> None:
         kept_silent, before = [], self.worked_until
         for begins, ends, epoch in self.silent:
-            for index, seconds in enumerate(SILENT):
-                since = begins + seconds
-                late = ends > since
-                self.overdue[0, epoch, index] += int((late & (since > before) & (since <= at)).sum())
-                self.overdue[1, epoch, index] += int((late & (ends > before) & (ends <= at)).sum())
+            since, end = begins[:, np.newaxis] + SILENT, ends[:, np.newaxis]
+            late = end > since
+            self.overdue[0, epoch] += (late & (since > before) & (since <= at)).sum(axis=0)
+            self.overdue[1, epoch] += (late & (end > before) & (end <= at)).sum(axis=0)
             if (ends > at).any():
                 kept_silent.append((begins, ends, epoch))
         self.silent, self.worked_until = kept_silent, at
@@ -195,14 +197,25 @@ class Process:
     def _keep(self, name: str, epoch: int, what: str, moment: int, value: float) -> None:
         keep = self._series.get((name, epoch, what))
         if keep is None:
-            labels = dict(self.labels)
-            if name.startswith("serin_"):
-                labels |= {"revision": self.revision, "epoch": str(epoch)}
-            if what:
-                by_le = name.endswith(("_bucket", "_overdue_total", "_settled_total"))
-                labels |= {"le" if by_le else "outcome": what}
-            keep = self._series[name, epoch, what] = self.store.handle(name, labels)
+            keep = self._series[name, epoch, what] = self._handle(name, epoch, what)
         keep(moment, value)
+
+    def _keep_all(self, name: str, epoch: int, values_of_le: tuple[str, ...], moment: int, counts: list[int]) -> None:
+        """One sample for each value of `le`."""
+        handles = self._by_le.get((name, epoch))
+        if handles is None:
+            handles = self._by_le[name, epoch] = [self._handle(name, epoch, le) for le in values_of_le]
+        for keep, count in zip(handles, counts, strict=True):
+            keep(moment, count)
+
+    def _handle(self, name: str, epoch: int, what: str) -> Callable[[int, float], None]:
+        labels = dict(self.labels)
+        if name.startswith("serin_"):
+            labels |= {"revision": self.revision, "epoch": str(epoch)}
+        if what:
+            by_le = name.endswith(("_bucket", "_overdue_total", "_settled_total"))
+            labels |= {"le" if by_le else "outcome": what}
+        return self.store.handle(name, labels)
 
 
 @dataclass
@@ -259,27 +272,22 @@ class Busy(World):
         self.processes_ever: list[Process] = []
         self._engines: dict[str, str] = {}
         self._route = NO_ROUTE
-        self._looked_at: tuple[str, int] | None = None
+        self._looked_at: int | None = None
         self._epochs: dict[int, float] = {}
         """By epoch, its latest begin, in order; used with `labelled_late` only."""
         self.first: str | None = None
         """The stable's revision: the first one that got requests."""
 
-    @property
-    def version(self) -> tuple[str, int]:
-        """A value that changes whenever the cluster changes."""
-        return repr(self.cluster._versions), len(self.cluster._objects)
-
     def pass_time(self, seconds: float) -> None:
         """See `World`; for speed, controllers run only if the cluster has changed."""
-        still = self._looked_at == self.version and all(process.ready for process in self.processes.values())
+        still = self._looked_at == self.cluster.changes and all(process.ready for process in self.processes.values())
         if not still:
             self._see_pods(self.now.timestamp())
             self._route = self.split()
         self._serve(seconds)
         self.now += timedelta(seconds=seconds)
         if not still:
-            self._looked_at = self.version
+            self._looked_at = self.cluster.changes
             self._run_deployments()
             self._run_pods()
             self._run_gateway()

@@ -95,6 +95,8 @@ class World:
         self._documents: dict[str, tuple[str, datetime]] = {}
         """Text of each ConfigMap, and when it appeared."""
         self._released: dict[str, datetime] = {}
+        self._split: tuple[int, RouteView] | None = None
+        """The split, and the number of changes of the cluster when it was read."""
         self._pods = 0
 
     # The user ---------------------------------------------------------------------------------------------------
@@ -267,9 +269,11 @@ class World:
 
     def split(self) -> RouteView:
         """The split by revision, from the route and the documents."""
-        route = GatewayApiRouter().read(self.cluster.find(HTTP_ROUTE, *KEY), NAME)
-        records = [read_record(obj) for obj in self.cluster.all(CONTROLLER_REVISION)]
-        return combined(route, self.documents(), records)
+        if self._split is None or self._split[0] != self.cluster.changes:
+            route = GatewayApiRouter().read(self.cluster.find(HTTP_ROUTE, *KEY), NAME)
+            records = [read_record(obj) for obj in self.cluster.all(CONTROLLER_REVISION)]
+            self._split = self.cluster.changes, combined(route, self.documents(), records)
+        return self._split[1]
 
     def documents(self) -> dict[str, SplitDocument]:
         """The readable split documents by engine revision."""

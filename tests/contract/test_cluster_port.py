@@ -64,3 +64,36 @@ async def test_children_of_a_deleted_owner_are_collected_recursively() -> None:
     cluster.remove(DEPLOYMENT, NAMESPACE, "parent")
     cluster.collect_garbage()
     assert cluster.all(DEPLOYMENT) == []
+
+
+async def test_what_is_read_is_a_copy_of_what_is_stored_last() -> None:
+    cluster = FakeCluster(_clock)
+    stored = cluster.put(deployment("sample"))
+    version = stored["metadata"]["resourceVersion"]
+    stored["spec"]["replicas"] = 99
+    for read in (cluster.find(DEPLOYMENT, NAMESPACE, "sample"), *cluster.all(DEPLOYMENT)):
+        assert read
+        assert read["spec"] == deployment("sample")["spec"]
+        read["metadata"]["labels"]["of"] = "the reader"
+    again = cluster.find(DEPLOYMENT, NAMESPACE, "sample")
+    assert again
+    assert "of" not in again["metadata"]["labels"]
+    cluster.put(again | {"spec": again["spec"] | {"replicas": 7}})
+    newest = cluster.find(DEPLOYMENT, NAMESPACE, "sample")
+    assert newest
+    assert (newest["spec"]["replicas"], newest["metadata"]["resourceVersion"] != version) == (7, True)
+
+
+async def test_number_of_changes_counts_what_was_stored_or_removed() -> None:
+    cluster = FakeCluster(_clock)
+    counted = []
+    for change in (
+        lambda: cluster.put(deployment("sample")),
+        lambda: cluster.put(deployment("sample")),  # the same
+        lambda: cluster.set_status(DEPLOYMENT, NAMESPACE, "sample", {"replicas": 1}),
+        lambda: cluster.remove(DEPLOYMENT, NAMESPACE, "sample"),
+        lambda: cluster.remove(DEPLOYMENT, NAMESPACE, "sample"),  # it is gone
+    ):
+        change()
+        counted.append(cluster.changes)
+    assert counted == [1, 1, 2, 3, 3]

@@ -184,13 +184,14 @@ class Story:
 
     def _note(self) -> None:
         status = self.world.status()
-        names = {r.revision: str(r.number) for r in map(read_record, self.world.cluster.all(CONTROLLER_REVISION))}
+        records = [read_record(obj) for obj in self.world.cluster.all(CONTROLLER_REVISION)]
+        names = {r.revision: str(r.number) for r in records}
         split = " ".join(f"r{names.get(r, '?')}={w / 100:g}%" for r, w in self.world.weights().items()) or "no route"
         engines = {
             d["metadata"]["name"].removeprefix(f"{NAME}-"): d["spec"]["replicas"]
             for d in self.world.cluster.all(DEPLOYMENT)
         }
-        numbers = {r.engine_revision: r.number for r in map(read_record, self.world.cluster.all(CONTROLLER_REVISION))}
+        numbers = {r.engine_revision: r.number for r in records}
         pods = " ".join(
             f"e{numbers.get(e, '?')}:{self.world.ready_pods(e)}/{n}"
             for e, n in sorted(engines.items(), key=lambda i: numbers.get(i[0], 0))
