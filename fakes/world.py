@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fakes.fake_cluster import FakeCluster
-from serin.analysis.counts import Baseline, InFlight, Interval, MetricReadings, Names, Point, Tally
+from serin.analysis.counts import Baseline, InFlight, Interval, MetricReadings, Names, Point, Sampled, Tally
 from serin.api.names import ANNOTATION_SPLIT, LABEL_DEPLOYMENT, LABEL_ENGINE_REVISION
 from serin.cluster.port import (
     CONFIG_MAP,
@@ -370,7 +370,9 @@ class World:
         for end, totals in self.traffic.history:
             if end > begin:
                 counts = {tally: self._growth(tally, base, totals, watch) for tally in watch.tallies}
-                found.append(Interval(begin, end, {tally: points for tally, points in counts.items() if points}))
+                grown = {tally: points for tally, points in counts.items() if points}
+                sampled = {revision: Sampled(end, end) for revision, _ in watch.engine_of}
+                found.append(Interval(begin, end, grown, sampled=sampled))
                 begin, base = end, totals
         return tuple(found)
 

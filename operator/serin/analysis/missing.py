@@ -1,9 +1,9 @@
 """Requests of the canary that are missing: those that did not arrive, have not ended, or whose clients left.
 
-No comparison contains them. A promotion needs the proof that few do not arrive (`arrivals_unproven`); many that do not
-arrive take the canary's weight (`lost_beyond_doubt`); the others hold it (`missing`), and `serin.reporting.caveats`
-warns. Only the model server counts arrivals, so without it nothing is found here. `serin.analysis.update` updates the
-numbers. Specification: docs/reference/decision-engine.md, section 6. Pure.
+No comparison contains them. A promotion needs the proof that few do not arrive (`serin.analysis.arrivals_proof`); many
+that do not arrive take the canary's weight (`lost_beyond_doubt`); the others hold it (`missing`), and
+`serin.reporting.caveats` warns. Only the model server counts arrivals, so without it nothing is found here.
+`serin.analysis.update` updates the numbers. Specification: docs/reference/decision-engine.md, section 6. Pure.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from itertools import pairwise
 
 from serin.analysis.trial_state import Epoch, TrialState
 from serin.api.names import FULL_WEIGHT
-from serin.evidence import lost
-from serin.evidence.log_space import log_sum
 from serin.evidence.share import log_e
 from serin.evidence.slices import NO_REQUESTS, RequestsBySide
 
@@ -61,7 +59,7 @@ def off_weight(state: TrialState | None) -> Arrivals | None:
     """
     if state is None:
         return None
-    before, newest, hidden = _settled(state), _newest(state), _hidden(state)
+    before, newest, hidden = settled_arrivals(state), _newest(state), _hidden(state)
     whole = _arrivals(state, before | newest, hidden, TOLERANCE_OVER_EPOCHS)
     found = [_arrivals(state, newest, hidden), whole]
     if whole is None or whole.allowance > TOLERANCE_OVER_EPOCHS:
@@ -73,7 +71,7 @@ def _differs(arrivals: Arrivals) -> bool:
     return log_e(arrivals.canary, arrivals.stable, arrivals.weight, arrivals.allowance) >= BEYOND_DOUBT
 
 
-def _settled(state: TrialState) -> dict[int, RequestsBySide]:
+def settled_arrivals(state: TrialState) -> dict[int, RequestsBySide]:
     """The arrivals of the epochs that ended so long ago that every pod has been scraped since."""
     begun = sorted(state.epochs, key=lambda epoch: state.epochs[epoch].began)
     return {
@@ -137,8 +135,6 @@ NONE_OF = 20.0
 """Canary requests that must have been expected, and none arrived, before all count as lost at any weight."""
 SILENT_SECONDS = 120.0
 """How long none must have arrived for that: the canary's only pod may restart (40 s) while its scrapes fail."""
-PROOF_BEHIND = 1.5
-"""How many scrapes the canary's arrivals are taken earlier than the stable's for the proof in the newest epoch."""
 
 
 def compares_arrivals(weight: int) -> bool:
@@ -149,88 +145,6 @@ def compares_arrivals(weight: int) -> bool:
 def surely_sent(weight: int) -> int:
     """The weight in parts of 10,000 that a gateway surely gives where this one is asked for: it may round down."""
     return weight // PERCENT * PERCENT
-
-
-@dataclass(frozen=True)
-class ArrivalsProof:
-    """How far the proof is that few of the canary's requests are lost."""
-
-    proven: bool
-    kept: float
-    """The share of the canary's requests that arrived, as estimated; 1 if none are lost."""
-    needed: float | None
-    """Estimated number of further requests of both sides; None: no number is enough."""
-    arrivals: Arrivals
-    """The sum of what was compared, with the mean weight."""
-
-
-def arrivals_proof(state: TrialState) -> ArrivalsProof | None:
-    """The proof as of now; None if nothing was compared yet.
-
-    The epochs that have ended are complete. In the newest one the canary may have been scraped later than the stable,
-    which would look like more arrivals, so its arrivals are taken somewhat earlier. The mean of the proofs with and
-    without the newest epoch is an e-value as well.
-    """
-    ended = [
-        lost.Arrivals(arrived.canary, arrived.stable, state.epochs[epoch].weight / FULL_WEIGHT)
-        for epoch, arrived in _settled(state).items()
-        if compares_arrivals(state.epochs[epoch].weight) and arrived.both
-    ]
-    newest, late = [], 0
-    if state.newest is not None and compares_arrivals(weight := state.epochs[state.newest].weight):
-        behind = timedelta(seconds=PROOF_BEHIND * state.slice_seconds)
-        late = sum(each.canary for each in state.newest_arrivals if each.end > state.until - behind)
-        if state.arrived.both:
-            newest = [lost.Arrivals(state.arrived.canary - late, state.arrived.stable, weight / FULL_WEIGHT)]
-    compared = ended + newest
-    if not compared:
-        return None
-    tolerated = 1 - state.loss_tolerance
-    with_newest, without = (lost.log_e_of_few_lost(each, tolerated) for each in (compared, ended))
-    log_e = log_sum([with_newest, without]) - math.log(2)
-    both = sum(each.canary + each.stable for each in compared)
-    expected = sum((each.canary + each.stable) * each.weight for each in compared)
-    canary = sum(each.canary for each in compared) + late
-    both += late
-    total = Arrivals(canary, both - canary, expected / (both - late), 0.0)
-    odds = total.weight / (1 - total.weight)
-    kept = canary / max(1, both - canary) / odds
-    weight_now = newest[-1].weight if newest else compared[-1].weight
-    judged = 1.0 if both < FEWEST_JUDGED else kept
-    needed = lost.still_needed(log_e, judged, weight_now, tolerated)
-    return ArrivalsProof(log_e >= lost.PROVEN, kept, needed, total)
-
-
-FEWEST_JUDGED = 2_000
-"""Arrivals from which the estimate says that no number of further ones proves anything."""
-
-
-def arrivals_unproven(state: TrialState | None) -> str | None:
-    """The sentence that the proof of arrivals is missing, and what to do; None if it is not, or cannot be had."""
-    if state is None or state.arrivals is None:
-        return None
-    proof = arrivals_proof(state)
-    if proof is None:
-        return (
-            "arrivals: no request has arrived at a weight of 5 % or more in whole percents, so it is not proven that "
-            "the canary's requests reach it; check that requests arrive and that the pods are scraped."
-        )
-    if proof.proven:
-        return None
-    found = (
-        f"of {proof.arrivals.canary + proof.arrivals.stable} requests {100 * proof.arrivals.share:.3g} % arrived at "
-        f"the canary, and its weight was {100 * proof.arrivals.weight:.3g} %"
-    )
-    if proof.needed is None:
-        return (
-            f"arrivals: about {100 * (1 - proof.kept):.0f} % of the canary's requests did not arrive at it, so it "
-            f"cannot be proven that less than {100 * state.loss_tolerance:.3g} % are lost: {found}. Check the "
-            "gateway's errors, retries and rounding of weights."
-        )
-    return (
-        f"arrivals: needs about {max(1, math.ceil(proof.needed))} more requests of both sides to prove that less than "
-        f"{100 * state.loss_tolerance:.3g} % of the canary's requests are lost: {found}."
-    )
 
 
 def lost_beyond_doubt(state: TrialState | None) -> str | None:

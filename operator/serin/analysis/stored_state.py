@@ -194,6 +194,8 @@ class StoredTrial(_Stored):
     """`TrialState.newest_arrivals`, without `Arrived.canary`."""
     lately_at_canary: Annotated[tuple[Whole, ...], Field(max_length=MOST_NEWEST)] = ()
     """`Arrived.canary` of each of them; empty if version 0.1 wrote the state."""
+    lately_sampled: Annotated[tuple[tuple[Moment | None, Moment | None], ...], Field(max_length=MOST_NEWEST)] = ()
+    """`Arrived.canary_sampled` and `stable_sampled` of each of them; empty if version 0.1 wrote the state."""
     arrived_before: BySideAndEpoch = EMPTY
     ended: Tally | None = None
     in_progress: BySideAndEpoch = EMPTY
@@ -221,6 +223,7 @@ def to_json(state: TrialState) -> dict[str, Any]:
         seen_at=state.canary_sample_at,
         lately=state.newest_arrivals,
         lately_at_canary=tuple(each.canary for each in state.newest_arrivals),
+        lately_sampled=tuple((each.canary_sampled, each.stable_sampled) for each in state.newest_arrivals),
         throughputs=tuple(each.throughput for each in state.throughputs),
         generated=tuple((*astuple(each.canary), *astuple(each.stable)) for each in state.throughputs),
     )
@@ -256,7 +259,11 @@ def from_json(data: Mapping[str, Any]) -> TrialState:
 
 def _newest_arrivals(document: StoredTrial) -> list[Arrived]:
     at_canary = document.lately_at_canary or (0,) * len(document.lately)
-    return [replace(each, canary=canary) for each, canary in zip(document.lately, at_canary, strict=True)]
+    sampled = document.lately_sampled or ((None, None),) * len(document.lately)
+    return [
+        replace(each, canary=canary, canary_sampled=of_canary, stable_sampled=of_stable)
+        for each, canary, (of_canary, of_stable) in zip(document.lately, at_canary, sampled, strict=True)
+    ]
 
 
 def _metrics(document: StoredTrial) -> list[MetricState]:

@@ -89,6 +89,10 @@ class Arrived:
     requests: int
     canary: int = 0
     """Those of the canary; states of version 0.1 lack it."""
+    canary_sampled: datetime | None = None
+    """The newest sample of any pod of the canary by then; None: not known."""
+    stable_sampled: datetime | None = None
+    """All pods of the stable have a sample of this time or a later one by then; None: not known."""
 
 
 @dataclass(frozen=True)

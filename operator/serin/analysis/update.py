@@ -123,7 +123,16 @@ def _with_arrivals(state: TrialState, interval: Interval, canary: str, stable: s
         if _seconds(interval.end - each.end) < NEWEST_SLICES * state.slice_seconds
     ]
     if newest.both:
-        recent.append(Arrived(interval.end, newest.both, newest.canary))
+        of_canary, of_stable = (interval.sampled.get(side) for side in (canary, stable))
+        recent.append(
+            Arrived(
+                interval.end,
+                newest.both,
+                newest.canary,
+                canary_sampled=of_canary.last if of_canary else None,
+                stable_sampled=of_stable.all_since if of_stable else None,
+            )
+        )
     at_canary = any(revision == canary for revision, _, _ in points)
     return replace(
         state,

@@ -2,8 +2,8 @@
 
 A request reaches the canary with the probability that its weight gives, and arrives with the probability `kept`. One
 side is tested only, against `kept` = 0.9 (`TOLERATED`). `log_e_of_few_lost` is an e-process for the proof that a
-promotion needs; `LostTest` finds a loss and says so while it lasts. Called by `serin.analysis.missing`. Specification:
-docs/reference/decision-engine.md, section 6.
+promotion needs; `LostTest` finds a loss and says so while it lasts. Called by `serin.analysis.arrivals_proof` and
+`serin.analysis.update`. Specification: docs/reference/decision-engine.md, section 6.
 """
 
 from __future__ import annotations

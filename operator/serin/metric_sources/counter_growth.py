@@ -69,6 +69,11 @@ def milliseconds(at: datetime) -> int:
     return (at - _START_OF_TIME) // timedelta(milliseconds=1)
 
 
+def moment(at: int) -> datetime:
+    """The time of so many milliseconds since 1970."""
+    return _START_OF_TIME + timedelta(milliseconds=at)
+
+
 def end_of(begin: datetime, until: datetime, longest: timedelta) -> datetime | None:
     """End of the interval that begins at `begin`, if all samples up to `until` are known; None if it is empty."""
     if until <= begin:

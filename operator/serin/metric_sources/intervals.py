@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from serin.analysis.counts import Interval, Names, Point, Tally
+from serin.analysis.counts import Interval, Names, Point, Sampled, Tally
 from serin.kube_types import Key
 from serin.metric_sources import counter_growth
 from serin.metric_sources.attribution import Attribution, Counted
-from serin.metric_sources.counter_growth import Labels, Rise, Row, Samples
+from serin.metric_sources.counter_growth import Labels, Rise, Row, Samples, moment
 from serin.metric_sources.counters import Counter, Identities, Own, Process, bound_text, is_renamed, sources_text
 from serin.metric_sources.port import Watch
 
@@ -68,6 +68,7 @@ class FamilyCounts:
         behind: milliseconds after which a source of a counter counts as gone if another one has a newer sample.
         levels_since: counters without a sample since then are not in progress; None: levels are not needed.
         epoch_label: name of the label with the epoch.
+        notes_samples: whether the times of samples are needed.
     """
 
     attribution: Attribution
@@ -77,11 +78,16 @@ class FamilyCounts:
     behind: int
     levels_since: int | None
     epoch_label: str
+    notes_samples: bool = False
     grown: dict[Key, list[Growth]] = field(default_factory=lambda: defaultdict(list))
     bounds: dict[Key, dict[str, set[str]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(set)))
     levels: dict[Key, dict[tuple[str, int], float]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(float))
     )
+    sampled: dict[Key, dict[str, dict[Process, int]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(dict))
+    )
+    """By watch and revision, the time of the newest sample of each process, in milliseconds since 1970."""
     doubtful: list[Doubtful] = field(default_factory=list)
     doubled: dict[Key, str] = field(default_factory=dict)
     """By watch, which sources show the same counter."""
@@ -119,6 +125,12 @@ class FamilyCounts:
             if epoch is not None and value is not None:
                 for key, revision in counted:
                     self.levels[key][revision, epoch] += value
+        if self.notes_samples:
+            samples = counter.samples(self.end, self.end, self.behind)
+            for newest in [at for at, _ in samples if at <= self.end][-1:]:
+                for key, revision in counted:
+                    processes = self.sampled[key][revision]
+                    processes[counter.process] = max(newest, processes.get(counter.process, newest))
         if duplicates := counter.duplicates(self.behind):
             for key, _ in counted:
                 self.doubled.setdefault(key, sources_text(duplicates))
@@ -233,7 +245,24 @@ def _interval(
                     by_process[growth.process].append(growth)
             of_processes[tally] = {process: _points(part, tally, epoch_label) for process, part in by_process.items()}
     unread = frozenset(watch.tallies) - frozenset(read)
-    return Interval(begin, end, counts, bounds, of_processes, unread, _in_progress(watch, families))
+    return Interval(
+        begin, end, counts, bounds, of_processes, unread, _in_progress(watch, families), _sampled(watch, families)
+    )
+
+
+def _sampled(watch: Watch, families: Mapping[Family, FamilyCounts]) -> dict[str, Sampled]:
+    """When the processes that count arrivals were scraped, by revision.
+
+    Processes that serve all these revisions split their requests themselves, so each of their samples shows all sides
+    at one moment: the newest sample of any of them is then that of all.
+    """
+    family = families.get(family_of(watch.arrivals)) if watch.arrivals else None
+    found = family.sampled.get(watch.key, {}) if family else {}
+    shared = len(found) > 1 and len({frozenset(processes) for processes in found.values()}) == 1
+    return {
+        revision: Sampled(moment(max(times) if shared else min(times)), moment(max(times)))
+        for revision, times in ((revision, processes.values()) for revision, processes in found.items())
+    }
 
 
 def _in_progress(watch: Watch, counts: Mapping[Family, FamilyCounts]) -> dict[tuple[str, int], int] | None:

@@ -203,6 +203,7 @@ class Queries:
             behind=BEHIND * self._scrape // timedelta(milliseconds=1),
             levels_since=milliseconds(end - FRESH_SCRAPES * self._scrape) if family in compared else None,
             epoch_label=self._settings.epoch_label,
+            notes_samples=family in {family_of(watch.arrivals) for watch in watches if watch.arrivals},
         )
         name = name_of(selector)
 

@@ -167,7 +167,7 @@ def _baseline_key(watch: Watch) -> tuple[object, ...]:
 def _append(intervals: list[Interval], new: Interval) -> None:
     """Add an interval; one without counts extends one without counts, so that an idle canary needs no memory."""
     if intervals and not new.counts and not intervals[-1].counts:
-        intervals[-1] = replace(intervals[-1], end=new.end, in_progress=new.in_progress)
+        intervals[-1] = replace(intervals[-1], end=new.end, in_progress=new.in_progress, sampled=new.sampled)
     else:
         intervals.append(new)
 

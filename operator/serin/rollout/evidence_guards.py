@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from serin.analysis.missing import arrivals_unproven, missing, requests_held_for
+from serin.analysis.arrivals_proof import arrivals_unproven
+from serin.analysis.missing import missing, requests_held_for
 from serin.analysis.verdict import Verdict, against_more_weight
 from serin.rollout.candidate import Candidate
 from serin.rollout.finding import Finding, if_positive, rejection

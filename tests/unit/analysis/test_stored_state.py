@@ -74,6 +74,7 @@ def damaged(**changes: Any) -> dict[str, Any]:
             damaged(lately=[["2026-05-04T12:00:00+00:00", 1]] * (MOST_NEWEST + 1)), id="too many newest arrivals"
         ),
         pytest.param(damaged(lately=[], latelyAtCanary=[1]), id="arrivals of the canary at an unknown time"),
+        pytest.param(damaged(latelySampled=[[None, None]]), id="samples of arrivals at an unknown time"),
         pytest.param(damaged(evidence=[{"leaves": [], "totals": []}] * 2), id="evidence without leaves"),
     ],
 )
@@ -116,12 +117,20 @@ def test_state_of_earlier_version_without_new_keys_is_read() -> None:
 
 def test_newest_arrivals_of_the_canary_have_a_key_of_their_own() -> None:
     """Version 0.1 reads `lately` as pairs; it would start the trial again after a downgrade."""
-    state = replace(fresh(), newest_arrivals=(Arrived(NOON, 300, 15), Arrived(NOON, 200)))
+    state = replace(fresh(), newest_arrivals=(Arrived(NOON, 300, 15, NOON), Arrived(NOON, 200)))
 
     written = to_json(state)
 
     assert (written["lately"], written["latelyAtCanary"]) == ([[NOON.isoformat(), n] for n in (300, 200)], [15, 0])
+    assert written["latelySampled"] == [[NOON.isoformat(), None], [None, None]]
     assert from_json(json.loads(json.dumps(written))) == state
+
+
+def test_newest_arrivals_of_an_earlier_version_have_no_times_of_samples() -> None:
+    known = replace(fresh(), newest_arrivals=(Arrived(NOON, 300, 15, NOON, NOON),))
+    written = to_json(known)
+    del written["latelySampled"]
+    assert from_json(written) == replace(known, newest_arrivals=(Arrived(NOON, 300, 15),))
 
 
 def test_unknown_keys_of_stored_state_are_ignored() -> None:

@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from serin.analysis.counts import NO_READINGS, Baseline, InFlight, Interval, MetricReadings, Tally
+from serin.analysis.counts import NO_READINGS, Baseline, InFlight, Interval, MetricReadings, Sampled, Tally
 from serin.kube_types import Key
 from serin.metric_sources import unacknowledged
 from serin.metric_sources.collector import Collector
@@ -38,6 +38,7 @@ class Table:
         self.counts: dict[str, int] = {}
         self.more: dict[str, MetricReadings] = {}
         self.in_progress: dict[tuple[str, int], int] | None = None
+        self.sampled: dict[str, Sampled] = {}
         self.reads: list[list[Watch]] = []
         self.error: Exception | None = None
         self.asked = asyncio.Event()
@@ -60,7 +61,8 @@ class Table:
         end = min(now, watch.read_until + watch.longest)
         count = self.counts.get(watch.name, 0)
         counts = {TALLY: {("r1", None, ""): count}} if count else {}
-        return replace(more, intervals=(Interval(watch.read_until, end, counts, in_progress=self.in_progress),))
+        interval = Interval(watch.read_until, end, counts, in_progress=self.in_progress, sampled=self.sampled)
+        return replace(more, intervals=(interval,))
 
 
 class Woken(list[Key]):
@@ -204,14 +206,17 @@ async def test_order_of_tallies_and_draining_engine_keep_the_counts() -> None:
     assert one.readings(A.key).intervals == (grown(0, 5),)
 
 
-async def test_merged_quiet_intervals_keep_the_newest_requests_in_progress() -> None:
+async def test_merged_quiet_intervals_keep_what_the_newest_one_says() -> None:
     source = Table()
     one, _ = collector(source)
     one.set_watch(A)
     for seconds, hung in ((5, 3), (10, 4)):
         source.in_progress = {("r1", 1): hung}
+        source.sampled = {"r1": Sampled(at(seconds - 2), at(seconds - 1))}
         await collected(one, source, seconds)
-    assert one.readings(A.key).intervals == (replace(grown(0, 10, 0), in_progress={("r1", 1): 4}),)
+    assert one.readings(A.key).intervals == (
+        replace(grown(0, 10, 0), in_progress={("r1", 1): 4}, sampled={"r1": Sampled(at(8), at(9))}),
+    )
 
 
 async def test_full_backlog_stops_reading_and_becomes_an_error(
