@@ -85,10 +85,14 @@ class Attribution:
 
     def of(self, labels: Labels) -> list[Counted]:
         """The revisions whose requests this series counts; its target labels must fit if it has them."""
-        named = self._counted.get(labels.get(self.label, ""))
-        if not named or not self._has_target_labels:
-            return named or []
-        namespace, deployment = map(labels.get, self._target_labels)
+        return self.of_place((labels.get(self.label, ""), *(labels.get(name, "") for name in self._target_labels)))
+
+    def of_place(self, place: Sequence[str]) -> list[Counted]:
+        """The same for the values of the label, of the namespace's and of the LLMDeployment's; "" if one is absent."""
+        value, namespace, deployment = place
+        named = self._counted.get(value, [])
+        if not self._has_target_labels:
+            return named
         return [
             counted
             for counted in named

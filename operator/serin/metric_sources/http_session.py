@@ -92,8 +92,9 @@ class QuerySession(requests.Session):
 class Series(TypedDict, total=False):
     """A row of an answer; whatever else is in it, such as native histograms, is not decoded."""
 
-    metric: dict[str, str]
-    values: list[tuple[float, str]]
+    metric: msgspec.Raw
+    """The labels as JSON, of which `serin.metric_sources.response` decodes what is needed, as of the values."""
+    values: msgspec.Raw
     value: tuple[float, str]
 
 

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import chain, starmap
 
 from serin.analysis.counts import EPOCHS, Baseline, InFlight, Interval, Names, Tally
 from serin.errors import MetricsError
@@ -22,13 +23,13 @@ from serin.metric_sources.attribution import Attribution
 from serin.metric_sources.baselines import BaselineQueries
 from serin.metric_sources.connection import Link
 from serin.metric_sources.counter_growth import LOOK_BACK, NO_EPOCH, Row, milliseconds
-from serin.metric_sources.counters import POD, PROCESS, Identities, Own, Process
+from serin.metric_sources.counters import POD, PROCESS, Own, Process
 from serin.metric_sources.failed_queries import FailedQueries
 from serin.metric_sources.intervals import Doubtful, Family, FamilyCounts, Older, family_of, make_intervals
 from serin.metric_sources.late_samples import MOST, LateSamples, Place
 from serin.metric_sources.port import TooLargeAnswerError, Watch
-from serin.metric_sources.promql import chunks, name_of, none_of, one_of, over_range, with_matcher
-from serin.metric_sources.response import matrix, vector
+from serin.metric_sources.promql import chunks, none_of, one_of, over_range, with_matcher
+from serin.metric_sources.response import matrix, series, vector
 from serin.settings import Settings
 
 MARGIN = timedelta(seconds=5)
@@ -179,8 +180,7 @@ class Queries:
         answer: dict[Key, Interval | MetricsError] = dict(failed)
         readable = [watch for watch in watches if watch.key not in failed]
         # In a thread, because probes and the Lease must not wait.
-        label = self._settings.epoch_label
-        made = await asyncio.to_thread(make_intervals, readable, begins, end, counts, label)
+        made = await asyncio.to_thread(make_intervals, readable, begins, end, counts)
         return answer | {key: replace(interval, ahead=self.ahead) for key, interval in made.items()}
 
     async def _family(
@@ -188,24 +188,21 @@ class Queries:
     ) -> FamilyCounts:
         """What a family has counted; counters that begin or fall in their interval are `doubtful` still."""
         selector, names = family
-        attribution = Attribution(
-            names, [(watch, [r for r, _ in watch.engine_of]) for watch in watches], self._settings
-        )
         oldest = min(starts[watch.key] for watch in watches)
         window = max(timedelta(milliseconds=milliseconds(end) - oldest) + 2 * self._scrape + MARGIN, SHORTEST_WINDOW)
         epochs = _live_epochs(watches, names)
         compared = {family_of(tally) for watch in watches for tally in watch.in_progress or ()}
         counts = FamilyCounts(
-            attribution,
-            Identities(selector, attribution.label, self._settings),
-            {watch.key: starts[watch.key] for watch in watches},
-            milliseconds(end),
+            family,
+            watches,
+            starts=starts,
+            end=milliseconds(end),
             behind=BEHIND * self._scrape // timedelta(milliseconds=1),
             levels_since=milliseconds(end - FRESH_SCRAPES * self._scrape) if family in compared else None,
-            epoch_label=self._settings.epoch_label,
             notes_samples=family in {family_of(watch.arrivals) for watch in watches if watch.arrivals},
+            settings=self._settings,
         )
-        name = name_of(selector)
+        attribution = counts.attribution
 
         def narrowed(values: Iterable[str]) -> str:
             matcher = one_of(attribution.label, values)
@@ -224,7 +221,7 @@ class Queries:
                 for half in (values[: len(values) // 2], values[len(values) // 2 :]):
                     await add(half)
                 return
-            await asyncio.to_thread(lambda: counts.add(matrix(answer, name)))
+            await asyncio.to_thread(lambda: counts.add(series(answer)))
 
         for values in chunks(attribution.values):
             await add(values)
@@ -244,8 +241,8 @@ class Queries:
             for values in chunks(doubtful.counter.labels[label] for doubtful in begun):
                 query = f"last_over_time({narrowed(values)}{over_range(LOOK_BACK)})"
                 # A target without scrapes for a while continues: no count is lost, and no total of its life is added.
-                rows = [Row(labels, [(begin, value)]) for labels, value in vector(await self._ask(query, begin))]
-                for counter in counts.identities.counters(rows):
+                found = counts.identities.found(series(await self._ask(query, begin)))
+                for counter in chain.from_iterable(starmap(counts.identities.counters, found.items())):
                     older[counter.process][counter.own] = (begin, max(row.samples[0][1] for row in counter.rows))
             for doubtful in begun:
                 counter = doubtful.counter

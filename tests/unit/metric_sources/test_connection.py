@@ -15,6 +15,7 @@ from serin.errors import MetricsError
 from serin.metric_sources.connection import Connection
 from serin.metric_sources.http_session import MAX_BYTES
 from serin.metric_sources.port import RefusedError, Server
+from serin.metric_sources.response import vector
 
 EMPTY = b'{"status":"success","data":{"resultType":"vector","result":[]}}'
 ROWS = EMPTY.replace(b"[]", b'[{"metric":{},"value":[0,"1"]}]')
@@ -62,7 +63,7 @@ def serving(body: bytes, encoding: str = "", status: int = 200) -> Iterator[Conn
 )
 async def test_answer_is_read_compressed_or_not(body: bytes, encoding: str) -> None:
     with serving(body, encoding) as connection:
-        assert await connection.query("up") == [{"metric": {}, "value": (0.0, "1")}]
+        assert vector(await connection.query("up")) == [({}, 1.0)]
 
 
 async def test_answer_of_the_largest_size_is_read() -> None:

@@ -18,9 +18,12 @@ from serin.metric_sources.counter_growth import (
     has_base,
     is_new,
     milliseconds,
+    plain_rise,
+    rises,
     target_of,
 )
 from serin.metric_sources.port import LONGEST
+from serin.metric_sources.response import samples_of
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -197,3 +200,44 @@ def test_counter_that_a_restarted_process_shows_late_began_at_zero() -> None:
     started = [(4_000, 3.0), (9_000, 3.0)]
     assert counter_growth.rises([(9_000, 652.0)], 8_000, 10_000, 690.0, started, base_since=0) == ((0.0, 652.0),)
     assert counter_growth.rises([(9_000, 652.0)], 8_000, 10_000, 690.0, started) == ()
+
+
+STEPS = st.lists(st.tuples(st.sampled_from([1, 15_000, 15_001]), st.sampled_from([0, 1, 7])), min_size=1, max_size=5)
+
+
+@given(st.integers(0, 10**6), STEPS, st.integers(-20_000, 80_000), st.integers(0, 80_000))
+def test_counter_that_only_grows_has_one_rise(
+    start: int, steps: list[tuple[int, int]], after: int, length: int
+) -> None:
+    at, value, values = milliseconds(AT) + start, 3, []
+    for wait, more in steps:
+        at, value = at + wait, value + more
+        values.append((at / 1000, str(value)))
+    begin = milliseconds(AT) + start + after
+    end = max(begin, at) + length
+    found = plain_rise(values, begin / 1000, end / 1000)
+    samples = samples_of(values)
+    if has_base(samples, begin):
+        assert found == next(iter(rises(samples, begin, end)), ())
+    else:
+        assert found is None
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [(1.0, "5"), (2.0, "4")],
+        [(1.0, "5"), (2.0, "NaN")],
+        [(1.0, "NaN"), (2.0, "5")],
+        [(1.0, "5"), (2.0, "+Inf")],
+        [(1.0, "-1"), (2.0, "5")],
+        [(2.0, "5"), (1.0, "5")],
+        [(1.0, "5"), (1.0, "6")],
+        [(1.0, "5"), (9.0, "6")],
+        [(1.5, "5"), (2.0, "6")],
+        [],
+    ],
+    ids=["fall", "NaN", "NaN first", "infinite", "negative", "order", "same time", "after the end", "no base", "empty"],
+)
+def test_other_counters_need_more_than_a_look(values: list[tuple[float, str]]) -> None:
+    assert plain_rise(values, 1.0, 8.0) is None

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from serin.analysis.counts import Names, Tally
 from serin.metric_sources.counter_growth import Row, growth, milliseconds
-from serin.metric_sources.counters import Counter, Identities, Process, bound_text, is_renamed
+from serin.metric_sources.counters import Counter, Process, bound_text, is_renamed
+from serin.metric_sources.identities import Identities
 from serin.metric_sources.prometheus import Prometheus
 from serin.settings import Settings
 from tests.unit.metric_sources.tsdb import Tsdb
@@ -69,6 +70,13 @@ async def test_counter_of_two_sources_counts_once_and_is_reported(
     assert warning.startswith("Prometheus has the same counters of the pods more than once, under ")
 
 
+async def test_source_whose_value_stays_is_not_taken_for_gone(tsdb: Tsdb, source: Prometheus) -> None:
+    show(tsdb, "serin_requests_total", POD | OK | {"job": "a"}, (46, 41.0), (31, 41.0), (16, 41.0), (1, 41.0))
+    show(tsdb, "serin_requests_total", POD | OK | {"job": "b"}, (30, 34.0), (0, 34.0))
+    found, _ = await counted(source)
+    assert found == {}
+
+
 async def test_warning_names_both_jobs(tsdb: Tsdb, source: Prometheus) -> None:
     for job in ("vllm", "kubernetes-pods"):
         show(tsdb, "serin_requests_total", POD | OK | {"job": job}, *BEFORE, *AFTER)
@@ -120,6 +128,12 @@ async def test_renamed_series_continues(  # noqa: PLR0917 - the columns of its t
     tally = REQUESTS if name.startswith("serin") else ERRORS
     found, _ = await counted(source, tally)
     assert sum(found.values()) == (30 if gap else 40)
+
+
+async def test_series_without_process_continues_its_own_value_after_a_gap(tsdb: Tsdb, source: Prometheus) -> None:
+    show(tsdb, "errors_total", {"revision": "r1"}, (631, 40.0), (1, 47.0), up=False)
+    show(tsdb, "errors_total", {"revision": "r1", "zone": "b"}, (631, 44.0), (1, 45.0), up=False)
+    assert await counted(source, ERRORS) == ({("r1", None, ""): 8}, ())
 
 
 async def test_dropped_epoch_label_adds_no_lifetime(tsdb: Tsdb, source: Prometheus) -> None:
@@ -235,6 +249,7 @@ def test_growth_of_two_sources_adds_up_wherever_intervals_are_cut(
 
 def test_preferred_source_is_read_while_it_has_samples() -> None:
     settings = Settings(identity="test")
-    rows = [Row(POD | OK | {"job": job}, [(0, 1.0), (15, 2.0)]) for job in ("b", "a")]
-    (counter,) = Identities("serin_requests_total", "revision", settings).counters(rows)
+    identities = Identities("serin_requests_total", "revision", settings)
+    found = identities.found([(POD | OK | {"job": job}, [(0.0, "1"), (15.0, "2")]) for job in ("b", "a")])
+    (counter,) = (counter for key, shown in found.items() for counter in identities.counters(key, shown))
     assert counter.labels["job"] == "a"

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from serin.analysis.counts import Names, Sampled, Tally
 from serin.errors import MetricsError
 from serin.metric_sources.counter_growth import milliseconds
+from serin.metric_sources.http_session import decoded
 from serin.metric_sources.port import RefusedError
 from serin.metric_sources.prometheus import Prometheus
 from serin.settings import Settings
@@ -204,6 +205,11 @@ async def test_canary_without_traffic_reports_a_failing_server(tsdb: Tsdb, sourc
     assert (await source.read([idle]))[idle.key].error == "Away; check it."
 
 
+def as_sent(row: str) -> list[Any]:
+    """The rows of an answer that has this one."""
+    return cast("list[Any]", decoded(f'{{"data": {{"result": [{row}]}}}}'.encode())["data"]["result"])
+
+
 @pytest.mark.parametrize(
     "rows",
     [
@@ -212,6 +218,13 @@ async def test_canary_without_traffic_reports_a_failing_server(tsdb: Tsdb, sourc
         [{"metric": {}, "values": [["x", "1"]]}],
         [{"metric": [], "values": []}],
         [{"metric": {}, "values": 3}],
+        as_sent('{"metric": {}, "values": [["x", "1"]]}'),
+        as_sent('{"metric": {}, "values": [[1, 1]]}'),
+        as_sent('{"metric": {"revision": "r1"}, "values": [[1, "x"]]}'),
+        as_sent('{"metric": {"revision": "r1"}, "values": 3}'),
+        as_sent('{"metric": {"revision": 1}, "values": [[1, "1"]]}'),
+        as_sent('{"metric": "r1", "values": [[1, "1"]]}'),
+        as_sent('{"values": [[1, "1"]]}'),
     ],
 )
 async def test_invalid_rows_are_an_error_and_no_count(tsdb: Tsdb, source: Prometheus, rows: list[Any]) -> None:

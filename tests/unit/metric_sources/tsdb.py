@@ -6,9 +6,10 @@ import json
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from serin.errors import MetricsError
+from serin.metric_sources.http_session import decoded
 from serin.metric_sources.port import Server
 
 _MATCHER = re.compile(r'([a-z_]+)(=~|!~|=)("(?:[^"\\]|\\.)*")')
@@ -63,7 +64,8 @@ class Tsdb:
                 values = [[t / 1000, str(v)] for t, v in found]
                 row: dict[str, Any] = {"metric": {"__name__": name, **dict(labels)}}
                 answer.append(row | ({"value": values[-1]} if function else {"values": values}))
-        return answer
+        body = json.dumps({"status": "success", "data": {"resultType": "matrix", "result": answer}})
+        return cast("list[Any]", decoded(body.encode())["data"]["result"])
 
 
 def _fits(value: str, operator: str, wanted: str) -> bool:
