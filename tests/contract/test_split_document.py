@@ -68,3 +68,11 @@ def test_pod_finds_the_document_where_the_operator_mounts_it() -> None:
 
     assert (str(path.parent), path.name) == (names.SPLIT_DIRECTORY, names.SPLIT_KEY)
     assert names.SPLIT_VARIABLE == channel.PATH_VARIABLE
+
+
+def test_middleware_takes_prompts_of_the_operator() -> None:
+    message = {"role": "system", "content": "Triage, naïvely."}
+    prompt = {"version": "1.0.0", "hash": "0" * 12, "messages": [message], "parameters": {"temperature": 0.1}}
+    written = make_document(prompts={REVISION: {"triage": prompt}})
+
+    assert document.parse(written.to_json().encode()).digest == written.digest

@@ -33,8 +33,8 @@ def is_deeper_than(value: object, levels: int) -> bool:
     return bool(nodes)
 
 
-def load_json(text: str) -> Any:
-    """The value that a JSON text of at most MAX_LEVELS levels holds.
+def load_json(text: str, levels: int = MAX_LEVELS) -> Any:
+    """The value that a JSON text of at most so many levels holds.
 
     Raises:
         ValueError: the text is not JSON, or nested deeper.
@@ -42,7 +42,7 @@ def load_json(text: str) -> Any:
     try:
         value = json.loads(text)
     except RecursionError as error:
-        raise ValueError(f"it is nested more than {MAX_LEVELS} levels deep") from error
-    if is_deeper_than(value, MAX_LEVELS):
-        raise ValueError(f"it is nested more than {MAX_LEVELS} levels deep")
+        raise ValueError(f"it is nested more than {levels} levels deep") from error
+    if is_deeper_than(value, levels):
+        raise ValueError(f"it is nested more than {levels} levels deep")
     return value

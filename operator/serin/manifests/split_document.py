@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from serin.api.names import (
     FULL_WEIGHT,
     LABEL_ENGINE_REVISION,
+    PROMPTS_VARIABLE,
     SPLIT,
     SPLIT_DIRECTORY,
     SPLIT_KEY,
@@ -28,12 +29,17 @@ from serin.manifests.owner import Owner, common_labels
 SCHEMA = 1
 MAX_BYTES = 900 * 1024
 """The API server refuses a ConfigMap above 1 MiB."""
+MAX_LEVELS = 72
+"""A prompt has at most 64 and stands at the fifth."""
 VOLUME = "serin-split"
 _DIGEST_DIGITS = 12
 _TOKEN_DIGITS = 16
 _MAX_SEQUENCE = 2**53
 _MOUNT = {"name": VOLUME, "mountPath": SPLIT_DIRECTORY, "readOnly": True}
-_ENTRY = {"name": SPLIT_VARIABLE, "value": f"{SPLIT_DIRECTORY}/{SPLIT_KEY}"}
+_ENTRIES = (
+    {"name": SPLIT_VARIABLE, "value": f"{SPLIT_DIRECTORY}/{SPLIT_KEY}"},
+    {"name": PROMPTS_VARIABLE, "value": "1"},
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,8 @@ class SplitDocument:
     """Whether answers name their revision in a header."""
     measure: Mapping[str, Any] | None = None
     """What the pods count by load for the trial; None: nothing."""
+    prompts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By revision, the prompts that its requests get, by family; a revision without a prompt is absent."""
 
     @property
     def digest(self) -> str:
@@ -78,10 +86,14 @@ class SplitDocument:
             "epoch": self.epoch,
             "salt": self.salt,
             "token": self.token,
-            "revisions": [{"revision": revision, "weight": weight} for revision, weight in self.shares],
+            "revisions": [self._revision(revision, weight) for revision, weight in self.shares],
             "reveal": self.reveal,
         }
         return content if self.measure is None else content | {"measure": dict(self.measure)}
+
+    def _revision(self, revision: str, weight: int) -> dict[str, Any]:
+        prompts = self.prompts.get(revision)
+        return {"revision": revision, "weight": weight} | ({"prompts": dict(prompts)} if prompts else {})
 
 
 def parse_document(text: str) -> SplitDocument:
@@ -91,7 +103,7 @@ def parse_document(text: str) -> SplitDocument:
         RecordError: it is not one that this version writes, or its hash is wrong.
     """
     try:
-        data = load_json(text)
+        data = load_json(text, MAX_LEVELS)
         rest = {key: value for key, value in data.items() if key != "sha256"}
         if data["sha256"] != hashlib.sha256(_canonical(rest).encode()).hexdigest():
             raise ValueError("the hash does not match")  # noqa: TRY301 - all defects have one message
@@ -105,6 +117,7 @@ def parse_document(text: str) -> SplitDocument:
             shares=tuple((str(r["revision"]), _whole(r["weight"], FULL_WEIGHT)) for r in data["revisions"]),
             reveal=data["reveal"] is True,
             measure=data.get("measure"),
+            prompts={str(r["revision"]): _object(r["prompts"]) for r in data["revisions"] if r.get("prompts")},
         )
         if sum(weight for _, weight in document.shares) != FULL_WEIGHT or len(dict(document.shares)) > 2:
             raise ValueError("the weights are not a split")  # noqa: TRY301
@@ -171,12 +184,12 @@ def refuse_if_too_large(obj: Mapping[str, Any]) -> None:
 
 
 def mount_split(pod: dict[str, Any], engine: dict[str, Any], owner_name: str, engine_revision: str) -> None:
-    """Make the pods of an engine revision read the document, and be Ready only with it.
+    """Make the pods of an engine revision read the document, apply its prompts, and be Ready only with it.
 
     As a directory, because the kubelet does not update a file that is mounted by `subPath`; not optional, because a pod
     without its document cannot name a request's revision.
     """
-    engine["env"].append(dict(_ENTRY))
+    engine["env"].extend(map(dict, _ENTRIES))
     engine["volumeMounts"].append(dict(_MOUNT))
     pod["volumes"].append(_volume(owner_name, engine_revision))
     # Startup and liveness do not ask for the document: a damaged one must not restart the stable's pods.
@@ -187,15 +200,16 @@ def altered_mount(
     pod: Mapping[str, Any], engine: Mapping[str, Any], owner_name: str, engine_revision: str
 ) -> str | None:
     """What an overlay has changed of `mount_split` so that the pods would not get the document; None if nothing."""
-    entries = [entry for entry in engine.get("env") or () if entry.get("name") == SPLIT_VARIABLE]
+    variables = engine.get("env") or ()
     mounts = [
         mount
         for mount in engine.get("volumeMounts") or ()
         if str(mount.get("mountPath", "")).rstrip("/") == SPLIT_DIRECTORY or mount.get("name") == VOLUME
     ]
     volumes = [volume for volume in pod.get("volumes") or () if volume.get("name") == VOLUME]
-    if entries != [_ENTRY]:
-        return f"the variable {SPLIT_VARIABLE}"
+    for wanted in _ENTRIES:
+        if [entry for entry in variables if entry.get("name") == wanted["name"]] != [wanted]:
+            return f"the variable {wanted['name']}"
     if mounts != [_MOUNT]:
         return f"the mount at {SPLIT_DIRECTORY}"
     return None if volumes == [_volume(owner_name, engine_revision)] else f"the volume {VOLUME}"
@@ -207,6 +221,12 @@ def _volume(owner_name: str, engine_revision: str) -> dict[str, Any]:
 
 def _canonical(content: Mapping[str, Any]) -> str:
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _object(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r:.80} is not an object")
+    return value
 
 
 def _whole(value: object, most: int) -> int:

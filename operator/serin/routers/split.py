@@ -13,6 +13,7 @@ from typing import Any
 
 from serin.analysis.counts import EPOCHS
 from serin.api.names import FULL_WEIGHT
+from serin.manifests.served_prompt import served_prompts
 from serin.manifests.split_document import SplitDocument
 from serin.rollout.decision import Decision
 from serin.rollout.record import Record
@@ -110,6 +111,7 @@ def carried(
                     epoch=sequence % EPOCHS if len(parts) > 1 else None,
                     reveal=snapshot.spec.routing.reveal_revision,
                     measure=measure(engine),
+                    prompts=_prompts(parts, records),
                 ),
                 documents.get(engine),
                 new_split=decision.sequence is not None,
@@ -117,6 +119,12 @@ def carried(
             for engine, parts in shares.items()
         },
     )
+
+
+def _prompts(shares: Iterable[tuple[str, int]], records: Mapping[str, Record]) -> dict[str, Mapping[str, Any]]:
+    """By revision, the prompts that its pods apply."""
+    served = {revision: records[revision].resolved for revision, _ in shares if revision in records}
+    return {name: prompts for name, it in served.items() if it.serves_prompts and (prompts := served_prompts(it))}
 
 
 def _document(wanted: SplitDocument, existing: SplitDocument | None, *, new_split: bool) -> SplitDocument:

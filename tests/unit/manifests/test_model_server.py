@@ -46,6 +46,7 @@ def test_middleware_adds_only_its_own_fields() -> None:
     for entries, key, value in (
         (engine["env"], "name", "PYTHONPATH"),
         (engine["env"], "name", "SERIN_SPLIT"),
+        (engine["env"], "name", "SERIN_PROMPTS"),
         (engine["volumeMounts"], "name", VOLUME),
         (engine["volumeMounts"], "name", "serin-split"),
         (template["spec"]["volumes"], "name", VOLUME),

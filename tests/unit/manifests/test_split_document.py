@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes.nested import nested
+from serin.api.nesting import MAX_LEVELS
 from serin.errors import Invalid, RecordError, SpecError
 from serin.manifests.children import deployment
 from serin.manifests.owner import Owner
@@ -54,6 +56,29 @@ def test_document_is_the_json_that_pods_read() -> None:
     }
     assert json.loads(make_document().to_json())["epoch"] is None
     assert "measure" not in json.loads(make_document().to_json())
+
+
+PROMPT = {"version": "1.0.0", "hash": "0" * 12, "messages": [{"role": "system", "content": "Triage, naïvely."}]}
+PROMPTED = make_document(
+    shares=TWO.shares, salt=OTHER, epoch=7, prompts={REVISION: {"triage": PROMPT}, OTHER: {"triage": PROMPT}}
+)
+
+
+def test_revisions_carry_their_prompts() -> None:
+    entries = json.loads(PROMPTED.to_json())["revisions"]
+    assert [entry["prompts"] for entry in entries] == [{"triage": PROMPT}, {"triage": PROMPT}]
+    assert parse_document(PROMPTED.to_json()) == PROMPTED
+    one = make_document(prompts={REVISION: {"triage": PROMPT}})
+    assert one.digest not in {make_document().digest, PROMPTED.digest}
+    assert "prompts" not in make_document(prompts={OTHER: {"triage": PROMPT}}).to_json()
+
+
+def test_document_of_the_deepest_prompt_is_read() -> None:
+    prompt = PROMPT | {"outputSchema": nested(MAX_LEVELS - 1)}
+    document = make_document(prompts={REVISION: {"triage": prompt}})
+    assert parse_document(document.to_json()) == document
+    with pytest.raises(RecordError, match="nested more than 72"):
+        parse_document(make_document(prompts={REVISION: {"triage": {"outputSchema": nested(80)}}}).to_json())
 
 
 def test_hash_covers_the_canonical_document_without_the_hash() -> None:
@@ -117,6 +142,7 @@ def edited(**changes: Any) -> str:
         edited(revisions=[{"revision": REVISION, "weight": 9_999}]),
         edited(revisions=[{"revision": str(n), "weight": w} for n, w in enumerate((5_000, 3_000, 2_000))]),
         edited(revisions=None),
+        edited(revisions=[{"revision": REVISION, "weight": 10_000, "prompts": "all"}]),
         "[" * 100_000,
     ],
     ids=str.__len__,
@@ -167,9 +193,10 @@ def test_pod_mounts_its_document_as_a_directory_and_only_readiness_asks_for_it()
     assert volume == {"name": "serin-split", "configMap": {"name": f"triage-{ENGINE_REVISION}-split"}}
     assert {"name": "serin-split", "mountPath": "/etc/serin/split", "readOnly": True} in engine["volumeMounts"]
     assert {"name": "SERIN_SPLIT", "value": "/etc/serin/split/split.json"} in engine["env"]
+    assert {"name": "SERIN_PROMPTS", "value": "1"} in engine["env"]
     probed = {probe: engine[probe]["httpGet"]["path"] for probe in ("startupProbe", "readinessProbe", "livenessProbe")}
     assert probed == {"startupProbe": "/health", "readinessProbe": "/health?split", "livenessProbe": "/health"}
-    assert make_resolved(pod_template=template).reads_split
+    assert make_resolved(pod_template=template).serves_prompts
 
 
 def test_pod_without_middleware_reads_no_document() -> None:
@@ -193,8 +220,9 @@ def in_engine(**changes: Any) -> dict[str, Any]:
         (in_engine(volumeMounts=None), "the mount at /etc/serin/split"),
         (in_engine(env=[{"name": "SERIN_SPLIT", "value": "/own.json"}]), "the variable SERIN_SPLIT"),
         (in_engine(env=None), "the variable SERIN_SPLIT"),
+        (in_engine(env=[{"name": "SERIN_PROMPTS", "value": "0"}]), "the variable SERIN_PROMPTS"),
     ],
-    ids=["volume", "no-volumes", "mount", "mount-with-slash", "no-mounts", "variable", "no-variables"],
+    ids=["volume", "no-volumes", "mount", "mount-with-slash", "no-mounts", "variable", "no-variables", "prompts"],
 )
 def test_overlay_that_takes_the_document_away_is_refused(overlay: dict[str, Any], named: str) -> None:
     spec = make_spec(podTemplate={"spec": overlay})

@@ -138,6 +138,23 @@ def test_pods_split_between_revisions_and_the_route_stays() -> None:
     assert plan.documents == {ENGINE[A]: SplitDocument(6, ((A, 9_500), (C, 500)), C, TOKEN, epoch=6)}
 
 
+def test_each_revision_of_pods_that_apply_prompts_has_its_prompt() -> None:
+    content = {"prompt": "triage", "version": "1.0.0", "messages": [{"role": "system", "content": "Triage."}]}
+    served = {"triage": {"version": "1.0.0", "hash": "p", "messages": content["messages"]}}
+    prompted = modern(C, engine_revision=ENGINE[A], prompt_name="t", prompt_hash="p", prompt_content=content)
+    decision = decided({A: 9_500, C: 500}, STABLE, prompted, sequence=6)
+    wanted = carry(decision, route({ENGINE[A]: 10_000}), records=(STABLE, prompted)).documents[ENGINE[A]]
+    assert wanted.prompts == {C: served}
+    same = carry(replace(decision, sequence=None), route({ENGINE[A]: 10_000}), {ENGINE[A]: wanted}, (STABLE, prompted))
+    assert same.documents == {ENGINE[A]: wanted}
+
+    engine = READS_SPLIT["spec"]["containers"][0]
+    older = {"spec": {"containers": [engine | {"env": [{"name": "SERIN_SPLIT", "value": "x"}]}]}}
+    before = modern(A, promotion=1, pod_template=older, prompt_name="t", prompt_hash="p", prompt_content=content)
+    plan = carry(decided({A: 10_000}, before), route({ENGINE[A]: 10_000}), records=(before,))
+    assert plan.documents[ENGINE[A]].prompts == {}
+
+
 def test_end_of_a_split_in_pods_leaves_the_route_too() -> None:
     before = {ENGINE[A]: document((A, 0), (C, 10_000), sequence=8, epoch=8)}
     plan = carry(decided({C: 10_000}, PROMPT, sequence=9), route({ENGINE[A]: 10_000}, sequence=3), before)
