@@ -18,7 +18,7 @@ from serin.manifests.engine_defaults import EngineDefaults
 from serin.manifests.pod_template import render_pod_template
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record, Resolved
-from serin.rollout.revision import engine_revision, revision
+from serin.rollout.revision import WITH_CONTRACT, WRITTEN, engine_revision, revision
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,35 @@ def resolve(
         defaults: the operator's defaults, used only for an engine revision without a record.
     """
     try:
-        engine = engine_revision(spec)
-        if spec.prompt is None:
-            return Target(_record(owner_name, spec, engine, prompt=None, records=records, defaults=defaults))
-        if prompt is None:
-            return _from_recorded_copy(spec.prompt.name, engine, records)
-        copied = _copy_of(spec.prompt.name, prompt)
-        return Target(_record(owner_name, spec, engine, prompt=copied, records=records, defaults=defaults))
+        if spec.prompt is not None and prompt is None:
+            return _from_recorded_copy(spec, spec.prompt.name, records)
+        copied = _copy_of(spec.prompt.name, prompt) if spec.prompt and prompt else None
+        schema = _schema(spec, copied, records, defaults)
+        return Target(_record(owner_name, spec, schema, prompt=copied, records=records, defaults=defaults))
     except SpecError as error:
         return Target(None, Reason.INVALID_SPEC, str(error))
+
+
+def _schema(
+    spec: LLMDeploymentSpec, prompt: _Prompt | None, records: tuple[Record, ...], defaults: EngineDefaults
+) -> int:
+    """The hash schema that names the engine of a spec: WITH_CONTRACT makes other pods of the same spec.
+
+    It is needed where a prompt is wanted and the pods that this spec has had so far do not apply prompts. An upgrade of
+    the operator alone never changes the answer: a prompt that was recorded for those pods waits for the next change.
+    """
+    plain, contracted = engine_revision(spec, WRITTEN), engine_revision(spec, WITH_CONTRACT)
+    applies = {r.engine_revision: r.resolved.serves_prompts for r in reversed(records)}
+    running = max(records, key=lambda r: r.promotion or 0, default=None)
+    if running and running.promotion and running.engine_revision == contracted:
+        return WITH_CONTRACT
+    if prompt is None or applies.get(plain):
+        return WRITTEN
+    if contracted in applies:
+        return WITH_CONTRACT
+    known = next((r for r in records if r.revision == revision(plain, prompt.content_hash)), None)
+    waits = known and (known == running or known.promotion is None or known.trial or known.rejection)
+    return WITH_CONTRACT if plain in applies and not waits and defaults.serve_prompts else WRITTEN
 
 
 def _copy_of(name: str, prompt: Mapping[str, Any]) -> _Prompt:
@@ -73,11 +93,11 @@ def _copy_of(name: str, prompt: Mapping[str, Any]) -> _Prompt:
         raise SpecError(f"PromptVersion {name}: {error}") from error
 
 
-def _from_recorded_copy(name: str, engine: str, records: tuple[Record, ...]) -> Target:
+def _from_recorded_copy(spec: LLMDeploymentSpec, name: str, records: tuple[Record, ...]) -> Target:
     """The revision if the PromptVersion does not exist: one with a recorded copy and these pods, if there is one."""
-    copies = [r for r in records if r.resolved.prompt_name == name]
+    engines = {engine_revision(spec, WRITTEN), engine_revision(spec, WITH_CONTRACT)}
     # Of several copies with one name: the one on trial, else the one promoted last, else the newest.
-    candidates = [r for r in copies if r.engine_revision == engine]
+    candidates = [r for r in records if r.resolved.prompt_name == name and r.engine_revision in engines]
     same = max(candidates, key=lambda r: (r.trial is not None, r.promotion or 0, r.number), default=None)
     if same:
         message = (
@@ -92,12 +112,13 @@ def _from_recorded_copy(name: str, engine: str, records: tuple[Record, ...]) -> 
 def _record(
     owner_name: str,
     spec: LLMDeploymentSpec,
-    engine: str,
+    schema: int,
     *,
     prompt: _Prompt | None,
     records: tuple[Record, ...],
     defaults: EngineDefaults,
 ) -> Record:
+    engine = engine_revision(spec, schema)
     name = revision(engine, prompt.content_hash if prompt else None)
     known = next((r for r in records if r.revision == name), None)
     if known:
@@ -113,5 +134,6 @@ def _record(
         prompt_name=prompt.name if prompt else None,
         prompt_hash=prompt.content_hash if prompt else None,
         prompt_content=prompt.content if prompt else None,
+        hash_schema=schema,
     )
     return Record(resolved=resolved, number=max((r.number for r in records), default=0) + 1, recorded=False)

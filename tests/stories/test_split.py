@@ -295,19 +295,6 @@ async def test_engine_canary_after_a_prompt_canary_gets_no_more_than_its_step(mo
     await story.until_phase(Phase.STABLE, 10)
 
 
-async def test_prompt_trial_without_served_prompts_is_not_begun() -> None:
-    story = quick()
-    story.world.user_writes_prompt("triage-1", "Triage the ticket.")
-    story.world.user_applies(spec(**QUICK))
-    await story.until_phase(Phase.STABLE, 5)
-    await story.run(0.25)
-    weights = story.world.weights()
-    story.world.user_applies(spec(prompt={"name": "triage-1"}, **QUICK))
-    await story.run(1)
-    assert story.world.weights() == weights
-    assert story.conditions["Accepted"] == ("True", "PromptNotServed")
-
-
 # People, crashes and losses.
 
 

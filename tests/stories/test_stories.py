@@ -235,7 +235,8 @@ async def pods_lost_in_mid_canary_take_the_traffic_with_them(story: Story) -> No
     await story.until_phase(Phase.STABLE)
 
 
-async def a_prompt_only_change_moves_nothing(story: Story) -> None:
+async def a_prompt_moves_nothing_where_pods_have_no_middleware(story: Story) -> None:
+    story.model_server = None
     story.world.user_writes_prompt("triage-1", "Triage the ticket.")
     story.world.user_writes_prompt("triage-2", "Triage the ticket. Answer in JSON.")
     story.world.user_applies(spec(prompt={"name": "triage-1"}))
@@ -473,7 +474,7 @@ STORIES: tuple[Tell, ...] = (
     a_new_revision_in_mid_canary_starts_a_new_canary,
     going_back_to_the_stable_aborts_the_canary,
     pods_lost_in_mid_canary_take_the_traffic_with_them,
-    a_prompt_only_change_moves_nothing,
+    a_prompt_moves_nothing_where_pods_have_no_middleware,
     a_missing_prompt_blocks_and_the_stable_serves_on,
     the_first_install_that_crashes_says_so,
     an_adaptive_ramp_gives_a_good_canary_more_and_more,

@@ -17,6 +17,8 @@ SPEC: dict[str, Any] = {
     "model": {"name": "triage", "source": "file:///models/triage"},
     "routing": {"gateway": {"parentRefs": [{"name": "llm"}]}},
 }
+APPLYING = EngineDefaults(image="vllm:old", model_server_image="serin:new")
+"""New pods apply prompts; those of OLD and NEW have no middleware."""
 OLD, NEW = EngineDefaults(image="vllm:old"), EngineDefaults(image="vllm:new", leave_seconds=60)
 
 
@@ -124,3 +126,62 @@ def test_unresolvable_spec_gives_a_message_and_no_exception(
 def test_record_numbers_continue_after_pruning() -> None:
     late = replace(known(), number=41)
     assert record_of(resolved(late, engine={"image": "mine:1"})).number == 42
+
+
+# Pods that do not apply prompts.
+
+P1, P2 = {"name": "triage-1"}, {"name": "triage-2"}
+TWO = prompt("Answer in JSON.")
+
+
+def test_first_prompt_on_pods_that_do_not_apply_prompts_asks_for_other_pods() -> None:
+    stable = replace(known(), promotion=1)
+    made = record_of(resolved(stable, defaults=APPLYING, prompt=P1, source=prompt()))
+    assert made.engine_revision != stable.engine_revision
+    assert (made.resolved.serves_prompts, made.resolved.hash_schema) == (True, 2)
+    # Until then, and without a prompt, they stay.
+    assert record_of(resolved(stable, defaults=APPLYING)) is stable
+    without = record_of(resolved(stable, defaults=NEW, prompt=P1, source=prompt()))
+    assert (without.engine_revision, without.resolved.hash_schema) == (stable.engine_revision, 1)
+
+
+def test_new_pods_apply_prompts_and_are_named_as_before() -> None:
+    made = record_of(resolved(defaults=APPLYING, prompt=P1, source=prompt()))
+    assert (made.engine_revision, made.resolved.hash_schema) == (known().engine_revision, 1)
+    assert made.resolved.serves_prompts
+    stable = replace(made, recorded=True, promotion=1)
+    other = record_of(resolved(stable, defaults=APPLYING, prompt=P2, source=TWO))
+    assert other.engine_revision == stable.engine_revision
+
+
+def test_pods_of_the_contract_stay_whatever_prompt_is_wanted() -> None:
+    older = replace(known(), promotion=1)
+    first = replace(record_of(resolved(older, defaults=APPLYING, prompt=P1, source=prompt())), recorded=True)
+    for records in [(older, replace(first, promotion=2)), (replace(first, promotion=2),)]:
+        for wanted in ({"prompt": P2, "source": TWO}, {}):
+            made = record_of(resolved(*records, defaults=APPLYING, **wanted))
+            assert (made.engine_revision, made.resolved.hash_schema) == (first.engine_revision, 2)
+    # Also on trial, and after the record of the older pods is gone; and without a prompt the stable is wanted.
+    assert record_of(resolved(older, first, defaults=APPLYING, prompt=P1, source=prompt())) is first
+    elsewhere = replace(known(engine={"image": "mine:1"}), promotion=3)
+    assert record_of(resolved(first, elsewhere, defaults=APPLYING, prompt=P1, source=prompt())) is first
+    assert record_of(resolved(older, first, defaults=APPLYING)) is older
+
+
+@pytest.mark.parametrize(
+    "facts", [{"promotion": 2}, {}, {"rejection": object()}, {"promotion": 1, "trial": object()}],
+    ids=["stable", "recorded only", "rejected", "on trial again"],
+)  # fmt: skip
+def test_upgrade_asks_for_no_pods_for_a_prompt_that_was_recorded(facts: dict[str, Any]) -> None:
+    stable = replace(known(), promotion=1)
+    waiting = replace(known(prompt=P1, source=prompt()), number=2, **facts)
+    assert record_of(resolved(stable, waiting, defaults=APPLYING, prompt=P1, source=prompt())) is waiting
+    assert record_of(resolved(stable, waiting, defaults=APPLYING, prompt=P1)) is waiting
+    made = record_of(resolved(stable, waiting, defaults=APPLYING, prompt=P2, source=TWO))
+    assert made.resolved.serves_prompts
+
+
+def test_prompt_that_older_pods_had_before_others_gets_pods_that_apply_it() -> None:
+    before = replace(known(prompt=P1, source=prompt()), promotion=1)
+    stable = replace(known(engine={"image": "mine:1"}), promotion=2, number=2)
+    assert record_of(resolved(before, stable, defaults=APPLYING, prompt=P1, source=prompt())).resolved.serves_prompts

@@ -24,3 +24,8 @@ class EngineDefaults:
     """Time between the end of vLLM's drain and SIGKILL, for its processes to exit."""
     shared_memory_gi: int = 2
     """Size limit of /dev/shm per GPU, in GiB; only the used part counts as memory."""
+
+    @property
+    def serve_prompts(self) -> bool:
+        """Whether new pods apply prompts."""
+        return self.model_server_image is not None

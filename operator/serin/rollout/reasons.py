@@ -98,7 +98,7 @@ class Reason(StrEnum):
     ACCEPTED = "Accepted", "The spec can be carried out."
     PROMPT_NOT_SERVED = (
         "PromptNotServed",
-        "The prompt is recorded, but this version of Serin does not serve prompts; pods and traffic stay unchanged.",
+        "The pods do not apply prompts, so the prompt has no effect until the prompt or the engine changes.",
     )
     PROMPT_NOT_FOUND = "PromptNotFound", "The spec names a PromptVersion that does not exist."
     PROMPT_SOURCE_MISSING = "PromptSourceMissing", "The PromptVersion was deleted; Serin uses its recorded copy."

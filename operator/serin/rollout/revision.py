@@ -1,7 +1,9 @@
 """The two hashes that name things: engine revision (what makes pods differ) and revision (what makes answers differ).
 
 Both are the first 10 hex digits of SHA-256 over canonical JSON (RFC 8785) of what the *user* wrote, defaults left out,
-so that neither a new default in the CRD nor a new default image in the operator renames anything that runs.
+so that neither a new default in the CRD nor a new default image in the operator renames anything that runs. Schema 2
+adds the contract of pods that apply prompts: where the pods of a spec were made before there was one, it gives the same
+spec another name and so other pods. `serin.resolve` chooses the schema.
 Not hashed: `replicas`, `rollout`, `routing`, `analysis`, `engine.cache`, `revisionHistoryLimit`, `paused`.
 """
 
@@ -16,18 +18,26 @@ from serin.api.canonical_json import canonical_json
 if TYPE_CHECKING:
     from serin.api.llmdeployment import LLMDeploymentSpec
 
-HASH_SCHEMA = 1
-"""Raised when the rules below change; a record keeps the schema that it was made with."""
+WRITTEN, WITH_CONTRACT = 1, 2
+"""Versions of the rules below: what the user wrote, and the same with the contract of the pods."""
+HASH_SCHEMA = WITH_CONTRACT
+"""The newest version of the rules; a record keeps the one that it was made with."""
+_CONTRACT = 1
+"""Pods that apply the prompts of their split document."""
 _DIGITS = 10
 
 
-def engine_revision(spec: LLMDeploymentSpec) -> str:
+def engine_revision(spec: LLMDeploymentSpec, schema: int = WRITTEN) -> str:
     """The hash that names the pods of a spec.
+
+    Args:
+        spec: the spec of the LLMDeployment.
+        schema: version of the rules; a spec has one name in each.
 
     Raises:
         SpecError: the overlay has no canonical JSON.
     """
-    return _digest(lambda: _engine_content(spec))
+    return _digest(lambda: _engine_content(spec) | ({"contract": _CONTRACT} if schema == WITH_CONTRACT else {}))
 
 
 def _engine_content(spec: LLMDeploymentSpec) -> dict[str, Any]:

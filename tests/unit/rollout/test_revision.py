@@ -10,7 +10,7 @@ import pytest
 from fakes.nested import nested
 from serin.api.llmdeployment import LLMDeploymentSpec
 from serin.errors import SpecError
-from serin.rollout.revision import engine_revision, revision
+from serin.rollout.revision import HASH_SCHEMA, WITH_CONTRACT, WRITTEN, engine_revision, revision
 
 SMALLEST: dict[str, Any] = {
     "model": {"name": "triage", "source": "file:///models/triage"},
@@ -107,6 +107,10 @@ def test_hashes_are_ten_hex_digits_and_never_change() -> None:
     assert named() == "362dc84630"
     assert revision(named(), None) == "9d0f56ced5"
     assert re.fullmatch("[0-9a-f]{10}", named())
+    spec = LLMDeploymentSpec.model_validate(SMALLEST)
+    assert engine_revision(spec, WRITTEN) == named()
+    assert engine_revision(spec, WITH_CONTRACT) == "4992341223"
+    assert (WRITTEN, WITH_CONTRACT, HASH_SCHEMA) == (1, 2, 2)
 
 
 def test_revision_depends_on_pods_and_prompt() -> None:
