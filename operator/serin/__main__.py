@@ -28,11 +28,12 @@ from serin.cluster.api_server import ApiServer
 from serin.cluster.kubernetes_cluster import KubernetesCluster
 from serin.cluster.lease import Election, Timing
 from serin.errors import SettingsError
-from serin.handlers import PromptUsers, Wakers, make_kopf_settings, make_registry
+from serin.handlers import Wakers, make_kopf_settings, make_registry
 from serin.manifests.engine_defaults import EngineDefaults
 from serin.metric_sources.collector import Collector
 from serin.metric_sources.prometheus import Prometheus
 from serin.prompt_reconciler import PromptReconciler
+from serin.prompt_users import PromptUsers
 from serin.reconciler import Reconciler
 from serin.recursion import allow_deep_json
 from serin.replay.command import add_arguments as add_replay_arguments
@@ -162,10 +163,11 @@ class Operator:
             reconciler.reconcile, workers=s.workers, resync=s.resync_interval, observed=telemetry.timed
         )
         collector.woke = queue.mark
+        users = PromptUsers()
         prompts = WorkQueue(
-            PromptReconciler(cluster, lambda: datetime.now(UTC)).reconcile, workers=1, resync=s.resync_interval
+            PromptReconciler(cluster, lambda: datetime.now(UTC), users).reconcile, workers=1, resync=s.resync_interval
         )
-        wakers = Wakers(queue.mark, prompts.mark, PromptUsers())
+        wakers = Wakers(queue.mark, prompts.mark, users)
         stop = asyncio.create_task(self._stop.wait())
         hold = asyncio.create_task(election.hold())
         work = asyncio.create_task(queue.run())

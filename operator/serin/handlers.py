@@ -29,6 +29,7 @@ from serin.cluster.port import (
 )
 from serin.kube_types import Key
 from serin.manifests.owner import LABEL_COMPONENT
+from serin.prompt_users import PromptUsers, prompt_of
 from serin.settings import Settings
 
 CHILDREN = (DEPLOYMENT, POD, SERVICE, HTTP_ROUTE, CONTROLLER_REVISION, POD_DISRUPTION_BUDGET, CONFIG_MAP)
@@ -37,32 +38,6 @@ _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 CHUNK_SIZE = 200
 """Objects in one answer to a list request."""
-
-
-class PromptUsers:
-    """Which LLMDeployments use which PromptVersion, according to their last watch event."""
-
-    def __init__(self) -> None:
-        self._prompt: dict[Key, str] = {}
-        self._users: dict[Key, set[str]] = {}
-
-    def see(self, key: Key, prompt: str | None) -> str | None:
-        """Store the PromptVersion that an LLMDeployment uses; returns the previous one."""
-        namespace, name = key
-        before = self._prompt.pop(key, None)
-        if before is not None:
-            users = self._users[namespace, before]
-            users.discard(name)
-            if not users:
-                del self._users[namespace, before]
-        if prompt is not None:
-            self._prompt[key] = prompt
-            self._users.setdefault((namespace, prompt), set()).add(name)
-        return before
-
-    def of(self, prompt: Key) -> tuple[str, ...]:
-        """Names of the LLMDeployments that use a PromptVersion, sorted."""
-        return tuple(sorted(self._users.get(prompt, ())))
 
 
 class Wakers:
@@ -85,7 +60,7 @@ class Wakers:
         key = _key(obj)
         prompt = None
         if event["type"] != "DELETED":
-            prompt = _prompt_of(obj)
+            prompt = prompt_of(obj)
         before = self._users.see(key, prompt)
         self._mark(key)
         if before != prompt:
@@ -179,13 +154,6 @@ class _NoDiff(kopf.DiffBaseStorage):
 
 def _key(obj: Mapping[str, Any]) -> Key:
     return obj["metadata"]["namespace"], obj["metadata"]["name"]
-
-
-def _prompt_of(obj: Mapping[str, Any]) -> str | None:
-    # An object stored under an older CRD may not match the current schema.
-    prompt = (obj.get("spec") or {}).get("prompt")
-    name = prompt.get("name") if isinstance(prompt, Mapping) else None
-    return name if isinstance(name, str) else None
 
 
 async def _login(settings: kopf.OperatorSettings, **kwargs: Any) -> kopf.ConnectionInfo | None:

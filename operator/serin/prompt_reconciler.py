@@ -15,7 +15,8 @@ from serin.api.promptversion import PromptVersionSpec
 from serin.api.status import PromptVersionStatus
 from serin.cluster.port import LLMDEPLOYMENT, PROMPTVERSION, Cluster
 from serin.errors import SpecError
-from serin.kube_types import Key, Object
+from serin.kube_types import Key
+from serin.prompt_users import PromptUsers
 from serin.reporting.prompt_status import prompt_status
 from serin.status_writing import stored_status, write_status
 from serin.workqueue import FORGET
@@ -27,6 +28,8 @@ class PromptReconciler:
 
     cluster: Cluster
     clock: Callable[[], datetime]
+    users: PromptUsers
+    """Kept up to date by the watches."""
 
     async def reconcile(self, key: Key) -> timedelta | None:
         """Reconcile one PromptVersion; returns None, because only an event makes another reconcile necessary.
@@ -42,17 +45,20 @@ class PromptReconciler:
             spec = parse_promptversion(obj)
         except SpecError as error:
             spec = str(error)
-        users = await self.cluster.list(LLMDEPLOYMENT, key[0], labels={})
+        await self._list_users(key[0])
         after = prompt_status(
             spec,
             generation=obj["metadata"]["generation"],
-            used_by=[user["metadata"]["name"] for user in users if _uses(user, key[1])],
+            used_by=self.users.of(key),
             now=self.clock(),
             before=stored_status(obj, PromptVersionStatus),
         )
         await write_status(self.cluster, PROMPTVERSION, obj, after)
         return None
 
-
-def _uses(user: Object, prompt: str) -> bool:
-    return bool((user.get("spec", {}).get("prompt") or {}).get("name") == prompt)
+    async def _list_users(self, namespace: str) -> None:
+        if not self.users.needs_list(namespace, self.clock()):
+            return
+        self.users.begin_list(namespace)
+        found = await self.cluster.list(LLMDEPLOYMENT, namespace, labels={})
+        self.users.end_list(namespace, found, self.clock())

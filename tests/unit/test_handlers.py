@@ -6,8 +6,9 @@ import kopf
 import pytest
 
 from fakes.nested import MOST, nested
-from serin.handlers import CHILDREN, PromptUsers, Wakers, make_kopf_settings, make_registry
+from serin.handlers import CHILDREN, Wakers, make_kopf_settings, make_registry
 from serin.kube_types import Key
+from serin.prompt_users import PromptUsers
 from serin.settings import Settings
 
 TRIAGE: Key = ("ns", "triage")
