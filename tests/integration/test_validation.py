@@ -61,8 +61,8 @@ def test_invalid_manifest_is_refused_with_advice(api: Api, rule: Rule, value: ob
     answer = _create(api, manifest)
     assert answer.status == 422, answer.body
     told = [where for where, message in answer.causes if rule.message in message]
-    # A rule over the whole object names no field.
-    assert any(where in {"", "<nil>"} or where.startswith(_at(rule)) for where in told), answer.causes
+    # A rule over the whole object names no field, one over the whole spec only the spec.
+    assert any(where in {"", "<nil>", "spec"} or where.startswith(_at(rule)) for where in told), answer.causes
     if rule.parsed:
         with pytest.raises(SpecError, match=r"\.$"):
             PARSERS[manifest["kind"]](manifest)
@@ -136,6 +136,9 @@ def test_lenient_client_is_warned_of_an_unknown_field(api: Api) -> None:
 PROMPT_CHANGES = (
     ("spec.version", "1.4.1"),
     ("spec.author", "somebody"),
+    ("spec.changeNote", "Shorter."),
+    ("spec.enforce", True),
+    ("spec.tools", [{"type": "function", "function": {"name": "look_up"}}]),
     ("spec.messages.0.content", "Another one."),
     ("spec.outputSchema.required", ["queue"]),
     ("spec.outputSchema.properties.queue.enum", ["network", None]),

@@ -33,6 +33,17 @@ def is_deeper_than(value: object, levels: int) -> bool:
     return bool(nodes)
 
 
+def elements(value: object) -> int:
+    """The number of brackets and commas in the JSON of a value, those in texts not counted."""
+    count, nodes = 0, [value]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, dict | list | tuple):
+            count += 2 + max(0, len(node) - 1)
+            nodes.extend(node.values() if isinstance(node, dict) else node)
+    return count
+
+
 def load_json(text: str, levels: int = MAX_LEVELS) -> Any:
     """The value that a JSON text of at most so many levels holds.
 

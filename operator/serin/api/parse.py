@@ -6,6 +6,7 @@ under an older or a modified CRD. Called by the reconciler; the error becomes th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -16,7 +17,7 @@ from serin.api.base import ApiModel
 from serin.api.fields import matches
 from serin.api.llmdeployment import LLMDeploymentSpec
 from serin.api.names import MAX_NAME_LENGTH
-from serin.api.nesting import MAX_LEVELS, is_deeper_than
+from serin.api.nesting import MAX_LEVELS, elements, is_deeper_than
 from serin.api.promptversion import PromptVersionSpec
 from serin.errors import SpecError
 
@@ -25,6 +26,10 @@ NAME_MESSAGE = (
     "Choose a name of lower case letters, digits and '-' that begins with a letter and has at most "
     f"{MAX_NAME_LENGTH} characters; the names of Services and pods begin with it."
 )
+MAX_PROMPT_BYTES = 128 * 1024
+"""UTF-8 bytes of a PromptVersion's spec as JSON without spaces; two stand in a split document."""
+MAX_PROMPT_ELEMENTS = 8_000
+"""Pods read documents of at most 20,000 brackets and commas."""
 _FIELD_MESSAGES = {
     "missing": "Add this field; it is required.",
     "extra_forbidden": "Remove this field; it does not exist.",
@@ -50,9 +55,11 @@ def parse_promptversion(manifest: Mapping[str, Any]) -> PromptVersionSpec:
     """The spec of a PromptVersion.
 
     Raises:
-        SpecError: it breaks the schema or a rule.
+        SpecError: it breaks the schema or a rule, or is too large for a split document.
     """
-    return _parse(PromptVersionSpec, manifest)
+    spec = _parse(PromptVersionSpec, manifest)
+    _refuse_large(manifest["spec"])
+    return spec
 
 
 def _parse(model: type[Spec], manifest: Mapping[str, Any]) -> Spec:
@@ -62,6 +69,20 @@ def _parse(model: type[Spec], manifest: Mapping[str, Any]) -> Spec:
         return model.model_validate(spec)
     except ValidationError as error:
         raise SpecError(_sentence(error.errors(include_url=False)[0])) from error
+
+
+def _refuse_large(prompt: Mapping[str, Any]) -> None:
+    size = len(json.dumps(prompt, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogatepass"))
+    if size > MAX_PROMPT_BYTES:
+        raise SpecError(
+            f"spec has {size} bytes as JSON, and at most {MAX_PROMPT_BYTES} are allowed, because pods get the prompt "
+            "in a ConfigMap; shorten it."
+        )
+    if (parts := elements(prompt)) > MAX_PROMPT_ELEMENTS:
+        raise SpecError(
+            f"spec has {parts} brackets and commas as JSON, and at most {MAX_PROMPT_ELEMENTS} are allowed; shorten the "
+            "schemas."
+        )
 
 
 def _refuse_deep(spec: object) -> None:

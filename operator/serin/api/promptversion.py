@@ -1,19 +1,21 @@
 """`PromptVersion`: one immutable version of a prompt, identified by the hash of its content.
 
-`serin.api.content_hash` computes the hash. Only the parser checks that the template uses declared variables: as a CEL
-rule, this check costs a hundred times the API server's budget. A violation becomes a condition of the LLMDeployments
-that use the prompt.
+`serin.api.content_hash` computes the hash. Only the parser checks that the template uses declared variables (as a CEL
+rule, this check costs a hundred times the API server's budget), the references of the output schema, and the size of
+the whole. A violation becomes a condition of the PromptVersion, and of the LLMDeployments that use it.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from serin.api.base import ApiModel, list_map
 from serin.api.fields import LABEL_KEY, Label, ModelName, matches, must_match, quoted
+from serin.api.prompt_settings import CHOICES, JsonObject, Parameters, Tools, WireName
+from serin.api.prompt_template import Messages, Variable
 from serin.api.rule import Rule
 
 _SEMVER = (
@@ -22,66 +24,49 @@ _SEMVER = (
     r"(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?$"
 )
 """The grammar of Semantic Versioning 2.0.0."""
-_SAFE_INTEGER = 2**53 - 1
-"""Largest integer that JSON numbers hold exactly; canonical JSON (RFC 8785) has no form for larger ones."""
-_PLACEHOLDER = re.compile(r"\{\{ *([A-Za-z_][A-Za-z0-9_]*) *\}\}")
-"""A placeholder; any other text between double braces stays as it is, so that a template may contain JSON or code."""
 _is_key = matches(LABEL_KEY)
+_REFERENCES = frozenset({"$ref", "$dynamicRef", "$recursiveRef"})
+"""Keywords of JSON Schema that name another schema, which a validator might fetch."""
 
 
-class Message(ApiModel):
-    """One message of the template."""
-
-    role: Literal["system", "user", "assistant"]
-    """Role of the message."""
-    content: Annotated[str, Field(min_length=1, max_length=65536)]
-    """Text of the message, with `{{ variable }}` placeholders."""
-
-
-class Variable(ApiModel):
-    """A variable that the messages may use."""
-
-    RULES = (
-        Rule(
-            cel="!has(self.required) || !self.required || !has(self.default)",
-            message="Remove either default or required; a required variable has no default.",
-            holds=lambda variable: not variable.required or variable.default is None,
-        ),
-    )
-
-    name: Annotated[
-        str,
-        Field(min_length=1, max_length=63),
-        must_match(
-            "^[A-Za-z_][A-Za-z0-9_]*$", "Write a name of letters, digits and '_' that does not begin with a digit."
-        ),
-    ]
-    """Name of the variable, as used between double braces."""
-    required: bool = False
-    """Whether a request without the variable is rejected."""
-    default: Annotated[str | None, Field(max_length=4096)] = None
-    """Value for requests that do not set the variable. Default: the empty string."""
-    description: Annotated[str | None, Field(max_length=1024)] = None
-    """Meaning of the variable, for readers."""
+def _refers_only_to_itself(schema: dict[str, Any]) -> dict[str, Any]:
+    nodes: list[Any] = [schema]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, Mapping):
+            for name, value in node.items():
+                if name in _REFERENCES and isinstance(value, str) and not value.startswith("#"):
+                    raise ValueError(f"Replace {name} {value!r:.80} by a reference within the schema, '#/$defs/...'.")
+            nodes.extend(node.values())
+        elif isinstance(node, list):
+            nodes.extend(node)
+    return schema
 
 
-class Parameters(ApiModel):
-    """Sampling parameters of the prompt."""
-
-    temperature: Annotated[float | None, Field(ge=0, le=2)] = None
-    """Randomness of the sampling; 0 always takes the most likely token."""
-    top_p: Annotated[float | None, Field(gt=0, le=1)] = None
-    """Nucleus sampling: only the most likely tokens that together have this probability."""
-    max_tokens: Annotated[int | None, Field(ge=1, le=1_048_576)] = None
-    """Maximum length of an answer, in tokens."""
-    stop: Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=4)] = []
-    """Strings that end an answer."""
-    seed: Annotated[int | None, Field(ge=-_SAFE_INTEGER, le=_SAFE_INTEGER)] = None
-    """Seed of the random sampling."""
+def _tool_is_declared(spec: PromptVersionSpec) -> bool:
+    names = {tool.function.name for tool in spec.tools}
+    return spec.tool_choice is None or (bool(names) and spec.tool_choice in {*CHOICES, *names})
 
 
 class PromptVersionSpec(ApiModel):
     """Content of the prompt; it cannot be changed after creation."""
+
+    RULES = (
+        Rule(
+            cel="has(self.outputSchema) || (!(has(self.structured) && self.structured) && "
+            "!(has(self.strict) && self.strict) && !has(self.outputName))",
+            message="Add outputSchema; without it, structured, strict and outputName have no effect.",
+            holds=lambda spec: (
+                spec.output_schema is not None or not (spec.structured or spec.strict or spec.output_name is not None)
+            ),
+        ),
+        Rule(
+            cel=f"!has(self.toolChoice) || (has(self.tools) && (self.toolChoice in {list(CHOICES)} || "
+            "self.tools.exists(t, t.__function__.name == self.toolChoice)))",
+            message="Set toolChoice to none, auto, required or the name of a tool in tools.",
+            holds=_tool_is_declared,
+        ),
+    )
 
     prompt: Label
     """Name of the prompt, the same for all its versions."""
@@ -107,24 +92,39 @@ class PromptVersionSpec(ApiModel):
         ),
     ] = {}
     """Labels, for readers."""
-    messages: Annotated[list[Message], Field(min_length=1, max_length=32)]
+    change_note: Annotated[str | None, Field(max_length=4096)] = None
+    """What is new in this version, for readers."""
+    messages: Messages
     """Messages of the template, in order."""
     variables: Annotated[list[Variable], Field(max_length=64, json_schema_extra=list_map("name"))] = []
     """Variables that the messages may use."""
     parameters: Parameters | None = None
     """Sampling parameters of the prompt."""
-    output_schema: Annotated[
-        dict[str, Any] | None,
-        WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True}),
-    ] = None
-    """JSON Schema that answers must match."""
+    tools: Tools = []
+    """Tools that the model may call."""
+    tool_choice: Annotated[str | None, Field(min_length=1, max_length=64)] = None
+    """Which tools the model calls: `none`, `auto`, `required` (one or more), or the name of one. Default: `auto`."""
+    output_schema: Annotated[JsonObject | None, AfterValidator(_refers_only_to_itself)] = None
+    """JSON Schema that answers must match. References are allowed only within the schema."""
+    structured: bool = False
+    """Whether vLLM makes every answer match outputSchema. Otherwise the schema is only checked."""
+    output_name: WireName | None = None
+    """Name of the output schema in requests. Default: the name of the prompt."""
+    strict: bool = False
+    """Whether requests mark the output schema as strict."""
+    client_system: Literal["Merge", "Reject"] = "Merge"
+    """What happens to system and developer messages of the client: `Merge` appends them to the prompt's system message;
+    `Reject` refuses such requests."""
+    enforce: bool = False
+    """Whether parameters, tools and output format of the prompt replace those of a request. Otherwise they are
+    defaults."""
 
     @model_validator(mode="after")
     def _variables_are_declared(self) -> Self:
         declared = [variable.name for variable in self.variables]
         if len(set(declared)) < len(declared):
             raise ValueError("Declare each variable once; two variables have the same name.")
-        used = {name for message in self.messages for name in _PLACEHOLDER.findall(message.content)}
+        used = {name for message in self.messages for name in message.variables}
         if unknown := sorted(used - set(declared)):
             raise ValueError(f"Declare {', '.join(unknown)} in variables, or correct the placeholder.")
         return self

@@ -217,7 +217,7 @@ class PromptVersionStatus(StatusModel):
     observed_generation: Annotated[int | None, Field(ge=-1)] = None
     """The `metadata.generation` that this status was computed from; -1 until Serin has seen the object."""
     content_hash: Annotated[str | None, Field(max_length=64)] = None
-    """First 12 hex digits of the hash of messages, variables, parameters, output schema and model."""
+    """Hash of everything in the spec that can change an answer; docs/reference/content-hash.md has test vectors."""
     conditions: Conditions = ()
     """Conditions: Accepted."""
     used_by: Annotated[tuple[Name, ...], Field(max_length=MAX_USED_BY)] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.integration.manifests import LLMDEPLOYMENT, Manifest, changed
 from tests.integration.rules.analysis import ERRORS, LATENCY, SLOW_LIMIT, headers, ratio, server
-from tests.integration.rules.rule import Rule, prompt, steps
+from tests.integration.rules.rule import Rule, prompt, steps, tool, with_tools, with_variable
 
 
 def _long(count: int) -> list[dict[str, str]]:
@@ -119,7 +119,8 @@ BOUNDS = (
         (headers(**{f"X{n}": "" for n in range(9)}),),
     ),
     prompt("messages", "should have at least 1 items", ([{"role": "user", "content": "x"}],), ([],)),
-    prompt("messages.0.role", "Unsupported value", ("system", "user", "assistant"), ("tool", "")),
+    prompt("messages.0.role", "Unsupported value", ("system", "user", "assistant", "developer"), ("tool", "")),
+    prompt("messages.0", "Unsupported value", ({"placeholder": "history"},), ({"placeholder": "context"},)),
     prompt("messages.0.content", "should be at least 1 chars", ("x",), ("",)),
     prompt("messages.0.content", "may not be more than 65536", ("x" * 65536,), ("x" * 65537,)),
     prompt("variables", "Duplicate value", ([{"name": "a"}, {"name": "b"}],), ([{"name": "a"}, {"name": "a"}],)),
@@ -128,5 +129,26 @@ BOUNDS = (
     prompt("parameters.maxTokens", "should be", (1, 1048576), (0, 1048577)),
     prompt("parameters.seed", "should be", (-(2**53) + 1, 2**53 - 1), (2**53, -(2**53))),
     prompt("parameters.stop", "must have at most 4", (["a"] * 4,), (["a"] * 5,)),
+    prompt("parameters.extra.top_k", "should be", (-1, 0, 1_000_000), (-2, 1_000_001)),
+    prompt("parameters.extra.min_p", "should be", (0, 0.5, 1), (-0.1, 1.1)),
+    prompt("parameters.extra.presence_penalty", "should be", (-2, 2), (-2.1, 2.1)),
+    prompt("parameters.extra.frequency_penalty", "should be", (-2, 2), (-2.1, 2.1)),
+    prompt("parameters.extra.repetition_penalty", "should be", (0.1, 10), (0, 11)),
+    prompt("parameters.extra.min_tokens", "should be", (0, 8), (-1,)),
+    prompt("parameters.extra.thinking_token_budget", "should be", (0, 1_048_576), (-1, 1_048_577)),
+    prompt("parameters.extra.logit_bias", "should be", ({"50256": -100},), ({"50256": -101},)),
+    prompt("parameters.extra.bad_words", "must have at most 64", (["a"] * 64,), (["a"] * 65,)),
+    prompt("parameters.extra.stop_token_ids", "must have at most 64", ([0] * 64,), ([0] * 65,)),
+    prompt(
+        "tools", "must have at most 64", ([tool(f"t{n}") for n in range(64)],), ([tool(f"t{n}") for n in range(65)],)
+    ),
+    prompt("tools.0.type", "Unsupported value", ("function",), ("retrieval",), base=with_tools("a")),
+    prompt("clientSystem", "Unsupported value", ("Merge", "Reject"), ("merge",)),
+    prompt("changeNote", "may not be more than 4096", ("x" * 4096,), ("x" * 4097,)),
+    prompt(
+        "variables.0.type", "Unsupported value", ("string", "number", "boolean"), ("integer",), base=with_variable()
+    ),
+    prompt("variables.0.maxLength", "should be", (1, 65536), (0, 65537), base=with_variable()),
+    prompt("variables.0.enum", "should have at least 1 items", (["a"],), ([],), base=with_variable()),
     prompt("outputSchema", "must be of type object", ({"type": "object", "enum": [None, 1]},), ("x", [])),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.integration.manifests import LLMDEPLOYMENT, PROMPTVERSION, Manifest
+from tests.integration.manifests import LLMDEPLOYMENT, PROMPTVERSION, Manifest, changed
 
 NAME_OF_OBJECT = "Write the name of a Kubernetes object: lower case letters, digits, '-' and '.'."
 DNS_LABEL = "Write a DNS label: lower case letters, digits and '-', at most 63 characters."
@@ -24,8 +24,22 @@ class Rule:
     """False where only the API server can check the rule."""
 
 
-def prompt(path: str, message: str, accepted: tuple[Any, ...], refused: tuple[Any, ...]) -> Rule:
-    return Rule(f"spec.{path}", message, accepted, refused, base=PROMPTVERSION)
+def prompt(
+    path: str, message: str, accepted: tuple[Any, ...], refused: tuple[Any, ...], base: Manifest = PROMPTVERSION
+) -> Rule:
+    return Rule(f"spec.{path}", message, accepted, refused, base=base)
+
+
+def tool(name: str) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "parameters": {"type": "object"}}}
+
+
+def with_tools(*names: str) -> Manifest:
+    return changed(PROMPTVERSION, "spec.tools", [tool(name) for name in names])
+
+
+def with_variable(**facts: Any) -> Manifest:
+    return changed(PROMPTVERSION, "spec.variables", [{"name": "team", **facts}])
 
 
 def steps(*weights: float) -> list[dict[str, Any]]:

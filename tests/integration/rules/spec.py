@@ -1,9 +1,9 @@
-"""The rules of names, model, engine, pod template, routing and ramp, and those of prompts."""
+"""The rules of names, model, engine, pod template, routing and ramp."""
 
 from __future__ import annotations
 
 from serin.api import duration
-from tests.integration.rules.rule import DNS_LABEL, NAME_OF_OBJECT, Rule, container, prompt, steps
+from tests.integration.rules.rule import DNS_LABEL, NAME_OF_OBJECT, Rule, container, steps
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TIMEOUT = "Write a duration such as 0s, 30s or 1h30m; 0s means no timeout."
@@ -256,34 +256,5 @@ ROLLOUT = (
         "Order the steps so that each weight is higher than the one before.",
         (steps(5, 25, 50), [{"weight": 5}, {"pause": {}}, {"weight": 6}]),
         (steps(5, 5), steps(50, 25), [{"weight": 5}, {"pause": {}}, {"weight": 5}], steps(1, 2, 3, 2.5)),
-    ),
-)
-
-PROMPTS = (
-    prompt("prompt", DNS_LABEL, ("triage", "a-1"), ("Triage", "a.b", "-a")),
-    prompt(
-        "version",
-        "Write a semantic version such as 1.4.0 or 2.0.0-rc.1, without a leading v.",
-        ("1.4.0", "0.0.1", "2.0.0-rc.1", "1.0.0-alpha-a.b-c+build.1-aef", "1.0.0-0A.is.legal", "1.0.0+001"),
-        ("v1.4.0", "1.4", "1.4.0.0", "01.4.0", "1.4.0-", "1.4.0-01", "1.4.0+", "latest", "1.4.0\n"),
-    ),
-    prompt("model", MODEL_NAME, ("triage",), ("a b",)),
-    prompt(
-        "labels",
-        "Write Kubernetes label keys such as team or example.com/team: letters, digits, '-', '_' and '.'.",
-        ({"team": "free text", "example.com/x": ""},),
-        ({"a b": "x"}, {"": "x"}),
-    ),
-    prompt(
-        "variables",
-        "Write a name of letters, digits and '_' that does not begin with a digit.",
-        ([{"name": "team"}, {"name": "_x1"}],),
-        ([{"name": "a-b"}], [{"name": "1a"}], [{"name": "a b"}]),
-    ),
-    prompt(
-        "variables",
-        "Remove either default or required; a required variable has no default.",
-        ([{"name": "a", "required": True}], [{"name": "a", "required": False, "default": ""}], [{"name": "a"}]),
-        ([{"name": "a", "required": True, "default": "x"}],),
     ),
 )

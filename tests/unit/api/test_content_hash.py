@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from docs.reference.content_hash_page import VECTORS, spec_of
 from fakes.nested import MOST, nested
-from serin.api.content_hash import content_hash
+from serin.api.content_hash import NOT_HASHED, content_hash
 from serin.api.promptversion import PromptVersionSpec
 from serin.errors import SpecError
 
@@ -27,12 +29,25 @@ BASE: dict[str, Any] = {
 }
 
 
+RECORDED = {
+    "smallest": "8b81479e1cb5",
+    "every default spelt out": "8b81479e1cb5",
+    "fields of the first version": "7bef1c4c449e",
+    "history and variables": "43adf4a939c8",
+    "tools": "b3ffaa0673a6",
+    "structured output": "e87a2ab4a4de",
+}
+"""The hashes of the documented vectors."""
+TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}
+
+
 def _hash(**changes: Any) -> str:
     return content_hash(PromptVersionSpec.model_validate({**BASE, **changes}))
 
 
 def test_hash_equals_documented_value() -> None:
     hashed = {name: BASE[name] for name in ("messages", "variables", "parameters", "outputSchema", "model")}
+    assert _hash() == "c4bd1530ce2c", "Serin 0.1 gave this hash; records of it must stay valid"
     # For ASCII names and whole numbers, this is the canonical form of RFC 8785.
     canonical = json.dumps(hashed, sort_keys=True, separators=(",", ":"))
     assert _hash() == hashlib.sha256(canonical.encode()).hexdigest()[:12]
@@ -49,6 +64,10 @@ def test_hash_equals_documented_value() -> None:
         {"labels": {"a": "b"}},
         {"parameters": {"maxTokens": 128, "temperature": 0.0}},
         {"parameters": {"maxTokens": 128, "temperature": 0, "stop": []}},
+        {"parameters": {"maxTokens": 128, "temperature": 0, "extra": {}}},
+        {"changeNote": "Shorter."},
+        {"tools": [], "structured": False, "strict": False, "clientSystem": "Merge", "enforce": False},
+        {"messages": [{"role": "system", "content": "Triage for {{ team }}.", "placeholder": None}]},
         {"outputSchema": {"required": ["queue", "priority"], "type": "object"}},
     ],
     ids=str,
@@ -70,6 +89,19 @@ def test_hash_ignores_fields_that_do_not_change_answers(changes: dict[str, Any])
         {"outputSchema": {"type": "object", "required": ["priority", "queue"]}},
         {"outputSchema": {"type": "object", "required": ["queue", "priority"], "default": None}},
         {"outputSchema": None},
+        {"messages": [{"role": "developer", "content": "Triage for {{ team }}."}]},
+        {"messages": [{"role": "system", "content": "Triage for {{ team }}."}, {"placeholder": "history"}]},
+        {"variables": [{"name": "team", "required": True, "type": "string"}]},
+        {"variables": [{"name": "team", "required": True, "enum": ["a"]}]},
+        {"variables": [{"name": "team", "required": True, "maxLength": 9}]},
+        {"parameters": {"temperature": 0, "maxTokens": 128, "extra": {"top_k": 20}}},
+        {"tools": [TOOL]},
+        {"tools": [TOOL], "toolChoice": "look_up"},
+        {"structured": True},
+        {"strict": True},
+        {"outputName": "ticket"},
+        {"clientSystem": "Reject"},
+        {"enforce": True},
     ],
     ids=str,
 )
@@ -110,6 +142,31 @@ def test_half_of_a_surrogate_pair_is_a_sentence(schema: dict[str, Any]) -> None:
 def test_a_schema_too_deep_to_hash_is_a_sentence() -> None:
     with pytest.raises(SpecError, match=r"^spec\.outputSchema is nested too deeply to be hashed; flatten it\.$"):
         _hash(outputSchema=nested(MOST))
+
+
+@pytest.mark.parametrize("parameters", [{"maximum": 2**60}, {"maximum": float("inf")}, {"title": "\ud800"}], ids=str)
+def test_tool_without_canonical_json_is_a_sentence(parameters: dict[str, Any]) -> None:
+    tool = {"type": "function", "function": {"name": "look_up", "parameters": parameters}}
+    with pytest.raises(SpecError, match=r"^spec\.tools and spec\.outputSchema cannot be hashed .*\.$"):
+        _hash(tools=[tool])
+
+
+def test_every_field_is_in_a_vector_or_is_not_hashed() -> None:
+    fields = {field for vector in VECTORS.values() for field in vector}
+    assert fields >= {field.alias for name, field in PromptVersionSpec.model_fields.items() if name not in NOT_HASHED}
+    hashes = [content_hash(spec_of(vector)) for vector in VECTORS.values()]
+    assert hashes == [*hashes[:1] * 2, *hashes[2:]]
+    assert len(set(hashes)) == len(VECTORS) - 1
+
+
+def test_documented_vectors_never_change() -> None:
+    """A change here gives running prompts another revision."""
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "content-hash.md").read_text()
+    assert re.findall("^Hash: `(.*)`$", page, re.MULTILINE) == list(RECORDED.values())
+    blocks = re.findall("^```json\n(.*)\n```$", page, re.MULTILINE)
+    for written, canonical, recorded in zip(blocks[::2], blocks[1::2], RECORDED.values(), strict=True):
+        assert hashlib.sha256(canonical.encode()).hexdigest().startswith(recorded)
+        assert content_hash(spec_of(json.loads(written))) == recorded
 
 
 JSON = st.recursive(
