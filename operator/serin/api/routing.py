@@ -11,8 +11,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, WithJsonSchema
 
 from serin.api.base import ApiModel
-from serin.api.fields import Hostname, Label, Subdomain, matches, quoted
-from serin.api.rule import VALIDATIONS
+from serin.api.fields import Hostname, Label, Subdomain, matches, must_match, must_not_match, quoted
+from serin.api.rule import VALIDATIONS, Rule
 
 _TIMEOUT = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"
 _TIMEOUT_MESSAGE = "Write a duration such as 0s, 30s or 1h30m; 0s means no timeout."
@@ -89,6 +89,36 @@ class Gateway(ApiModel):
     with the next trial."""
 
 
+HeaderName = Annotated[
+    str,
+    Field(min_length=1, max_length=64),
+    must_match("^[A-Za-z0-9-]+$", "Write the name of an HTTP header: letters, digits and '-'."),
+    must_not_match("^(?i:x-serin-)", "Choose another header; those that begin with x-serin- are reserved for Serin."),
+]
+
+
+class Conversation(ApiModel):
+    """The first user message of a request."""
+
+
+class Sticky(ApiModel):
+    """What requests have in common that get the same revision where pods split between prompts."""
+
+    RULES = (
+        Rule(
+            cel="has(self.header) != has(self.conversation)",
+            message="Set either header or conversation.",
+            holds=lambda sticky: (sticky.header is None) != (sticky.conversation is None),
+        ),
+    )
+
+    header: HeaderName | None = None
+    """Name of a header, such as `x-session-id`, with a value for each user or session. A request without it, or with
+    two of them, gets a random revision."""
+    conversation: Conversation | None = None
+    """`{}`: the first user message. All requests of a conversation have it, so clients need no change."""
+
+
 class Routing(ApiModel):
     """How requests reach the model."""
 
@@ -97,3 +127,9 @@ class Routing(ApiModel):
     reveal_revision: bool = False
     """Names the revision in the response header `x-serin-revision`. A client that knows its revision can abort requests
     by revision and so influence the verdict; set this for demonstrations and internal endpoints."""
+    sticky: Sticky | None = None
+    """How the pods choose between two prompts on trial. Default: at random for each request, which mixes the tools and
+    earlier answers of two prompts inside one agent loop. It has no effect between engines, where the gateway splits."""
+    access_log: bool = False
+    """Writes one JSON line for each request into the engine's log: request id, revision, prompt, epoch, outcome and
+    tokens, but no text. Pods that a version of Serin without prompts made write none."""

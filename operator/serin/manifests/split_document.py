@@ -62,6 +62,11 @@ class SplitDocument:
     """What the pods count by load for the trial; None: nothing."""
     prompts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By revision, the prompts that its requests get, by family; a revision without a prompt is absent."""
+    key: Mapping[str, Any] | None = None
+    """What requests with the same revision have in common, `{"header": NAME}` or `{"conversation": {}}`; None: each
+    request gets one at random."""
+    access_log: bool = False
+    """Whether the pods log each request."""
 
     @property
     def digest(self) -> str:
@@ -89,7 +94,8 @@ class SplitDocument:
             "revisions": [self._revision(revision, weight) for revision, weight in self.shares],
             "reveal": self.reveal,
         }
-        return content if self.measure is None else content | {"measure": dict(self.measure)}
+        optional = {"measure": self.measure, "key": self.key, "accessLog": self.access_log or None}
+        return content | {name: value for name, value in optional.items() if value is not None}
 
     def _revision(self, revision: str, weight: int) -> dict[str, Any]:
         prompts = self.prompts.get(revision)
@@ -117,6 +123,8 @@ def parse_document(text: str) -> SplitDocument:
             shares=tuple((str(r["revision"]), _whole(r["weight"], FULL_WEIGHT)) for r in data["revisions"]),
             reveal=data["reveal"] is True,
             measure=data.get("measure"),
+            key=data.get("key"),
+            access_log=data.get("accessLog") is True,
             prompts={str(r["revision"]): _object(r["prompts"]) for r in data["revisions"] if r.get("prompts")},
         )
         if sum(weight for _, weight in document.shares) != FULL_WEIGHT or len(dict(document.shares)) > 2:

@@ -13,6 +13,7 @@ from typing import Any
 
 from serin.analysis.counts import EPOCHS
 from serin.api.names import FULL_WEIGHT
+from serin.api.routing import Routing, Sticky
 from serin.manifests.served_prompt import served_prompts
 from serin.manifests.split_document import SplitDocument
 from serin.rollout.decision import Decision
@@ -103,15 +104,18 @@ def carried(
         sequence=_route_sequence(snapshot, decision, route, backends, within_pods=within_pods),
         documents={
             engine: _document(
-                SplitDocument(
-                    sequence=sequence,
-                    shares=parts,
-                    salt=parts[-1][0],
-                    token=token,
-                    epoch=sequence % EPOCHS if len(parts) > 1 else None,
-                    reveal=snapshot.spec.routing.reveal_revision,
-                    measure=measure(engine),
-                    prompts=_prompts(parts, records),
+                _with_prompts(
+                    SplitDocument(
+                        sequence=sequence,
+                        shares=parts,
+                        salt=parts[-1][0],
+                        token=token,
+                        epoch=sequence % EPOCHS if len(parts) > 1 else None,
+                        reveal=snapshot.spec.routing.reveal_revision,
+                        measure=measure(engine),
+                    ),
+                    snapshot.spec.routing,
+                    records,
                 ),
                 documents.get(engine),
                 new_split=decision.sequence is not None,
@@ -121,10 +125,23 @@ def carried(
     )
 
 
-def _prompts(shares: Iterable[tuple[str, int]], records: Mapping[str, Record]) -> dict[str, Mapping[str, Any]]:
-    """By revision, the prompts that its pods apply."""
-    served = {revision: records[revision].resolved for revision, _ in shares if revision in records}
-    return {name: prompts for name, it in served.items() if it.serves_prompts and (prompts := served_prompts(it))}
+def _with_prompts(document: SplitDocument, routing: Routing, records: Mapping[str, Record]) -> SplitDocument:
+    """The document with what only pods that apply prompts read; for other pods it stays as it is."""
+    served = {name: records[name].resolved for name, _ in document.shares if name in records}
+    if not any(resolved.serves_prompts for resolved in served.values()):
+        return document
+    return replace(
+        document,
+        prompts={name: prompts for name, resolved in served.items() if (prompts := served_prompts(resolved))},
+        key=_key(routing.sticky),
+        access_log=routing.access_log,
+    )
+
+
+def _key(sticky: Sticky | None) -> Mapping[str, Any] | None:
+    if sticky is None:
+        return None
+    return {"header": sticky.header.lower()} if sticky.header else {"conversation": {}}
 
 
 def _document(wanted: SplitDocument, existing: SplitDocument | None, *, new_split: bool) -> SplitDocument:

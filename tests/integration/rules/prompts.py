@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.integration.manifests import LLMDEPLOYMENT, PROMPTVERSION, changed
 from tests.integration.rules.rule import (
     DNS_LABEL,
+    Rule,
     prompt,
     tool,
     with_tools,
@@ -23,6 +24,27 @@ PAST_THE_PROMPT = "with which requests could get past it"
 def env(*names: str) -> list[dict[str, str]]:
     return [{"name": name, "value": "1"} for name in names]
 
+
+STICKY = (
+    Rule(
+        "spec.routing.sticky",
+        "Set either header or conversation.",
+        ({"header": "x-session-id"}, {"conversation": {}}),
+        ({}, {"header": "x-session-id", "conversation": {}}),
+    ),
+    Rule(
+        "spec.routing.sticky.header",
+        "Write the name of an HTTP header: letters, digits and '-'.",
+        ("X-Session-ID", "x1"),
+        ("x session", "x:y", "x_y"),
+    ),
+    Rule(
+        "spec.routing.sticky.header",
+        "Choose another header; those that begin with x-serin- are reserved for Serin.",
+        ("x-serine",),
+        ("x-serin-epoch", "X-Serin-Pin"),
+    ),
+)
 
 PROMPTS = (
     prompt("prompt", DNS_LABEL, ("triage", "a-1"), ("Triage", "a.b", "-a")),

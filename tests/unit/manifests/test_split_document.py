@@ -81,6 +81,15 @@ def test_document_of_the_deepest_prompt_is_read() -> None:
         parse_document(make_document(prompts={REVISION: {"triage": {"outputSchema": nested(80)}}}).to_json())
 
 
+@pytest.mark.parametrize("key", [{"header": "x-session-id"}, {"conversation": {}}])
+def test_key_and_access_log_stand_beside_the_revisions(key: dict[str, Any]) -> None:
+    document = make_document(key=key, access_log=True)
+    content = json.loads(document.to_json())
+    assert (content["key"], content["accessLog"]) == (key, True)
+    assert parse_document(document.to_json()) == document
+    assert {"key", "accessLog"}.isdisjoint(json.loads(make_document().to_json()))
+
+
 def test_hash_covers_the_canonical_document_without_the_hash() -> None:
     content = json.loads(TWO.to_json())
     written = content.pop("sha256")

@@ -31,6 +31,12 @@ READS_SPLIT = {
         ]
     }
 }
+OLDER = {
+    "spec": {
+        "containers": [READS_SPLIT["spec"]["containers"][0] | {"env": [{"name": "SERIN_SPLIT", "value": "x"}]}],
+    }
+}
+"""Pods that apply no prompts."""
 TOKEN = "0" * 16
 
 
@@ -72,10 +78,12 @@ def carry(
     by_backend: RouteView,
     documents: Mapping[str, SplitDocument] | None = None,
     records: tuple[Record, ...] = (STABLE, CANARY, PROMPT),
+    **routing: Any,
 ) -> Carried:
     existing = documents or {}
     view = combined(by_backend, existing, records)
-    snapshot = Snapshot(now=None, spec=make_spec(), target=None, records=records, route=view)  # type: ignore[arg-type]
+    spec = make_spec(routing={"gateway": {"parentRefs": [{"name": "llm"}]}} | routing)
+    snapshot = Snapshot(now=None, spec=spec, target=None, records=records, route=view)  # type: ignore[arg-type]
     return carried(snapshot, decision, by_backend, existing, token=TOKEN, measure=lambda _engine: None)
 
 
@@ -148,11 +156,27 @@ def test_each_revision_of_pods_that_apply_prompts_has_its_prompt() -> None:
     same = carry(replace(decision, sequence=None), route({ENGINE[A]: 10_000}), {ENGINE[A]: wanted}, (STABLE, prompted))
     assert same.documents == {ENGINE[A]: wanted}
 
-    engine = READS_SPLIT["spec"]["containers"][0]
-    older = {"spec": {"containers": [engine | {"env": [{"name": "SERIN_SPLIT", "value": "x"}]}]}}
-    before = modern(A, promotion=1, pod_template=older, prompt_name="t", prompt_hash="p", prompt_content=content)
+    before = modern(A, promotion=1, pod_template=OLDER, prompt_name="t", prompt_hash="p", prompt_content=content)
     plan = carry(decided({A: 10_000}, before), route({ENGINE[A]: 10_000}), records=(before,))
     assert plan.documents[ENGINE[A]].prompts == {}
+
+
+@pytest.mark.parametrize(
+    ("sticky", "key"),
+    [
+        (None, None),
+        ({"header": "X-Session-Id"}, {"header": "x-session-id"}),
+        ({"conversation": {}}, {"conversation": {}}),
+    ],
+)
+def test_key_of_requests_is_what_the_spec_says(sticky: dict[str, Any] | None, key: dict[str, Any] | None) -> None:
+    decision = decided({A: 9_500, C: 500}, STABLE, PROMPT, sequence=6)
+    wanted = carry(decision, route({ENGINE[A]: 10_000}), sticky=sticky, accessLog=True).documents[ENGINE[A]]
+    assert (wanted.key, wanted.access_log) == (key, True)
+    # Pods that know neither get the document of before.
+    older = modern(A, promotion=1, pod_template=OLDER)
+    plan = carry(decided({A: 10_000}, older), route({ENGINE[A]: 10_000}), None, (older,), sticky=sticky, accessLog=True)
+    assert plan.documents == {ENGINE[A]: document((A, 10_000))}
 
 
 def test_end_of_a_split_in_pods_leaves_the_route_too() -> None:
