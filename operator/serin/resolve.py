@@ -16,6 +16,7 @@ from serin.api.parse import parse_promptversion
 from serin.errors import SpecError
 from serin.manifests.engine_defaults import EngineDefaults
 from serin.manifests.pod_template import render_pod_template
+from serin.prompt_rules import refuse_blind_comparison, refuse_unusable_tools
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record, Resolved
 from serin.rollout.revision import WITH_CONTRACT, WRITTEN, engine_revision, revision
@@ -56,9 +57,13 @@ def resolve(
     try:
         if spec.prompt is not None and prompt is None:
             return _from_recorded_copy(spec, spec.prompt.name, records)
-        copied = _copy_of(spec.prompt.name, prompt) if spec.prompt and prompt else None
+        copied = _copy_of(spec, spec.prompt.name, prompt) if spec.prompt and prompt else None
         schema = _schema(spec, copied, records, defaults)
-        return Target(_record(owner_name, spec, schema, prompt=copied, records=records, defaults=defaults))
+        target = _record(owner_name, spec, schema, prompt=copied, records=records, defaults=defaults)
+        running = _running(records)
+        if running and not target.trial:
+            refuse_blind_comparison(spec, running, target)
+        return Target(target, *_recreated(running, copied))
     except SpecError as error:
         return Target(None, Reason.INVALID_SPEC, str(error))
 
@@ -73,8 +78,8 @@ def _schema(
     """
     plain, contracted = engine_revision(spec, WRITTEN), engine_revision(spec, WITH_CONTRACT)
     applies = {r.engine_revision: r.resolved.serves_prompts for r in reversed(records)}
-    running = max(records, key=lambda r: r.promotion or 0, default=None)
-    if running and running.promotion and running.engine_revision == contracted:
+    running = _running(records)
+    if running and running.engine_revision == contracted:
         return WITH_CONTRACT
     if prompt is None or applies.get(plain):
         return WRITTEN
@@ -85,9 +90,27 @@ def _schema(
     return WITH_CONTRACT if plain in applies and not waits and defaults.serve_prompts else WRITTEN
 
 
-def _copy_of(name: str, prompt: Mapping[str, Any]) -> _Prompt:
+def _running(records: tuple[Record, ...]) -> Record | None:
+    """The record that was promoted last: the stable."""
+    return max((r for r in records if r.promotion is not None), key=lambda r: r.promotion or 0, default=None)
+
+
+def _recreated(running: Record | None, prompt: _Prompt | None) -> tuple[Reason, str | None]:
+    """What to say about a PromptVersion that has other content than the stable recorded under the same name."""
+    recorded = running.resolved if running else None
+    if not (recorded and prompt and recorded.prompt_name == prompt.name) or recorded.prompt_hash == prompt.content_hash:
+        return Reason.ACCEPTED, None
+    return Reason.PROMPT_CONTENT_CHANGED, (
+        f"PromptVersion {prompt.name} was created again with other content: the stable, revision {recorded.revision}, "
+        f"has recorded {recorded.prompt_hash}, and now it is {prompt.content_hash}. Serin tries the new content like "
+        "any other prompt; give each content its own name and version."
+    )
+
+
+def _copy_of(spec: LLMDeploymentSpec, name: str, prompt: Mapping[str, Any]) -> _Prompt:
     try:
         content = parse_promptversion(prompt)
+        refuse_unusable_tools(spec, content)
         return _Prompt(name, content_hash(content), prompt["spec"])
     except SpecError as error:
         raise SpecError(f"PromptVersion {name}: {error}") from error

@@ -185,3 +185,74 @@ def test_prompt_that_older_pods_had_before_others_gets_pods_that_apply_it() -> N
     before = replace(known(prompt=P1, source=prompt()), promotion=1)
     stable = replace(known(engine={"image": "mine:1"}), promotion=2, number=2)
     assert record_of(resolved(before, stable, defaults=APPLYING, prompt=P1, source=prompt())).resolved.serves_prompts
+
+
+# Rules between a prompt, the spec and the stable.
+
+TOOL = {"type": "function", "function": {"name": "look_up"}}
+WITH_TOOLS = {"spec": prompt()["spec"] | {"tools": [TOOL]}}
+
+
+@pytest.mark.parametrize(
+    ("args", "accepted"),
+    [
+        ({}, False),
+        ({"enable-auto-tool-choice": "true"}, False),
+        ({"tool-call-parser": "hermes"}, False),
+        ({"enable-auto-tool-choice": "false", "tool-call-parser": "hermes"}, False),
+        ({"enable-auto-tool-choice": "true", "tool-call-parser": "true"}, False),
+        ({"enable-auto-tool-choice": "true", "tool-call-parser": "hermes"}, True),
+        ({"enable_auto_tool_choice": "true", "tool_call_parser": "hermes"}, True),
+        ({"enable-auto": "true", "tool-call": "hermes"}, True),
+    ],
+    ids=str,
+)
+def test_prompt_with_tools_needs_a_parser(args: dict[str, str], *, accepted: bool) -> None:
+    target = resolved(prompt=P1, source=WITH_TOOLS, engine={"args": args}, defaults=APPLYING)
+    assert (target.record is not None) == accepted
+    if not accepted:
+        assert target.reason is Reason.INVALID_SPEC
+        assert str(target.message).startswith("PromptVersion triage-1: it has tools")
+    assert resolved(prompt=P1, source=prompt(), engine={"args": args}, defaults=APPLYING).record
+
+
+def blind(mode: str = "Required", source: str = "Engine", preset: str = "TimeToFirstToken") -> dict[str, Any]:
+    metric = {"name": "engine", "preset": preset, "source": source, "mode": mode}
+    return {"analysis": {"metrics": [{"name": "errors", "preset": "ErrorRate"}, metric]}}
+
+
+def test_metric_that_cannot_tell_prompts_apart_refuses_only_their_trial() -> None:
+    first = record_of(resolved(defaults=APPLYING, prompt=P1, source=prompt()))
+    stable = replace(first, recorded=True, promotion=1)
+
+    def target(analysis: dict[str, Any], *others: Record, source: dict[str, Any] = TWO, **changes: Any) -> Target:
+        return resolved(stable, *others, defaults=APPLYING, prompt=P2, source=source, **analysis, **changes)
+
+    refused = target(blind())
+    assert (refused.record, refused.reason) == (None, Reason.INVALID_SPEC)
+    assert "engine (source Engine) cannot tell two prompts apart" in str(refused.message)
+    assert target(blind(source="Gateway", preset="ErrorRate")).record is None
+    # Advisory, the stable's own prompt, and other pods are fine, and a running trial keeps what it has pinned.
+    assert target(blind("Advisory")).record
+    assert target(blind(), source=prompt()).record is stable
+    assert target(blind(), engine={"image": "mine:1"}).record
+    on_trial = replace(record_of(target({})), recorded=True, trial=object())  # type: ignore[arg-type]
+    assert target(blind(), on_trial).record is on_trial
+
+
+def test_metric_by_engine_stays_where_no_prompt_is_tried() -> None:
+    stable = replace(known(), promotion=1)
+    assert resolved(stable, defaults=NEW, prompt=P1, source=prompt(), **blind()).record
+
+
+def test_recreated_prompt_with_other_content_is_tried_and_told() -> None:
+    first = record_of(resolved(defaults=APPLYING, prompt=P1, source=prompt()))
+    stable = replace(first, recorded=True, promotion=1)
+    target = resolved(stable, defaults=APPLYING, prompt=P1, source=TWO)
+    assert (record_of(target).engine_revision, target.reason) == (stable.engine_revision, Reason.PROMPT_CONTENT_CHANGED)
+    assert target.record is not stable
+    for said in (stable.revision, stable.resolved.prompt_hash, record_of(target).resolved.prompt_hash):
+        assert str(said) in str(target.message)
+    same = resolved(stable, defaults=APPLYING, prompt=P1, source=prompt(author="Ana"))
+    assert (same.record, same.reason, same.message) == (stable, Reason.ACCEPTED, None)
+    assert resolved(stable, defaults=APPLYING, prompt=P2, source=TWO).reason is Reason.ACCEPTED

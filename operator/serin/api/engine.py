@@ -6,6 +6,7 @@ Serin sets itself, so that no manifest can break a rollout. `serin.manifests` re
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import Field
@@ -46,6 +47,17 @@ OWNED_FLAGS = (
 """Flags of `vllm serve` that Serin sets itself or depends on; `ssl-*` and the alias `asc` are added below."""
 
 
+PROMPT_FLAGS = (
+    "enable-scale-out",
+    "trust-request-chat-template",
+    "grpc",
+    "grpc-port",
+    "headless",
+    "data-parallel-multi-port-external-lb",
+)
+"""Flags with which requests reach vLLM past the middleware, or replace the prompt's chat template."""
+
+
 def _abbreviations(flag: str) -> str:
     """Pattern of a flag and of every prefix of it: vLLM's parser (argparse) accepts prefixes as abbreviations."""
     nested = ""
@@ -57,8 +69,17 @@ def _abbreviations(flag: str) -> str:
 _OWNED = "|".join([*map(_abbreviations, OWNED_FLAGS), "asc", "s(s(l([-_].*)?)?)?"])
 _OWNED_FLAG = f"^(?i:(no[-_])?({_OWNED})([.+].*)?)$"
 _FLAG = "^[A-Za-z][A-Za-z0-9._-]*[+]?$"
+BYPASS_FLAG = f"^(?i:({'|'.join(map(_abbreviations, PROMPT_FLAGS))}))$"
+"""Pattern of PROMPT_FLAGS and their abbreviations."""
 _is_owned = matches(_OWNED_FLAG)
 _is_flag = matches(_FLAG)
+
+
+def flag_values(args: Mapping[str, str], flag: str) -> tuple[str, ...]:
+    """The values that a flag of vLLM gets, under its name or an abbreviation."""
+    is_flag = matches(f"^(?i:{_abbreviations(flag)})$")
+    return tuple(value for name, value in args.items() if is_flag(name))
+
 
 Source = Annotated[
     str,

@@ -13,8 +13,9 @@ from pydantic import Field
 
 from serin.api.analysis import DEFAULT_METRICS, Analysis, Metric, MetricSourceName, Mode, Preset
 from serin.api.base import ApiModel
-from serin.api.engine import Cache, Engine, Model, Resources, SecretKeyRef
-from serin.api.fields import Subdomain
+from serin.api.engine import BYPASS_FLAG, PROMPT_FLAGS, Cache, Engine, Model, Resources, SecretKeyRef
+from serin.api.fields import Subdomain, matches, quoted
+from serin.api.names import CONTAINER
 from serin.api.pod_template import PodTemplate
 from serin.api.ramp import (
     DEFAULT_HOLD,
@@ -67,6 +68,19 @@ class PromptRef(ApiModel):
     """Name of the PromptVersion."""
 
 
+_BYPASS_VARIABLES = ("VLLM_USE_RUST_FRONTEND", "VLLM_SERVER_DEV_MODE", "VLLM_ENABLE_RESPONSES_API_STORE")
+"""Variables with which requests reach vLLM past the middleware, or continue a conversation of another prompt."""
+_is_bypass = matches(BYPASS_FLAG)
+
+
+def _has_bypass_flag(spec: LLMDeploymentSpec) -> bool:
+    return any(_is_bypass(flag) and value != "false" for flag, value in spec.engine.args.items())
+
+
+def _has_bypass_variable(spec: LLMDeploymentSpec) -> bool:
+    return spec.pod_template is not None and not spec.pod_template.engine_variables.isdisjoint(_BYPASS_VARIABLES)
+
+
 def _can_drive_adaptive_ramp(metric: Metric) -> bool:
     return metric.required and (metric.ratio is not None or metric.preset is Preset.ERROR_RATE)
 
@@ -84,6 +98,23 @@ class LLMDeploymentSpec(ApiModel):
             holds=lambda spec: (
                 spec.rollout.ramp.adaptive is None or any(map(_can_drive_adaptive_ramp, spec.analysis.compared))
             ),
+        ),
+        Rule(
+            cel="!has(self.prompt) || !has(self.engine) || !has(self.engine.args) || !self.engine.args.exists(flag, "
+            f"flag.matches({quoted(BYPASS_FLAG)}) && self.engine.args[flag] != 'false')",
+            message="Remove spec.prompt, or the flags with which requests could get past it: "
+            + ", ".join(PROMPT_FLAGS)
+            + ".",
+            holds=lambda spec: spec.prompt is None or not _has_bypass_flag(spec),
+        ),
+        Rule(
+            cel="!has(self.prompt) || !has(self.podTemplate) || !has(self.podTemplate.spec) || "
+            "!has(self.podTemplate.spec.containers) || !self.podTemplate.spec.containers.exists(c, "
+            f"c.name == '{CONTAINER}' && has(c.env) && c.env.exists(e, e.name in {list(_BYPASS_VARIABLES)}))",
+            message="Remove spec.prompt, or the variables with which requests could get past it: "
+            + ", ".join(_BYPASS_VARIABLES)
+            + ".",
+            holds=lambda spec: spec.prompt is None or not _has_bypass_variable(spec),
         ),
     )
 

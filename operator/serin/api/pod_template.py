@@ -52,6 +52,19 @@ def _spec_schema() -> dict[str, Any]:
             "command": _TEXTS | {"description": "Entrypoint of a sidecar."},
             "args": _TEXTS | {"description": "Arguments of a sidecar."},
             "resources": {"type": "object", **_KEEP, "description": "Resource requests and limits of a sidecar."},
+            "env": {
+                "type": "array",
+                "maxItems": 256,
+                "items": {
+                    "type": "object",
+                    **_KEEP,
+                    "required": ["name"],
+                    "properties": {
+                        "name": {"type": "string", "maxLength": 512, "description": "Name of the variable."}
+                    },
+                },
+                "description": "Environment variables of a container, merged by name.",
+            },
         },
     }
     return {
@@ -142,3 +155,9 @@ class PodTemplate(ApiModel):
     spec: PodSpec | None = None
     """Fields of the pod spec to add or replace: maps are merged, lists are merged by their Kubernetes key, other values
     are replaced."""
+
+    @property
+    def engine_variables(self) -> frozenset[str]:
+        """Names of the environment variables that the overlay sets in vLLM's container."""
+        entries = [entry for engine in _engines(self.spec or {}) for entry in engine.get("env") or ()]
+        return frozenset(str(entry.get("name")) for entry in entries if isinstance(entry, Mapping))

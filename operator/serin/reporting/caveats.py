@@ -33,7 +33,10 @@ NO_EPOCH = (
     "The pods of one side have no middleware, so the gateway counts errors and vLLM counts latencies. Requests that "
     "end shortly after a change of weight are not counted, and requests that do not reach the canary are not seen."
 )
-
+MIXED_TOOLS = (
+    "The two prompts have different tools, and each request gets one of them at random, so an agent may meet both in "
+    "one conversation. Set spec.routing.sticky."
+)
 NO_WHOLE_STEP = (
     "No weight of the ramp is a whole percent of 5 or more, and gateways round the others, so it is not proven that "
     "the canary's requests arrive. Add such a step."
@@ -53,6 +56,7 @@ def caveats(snapshot: Snapshot, decision: Decision, canary: Record) -> tuple[str
     applies = {
         ONE_POD: engine is not None and engine.ready == 1 and not shared,
         NOT_RANDOM: any(match.keys() & {"headers", "queryParams"} for match in gateway.matches),
+        MIXED_TOOLS: shared and snapshot.spec.routing.sticky is None and _have_other_tools(decision, canary),
         NO_EPOCH: not (canary.resolved.measures and decision.stable is not None and decision.stable.resolved.measures),
     }
     state, trial = decision.trial_state, canary.trial
@@ -72,6 +76,12 @@ def caveats(snapshot: Snapshot, decision: Decision, canary: Record) -> tuple[str
         _off_weight(decision),
     )
     return tuple(filter(None, found))
+
+
+def _have_other_tools(decision: Decision, canary: Record) -> bool:
+    """Whether the prompts of stable and canary have different tools."""
+    stable = decision.stable.resolved.prompt_content if decision.stable else None
+    return ((stable or {}).get("tools") or []) != ((canary.resolved.prompt_content or {}).get("tools") or [])
 
 
 def _low_traffic(snapshot: Snapshot, decision: Decision, canary: Record) -> str | None:

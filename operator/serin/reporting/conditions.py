@@ -145,7 +145,7 @@ def _accepted(snapshot: Snapshot, decision: Decision) -> _Answer:
         return _Answer("False", snapshot.spec_reason, snapshot.spec_error or snapshot.spec_reason.explanation)
     if refusal := lasting_refusal(snapshot):
         return _Answer("False", Reason.ROUTE_REFUSED, refusal)
-    if snapshot.spec_reason is Reason.PROMPT_SOURCE_MISSING:
+    if snapshot.spec_reason in {Reason.PROMPT_SOURCE_MISSING, Reason.PROMPT_CONTENT_CHANGED}:
         return _Answer("True", snapshot.spec_reason, snapshot.spec_error or snapshot.spec_reason.explanation)
     resolved = decision.target.resolved if decision.target else None
     if resolved and resolved.prompt_name and not resolved.serves_prompts:

@@ -101,6 +101,10 @@ class Reason(StrEnum):
         "The pods do not apply prompts, so the prompt has no effect until the prompt or the engine changes.",
     )
     PROMPT_NOT_FOUND = "PromptNotFound", "The spec names a PromptVersion that does not exist."
+    PROMPT_CONTENT_CHANGED = (
+        "PromptContentChanged",
+        "The PromptVersion was created again with other content, which is tried like any other prompt.",
+    )
     PROMPT_SOURCE_MISSING = "PromptSourceMissing", "The PromptVersion was deleted; Serin uses its recorded copy."
     CHILD_REFUSED = "ChildRefused", "The API server refuses an object that Serin needs to write."
     STABLE_RECORD_MISSING = (

@@ -138,5 +138,5 @@ class Snapshot:
     spec_error: str | None = None
     """Why there is no target: one sentence that ends with what to do."""
     spec_reason: Reason = Reason.ACCEPTED
-    """Why the spec is or is not accepted: Accepted, InvalidSpec, PromptNotFound or PromptSourceMissing."""
+    """Why the spec is or is not accepted: Accepted, InvalidSpec, or a reason about its prompt."""
     policy: Policy = Policy()

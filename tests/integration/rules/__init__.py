@@ -6,11 +6,11 @@ rule of the CRDs is missing here.
 
 from tests.integration.rules.analysis import ANALYSIS, PATIENCE
 from tests.integration.rules.bounds import BOUNDS
-from tests.integration.rules.prompts import PROMPTS, STICKY
+from tests.integration.rules.prompts import PROMPTS, SERVING_PROMPTS, STICKY
 from tests.integration.rules.rule import Rule
 from tests.integration.rules.spec import ENGINE, NAMES, POD_TEMPLATE, ROLLOUT, ROUTING, SOURCES
 
 _LLMDEPLOYMENT = (*NAMES, *SOURCES, *ENGINE, *POD_TEMPLATE, *ROUTING, *STICKY, *ROLLOUT, *ANALYSIS, *PATIENCE)
-RULES = (*_LLMDEPLOYMENT, *PROMPTS)
+RULES = (*_LLMDEPLOYMENT, *SERVING_PROMPTS, *PROMPTS)
 
 __all__ = ["BOUNDS", "RULES", "Rule"]

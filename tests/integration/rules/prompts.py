@@ -6,6 +6,7 @@ from tests.integration.manifests import LLMDEPLOYMENT, PROMPTVERSION, changed
 from tests.integration.rules.rule import (
     DNS_LABEL,
     Rule,
+    container,
     prompt,
     tool,
     with_tools,
@@ -44,6 +45,41 @@ STICKY = (
         ("x-serine",),
         ("x-serin-epoch", "X-Serin-Pin"),
     ),
+)
+
+SERVING_PROMPTS = (
+    Rule(
+        "spec.engine.args",
+        f"Remove spec.prompt, or the flags {PAST_THE_PROMPT}",
+        ({"enable-scale-out": "false"}, {"enable-prefix-caching": "true"}, {"no-headless": "true"}),
+        (
+            *({flag: "true"} for flag in ("enable-scale-out", "enable_scale_out", "enable-sc", "headless", "GRPC")),
+            {"trust-request-chat-template": "true"},
+            {"grpc-port": "50051"},
+            {"data-parallel-multi-port-external-lb": "true"},
+        ),
+        base=PROMPTED,
+    ),
+    Rule(
+        "spec.prompt",
+        f"Remove spec.prompt, or the variables {PAST_THE_PROMPT}",
+        (),
+        ({"name": "triage-1.4.0"},),
+        base=changed(LLMDEPLOYMENT, "spec.podTemplate.spec.containers", container("engine", env=env(BYPASS))),
+    ),
+    Rule(
+        "spec.podTemplate.spec.containers",
+        f"Remove spec.prompt, or the variables {PAST_THE_PROMPT}",
+        (container("engine", env=env("VLLM_LOGGING_LEVEL")), container("sidecar", env=env("VLLM_SERVER_DEV_MODE"))),
+        (
+            container("engine", env=env("VLLM_USE_RUST_FRONTEND")),
+            container("engine", env=env("A", "VLLM_SERVER_DEV_MODE")),
+            container("engine", env=env("VLLM_ENABLE_RESPONSES_API_STORE")),
+        ),
+        base=PROMPTED,
+    ),
+    Rule("spec.podTemplate.spec.containers", "Remove spec.prompt", (container("engine", env=env(BYPASS)),), ()),
+    Rule("spec.engine.args", "Remove spec.prompt", ({"headless": "true"},), ()),
 )
 
 PROMPTS = (

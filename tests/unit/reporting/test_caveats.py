@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -11,8 +12,9 @@ from serin.analysis.counts import Baseline, MetricReadings
 from serin.analysis.presets import DEFAULT_SERIES, measurements
 from serin.analysis.trial_state import Arrived, Epoch, MetricState
 from serin.api.analysis import Analysis
+from serin.api.names import MIDDLEWARE_ARG
 from serin.evidence.slices import Counts, RequestsBySide
-from serin.reporting.caveats import NO_EPOCH, NOT_RANDOM, ONE_POD, caveats
+from serin.reporting.caveats import MIXED_TOOLS, NO_EPOCH, NOT_RANDOM, ONE_POD, caveats
 from serin.rollout.decide import decide
 from serin.rollout.snapshot import Snapshot
 from tests.unit.reporting.statuses import (
@@ -20,6 +22,7 @@ from tests.unit.reporting.statuses import (
     status_of,
 )
 from tests.unit.rollout.cases import (
+    ENGINE,
     GOOD,
     HOUR,
     MINUTE,
@@ -173,3 +176,46 @@ def test_start_with_little_traffic_says_how_long_a_proof_takes(
     found = caveats_of(replace(canary_at(0, spec=make_spec(rollout=rollout)), saved_state=state))
     little = [caveat for caveat in found if "little traffic" in caveat]
     assert [sentence in caveat for caveat in little] == ([True] if sentence else [])
+
+
+READS_PROMPTS = {
+    "spec": {
+        "containers": [
+            {
+                "name": "engine",
+                "args": [MIDDLEWARE_ARG],
+                "env": [{"name": "SERIN_SPLIT", "value": "x"}, {"name": "SERIN_PROMPTS", "value": "1"}],
+                "volumeMounts": [{"name": "serin-split", "mountPath": "/etc/serin/split"}],
+            }
+        ]
+    }
+}
+TOOLS = {"tools": [{"type": "function", "function": {"name": "look_up"}}]}
+
+
+@pytest.mark.parametrize(
+    ("stable", "canary", "sticky", "warned"),
+    [
+        ({}, TOOLS, None, True),
+        (TOOLS, None, None, True),
+        (TOOLS, {"tools": []}, None, True),
+        (TOOLS, TOOLS, None, False),
+        (None, {}, None, False),
+        ({}, TOOLS, {"conversation": {}}, False),
+        ({}, TOOLS, {"header": "x-session-id"}, False),
+    ],
+    ids=str,
+)
+def test_prompts_with_other_tools_are_mixed_without_a_key(
+    stable: dict[str, Any] | None, canary: dict[str, Any] | None, sticky: dict[str, Any] | None, *, warned: bool
+) -> None:
+    spec = make_spec(routing={"gateway": {"parentRefs": [{"name": "llm"}]}, "sticky": sticky})
+    record = {"engine_revision": ENGINE[A], "pod_template": READS_PROMPTS, "prompt_content": canary}
+    snapshot = canary_at(spec=spec, engines=by_name(make_engine(A, *make_pods(3))), record=record)
+    assert snapshot.target
+    promoted = make_record(A, promotion=1, pod_template=READS_PROMPTS, prompt_content=stable)
+    told = caveats_of(replace(snapshot, records=(promoted, snapshot.target)))
+    assert (MIXED_TOOLS in told) == warned
+    own_pods = replace(snapshot.target, resolved=replace(snapshot.target.resolved, engine_revision=ENGINE[B]))
+    elsewhere = replace(snapshot, target=own_pods, records=(promoted, own_pods), engines=canary_at().engines)
+    assert MIXED_TOOLS not in caveats_of(elsewhere)

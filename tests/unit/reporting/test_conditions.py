@@ -120,6 +120,10 @@ def test_rejected_prompt_on_the_stables_pods_is_one_row_of_the_table() -> None:
             ("True", Reason.PROMPT_SOURCE_MISSING), id="prompt deleted later",
         ),
         pytest.param(
+            serving(spec_reason=Reason.PROMPT_CONTENT_CHANGED, spec_error="Other content; rename it."), "Accepted",
+            ("True", Reason.PROMPT_CONTENT_CHANGED), id="prompt recreated with other content",
+        ),
+        pytest.param(
             canary_at(route=make_route({A: 10_000}, refused="No.", programmed=False)), "Accepted",
             ("False", Reason.ROUTE_REFUSED), id="refused by the gateway",
         ),
