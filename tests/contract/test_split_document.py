@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
 
+from docs.reference.content_hash_page import VECTORS, spec_of
 from model_server.serin_model_server import channel, document, selection
 from serin.api import names
+from serin.api.content_hash import content_hash
+from serin.api.prompt_settings import Extra, Parameters
+from serin.manifests.served_prompt import served_prompts
 from serin.manifests.split_document import SplitDocument, token_of
 from serin.routers.gateway_api import GatewayApiRouter
 from serin.routers.port import Backend
@@ -19,6 +24,7 @@ from tests.unit.manifests.samples import (
     WITH_MODEL_SERVER,
     engine_of,
     make_document,
+    make_resolved,
     make_spec,
     make_template,
 )
@@ -70,9 +76,42 @@ def test_pod_finds_the_document_where_the_operator_mounts_it() -> None:
     assert names.SPLIT_VARIABLE == channel.PATH_VARIABLE
 
 
-def test_middleware_takes_prompts_of_the_operator() -> None:
-    message = {"role": "system", "content": "Triage, naïvely."}
-    prompt = {"version": "1.0.0", "hash": "0" * 12, "messages": [message], "parameters": {"temperature": 0.1}}
-    written = make_document(prompts={REVISION: {"triage": prompt}})
+EVERY_PARAMETER = {
+    "temperature": 0.1,
+    "topP": 0.9,
+    "maxTokens": 64,
+    "stop": ["\n"],
+    "seed": 7,
+    "extra": {
+        **dict.fromkeys(("top_k", "min_tokens", "thinking_token_budget"), 8),
+        **dict.fromkeys(("min_p", "presence_penalty", "frequency_penalty", "repetition_penalty"), 0.5),
+        **dict.fromkeys(("ignore_eos", "parallel_tool_calls", "skip_special_tokens"), True),
+        "include_stop_str_in_output": False,
+        "stop_token_ids": [2],
+        "logit_bias": {"50256": -100},
+        "bad_words": ["maybe"],
+        "reasoning_effort": "low",
+    },
+}
+PROMPTS: dict[str, Mapping[str, Any]] = {
+    **VECTORS,
+    "every parameter": {"messages": [{"role": "system", "content": "Triage."}], "parameters": EVERY_PARAMETER},
+}
 
-    assert document.parse(written.to_json().encode()).digest == written.digest
+
+@pytest.mark.parametrize("name", PROMPTS)
+def test_middleware_takes_prompts_of_the_operator(name: str) -> None:
+    content = {"prompt": "triage", "version": "1.0.0", **PROMPTS[name]}
+    resolved = make_resolved(prompt_hash=content_hash(spec_of(content)), prompt_content=content)
+    prompts = dict.fromkeys((REVISION, OTHER), served_prompts(resolved))
+    facts: dict[str, Any] = {"shares": ((REVISION, 9_500), (OTHER, 500)), "salt": OTHER, "epoch": 7}
+    for key in (None, {"header": "x-session-id"}, {"conversation": {}}):
+        written = make_document(prompts=prompts, key=key, access_log=True, **facts)
+
+        assert document.parse(written.to_json().encode()).digest == written.digest
+
+
+def test_every_parameter_of_the_api_is_tried() -> None:
+    assert EVERY_PARAMETER.keys() == {field.alias for field in Parameters.model_fields.values()}
+    assert EVERY_PARAMETER["extra"].keys() == Extra.model_fields.keys()  # type: ignore[attr-defined]
+    assert spec_of(PROMPTS["every parameter"]).parameters
