@@ -123,6 +123,10 @@ class Wanted:
     """All revisions that may have answered them in the last minutes."""
     draining: tuple[str, ...] = ()
     """Engine revisions whose requests in flight are needed."""
+    documents_of: tuple[str, ...] = ()
+    """Engine revisions whose pods must say which split document they use."""
+    leaving: tuple[str, ...] = ()
+    """Revisions without weight in pods that stay, whose requests in progress are needed."""
     backend_of: tuple[tuple[str, str], ...] = ()
     """The ends of the names of the Services that get the revisions' requests; a revision without one has its own."""
 
@@ -152,6 +156,18 @@ class InFlight:
 
 
 @dataclass(frozen=True)
+class ShownDocument:
+    """Which split document a pod shows as the one in force."""
+
+    digests: frozenset[str]
+    """Of the documents that its processes use; several while only some of them have switched."""
+    at: datetime
+    """Time of the oldest sample that says so."""
+    refused: bool = False
+    """Whether a process refuses the document on its volume, so that an older one stays in force."""
+
+
+@dataclass(frozen=True)
 class MetricReadings:
     """What the collector has read for one LLMDeployment since the trial state."""
 
@@ -163,6 +179,10 @@ class MetricReadings:
     """None until it was read."""
     in_flight: Mapping[str, InFlight] = field(default_factory=dict)
     """By engine revision; one without any series is absent."""
+    documents: Mapping[str, Mapping[str, ShownDocument]] = field(default_factory=dict)
+    """By engine revision and pod (or target, where no label names the pod); a pod without samples is absent."""
+    in_progress: Mapping[str, float] = field(default_factory=dict)
+    """By revision that leaves, its requests that have arrived and not ended; absent if that is unknown."""
     left_out: str | None = None
     """Why a tally that no decision needs was not read, in one sentence; None if all were."""
     late: timedelta = timedelta()

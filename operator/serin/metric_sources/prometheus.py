@@ -75,7 +75,7 @@ class Prometheus:
         return {key: readings for part in read for key, readings in part.items()}
 
     async def _read(self, server: Server, watches: Sequence[Watch]) -> dict[Key, MetricReadings]:
-        wanting = [watch for watch in watches if watch.tallies or watch.draining or watch.baseline_of]
+        wanting = [w for w in watches if w.tallies or w.draining or w.baseline_of or w.documents_of or w.leaving]
         readings = {watch.key: MetricReadings() for watch in watches}
         if not wanting:
             return readings
@@ -99,6 +99,7 @@ class Prometheus:
         until = await queries.measure_lateness(watches, usual)
         lag = timedelta(seconds=self._settings.lag)
         in_flight = await queries.in_flight(engine for watch in watches for engine in watch.draining)
+        documents, in_progress = await queries.documents(watches)
         baselines = await queries.baselines(watches, until)
         intervals = await queries.intervals(watches, until)
         answers = {}
@@ -118,6 +119,8 @@ class Prometheus:
                 intervals=() if interval is None or isinstance(interval, MetricsError) else (interval,),
                 baseline=None if isinstance(baseline, MetricsError) else baseline,
                 in_flight={engine: requests for engine, requests in measured.items() if requests is not None},
+                documents=documents.get(watch.key, {}),
+                in_progress=in_progress.get(watch.key, {}),
             )
         return answers
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain, starmap
 
-from serin.analysis.counts import EPOCHS, Baseline, InFlight, Interval, Names, Tally
+from serin.analysis.counts import EPOCHS, Baseline, InFlight, Interval, Names, ShownDocument, Tally
 from serin.errors import MetricsError
 from serin.kube_types import Key
 from serin.metric_sources import counter_growth
@@ -24,6 +24,7 @@ from serin.metric_sources.baselines import BaselineQueries
 from serin.metric_sources.connection import Link
 from serin.metric_sources.counter_growth import LOOK_BACK, NO_EPOCH, Row, milliseconds
 from serin.metric_sources.counters import POD, PROCESS, Own, Process
+from serin.metric_sources.document_queries import ASPECT, DocumentQueries
 from serin.metric_sources.failed_queries import FailedQueries
 from serin.metric_sources.intervals import Doubtful, Family, FamilyCounts, Older, family_of, make_intervals
 from serin.metric_sources.late_samples import MOST, LateSamples, Place
@@ -49,8 +50,6 @@ LATE = (
 )
 NONE = timedelta()
 SHORTEST_WINDOW = timedelta(seconds=60)
-ASPECT = "serin_aspect"
-"""Label that separates values from their times in the answer to one query."""
 
 
 class Queries:
@@ -301,6 +300,15 @@ class Queries:
     async def baselines(self, watches: Sequence[Watch], at: datetime) -> dict[Key, Baseline | MetricsError]:
         """The baseline of each watch that wants one, or why it could not be read."""
         return await BaselineQueries(self._ask, self._settings, self._failures).baselines(watches, at)
+
+    async def documents(
+        self, watches: Sequence[Watch]
+    ) -> tuple[dict[Key, dict[str, dict[str, ShownDocument]]], dict[Key, dict[str, float]]]:
+        """The documents that pods show, by watch, engine revision and pod; and requests in progress by revision."""
+        queries = DocumentQueries(self._ask, self._settings)
+        # In this order: a pod that has switched has its last request of a revision in the later answer.
+        shown = await queries.shown(watches)
+        return shown, await queries.in_progress(watches)
 
     async def in_flight(self, engines: Iterable[str]) -> dict[tuple[str, str, str], InFlight]:
         """Running and waiting requests by namespace, deployment and engine revision, timed by the oldest sample."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from serin.analysis.counts import Baseline, InFlight, Interval, MetricReadings
+from serin.analysis.counts import Baseline, InFlight, Interval, MetricReadings, ShownDocument
 from serin.metric_sources.port import LONGEST, SHORTEST, Watch
 
 MAX_INTERVALS = 60
@@ -35,6 +35,8 @@ class Unacknowledged:
     intervals: list[Interval] = field(default_factory=list)
     baseline: Baseline | None = None
     in_flight: Mapping[str, InFlight] = field(default_factory=dict)
+    documents: Mapping[str, Mapping[str, ShownDocument]] = field(default_factory=dict)
+    in_progress: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
     left_out: str | None = None
     warnings: tuple[str, ...] = ()
@@ -66,9 +68,13 @@ class Unacknowledged:
             self.urgent |= watch.baseline_of is not None
         if old.server != watch.server:
             self.error, self.left_out, self.warnings, self.in_flight, self.urgent = None, None, (), {}, True
+            self.documents, self.in_progress = {}, {}
         elif old.draining != watch.draining:
             self.in_flight = {engine: seen for engine, seen in self.in_flight.items() if engine in watch.draining}
             self.urgent = True
+        self.documents = {engine: seen for engine, seen in self.documents.items() if engine in watch.documents_of}
+        self.in_progress = {revision: seen for revision, seen in self.in_progress.items() if revision in watch.leaving}
+        self.urgent |= not {*watch.documents_of, *watch.leaving} <= {*old.documents_of, *old.leaving}
 
     @property
     def position(self) -> datetime | None:
@@ -107,6 +113,8 @@ class Unacknowledged:
             intervals=tuple(self.intervals),
             baseline=self.baseline,
             in_flight=self.in_flight,
+            documents=self.documents,
+            in_progress=self.in_progress,
         )
 
     def store(self, requested: Watch, new: MetricReadings) -> bool:
@@ -140,9 +148,29 @@ class Unacknowledged:
             # During an error the last measurement stays, with its time.
             wakes |= self.in_flight != new.in_flight
             self.in_flight = new.in_flight
+        wakes |= self._store_documents(requested, new)
         if wakes:
             self.woke_at = self.position
         return wakes
+
+    def _store_documents(self, requested: Watch, new: MetricReadings) -> bool:
+        """Store what the pods show of their split documents; returns whether that has changed."""
+        current = self.watch
+        if new.error is not None or current.documents_of != requested.documents_of:
+            return False
+        wakes = _without_times(new.documents) != _without_times(self.documents)
+        self.documents = new.documents
+        if current.leaving == requested.leaving:
+            wakes |= self.in_progress != new.in_progress
+            self.in_progress = new.in_progress
+        return wakes
+
+
+def _without_times(documents: Mapping[str, Mapping[str, ShownDocument]]) -> dict[str, dict[str, tuple[object, bool]]]:
+    return {
+        engine: {pod: (shown.digests, shown.refused) for pod, shown in pods.items()}
+        for engine, pods in documents.items()
+    }
 
 
 def _next_longest(longest: timedelta, new: MetricReadings) -> timedelta:

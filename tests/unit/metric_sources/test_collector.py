@@ -8,7 +8,16 @@ from functools import partial
 
 import pytest
 
-from serin.analysis.counts import NO_READINGS, Baseline, InFlight, Interval, MetricReadings, Sampled, Tally
+from serin.analysis.counts import (
+    NO_READINGS,
+    Baseline,
+    InFlight,
+    Interval,
+    MetricReadings,
+    Sampled,
+    ShownDocument,
+    Tally,
+)
 from serin.kube_types import Key
 from serin.metric_sources import unacknowledged
 from serin.metric_sources.collector import Collector
@@ -336,6 +345,26 @@ async def test_new_measurement_of_requests_in_flight_wakes() -> None:
     source.more = {"a": MetricReadings(in_flight={"e0": InFlight(0, at(5))})}
     await collected(one, source, 15)
     assert len(woken) == 2
+
+
+async def test_pod_that_switches_wakes_and_a_newer_sample_of_it_does_not() -> None:
+    source = Table()
+    one, woken = collector(source)
+    one.set_watch(replace(A, read_until=None, documents_of=("e0",), leaving=("r1",)))
+    shown = {"e0": {"pod": ShownDocument(frozenset({"old"}), AT)}}
+    source.more = {"a": MetricReadings(documents=shown)}
+    await collected(one, source, 5)
+    source.more = {"a": MetricReadings(documents={"e0": {"pod": ShownDocument(frozenset({"old"}), at(5))}})}
+    await collected(one, source, 10)
+    assert len(woken) == 1
+    assert one.readings(A.key).documents["e0"]["pod"].at == at(5)
+    source.more = {"a": MetricReadings(documents={"e0": {"pod": ShownDocument(frozenset({"new"}), at(10))}})}
+    await collected(one, source, 15)
+    source.more = {"a": replace(source.more["a"], in_progress={"r1": 0.0})}
+    await collected(one, source, 20)
+    assert len(woken) == 3
+    one.set_watch(replace(A, read_until=None))
+    assert (one.readings(A.key).documents, one.readings(A.key).in_progress) == ({}, {})
 
 
 @pytest.mark.parametrize("change", ["dropped", "moved", "acknowledged", "other tallies"])
