@@ -32,7 +32,7 @@ _WITHOUT_REFERENCES = 2
 class Call:
     """One request, as passed to the hooks `before` and `after`."""
 
-    verb: Literal["get", "list", "apply", "apply_status", "annotate", "delete", "event"]
+    verb: Literal["get", "list", "apply", "apply_status", "annotate", "delete", "evict", "event"]
     kind: Kind
     namespace: str
     name: str
@@ -137,6 +137,14 @@ class FakeCluster:
         if have is not None and any(value not in {None, have["metadata"][field]} for field, value in wanted.items()):
             raise Conflict(f"{kind} {name} is not what it was when it was read; look again.")
         self.remove(kind, namespace, name)
+        self._finish(call, {})
+
+    async def evict(self, namespace: str, name: str, *, uid: str) -> None:
+        call = self._begin(Call("evict", POD, namespace, name))
+        have = self._objects.get((POD, namespace, name))
+        if have is not None and have["metadata"]["uid"] != uid:
+            raise Conflict(f"Pod {name} is not what it was when it was read; look again.")
+        self.remove(POD, namespace, name)
         self._finish(call, {})
 
     async def event(

@@ -12,7 +12,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fakes.fake_cluster import FakeCluster
-from serin.analysis.counts import Baseline, InFlight, Interval, MetricReadings, Names, Point, Sampled, Tally
+from serin.analysis.counts import (
+    Baseline,
+    InFlight,
+    Interval,
+    MetricReadings,
+    Names,
+    Point,
+    Sampled,
+    ShownDocument,
+    Tally,
+)
 from serin.api.names import ANNOTATION_SPLIT, LABEL_DEPLOYMENT, LABEL_ENGINE_REVISION
 from serin.cluster.port import (
     CONFIG_MAP,
@@ -85,6 +95,9 @@ class World:
         self.traffic = Traffic()
         self.metrics_error: str | None = None
         self.gateway_works = True
+        self.gateway_lags = False
+        """Whether requests follow a changed route only once the gateway has confirmed it, one tick later."""
+        self._served_rules: list[dict[str, Any]] | None = None
         self.watches: dict[Key, Watch] = {}
         self.revision_error_rates: dict[str, float] = {}
         """Error rates of revisions whose pods serve others too, which differ from those of the pods."""
@@ -92,6 +105,12 @@ class World:
         """Whether the kubelets deliver changed documents; a pod that starts always gets the current one."""
         self.loaded: dict[str, SplitDocument] = {}
         """The last good document of each pod, by the pod's name."""
+        self.stuck: set[str] = set()
+        """Pods whose kubelet delivers no document."""
+        self.refusing: set[str] = set()
+        """Pods that refuse the document on their volume."""
+        self._shown: dict[str, ShownDocument] = {}
+        """What the last scrape of each pod has seen of its document."""
         self._documents: dict[str, tuple[str, datetime]] = {}
         """Text of each ConfigMap, and when it appeared."""
         self._released: dict[str, datetime] = {}
@@ -145,6 +164,10 @@ class World:
         """Advance the clock and everything except the operator."""
         self._serve(seconds)
         self.now += timedelta(seconds=seconds)
+        self._shown = {
+            name: ShownDocument(frozenset({own.digest}), self.now, refused=name in self.refusing)
+            for name, own in self.loaded.items()
+        }
         self._run_deployments()
         self._run_pods()
         self._run_gateway()
@@ -199,7 +222,7 @@ class World:
                 text, since = self._documents[mounted] = (found["data"]["split.json"], self.now)
             annotated = pod["metadata"]["annotations"].get(ANNOTATION_SPLIT) == document.digest
             due = annotated or (self.now - since).total_seconds() >= KUBELET_SECONDS
-            if name not in self.loaded or (due and self.delivers_documents):
+            if name not in self.loaded or (due and self.delivers_documents and name not in self.stuck):
                 self.loaded[name] = document
 
     def _run_pods(self) -> None:
@@ -246,6 +269,7 @@ class World:
         route = self.cluster.find(HTTP_ROUTE, *KEY)
         if not route or not self.gateway_works:
             return
+        self._served_rules = route["spec"]["rules"]
         generation = route["metadata"]["generation"]
         conditions = [
             {"type": type_, "status": "True", "reason": type_, "message": "", "observedGeneration": generation}
@@ -282,7 +306,8 @@ class World:
 
     def _serve(self, seconds: float) -> None:
         route = self.cluster.find(HTTP_ROUTE, *KEY)
-        (rule,) = route["spec"]["rules"] if route else ({"backendRefs": []},)
+        rules = route["spec"]["rules"] if route else [{"backendRefs": []}]
+        (rule,) = self._served_rules if self.gateway_lags and self._served_rules else rules
         for backend in rule["backendRefs"]:
             count = self.traffic.rps * seconds * backend["weight"] / 10_000
             service = self.cluster.find(SERVICE, NAMESPACE, backend["name"])
@@ -356,6 +381,8 @@ class World:
             intervals=self._intervals(watch),
             baseline=self._baseline(watch) if watch.baseline_of else None,
             in_flight=self._in_flight(watch),
+            documents={engine: self._documents_of(engine) for engine in watch.documents_of},
+            in_progress={revision: self._in_progress(revision) for revision in watch.leaving},
         )
 
     def _intervals(self, watch: Watch) -> tuple[Interval, ...]:
@@ -423,6 +450,16 @@ class World:
             seconds = max((self.behaviour_of_pod(p).drain_seconds for p in self.pods(engine)), default=0.0)
             busy[engine] = InFlight(2.0 if (self.now - since).total_seconds() < seconds else 0.0, self.now)
         return busy
+
+    def _documents_of(self, engine: str) -> dict[str, ShownDocument]:
+        names = [pod["metadata"]["name"] for pod in self.pods(engine)]
+        return {name: self._shown[name] for name in names if name in self._shown}
+
+    def _in_progress(self, revision: str) -> float:
+        """Requests of a revision whose pods stay; they end some time after it was first asked for them."""
+        since = self._released.setdefault(revision, self.now)
+        seconds = self._behaviour(self._args_of_revision(revision)).drain_seconds
+        return 2.0 if (self.now - since).total_seconds() < seconds else 0.0
 
     # What stories ask about ------------------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ from serin.errors import ClusterError, MetricsError, RecordError, SpecError
 from serin.kube_types import Key, Object
 from serin.manifests.engine_defaults import EngineDefaults
 from serin.manifests.evidence_map import name_of, read_evidence
-from serin.manifests.observed import engines
+from serin.manifests.observed import engines, split_views
 from serin.manifests.owner import Owner
 from serin.manifests.split_document import SplitDocument
 from serin.metric_sources.port import ReadingsSource, Server, Watch
@@ -51,7 +51,7 @@ from serin.rollout.record import Record
 from serin.rollout.snapshot import Policy, RouteView, Snapshot
 from serin.routers.port import Router
 from serin.routers.split import combined
-from serin.split_delivery import deliver
+from serin.split_delivery import deliver, evict
 from serin.status_writing import stored_status, write_status
 from serin.workqueue import FORGET
 
@@ -117,7 +117,8 @@ class Reconciler:
         todo = plan(world.owner, self.router, world.snapshot, decision, world.children)
         failures = await execute(self.cluster, world.owner, todo)
         await deliver(self.cluster, world.pods, _digests(world, todo, failures))
-        reported = decision
+        evicted = None if failures.write else await evict(self.cluster, world.pods, decision.evicted)
+        reported = replace(decision, message=f"{evicted} {decision.message}") if evicted else decision
         if failures.refusal:
             before = stored_status(obj, LLMDeploymentStatus)
             snapshot, reported = with_refusal(world.snapshot, decision, failures.refusal, before)
@@ -170,6 +171,7 @@ class Reconciler:
             records=records,
             engines=engines(owner.name, owned.deployments, owned.pods),
             route=view,
+            splits=split_views(owner.name, owned.splits),
             readings=readings,
             saved_state=saved_state,
             command=parse_command(meta.get("annotations", {}).get(ANNOTATION_COMMAND)),

@@ -1,4 +1,4 @@
-"""Asks the kubelets to deliver a changed split document at once, by an annotation of the pods.
+"""Asks the kubelets to deliver a changed split document at once, by an annotation; evicts a pod that does not switch.
 
 Called by the reconciler after each plan. Without it a kubelet delivers within about 90 seconds, so a refused write
 holds up nothing. Level-triggered: every pod whose annotation differs from its document gets it, new pods included.
@@ -43,6 +43,23 @@ async def deliver(cluster: Cluster, pods: Iterable[Object], digests: Mapping[str
             log.warning("pods not annotated", error=str(refused[0]), namespace=some[0][0]["metadata"]["namespace"])
             break
     return done
+
+
+async def evict(cluster: Cluster, pods: Iterable[Object], name: str | None) -> str | None:
+    """Evict the pod of this name, if any; returns a sentence about what became of it, for people.
+
+    A refusal holds up nothing: the pod is named in the status, and the next reconcile asks again.
+    """
+    meta = next((pod["metadata"] for pod in pods if pod["metadata"]["name"] == name), None)
+    if meta is None or meta.get("deletionTimestamp"):
+        return None
+    try:
+        await cluster.evict(meta["namespace"], meta["name"], uid=meta["uid"])
+    except ClusterError as error:
+        log.warning("pod not evicted", pod=name, namespace=meta["namespace"], error=str(error))
+        return f"Pod {name} still uses an earlier split document, and its eviction failed; delete it: {error}"
+    log.info("pod evicted", pod=name, namespace=meta["namespace"])
+    return f"Serin has evicted pod {name}, because it still used an earlier split document."
 
 
 def _behind(pods: Iterable[Object], digests: Mapping[str, str]) -> Iterable[tuple[Object, str]]:

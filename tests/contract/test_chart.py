@@ -158,6 +158,7 @@ def rights_of_the_code() -> set[Right]:
         | rights(kinds_rendered(), "create", "patch")
         | rights(kinds_deleted(), "delete")
         | rights(kinds_given_to("annotate"), "patch")
+        | (rights({port.POD}, "create", subresource="/eviction") if any(calls("evict")) else set())
         | (rights({port.EVENT}, "create") if any(calls("event")) else set())
         # blockOwnerDeletion, where the admission plugin OwnerReferencesPermissionEnforcement is on.
         | rights({port.LLMDEPLOYMENT}, "update", subresource="/finalizers")

@@ -149,6 +149,8 @@ def test_night_page_lists_every_reason_that_needs_a_person() -> None:
         Reason.COMMAND_DONE,
         Reason.WITHDRAWING,
         Reason.NO_ROUTE,
+        Reason.SPLIT_IN_FORCE,
+        Reason.SPLIT_NOT_WATCHED,
     }
 
     assert [str(reason) for reason in Reason if reason not in quiet and f"`{reason}`" not in page] == []

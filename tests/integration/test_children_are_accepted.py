@@ -19,7 +19,7 @@ from sandbox.host.layout import from_environment
 from serin.api.llmdeployment import LLMDeploymentSpec
 from serin.cluster.api_server import ApiServer
 from serin.cluster.kubernetes_cluster import KubernetesCluster
-from serin.cluster.port import kind_of
+from serin.cluster.port import POD, kind_of
 from serin.kube_types import Object
 from serin.manifests.children import deployment, pod_disruption_budget, service
 from serin.manifests.contains import contains
@@ -28,7 +28,7 @@ from serin.manifests.evidence_map import read_evidence, render_evidence
 from serin.manifests.split_document import read_split, render_split
 from serin.routers.gateway_api import GatewayApiRouter
 from serin.routers.port import Backend
-from serin.split_delivery import deliver
+from serin.split_delivery import deliver, evict
 from tests.integration.conftest import Kubectl
 from tests.unit.manifests import samples
 from tests.unit.rollout.cases import GOOD, make_evidence
@@ -159,7 +159,9 @@ async def test_route_with_filters_per_backend_is_accepted(cluster: KubernetesClu
     assert GatewayApiRouter().read(there, child["metadata"]["name"]).epoch == 31
 
 
-async def test_pod_is_annotated(cluster: KubernetesCluster, routes: Kubectl, namespace: str, tmp_path: Path) -> None:
+@pytest.fixture
+async def pod(cluster: KubernetesCluster, routes: Kubectl, namespace: str, tmp_path: Path) -> Object:
+    """A pod that no node runs."""
     template = samples.make_template(SPECS["smallest"], samples.WITH_MODEL_SERVER)
     pod = {"apiVersion": "v1", "kind": "Pod", **template}
     pod["metadata"] = template["metadata"] | {"name": "one", "namespace": namespace}
@@ -167,13 +169,28 @@ async def test_pod_is_annotated(cluster: KubernetesCluster, routes: Kubectl, nam
     file.write_text(json.dumps(pod))
     routes("create", "serviceaccount", "default", "--namespace", namespace)
     routes("create", "--filename", str(file))
-    there = await stored(cluster, pod)
+    return await stored(cluster, pod)
+
+
+async def test_pod_is_annotated(cluster: KubernetesCluster, pod: Object) -> None:
     digests = {samples.ENGINE_REVISION: "0123456789ab"}
 
-    assert await deliver(cluster, [there], digests) == 1
+    assert await deliver(cluster, [pod], digests) == 1
     again = await stored(cluster, pod)
     assert again["metadata"]["annotations"]["serin.dev/split"] == "0123456789ab"
     assert await deliver(cluster, [again], digests) == 0
+
+
+async def test_pod_is_evicted_if_it_is_the_one_that_was_read(cluster: KubernetesCluster, pod: Object) -> None:
+    meta = pod["metadata"]
+    replaced = {"metadata": meta | {"uid": "00000000-0000-0000-0000-000000000000"}}
+    assert "its eviction failed" in str(await evict(cluster, [replaced], meta["name"]))
+    assert await cluster.get(POD, meta["namespace"], meta["name"])
+
+    assert "Serin has evicted pod one" in str(await evict(cluster, [pod], meta["name"]))
+    there = await cluster.get(POD, meta["namespace"], meta["name"])
+    assert there is None or there["metadata"].get("deletionTimestamp")
+    assert "Serin has evicted pod one" in str(await evict(cluster, [pod], meta["name"])), "one that is gone is no error"
 
 
 def gone(*path: str | int) -> Change:

@@ -10,7 +10,7 @@ import pytest
 
 from serin.cluster.port import POD, Kind
 from serin.errors import ClusterError, Conflict, Forbidden
-from serin.split_delivery import AT_ONCE, deliver
+from serin.split_delivery import AT_ONCE, deliver, evict
 
 ENGINE, DIGEST = "a1a1a1a1a1", "0123456789ab"
 
@@ -83,3 +83,38 @@ async def test_refusal_of_one_pod_holds_up_no_other() -> None:
     cluster = Pods({"pod-000": Forbidden("a policy refuses this pod")})
 
     assert await run(cluster, [pod(n) for n in range(30)]) == 29
+
+
+class Evicting:
+    """Records evictions; `answer` is raised."""
+
+    def __init__(self, answer: ClusterError | None = None) -> None:
+        self.answer = answer
+        self.evicted: list[tuple[str, str, str]] = []
+
+    async def evict(self, namespace: str, name: str, *, uid: str) -> None:
+        self.evicted.append((namespace, name, uid))
+        if self.answer:
+            raise self.answer
+
+
+async def test_pod_is_evicted_by_its_uid() -> None:
+    cluster = Evicting()
+    said = await evict(cluster, [pod(1), pod(2)], "pod-002")  # type: ignore[arg-type]
+    assert cluster.evicted == [("default", "pod-002", "uid-2")]
+    assert said == "Serin has evicted pod pod-002, because it still used an earlier split document."
+
+
+async def test_refused_eviction_is_said() -> None:
+    said = await evict(Evicting(ClusterError("HTTP 429; Serin retries.")), [pod(1)], "pod-001")  # type: ignore[arg-type]
+    assert said == (
+        "Pod pod-001 still uses an earlier split document, and its eviction failed; delete it: HTTP 429; Serin retries."
+    )
+
+
+@pytest.mark.parametrize("name", [None, "pod-009", "pod-001"], ids=["none", "gone", "being deleted"])
+async def test_nothing_is_evicted(name: str | None) -> None:
+    cluster = Evicting()
+    deleting = pod(1, deletionTimestamp="2026-05-04T12:00:00Z")
+    assert await evict(cluster, [deleting], name) is None  # type: ignore[arg-type]
+    assert cluster.evicted == []

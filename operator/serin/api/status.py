@@ -181,8 +181,8 @@ class LLMDeploymentStatus(StatusModel):
     message: Text | None = None
     """State of the rollout in one sentence, with what happens next or what to do."""
     conditions: Conditions = ()
-    """Conditions: Available, Ready, Reconciling, Stalled, Accepted, CapacityAvailable, RouteProgrammed and
-    MetricsAvailable."""
+    """Conditions: Available, Ready, Reconciling, Stalled, Accepted, CapacityAvailable, RouteProgrammed,
+    MetricsAvailable and SplitInForce."""
     weight: Percent | None = None
     """Share of requests that the canary gets, such as `5%`."""
     step: Annotated[str | None, Field(max_length=32)] = None

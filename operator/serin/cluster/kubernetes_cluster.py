@@ -15,7 +15,7 @@ import structlog
 
 from serin.api.names import FIELD_MANAGER
 from serin.cluster.api_server import APPLY, MERGE_PATCH, ApiServer
-from serin.cluster.port import EVENT, Kind
+from serin.cluster.port import EVENT, POD, Kind
 from serin.errors import ClusterError, Conflict, Invalid, NotFound
 from serin.kube_types import Object
 
@@ -128,6 +128,21 @@ class KubernetesCluster:
         except NotFound:
             return
         self._wrote(kind, "delete")
+
+    async def evict(self, namespace: str, name: str, *, uid: str) -> None:
+        """Delete a pod unless a PodDisruptionBudget forbids it now; a pod that is gone is no error."""
+        self._check_leader(f"evict Pod {name}")
+        body: Object = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": name, "namespace": namespace},
+            "deleteOptions": {"preconditions": {"uid": uid}},
+        }
+        try:
+            await self._api.request("POST", f"{_path(POD, namespace, name)}/eviction", body=body)
+        except NotFound:
+            return
+        self._wrote(POD, "evict")
 
     async def event(
         self,

@@ -114,6 +114,14 @@ class Cluster(Protocol):
             Conflict: the object with this name has another uid, or another resourceVersion.
         """
 
+    async def evict(self, namespace: str, name: str, *, uid: str) -> None:
+        """Delete a pod by the Eviction API, as far as a PodDisruptionBudget permits it; one that is gone is no error.
+
+        Raises:
+            Conflict: the pod with this name has another uid.
+            ClusterError: the eviction was refused, for example by a PodDisruptionBudget.
+        """
+
     async def event(
         self,
         about: Mapping[str, Any],

@@ -1,4 +1,4 @@
-"""Converts Deployments and pods to the views of a snapshot, and derives the engine revision of an object.
+"""Converts Deployments, pods and split documents to the views of a snapshot; finds the engine revision of an object.
 
 Called by the reconciler and the planner. Name and selector identify a child; labels do not, because anyone may change
 them.
@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from serin.api.names import CONTAINER, LABEL_ENGINE_REVISION, child_name
-from serin.rollout.snapshot import EngineView, PodView
+from serin.api.names import CONTAINER, FIELD_MANAGER, LABEL_ENGINE_REVISION, child_name
+from serin.manifests.split_document import engine_of_split, read_split
+from serin.rollout.snapshot import EngineView, PodView, SplitView
 
 BACKING_OFF = "CrashLoopBackOff"
 OUT_OF_MEMORY = "OOMKilled"
@@ -38,6 +39,29 @@ def engines(
         for engine, deployment in made
         if engine and not deployment["metadata"].get("deletionTimestamp")
     }
+
+
+def split_views(owner_name: str, splits: Iterable[Mapping[str, Any]]) -> dict[str, SplitView]:
+    """Views of the split documents that can be read, by engine revision."""
+    found = ((engine_of_split(owner_name, obj), read_split(obj), obj) for obj in splits)
+    return {
+        engine: SplitView(document.digest, tuple(revision for revision, _ in document.shares), applied_at(obj))
+        for engine, document, obj in found
+        if engine and document
+    }
+
+
+def applied_at(obj: Mapping[str, Any]) -> datetime | None:
+    """When Serin last changed an object by an apply, in whole seconds."""
+    times = [
+        datetime.fromisoformat(entry["time"])
+        for entry in (obj.get("metadata") or {}).get("managedFields") or ()
+        if entry.get("manager") == FIELD_MANAGER
+        and entry.get("operation") == "Apply"
+        and not entry.get("subresource")
+        and entry.get("time")
+    ]
+    return max(times, default=None)
 
 
 def engine_revision_of(owner_name: str, obj: Mapping[str, Any]) -> str | None:

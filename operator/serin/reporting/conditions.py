@@ -1,4 +1,4 @@
-"""The eight conditions of an LLMDeployment, computed from a decision.
+"""The nine conditions of an LLMDeployment, computed from a decision.
 
 One function per condition returns its status, reason and message. All types are present from the first write on.
 `lastTransitionTime` changes only if the status of the condition does. Called by `serin.reporting.status`. Pure.
@@ -17,6 +17,7 @@ from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
 from serin.rollout.route import is_settled, lasting_refusal
 from serin.rollout.snapshot import Snapshot, ready_of
+from serin.rollout.switching import switch_of
 
 TYPES = (
     "Available",
@@ -27,6 +28,7 @@ TYPES = (
     "CapacityAvailable",
     "RouteProgrammed",
     "MetricsAvailable",
+    "SplitInForce",
 )
 _ON_TRIAL = frozenset({Phase.PREPARING, Phase.RAMPING, Phase.PAUSED, Phase.PROMOTING})
 
@@ -62,6 +64,7 @@ def conditions(
         _capacity(decision),
         _route(snapshot),
         _metrics(snapshot, decision),
+        _split(snapshot, decision),
     )
     return tuple(
         _condition(type_, answer, snapshot.now, generation, old.get(type_))
@@ -188,6 +191,24 @@ def _metrics(snapshot: Snapshot, decision: Decision) -> _Answer:
         )
         return _Answer("Unknown", Reason.AWAITING_EVIDENCE, message)
     return _Answer("True", Reason.METRICS_AVAILABLE, Reason.METRICS_AVAILABLE.explanation)
+
+
+def _split(snapshot: Snapshot, decision: Decision) -> _Answer:
+    """Whether the pods use their current split documents; asked only while a trial or a leaving revision needs it."""
+    engines = decision.wanted.documents_of if decision.wanted else ()
+    switches = {engine: switch_of(snapshot, engine) for engine in engines}
+    if not switches:
+        return _Answer("Unknown", Reason.SPLIT_NOT_WATCHED, Reason.SPLIT_NOT_WATCHED.explanation)
+    if refusing := [pod for switch in switches.values() for pod in switch.refusing]:
+        others = f" and {len(refusing) - 1} more" if len(refusing) > 1 else ""
+        message = f"{Reason.SPLIT_REFUSED.explanation} It is pod {refusing[0]}{others}; the pod's log says why."
+        return _Answer("False", Reason.SPLIT_REFUSED, message)
+    late = {engine: switch for engine, switch in switches.items() if not switch.done}
+    if not late:
+        return _Answer("True", Reason.SPLIT_IN_FORCE, Reason.SPLIT_IN_FORCE.explanation)
+    message = " ".join(f"Engine {engine}: {switch.sentence}" for engine, switch in late.items())
+    behind = any(switch.behind for switch in late.values())
+    return _Answer("False" if behind else "Unknown", Reason.SPLIT_PENDING, message)
 
 
 def _with_status(status: Status, answer: _Answer) -> _Answer:

@@ -244,6 +244,8 @@ def _replicas(candidate: Candidate) -> dict[str, int]:
     """Replicas by engine revision; an engine that both revisions share has those of the stable."""
     replicas, canary = candidate.snapshot.spec.replicas, candidate.record.engine_revision
     needed = max(candidate.pods_wanted, pods_for(replicas, _weight_of_pods(candidate)))
+    if candidate.takes_over_pods:
+        needed = max(needed, candidate.engine.replicas)
     wanted = {candidate.stable.engine_revision: replicas}
     return wanted if candidate.shared else wanted | {canary: needed}
 

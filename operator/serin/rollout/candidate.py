@@ -17,6 +17,7 @@ from serin.rollout.ramp import can_compare_arrivals, pods_at_equal_load, pods_fo
 from serin.rollout.record import Record
 from serin.rollout.route import is_settled
 from serin.rollout.snapshot import EngineView, Snapshot
+from serin.rollout.switching import is_new_to_pods
 from serin.rollout.trial import Trial
 
 SCRAPES = 3
@@ -52,10 +53,14 @@ class Candidate:
         return self.record.engine_revision == self.stable.engine_revision
 
     @property
+    def takes_over_pods(self) -> bool:
+        """Whether the gateway may still serve these pods with the weight of another canary that had them before."""
+        settled = is_settled(self.snapshot.route, self.snapshot.now, self.snapshot.policy.settle_seconds)
+        return self.trial.traffic_since is None and not settled
+
+    @property
     def pods_needed(self) -> int:
-        """Ready pods that the current step needs, or full traffic when all steps are done; 0 of the stable's."""
-        if self.shared:
-            return 0
+        """Ready pods of its own that the current step needs, or full traffic when all steps are done."""
         return pods_for(self.snapshot.spec.replicas, FULL_WEIGHT if self.is_last else self.weight)
 
     @property
@@ -118,9 +123,10 @@ class Candidate:
 
     @property
     def in_route(self) -> bool:
-        """Whether the gateway serves a route that names the canary, so that it may be given weight."""
+        """Whether the gateway serves a route that names the canary and its pods know it, so that it may get weight."""
         settled = is_settled(self.snapshot.route, self.snapshot.now, self.snapshot.policy.settle_seconds)
-        return settled and self.record.revision in self.snapshot.route.weights
+        known = self.weight_on_route > 0 or not is_new_to_pods(self.snapshot, self.record)
+        return settled and known and self.record.revision in self.snapshot.route.weights
 
     @property
     def in_force(self) -> bool:

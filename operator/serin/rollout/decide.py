@@ -20,11 +20,12 @@ from serin.rollout.canary import on_trial
 from serin.rollout.commands import CommandResult, carry_out, handled_elsewhere, ignored, was_handled
 from serin.rollout.decision import Decision
 from serin.rollout.headline import headline
-from serin.rollout.outcome import Outcome
+from serin.rollout.outcome import Outcome, Situation
 from serin.rollout.record import Record
 from serin.rollout.route import REFUSAL_LASTS, is_settled, lasting_refusal, next_split
 from serin.rollout.snapshot import RouteView, Snapshot
 from serin.rollout.steady import blocked, install, orphaned, rejected, settled
+from serin.rollout.switching import is_new_to_pods, pod_to_evict, times_left
 
 
 def decide(snapshot: Snapshot) -> Decision:
@@ -66,12 +67,16 @@ def _differs(stable: Record, target: Record) -> bool:
 def _decision(snapshot: Snapshot, outcome: Outcome, command: CommandResult | None) -> Decision:
     """The decision: the next safe split, what drains, what is written and removed, and the headline."""
     served = is_settled(snapshot.route, snapshot.now, snapshot.policy.settle_seconds)
-    weights = next_split(snapshot.route.weights, outcome.weights, settled=served) if outcome.weights else {}
+    inside = drain.leaving_revisions(snapshot, outcome.weights, outcome.engines)
+    stay = {r: e for r, e in inside.items() if not drain.is_revision_drained(snapshot, r, e)}
+    new = {r.revision for r in (outcome.canary,) if r and is_new_to_pods(snapshot, r)}
+    split = next_split(snapshot.route.weights, outcome.weights, settled=served, unknown=new, stay=stay)
+    weights = split if outcome.weights else {}
     leaving = drain.leaving_engines(snapshot, outcome.engines)
     drained = frozenset(e for e in leaving if drain.is_drained(snapshot, e, settled=served))
     draining = {e: snapshot.engines[e].replicas for e in sorted(leaving - drained)}
     under_way = bool(draining) or set(weights) != set(outcome.weights)
-    head = headline(snapshot, outcome, leaving, under_way=under_way)
+    head = headline(snapshot, outcome, leaving, stay, under_way=under_way)
     epoch, sequence, state = _epoch(snapshot, outcome, weights)
     in_use = {r.revision for r in (outcome.stable, outcome.canary, outcome.target) if r}
     return Decision(
@@ -92,9 +97,10 @@ def _decision(snapshot: Snapshot, outcome: Outcome, command: CommandResult | Non
         judgement=outcome.judgement,
         stalled=head.stalled,
         capacity=outcome.capacity,
-        wanted=_wanted(snapshot, outcome, state, frozenset(draining)),
+        wanted=_wanted(snapshot, outcome, state, frozenset(draining), stay),
+        evicted=_evicted(snapshot, outcome, stay),
         command=command,
-        due_in=_due(snapshot, outcome, settled=served, draining=bool(draining)),
+        due_in=_due(snapshot, outcome, frozenset(stay.values()), settled=served, draining=bool(draining or stay)),
     )
 
 
@@ -146,11 +152,30 @@ def _next_sequence(route: RouteView, state: TrialState | None) -> int:
     return latest + 2 if (latest + 1) % EPOCHS == route.epoch else latest + 1
 
 
-def _wanted(snapshot: Snapshot, outcome: Outcome, state: TrialState | None, draining: frozenset[str]) -> Wanted | None:
+def _evicted(snapshot: Snapshot, outcome: Outcome, stay: Mapping[str, str]) -> str | None:
+    """The pod that goes on to serve a revision which was rolled back, although it should have switched long ago."""
+    former = {r.revision for r in snapshot.records if r.promotion is not None}
+    rolled_back = [engine for r, engine in stay.items() if outcome.situation is Situation.REJECTED or r not in former]
+    return next((pod for engine in rolled_back if (pod := pod_to_evict(snapshot, engine))), None)
+
+
+def _wanted(
+    snapshot: Snapshot,
+    outcome: Outcome,
+    state: TrialState | None,
+    draining: frozenset[str],
+    leaving: Mapping[str, str],
+) -> Wanted | None:
     trial = outcome.canary.trial if outcome.canary else None
     if not (trial and outcome.stable and outcome.canary):
-        return Wanted(draining=tuple(sorted(draining))) if draining else None
+        pods = Wanted(
+            draining=tuple(sorted(draining)),
+            documents_of=tuple(sorted(set(leaving.values()))),
+            leaving=tuple(sorted(leaving)),
+        )
+        return pods if draining or leaving else None
     sides = (outcome.canary, outcome.stable)
+    reading = {side.engine_revision for side in sides if side.resolved.reads_split}
     measured = all(side.resolved.measures for side in sides)
     series, analysis = snapshot.policy.series, snapshot.spec.analysis
     before = () if state else baseline_tallies(series, measured=measured)
@@ -171,10 +196,14 @@ def _wanted(snapshot: Snapshot, outcome: Outcome, state: TrialState | None, drai
         arrivals=presets.arrivals(series, measured=measured),
         traffic_of=() if state else tuple(record.revision for record in snapshot.records),
         draining=tuple(sorted(draining)),
+        documents_of=tuple(sorted(reading | set(leaving.values()))),
+        leaving=tuple(sorted(leaving)),
     )
 
 
-def _due(snapshot: Snapshot, outcome: Outcome, *, settled: bool, draining: bool) -> timedelta | None:
+def _due(
+    snapshot: Snapshot, outcome: Outcome, switching: frozenset[str], *, settled: bool, draining: bool
+) -> timedelta | None:
     """The time until the clock alone may change the decision."""
     due = [outcome.due_in] if outcome.due_in is not None else []
     if snapshot.route.refused and snapshot.route.changed_at and not lasting_refusal(snapshot):
@@ -183,4 +212,6 @@ def _due(snapshot: Snapshot, outcome: Outcome, *, settled: bool, draining: bool)
         due.append(timedelta(seconds=snapshot.policy.settle_seconds + 1))
     if draining:
         due.append(drain.CHECK_EVERY)
+    engines = switching | ({outcome.canary.engine_revision} if outcome.canary else set())
+    due += [left for engine in engines for left in times_left(snapshot, engine)]
     return min(due) if due else None

@@ -37,6 +37,8 @@ class Decision:
     """Replicas by engine revision, including those that drain."""
     retired: frozenset[str] = frozenset()
     """Engine revisions whose Deployment and PodDisruptionBudget are deleted now."""
+    evicted: str | None = None
+    """A pod that is evicted now, because it does not switch to the split of a rollback."""
     records: tuple[Record, ...] = ()
     """Records that differ from what is stored; they are written before the route and the pods."""
     forgotten: frozenset[str] = frozenset()

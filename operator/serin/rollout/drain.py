@@ -1,7 +1,7 @@
-"""Which pods leave, and when they are deleted: out of the route first, then drained, then deleted.
+"""Which pods and revisions leave, and when they are gone: without weight first, then drained, then deleted.
 
 Called by `serin.rollout.decide`. The same rules hold for an old stable, a rejected canary and a canary that the spec no
-longer asks for.
+longer asks for. Pods leave with their engine; a revision whose pods stay leaves their split document.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from serin.rollout.snapshot import Snapshot
+from serin.rollout.switching import switch_of
 
 CHECK_EVERY = timedelta(seconds=5)
 """How often a draining engine is checked."""
@@ -18,6 +19,36 @@ CHECK_EVERY = timedelta(seconds=5)
 def leaving_engines(snapshot: Snapshot, wanted: Mapping[str, int]) -> frozenset[str]:
     """Engine revisions that run and are not wanted; `wanted` has replicas by engine revision."""
     return frozenset(snapshot.engines.keys() - wanted.keys())
+
+
+def leaving_revisions(snapshot: Snapshot, weights: Mapping[str, int], engines: Mapping[str, int]) -> dict[str, str]:
+    """Revisions that are not wanted in pods that are, with their engine revisions.
+
+    Args:
+        snapshot: of the decision.
+        weights: wanted in the end, by revision; empty: nothing is known, and nothing leaves.
+        engines: wanted replicas by engine revision.
+    """
+    shared = {engine: split.revisions for engine, split in snapshot.splits.items() if len(split.revisions) > 1}
+    return {
+        revision: engine
+        for engine, revisions in shared.items()
+        for revision in revisions
+        if weights and engine in engines and revision not in weights
+    }
+
+
+def is_revision_drained(snapshot: Snapshot, revision: str, engine_revision: str) -> bool:
+    """Whether the pods may forget a revision: all of them give it no request, and none is in progress.
+
+    The drain timeout ends only the wait for requests, not the one for pods.
+    """
+    split = snapshot.splits.get(engine_revision)
+    if split is None or snapshot.route.weights.get(revision) or not switch_of(snapshot, engine_revision).done:
+        return False
+    if split.changed_at and snapshot.now - split.changed_at >= snapshot.spec.rollout.drain_timeout:
+        return True
+    return snapshot.readings.in_progress.get(revision) == 0
 
 
 def is_drained(snapshot: Snapshot, engine_revision: str, *, settled: bool) -> bool:

@@ -7,7 +7,7 @@ finding decides. A finding rejects the canary for good, or holds it where it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 from serin.rollout.candidate import Candidate
@@ -39,6 +39,9 @@ from serin.rollout.ramp_guards import (
 from serin.rollout.reasons import Reason
 
 Guard = Callable[[Candidate], Finding | None]
+
+_OF_OWN_PODS: frozenset[Guard] = frozenset({canary_pod_crashed, too_few_pods_are_ready})
+"""Guards that blame the canary for its pods: not asked where the stable has the same ones."""
 
 GUARDS: tuple[Guard, ...] = (
     # A bad canary is rejected, whatever else holds it.
@@ -82,7 +85,12 @@ counts against it."""
 
 def first_finding(c: Candidate) -> Finding | None:
     """The finding of the first guard that has one."""
-    return next((finding for guard in GUARDS if (finding := guard(c))), None)
+    return next((finding for guard in _guards_for(c) if (finding := guard(c))), None)
+
+
+def _guards_for(c: Candidate) -> Iterator[Guard]:
+    """The guards of the canary: a pod that it shares with the stable blames neither revision."""
+    return (guard for guard in GUARDS if not c.shared or guard not in _OF_OWN_PODS)
 
 
 def deadline_promotes(c: Candidate, finding: Finding | None) -> bool:

@@ -5,6 +5,7 @@ Called by `serin.rollout.decide`, which knows what is still under way.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from serin.api.duration import format_duration
@@ -12,6 +13,7 @@ from serin.rollout.outcome import Outcome, Situation
 from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason, read_reason
 from serin.rollout.snapshot import Snapshot
+from serin.rollout.switching import switch_of
 
 _PAUSED = frozenset({Reason.PAUSED, Reason.PAUSED_BY_STEP, Reason.INCONCLUSIVE, Reason.REQUESTS_LOST})
 _PREPARING = frozenset(
@@ -39,39 +41,62 @@ class Headline:
     """Set where a person or the world must act."""
 
 
-def headline(snapshot: Snapshot, outcome: Outcome, leaving: frozenset[str], *, under_way: bool) -> Headline:
+def headline(
+    snapshot: Snapshot,
+    outcome: Outcome,
+    leaving: frozenset[str],
+    leaving_revisions: Mapping[str, str],
+    *,
+    under_way: bool,
+) -> Headline:
     """The headline of an outcome.
 
     Args:
         snapshot: what the outcome rests on.
         outcome: what is wanted in the end.
         leaving: engine revisions that run and are not wanted.
+        leaving_revisions: revisions that are not wanted in pods that stay, with their engine revisions.
         under_way: whether an engine drains or the route still has other backends than wanted.
     """
     phase, rejection = _phase(outcome), outcome.target.rejection if outcome.target else None
+    switching = _switching(snapshot, leaving_revisions)
     if under_way and outcome.situation is Situation.REJECTED and rejection:
-        return Headline(Phase.ROLLING_BACK, read_reason(rejection.reason), outcome.message)
+        message = f"{switching} {outcome.message}" if switching else outcome.message
+        return Headline(Phase.ROLLING_BACK, read_reason(rejection.reason), message)
     if under_way and outcome.situation is Situation.SETTLED:
         if outcome.reason is Reason.PROMOTED:
-            return _draining(
-                snapshot, Phase.PROMOTING, Reason.PROMOTED, Reason.PROMOTED.explanation, "the old stable's pods"
-            )
-        records = [r for r in snapshot.records if r.engine_revision in leaving]
+            wait = switching or _drain_wait(snapshot, "the old stable's pods")
+            return Headline(Phase.PROMOTING, Reason.PROMOTED, f"{Reason.PROMOTED.explanation} {wait}")
+        records = [r for r in snapshot.records if r.engine_revision in leaving or r.revision in leaving_revisions]
         if any(r.promotion is not None for r in records):  # an old stable leaves
             serves = f"The stable, revision {outcome.stable.revision}, gets all traffic." if outcome.stable else ""
-            return _draining(snapshot, Phase.PROMOTING, Reason.PROMOTING, serves, "the other pods")
+            wait = switching or _drain_wait(snapshot, "the other pods")
+            return Headline(Phase.PROMOTING, Reason.PROMOTING, f"{serves} {wait}")
         if records:  # a canary leaves
-            return _draining(
-                snapshot, Phase.ROLLING_BACK, Reason.WITHDRAWING, Reason.WITHDRAWING.explanation, "its pods"
-            )
+            wait = switching or _drain_wait(snapshot, "its pods")
+            return Headline(Phase.ROLLING_BACK, Reason.WITHDRAWING, f"{Reason.WITHDRAWING.explanation} {wait}")
     return Headline(phase, outcome.reason, outcome.message, outcome.stalled)
 
 
-def _draining(snapshot: Snapshot, phase: Phase, reason: Reason, sentence: str, pods: str) -> Headline:
-    """A headline while pods that left the route, or are about to, may still have requests."""
+def _drain_wait(snapshot: Snapshot, pods: str) -> str:
+    """When pods are deleted that have left the route, or are about to, and may still have requests."""
     timeout = format_duration(snapshot.spec.rollout.drain_timeout)
-    wait = f"Serin deletes {pods} when their requests have ended, or after rollout.drainTimeout ({timeout})."
-    return Headline(phase, reason, f"{sentence} {wait}")
+    return f"Serin deletes {pods} when their requests have ended, or after rollout.drainTimeout ({timeout})."
+
+
+def _switching(snapshot: Snapshot, leaving_revisions: Mapping[str, str]) -> str:
+    """How far the pods have switched that are to forget a revision; empty if none are."""
+    if not leaving_revisions:
+        return ""
+    revision, engine = min(leaving_revisions.items())
+    switch = switch_of(snapshot, engine)
+    if not switch.done:
+        return switch.sentence
+    timeout = format_duration(snapshot.spec.rollout.drain_timeout)
+    return (
+        f"{switch.sentence} Revision {revision} leaves their split document when its requests have ended, or after "
+        f"rollout.drainTimeout ({timeout})."
+    )
 
 
 def _phase(outcome: Outcome) -> Phase:

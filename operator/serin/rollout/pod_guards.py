@@ -1,4 +1,4 @@
-"""Guards about the canary's pods. Their order is in `serin.rollout.guards`."""
+"""Guards about the canary's own pods. Their order is in `serin.rollout.guards`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ _WHOLE_SECOND = timedelta(seconds=1)
 
 
 def canary_pod_crashed(c: Candidate) -> Finding | None:
-    """Rejects a canary with a pod that crash-loops or ran out of memory; a shared pod blames neither revision."""
-    if c.shared:
-        return None
+    """Rejects a canary with a pod that crash-loops or ran out of memory."""
     for pod in c.engine.pods:
         # A pod of an earlier attempt may have crashed before this attempt began.
         earlier = pod.created_at is not None and pod.created_at < c.trial.started_at - _WHOLE_SECOND

@@ -94,6 +94,17 @@ class Reason(StrEnum):
         "RequestsLost",
         "Requests did not arrive at the canary; it gets no traffic until a person resumes or aborts it.",
     )
+    # The split documents in the pods
+    SPLIT_IN_FORCE = "SplitInForce", "Every Ready pod uses the current split document of its engine."
+    SPLIT_PENDING = "SplitPending", "Some pods still use an earlier split document, or it is not known which one."
+    SPLIT_REFUSED = (
+        "SplitRefused",
+        "A pod refuses its split document, or cannot read it, and uses an earlier one.",
+    )
+    SPLIT_NOT_WATCHED = (
+        "SplitNotWatched",
+        "No canary is on trial and no revision leaves, so Serin does not read which split documents the pods use.",
+    )
     # The spec
     ACCEPTED = "Accepted", "The spec can be carried out."
     PROMPT_NOT_SERVED = (

@@ -6,7 +6,7 @@ time. So a backend enters at weight 0, waits until the gateway has programmed th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
 from serin.api.names import FULL_WEIGHT
@@ -26,17 +26,26 @@ def is_settled(route: RouteView, now: datetime, settle_seconds: float) -> bool:
     return now - route.changed_at >= timedelta(seconds=settle_seconds + 1)
 
 
-def next_split(current: Mapping[str, int], wanted: Mapping[str, int], *, settled: bool) -> dict[str, int]:
+def next_split(
+    current: Mapping[str, int],
+    wanted: Mapping[str, int],
+    *,
+    settled: bool,
+    unknown: Collection[str] = (),
+    stay: Collection[str] = (),
+) -> dict[str, int]:
     """The next safe split on the way from `current` to `wanted`; weights in parts of 10,000.
 
     Weight is taken away at once. A backend gets weight after it was at 0 and `settled`, and is removed after its 0 is
     `settled`. With S at 10,000 and C wanted at 500:
     `{S: 10000}` -> `{S: 10000, C: 0}` -> `{S: 9500, C: 500}`; and back:
-    `{S: 9500, C: 500}` -> `{S: 10000, C: 0}` -> `{S: 10000}`.
+    `{S: 9500, C: 500}` -> `{S: 10000, C: 0}` -> `{S: 10000}`. Those in `unknown` get no
+    weight yet, because their pods may not know them; those in `stay` are not removed yet.
     """
     if sum(current.values()) != FULL_WEIGHT:  # no route, or one edited by hand: it cannot be changed in safe steps
         return dict(wanted)
-    entering = {r for r, w in wanted.items() if w and not current.get(r) and not (r in current and settled)}
+    waiting = {r for r in wanted if r not in current or not settled or r in unknown}
+    entering = {r for r, w in wanted.items() if w and not current.get(r) and r in waiting}
     present = {r: w for r, w in wanted.items() if r not in entering}
     if not any(present.values()):  # no wanted backend may take traffic yet: keep those that serve
         split = {**current, **dict.fromkeys(wanted.keys() - current.keys(), 0)}
@@ -44,7 +53,7 @@ def next_split(current: Mapping[str, int], wanted: Mapping[str, int], *, settled
         largest = max(present, key=lambda r: present[r])
         split = present | dict.fromkeys(entering, 0)
         split[largest] += FULL_WEIGHT - sum(split.values())
-        split |= {r: 0 for r, w in current.items() if r not in wanted and not (w == 0 and settled)}
+        split |= {r: 0 for r, w in current.items() if r not in wanted and (r in stay or not (w == 0 and settled))}
     return split
 
 

@@ -104,6 +104,18 @@ NO_ROUTE = RouteView(weights={}, exists=False)
 
 
 @dataclass(frozen=True)
+class SplitView:
+    """The stored split document of one engine revision."""
+
+    digest: str
+    """Names the document in the pods' series."""
+    revisions: tuple[str, ...]
+    """Those that the pods know, one of weight 0 included."""
+    changed_at: datetime | None = None
+    """When our field manager last changed it (whole seconds)."""
+
+
+@dataclass(frozen=True)
 class Policy:
     """The operator's settings that decisions depend on."""
 
@@ -130,6 +142,8 @@ class Snapshot:
     engines: Mapping[str, EngineView] = field(default_factory=dict)
     """By engine revision."""
     route: RouteView = NO_ROUTE
+    splits: Mapping[str, SplitView] = field(default_factory=dict)
+    """By engine revision; a document that cannot be read is absent, and is written again."""
     readings: MetricReadings = NO_READINGS
     saved_state: TrialState | None = None
     """The saved trial state, perhaps of an earlier trial; None if there is none, or it cannot be read."""

@@ -14,11 +14,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from serin.analysis.counts import EPOCHS
-from serin.api.names import ANNOTATION_SEQUENCE, FIELD_MANAGER, FULL_WEIGHT, PORT, child_name
+from serin.api.names import ANNOTATION_SEQUENCE, FULL_WEIGHT, PORT, child_name
+from serin.manifests.observed import applied_at
 from serin.manifests.owner import common_labels
 from serin.manifests.split_document import token_of
 from serin.rollout.snapshot import NO_ROUTE, RouteView
@@ -104,7 +104,7 @@ class GatewayApiRouter:
             programmed=bool(parents) and all(parent.served for parent in parents),
             accepted=bool(parents) and all(parent.accepted for parent in parents),
             refused=next((parent.refused for parent in parents if parent.refused), None),
-            changed_at=_changed_at(obj),
+            changed_at=applied_at(obj),
             epoch=epoch,
             sequence=_sequence(obj, epoch),
             backends=tuple(weights),
@@ -263,15 +263,3 @@ def _sequence(obj: Mapping[str, Any], epoch: int | None) -> int | None:
     if epoch is None:
         return written
     return (written or 0) + (epoch - (written or 0)) % EPOCHS
-
-
-def _changed_at(obj: Mapping[str, Any]) -> datetime | None:
-    times = [
-        datetime.fromisoformat(entry["time"])
-        for entry in (obj.get("metadata") or {}).get("managedFields") or ()
-        if entry.get("manager") == FIELD_MANAGER
-        and entry.get("operation") == "Apply"
-        and not entry.get("subresource")
-        and entry.get("time")
-    ]
-    return max(times, default=None)

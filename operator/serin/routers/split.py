@@ -18,6 +18,7 @@ from serin.manifests.served_prompt import served_prompts
 from serin.manifests.split_document import SplitDocument
 from serin.rollout.decision import Decision
 from serin.rollout.record import Record
+from serin.rollout.route import is_settled
 from serin.rollout.snapshot import RouteView, Snapshot
 from serin.routers.port import Backend
 
@@ -91,8 +92,10 @@ def carried(
     """
     records = {r.revision: r for r in (*snapshot.records, *_roles(decision))}
     backends = _backends(decision, route, records, documents)
+    settled = is_settled(snapshot.route, snapshot.now, snapshot.policy.settle_seconds)
+    served = {name for name, weight in route.weights.items() if weight or not settled}
     shares = {
-        engine: _shares(engine, decision, documents.get(engine), records)
+        engine: _shares(engine, decision, documents.get(engine), records, served=engine in served)
         for engine in decision.engines
         if any(r.engine_revision == engine and r.resolved.reads_split for r in records.values())
     }
@@ -188,12 +191,23 @@ def _route_sequence(
 
 
 def _shares(
-    engine: str, decision: Decision, existing: SplitDocument | None, records: Mapping[str, Record]
+    engine: str,
+    decision: Decision,
+    existing: SplitDocument | None,
+    records: Mapping[str, Record],
+    *,
+    served: bool,
 ) -> tuple[tuple[str, int], ...]:
-    """The revisions of an engine with their weights in its pods, the one that is on trial last; at most two."""
+    """The revisions of an engine with their weights in its pods, the one that is on trial last; at most two.
+
+    A backend that loses its weight may be `served` with the old one for a moment. Until that is over its pods keep what
+    they have: another revision would get the old weight there, above the first step of its trial.
+    """
     here = {r: w for r, w in decision.weights.items() if r in records and records[r].engine_revision == engine}
     total, before = sum(here.values()), dict(existing.shares) if existing else {}
     if total == 0:  # no route, or the backend is at 0
+        if served and existing and before.keys() <= records.keys():
+            return existing.shares
         role = next((record.revision for record in _roles(decision) if record.engine_revision == engine), None)
         if role is None and existing and before.keys() <= records.keys():
             return existing.shares

@@ -13,6 +13,7 @@ from serin.analysis.counts import MetricReadings
 from serin.analysis.trial_state import Epoch
 from serin.api.names import FULL_WEIGHT
 from serin.api.status import LLMDeploymentStatus
+from serin.reporting.conditions import TYPES
 from serin.reporting.status import status
 from serin.rollout.commands import carry_out
 from serin.rollout.decide import decide
@@ -76,7 +77,7 @@ def test_every_decision_is_complete(snapshot: Snapshot) -> None:
 def test_every_decision_has_a_stable_status(snapshot: Snapshot) -> None:
     decision = decide(snapshot)
     reported = status("triage", 1, snapshot, decision, LLMDeploymentStatus())
-    assert len(reported.conditions) == 8
+    assert [condition.type for condition in reported.conditions] == list(TYPES)
     before_it_is_due = NOON + (MINUTE if decision.due_in is None else min(MINUTE, decision.due_in / 2))
     again = status("triage", 1, replace(snapshot, now=before_it_is_due), decision, reported)
     assert again == reported, "the clock alone changed what readers see"

@@ -121,3 +121,13 @@ def test_route_is_settled_only_when_programmed_long_enough(
 ) -> None:
     changed_at = None if age_seconds is None else NOON - timedelta(seconds=age_seconds)
     assert is_settled(make_route({A: 10_000}, changed_at, programmed=programmed), NOON, 2.0) is expected
+
+
+def test_revision_that_its_pods_may_not_know_gets_no_weight() -> None:
+    assert next_split({A: 10_000, B: 0}, {A: 9_500, B: 500}, settled=True, unknown={B}) == {A: 10_000, B: 0}
+    assert next_split({A: 9_500, B: 500}, {A: 5_000, B: 5_000}, settled=True, unknown={B}) == {A: 5_000, B: 5_000}
+
+
+def test_revision_that_stays_is_not_removed() -> None:
+    assert next_split({A: 10_000, B: 0}, {A: 10_000}, settled=True, stay={B}) == {A: 10_000, B: 0}
+    assert next_split({A: 9_500, B: 500}, {A: 10_000}, settled=True, stay={B}) == {A: 10_000, B: 0}

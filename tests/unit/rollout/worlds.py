@@ -11,14 +11,14 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from serin.analysis.counts import EPOCHS, Baseline, InFlight, Interval, MetricReadings, Tally
+from serin.analysis.counts import EPOCHS, Baseline, InFlight, Interval, MetricReadings, ShownDocument, Tally
 from serin.analysis.trial_state import Epoch, TrialState, name_of
 from serin.evidence.slices import Counts, RequestsBySide
 from serin.rollout.commands import parse_command
 from serin.rollout.ramp import pin, pin_budget, pin_holdback
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record
-from serin.rollout.snapshot import NO_ROUTE, EngineView, PodView, RouteView, Snapshot
+from serin.rollout.snapshot import NO_ROUTE, EngineView, PodView, RouteView, Snapshot, SplitView
 from serin.rollout.trial import Trial
 from tests.unit.rollout.cases import (
     AGAINST,
@@ -97,6 +97,23 @@ trials = st.builds(
 epochs = st.dictionaries(
     st.integers(0, EPOCHS - 1), st.builds(Epoch, moments, st.sampled_from([0, 500, 5_000])), max_size=EPOCHS
 )
+shown = st.dictionaries(
+    st.sampled_from(["p1", "p2", "p3"]),
+    st.builds(
+        ShownDocument, st.frozensets(st.sampled_from(["new", "old"]), min_size=1), moments, refused=st.booleans()
+    ),
+)
+"""What the pods of an engine show of their documents."""
+splits = st.dictionaries(
+    st.sampled_from(sorted(ENGINE.values())),
+    st.builds(
+        SplitView,
+        st.just("new"),
+        st.lists(st.sampled_from([A, B, C]), min_size=1, max_size=2, unique=True).map(tuple),
+        st.none() | moments,
+    ),
+    max_size=2,
+)
 REQUESTS = Tally("serin_requests_total", by="outcome")
 sides = st.sampled_from([RequestsBySide(*each) for each in ((0, 0), (3, 90), (0, 9_000), (400, 200), (9_000, 9_000))])
 """Requests of canary and stable."""
@@ -174,6 +191,8 @@ def readings(draw: st.DrawFn, saved: TrialState | None = None) -> MetricReadings
         intervals=draw(growths(saved.until if saved else draw(moments))),
         baseline=draw(st.none() | st.builds(Baseline, moments, st.sampled_from([0.0, 3.0, 300.0]))),
         in_flight=draw(st.dictionaries(st.sampled_from(sorted(ENGINE.values())), flights)),
+        documents=draw(st.dictionaries(st.sampled_from(sorted(ENGINE.values())), shown, max_size=2)),
+        in_progress=draw(st.dictionaries(st.sampled_from([A, B, C]), st.sampled_from([0.0, 3.0]), max_size=2)),
     )
 
 
@@ -204,6 +223,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             for e in engines
         },
         route=draw(routes() | routes() | st.just(NO_ROUTE)),
+        splits=draw(splits),
         readings=draw(readings(saved)),
         saved_state=saved,
         command=draw(
