@@ -196,7 +196,12 @@ def missing(state: TrialState | None, *, small: bool = True) -> str | None:
         return None
     at_small = state.newest is not None and state.epochs[state.newest].weight < LEAST_COMPARED
     short = _short_of_weight(state) if small or not at_small else None
-    return lost_beyond_doubt(state) or short or _differently_left(state) or _crowded(state)
+    return lost_beyond_doubt(state) or short or unfinished(state)
+
+
+def unfinished(state: TrialState | None) -> str | None:
+    """The sentence that requests of the canary which arrived have no answer, beyond doubt; None if all have one."""
+    return None if state is None else _differently_left(state) or _crowded(state)
 
 
 def _short_of_weight(state: TrialState) -> str | None:

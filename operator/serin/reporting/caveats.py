@@ -61,7 +61,7 @@ def caveats(snapshot: Snapshot, decision: Decision, canary: Record) -> tuple[str
     }
     state, trial = decision.trial_state, canary.trial
     counted = state is not None and state.arrivals is not None
-    applies[NO_WHOLE_STEP] = counted and trial is not None and not can_compare_arrivals(trial)
+    applies[NO_WHOLE_STEP] = counted and trial is not None and not shared and not can_compare_arrivals(trial)
     left_out = snapshot.readings.left_out
     found = (
         *(sentence for sentence, holds in applies.items() if holds),
@@ -73,7 +73,7 @@ def caveats(snapshot: Snapshot, decision: Decision, canary: Record) -> tuple[str
         _demoted(snapshot, decision),
         _not_compared(decision),
         _noisy(decision),
-        _off_weight(decision),
+        None if shared else _off_weight(decision),
     )
     return tuple(filter(None, found))
 

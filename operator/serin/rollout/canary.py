@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from serin.analysis import companions, presets, trial_state, update
 from serin.analysis.counts import Baseline
-from serin.analysis.missing import lost_beyond_doubt, requests_held_for
+from serin.analysis.missing import lost_beyond_doubt
 from serin.analysis.trial_state import MetricState, ThroughputState, TrialState, without_arrivals
 from serin.analysis.verdict import against_more_weight, judge
 from serin.api.names import FULL_WEIGHT
@@ -100,8 +100,8 @@ def _candidate(snapshot: Snapshot, stable: Record, target: Record, trial: Trial,
     elif state and candidate.metrics_answer and not snapshot.spec.paused and replace(candidate, trial=trial).in_force:
         due = with_adaptive_weight(trial, state, snapshot.policy, snapshot.now)
         # Missing requests are in no count, so the counts must not raise the weight.
-        held = due.weight > trial.weight and (requests_held_for(state, small=False) or against_more_weight(state))
-        trial = trial if held else due
+        against = candidate.held_for_requests(small=False) or candidate.over_exposed or against_more_weight(state)
+        trial = trial if due.weight > trial.weight and against else due
     if candidate.blind_too_long:
         trial = replace(trial, blinded=True)
     if state and candidate.loses_requests and not trial.withdrawn_because:

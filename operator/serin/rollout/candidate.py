@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from serin.analysis.missing import lost_beyond_doubt
+from serin.analysis.missing import Arrivals, lost_beyond_doubt, missing, requests_held_for, unfinished
+from serin.analysis.realised_share import far_above_weight
 from serin.analysis.trial_state import TrialState
 from serin.analysis.update import is_young
 from serin.analysis.verdict import Judgement
@@ -190,9 +191,26 @@ class Candidate:
     @property
     def loses_requests(self) -> bool:
         """Whether requests of the canary are lost beyond doubt, so that it loses its weight at once."""
-        if self.state is None or self.state.sticky or self.trial.forced or not self.metrics_answer:
+        if self.state is None or self.state.sticky or self.trial.forced or not self.metrics_answer or self.shared:
             return False
         return lost_beyond_doubt(self.state) is not None
+
+    @property
+    def missing(self) -> str | None:
+        """The sentence that requests of the canary are missing beyond doubt.
+
+        None is lost on the way to pods that choose the revision themselves: a pod counts a request as it chooses.
+        """
+        return unfinished(self.state) if self.shared else missing(self.state, small=not self.proves_arrivals)
+
+    def held_for_requests(self, *, small: bool) -> str | None:
+        """Why requests that are missing allow the canary no more weight; None if they do. `small`: as in `missing`."""
+        return unfinished(self.state) if self.shared else requests_held_for(self.state, small=small)
+
+    @property
+    def over_exposed(self) -> Arrivals | None:
+        """The arrivals if the canary's share of them is above twice its weight beyond doubt; else None."""
+        return far_above_weight(self.state)
 
     @property
     def proves_arrivals(self) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from datetime import timedelta
 
 from serin.analysis.arrivals_proof import arrivals_unproven
-from serin.analysis.missing import missing, requests_held_for
 from serin.analysis.verdict import Verdict, against_more_weight
 from serin.rollout.candidate import Candidate
 from serin.rollout.finding import Finding, if_positive, rejection
@@ -90,13 +89,29 @@ def canary_requests_are_missing(c: Candidate) -> Finding | None:
     """Holds a canary some of whose requests did not arrive or have not ended: no metric has counted them."""
     if c.trial.forced or not c.metrics_answer:
         return None
-    lost = missing(c.state, small=not c.proves_arrivals)
+    lost = c.missing
     return _hold_for_evidence(c, Reason.REQUESTS_MISSING, f"{lost} {c.judgement.message}") if lost else None
 
 
+def canary_gets_far_more_than_its_weight(c: Candidate) -> Finding | None:
+    """Holds a canary that gets more than twice the requests of its weight: the next step would reach too many users."""
+    if c.trial.forced or c.trial.in_holdback or (arrivals := c.over_exposed) is None:
+        return None
+    cause = "a few keys of spec.routing.sticky" if c.shared else "the gateway, or clients that stay at one backend,"
+    message = (
+        f"{Reason.SHARE_ABOVE_WEIGHT.explanation} {100 * arrivals.share:.3g} % of "
+        f"{arrivals.canary + arrivals.stable} requests reached it, and its weight was {100 * arrivals.weight:.3g} %, "
+        f"because {cause} send them there. Abort it if that is too many, or choose a key that more clients differ in."
+    )
+    return _hold_for_evidence(c, Reason.SHARE_ABOVE_WEIGHT, f"{message} {c.judgement.message}")
+
+
 def arrivals_are_unproven(c: Candidate) -> Finding | None:
-    """Holds the canary at the last weight that shows arrivals until few of its requests are proven to be lost."""
-    if c.trial.forced or c.trial.in_holdback or not needs_arrivals_proven(c.trial):
+    """Holds the canary at the last weight that shows arrivals until few of its requests are proven to be lost.
+
+    Pods that both sides share choose the revision themselves, so no request is lost after the choice.
+    """
+    if c.trial.forced or c.trial.in_holdback or c.shared or not needs_arrivals_proven(c.trial):
         return None
     unproven = arrivals_unproven(c.state)
     return _hold_for_evidence(c, Reason.AWAITING_EVIDENCE, unproven) if unproven else None
@@ -149,7 +164,7 @@ def counts_speak_against_canary(c: Candidate) -> Finding | None:
     """
     if c.trial.forced or c.trial.in_holdback:
         return None
-    against = requests_held_for(c.state, small=not c.proves_arrivals) or against_more_weight(c.state)
+    against = c.held_for_requests(small=not c.proves_arrivals) or against_more_weight(c.state)
     return _hold_for_evidence(c, Reason.AWAITING_EVIDENCE, against) if against else None
 
 

@@ -14,6 +14,7 @@ from serin.rollout.candidate import Candidate
 from serin.rollout.evidence_guards import (
     arrivals_are_unproven,
     canary_cannot_be_measured_yet,
+    canary_gets_far_more_than_its_weight,
     canary_requests_are_missing,
     canary_requests_were_lost,
     counts_speak_against_canary,
@@ -59,6 +60,7 @@ GUARDS: tuple[Guard, ...] = (
     # Before the end of a step: its time and its own data.
     pause_step_has_not_ended,
     canary_requests_are_missing,
+    canary_gets_far_more_than_its_weight,
     weight_was_not_held_long_enough,
     metrics_are_unavailable,
     expected_requests_did_not_come,
@@ -77,10 +79,11 @@ _NEVER_PROMOTED_WITH: tuple[Guard, ...] = (
     newest_sample_is_too_old,
     step_has_no_request,
     canary_requests_are_missing,
+    canary_gets_far_more_than_its_weight,
     counts_speak_against_canary,
 )
-"""What the deadline does not promote a canary with: without current data of its own, with requests missing, or with
-counts against it."""
+"""What the deadline does not promote a canary with: without current data of its own, with requests missing, with far
+too many requests, or with counts against it."""
 
 
 def first_finding(c: Candidate) -> Finding | None:

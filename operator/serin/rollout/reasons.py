@@ -90,6 +90,10 @@ class Reason(StrEnum):
         "RequestsMissing",
         "Some requests did not arrive at the canary's pods, or have not ended; its weight does not grow meanwhile.",
     )
+    SHARE_ABOVE_WEIGHT = (
+        "ShareAboveWeight",
+        "The canary gets more than twice the requests of its weight, so its weight does not grow.",
+    )
     REQUESTS_LOST = (
         "RequestsLost",
         "Requests did not arrive at the canary; it gets no traffic until a person resumes or aborts it.",

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from serin.analysis.presets import DEFAULT_SERIES, arrivals
+from serin.analysis.trial_state import Epoch, TrialState
 from serin.api.names import CONTAINER, MIDDLEWARE_ARG
+from serin.evidence.lost import BEYOND_DOUBT, NOTHING_LOST
+from serin.evidence.slices import RequestsBySide
 from serin.rollout.decide import decide
 from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
@@ -14,7 +19,9 @@ from serin.rollout.snapshot import NO_ROUTE, PodView, Snapshot
 from tests.unit.rollout.cases import (
     BAD,
     ENGINE,
+    GOOD,
     HELD,
+    HOUR,
     MINUTE,
     NOON,
     A,
@@ -22,9 +29,11 @@ from tests.unit.rollout.cases import (
     by_name,
     canary_at,
     make_engine,
+    make_evidence,
     make_pods,
     make_record,
     serving,
+    trial_of,
     weight_of,
 )
 
@@ -93,3 +102,35 @@ def test_backend_of_a_revision_is_its_engine_where_pods_read_a_document() -> Non
     assert make_record(A, pod_template=PROMPTS).resolved.backend == ENGINE[A]
     assert make_record(A, pod_template=PROMPTS).resolved.measures
     assert make_record(A, pod_template={}).resolved.backend == A
+
+
+# Pods that choose the revision themselves lose no request on the way.
+
+
+def losing(weight: int, arrived: RequestsBySide) -> TrialState:
+    logs = tuple(log + BEYOND_DOUBT for log in NOTHING_LOST.logs)
+    return make_evidence(
+        GOOD,
+        arrivals=arrivals(DEFAULT_SERIES, measured=True),
+        epochs={1: Epoch(NOON - HOUR, weight)},
+        arrived=arrived,
+        lost=replace(NOTHING_LOST, logs=logs, lost=830.0),
+    )
+
+
+def test_prompt_whose_keys_send_few_requests_is_promoted() -> None:
+    state = losing(5_000, RequestsBySide(20_000, 60_000))
+    assert weight_of(decide(canary_at(2, held=HELD, saved_state=state)), B) == 0, "an engine canary loses its weight"
+    decision = decide(shared(2, held=HELD, saved_state=state))
+    assert (decision.stalled, weight_of(decision, B)) == (None, 5_000)
+    assert trial_of(decision).is_past_ramp
+
+
+def test_prompt_that_gets_far_more_than_its_weight_is_held() -> None:
+    state = replace(losing(500, RequestsBySide(20_000, 60_000)), lost=NOTHING_LOST)
+    decision = decide(shared(0, held=HELD, saved_state=state))
+    assert (decision.reason, weight_of(decision, B)) == (Reason.SHARE_ABOVE_WEIGHT, 500)
+    assert "25 % of 80000 requests reached it, and its weight was 5 %" in decision.message
+    assert "a few keys of spec.routing.sticky" in decision.message
+    forced = decide(shared(0, held=HELD, saved_state=state, trial={"forced": True}))
+    assert forced.reason is not Reason.SHARE_ABOVE_WEIGHT
