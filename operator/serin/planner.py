@@ -118,15 +118,13 @@ def plan(owner: Owner, router: Router, snapshot: Snapshot, decision: Decision, e
 
 
 def _measure(decision: Decision, engine: str) -> Mapping[str, Any] | None:
-    """What the pods of an engine count by load for the running trial; None: nothing.
-
-    The boundaries of the two sides differ, so pods that both sides share count nothing.
-    """
+    """What the pods of an engine count by load for the running trial; None: nothing."""
     stable, canary = decision.stable, decision.canary
-    if stable is None or canary is None or stable.engine_revision == canary.engine_revision:
+    if stable is None or canary is None or engine not in {stable.engine_revision, canary.engine_revision}:
         return None
-    if engine not in {stable.engine_revision, canary.engine_revision}:
-        return None
+    if stable.engine_revision == canary.engine_revision:  # one list of boundaries, for both sides
+        both = [measure_for(decision.trial_state, canary=side) for side in (False, True)]
+        return both[0] if both[0] == both[1] else None
     return measure_for(decision.trial_state, canary=engine == canary.engine_revision)
 
 

@@ -43,6 +43,7 @@ from tests.unit.rollout.cases import (
     make_spec,
     serving,
 )
+from tests.unit.rollout.test_shared_engine import PROMPTS
 from tests.unit.rollout.worlds import REQUESTS
 
 OWNER = Owner("default", "triage", "0f8f")
@@ -345,6 +346,18 @@ def test_pods_of_a_trial_get_what_they_count_by_load(monkeypatch: pytest.MonkeyP
     documents = {engine_of_split("triage", obj): read_split(obj) for obj in todo.apply if "split.json" in str(obj)}
     found = {engine: document.measure for engine, document in documents.items() if document}
     assert found == {ENGINE[A]: {"canary": False}, ENGINE[B]: {"canary": True}}
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_pods_of_both_sides_count_one_list_of_boundaries(monkeypatch: pytest.MonkeyPatch, *, alike: bool) -> None:
+    monkeypatch.setattr("serin.planner.measure_for", lambda _state, *, canary: {"canary": canary and not alike})
+    snapshot = canary_at(record={"pod_template": PROMPTS, "engine_revision": ENGINE[A]})
+    assert snapshot.target
+    stable = make_record(A, promotion=1, pod_template=PROMPTS)
+    todo = planned(replace(snapshot, records=(stable, snapshot.target)))
+    (document,) = (read_split(obj) for obj in todo.apply if "split.json" in str(obj))
+    assert document
+    assert document.measure == ({"canary": False} if alike else None)
 
 
 def test_document_of_somebody_else_is_never_written() -> None:

@@ -97,7 +97,14 @@ def requests(series: Series, *, measured: bool) -> Tally:
 
 
 def measurements(
-    analysis: Analysis, series: Series, baseline: Baseline, *, measured: bool, at_load: bool = False, share: float = 1.0
+    analysis: Analysis,
+    series: Series,
+    baseline: Baseline,
+    *,
+    measured: bool,
+    at_load: bool = False,
+    same_pods: bool = False,
+    share: float = 1.0,
 ) -> tuple[Measurement, ...]:
     """Every tested metric, with boundaries from the stable's baseline and its share of alpha.
 
@@ -107,11 +114,12 @@ def measurements(
         baseline: the stable's traffic and histograms.
         measured: the model server counts in the pods of both sides.
         at_load: those pods can count latencies by load.
+        same_pods: the pods serve both sides, and their one document lists the boundaries of both.
         share: of falseRollbackRate, what the built-in comparisons (`serin.analysis.companions`) leave.
     """
     tested = _tested(analysis)
     unequal = {metric.name for metric in tested if _is_latency(metric, measured=measured)}
-    cuts = _at_load(tested, unequal, series, baseline) if at_load else {}
+    cuts = _at_load(tested, unequal, series, baseline, same_pods=same_pods) if at_load else {}
     demoted = unequal - cuts.keys()
     required = {metric.name: metric.required and metric.name not in demoted for metric in analysis.compared}
     budget = sum(metric.share or 1.0 for metric in analysis.compared if required[metric.name])
@@ -132,16 +140,18 @@ def measurements(
         )
         for metric in tested
     )
-    return tuple(replace(each, at_load=_shared_lists(each.at_load, found)) for each in found)
+    return tuple(replace(each, at_load=_shared_lists(each.at_load, found, same_pods=same_pods)) for each in found)
 
 
-def _shared_lists(own: AtLoad | None, measurements: Sequence[Measurement]) -> AtLoad | None:
+def _shared_lists(own: AtLoad | None, measurements: Sequence[Measurement], *, same_pods: bool) -> AtLoad | None:
     """The boundaries that the split documents list for a latency: those of all metrics that read it."""
     if own is None:
         return None
     same = [each.at_load for each in measurements if each.at_load and each.at_load.metric == own.metric]
     stable = {bound for each in same for bound in each.stable}
     canary = {bound for each in same for bound in each.canary}
+    if same_pods:
+        stable = canary = stable | canary
     return AtLoad(own.metric, tuple(sorted(stable)), tuple(sorted(canary)))
 
 
@@ -151,7 +161,7 @@ def _is_latency(metric: Metric, *, measured: bool) -> bool:
 
 
 def _at_load(
-    tested: Sequence[Metric], unequal: Container[str], series: Series, baseline: Baseline
+    tested: Sequence[Metric], unequal: Container[str], series: Series, baseline: Baseline, *, same_pods: bool
 ) -> dict[str, tuple[float, ...]]:
     """The boundaries of each latency that is compared at equal load.
 
@@ -162,11 +172,12 @@ def _at_load(
     for preset, quantity in _LATENCIES.items():
         metrics = [metric for metric in tested if metric.preset == preset and metric.name in unequal]
         left = MOST_BOUNDARIES
-        each = max(1, MOST_BOUNDARIES // max(1, sum(map(_lists, metrics))))
+        needed = {metric.name: _lists(metric) + same_pods for metric in metrics}
+        each = max(1, MOST_BOUNDARIES // max(1, sum(needed.values())))
         for metric in metrics:
-            if left < each * _lists(metric):
+            if left < each * needed[metric.name]:
                 break
-            left -= each * _lists(metric)
+            left -= each * needed[metric.name]
             cumulative = _cumulative(baseline, _latency(quantity, series, measured=True))
             wanted = next(quantiles for quantiles in QUANTILES_AT_LOAD if len(quantiles) <= each)
             # Without samples of the stable: the usual ones, from the lowest.

@@ -204,6 +204,7 @@ def _new_state(candidate: Candidate) -> TrialState:
         baseline,
         measured=measured,
         at_load=candidate.counted_by_load,
+        same_pods=candidate.shared,
         share=companions.share_left(built_in),
     )
     throughputs = presets.throughputs(analysis, series)

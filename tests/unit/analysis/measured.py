@@ -26,10 +26,14 @@ SEEN = Baseline(NOON, 10.0, {TTFT: {"0.1": 40, "0.5": 80, "1.0": 99, "2.0": 100,
 
 
 def made(
-    *metrics: Mapping[str, Any], baseline: Baseline = NOTHING, measured: bool = True, at_load: bool = False
+    *metrics: Mapping[str, Any],
+    baseline: Baseline = NOTHING,
+    measured: bool = True,
+    at_load: bool = False,
+    same_pods: bool = False,
 ) -> tuple[Measurement, ...]:
     analysis = Analysis.model_validate({"metrics": list(metrics)} if metrics else {})
-    return measurements(analysis, DEFAULT_SERIES, baseline, measured=measured, at_load=at_load)
+    return measurements(analysis, DEFAULT_SERIES, baseline, measured=measured, at_load=at_load, same_pods=same_pods)
 
 
 def throughput_tallies() -> tuple[Tally, ...]:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serin.analysis.counts import Baseline, Names, Tally
-from serin.analysis.measurement import How
+from serin.analysis.measurement import MOST_BOUNDARIES, How
 from serin.analysis.presets import (
     DEFAULT_SERIES,
     Series,
@@ -169,6 +169,24 @@ def test_required_metrics_share_alpha_and_advisory_ones_get_all() -> None:
     )
     assert [m.parameters.alpha for m in found] == pytest.approx([0.004, 0.001, 0.005, 0.01])
     assert [m.required for m in found] == [True, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "cuts"),
+    [
+        pytest.param([{"margin": 1.25, "tolerance": {"ratio": 1.25}}], [3], id="margin and tolerance alike"),
+        pytest.param([{"margin": 1.25, "tolerance": {"ratio": 1.5}}], [2], id="margin and tolerance differ"),
+        pytest.param([{}, {}], [1, 1], id="two metrics of one latency"),
+    ],
+)
+def test_pods_of_both_sides_list_the_boundaries_of_both(metrics: list[dict[str, Any]], cuts: list[int]) -> None:
+    named = [{"name": f"m{i}", "preset": "TimeToFirstToken", **metric} for i, metric in enumerate(metrics)]
+    found = made(*named, at_load=True, same_pods=True)
+    assert [len(m.parameters.boundaries) for m in found] == cuts
+    lists = [m.at_load for m in found]
+    assert all(each and each.stable == each.canary and len(each.stable) <= MOST_BOUNDARIES for each in lists)
+    assert len(set(lists)) == 1
+    assert not any(m.demoted for m in found)
 
 
 @settings(max_examples=60)
