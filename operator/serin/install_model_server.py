@@ -32,11 +32,11 @@ def install(target: Path) -> list[Path]:
     source = next((place for place in _PLACES if place.is_dir()), None)
     if source is None:
         raise FileNotFoundError(f"{_PLACES[0]} does not exist; run it from the operator's image")
-    sources = sorted(source.glob("*.py"))
+    sources = sorted(source.rglob("*.py"))
     version = _version()
     # Write the metadata last, because vLLM loads the plugin if the metadata exists.
     wanted = {
-        PACKAGE: {path.name: path.read_bytes() for path in sources},
+        PACKAGE: {path.relative_to(source).as_posix(): path.read_bytes() for path in sources},
         f"{PACKAGE}-{version}.dist-info": {
             "METADATA": f"Metadata-Version: 2.1\nName: {PACKAGE.replace('_', '-')}\nVersion: {version}\n".encode(),
             "entry_points.txt": ENTRY_POINTS.encode(),
@@ -51,16 +51,18 @@ def install(target: Path) -> list[Path]:
 def _put(target: Path, name: str, files: dict[str, bytes]) -> bool:
     """Replace the content of one directory by these files; False if it has exactly these files already."""
     place = target / name
-    if place.is_dir() and {path.name: path.read_bytes() for path in place.iterdir() if path.is_file()} == files:
+    if place.is_dir() and _content(place) == files:
         return False
     scratch = Path(tempfile.mkdtemp(prefix=".partial-", dir=target))
     try:
         fresh = scratch / "fresh"
-        fresh.mkdir()
         for file, content in files.items():
-            (fresh / file).write_bytes(content)
+            path = fresh / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
             # Independent of the umask, because the engine may run as another user.
-            (fresh / file).chmod(0o644)
+            path.chmod(0o644)
+            path.parent.chmod(0o755)
         fresh.chmod(0o755)
         if place.exists():
             place.rename(scratch / "old")
@@ -68,6 +70,12 @@ def _put(target: Path, name: str, files: dict[str, bytes]) -> bool:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return True
+
+
+def _content(place: Path) -> dict[str, bytes]:
+    """The files in a directory and below it; what Python compiled is none of ours."""
+    found = (path for path in place.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {path.relative_to(place).as_posix(): path.read_bytes() for path in found}
 
 
 def _version() -> str:

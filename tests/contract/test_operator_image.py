@@ -87,8 +87,7 @@ def test_image_installs_the_middleware(tree: Path, tmp_path: Path) -> None:
     )
 
     assert done.returncode == 0, done.stderr
-    sources = {path.name for path in (ROOT / "model_server" / "serin_model_server").glob("*.py")}
-    assert {path.name for path in (tmp_path / "serin_model_server").iterdir()} == sources
+    assert modules(tmp_path / "serin_model_server") == modules(ROOT / "model_server" / "serin_model_server")
     assert (tmp_path / "serin_model_server-0.1.0.dist-info" / "entry_points.txt").is_file()
 
 
@@ -123,6 +122,10 @@ def test_image_key_covers_the_wheel_sources() -> None:
 def test_layer_key_depends_on_part_boundaries() -> None:
     assert layer_key(b"ab", b"c") != layer_key(b"a", b"bc")
     assert layer_key(b"ab", b"c") == layer_key(b"ab", b"c")
+
+
+def modules(package: Path) -> set[str]:
+    return {path.relative_to(package).as_posix() for path in package.rglob("*.py")}
 
 
 def site_packages(tree: Path) -> Path:

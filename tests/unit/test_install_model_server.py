@@ -14,13 +14,19 @@ import pytest
 from serin.install_model_server import install, main
 
 ROOT = Path(__file__).parents[2]
-SOURCES = {path.name for path in (ROOT / "model_server" / "serin_model_server").glob("*.py")}
+SOURCE = ROOT / "model_server" / "serin_model_server"
+
+
+def files(package: Path) -> set[str]:
+    """Everything in a package but what Python compiled."""
+    found = (path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {path.relative_to(package).as_posix() for path in found}
 
 
 def test_directory_has_package_and_plugin_metadata(tmp_path: Path) -> None:
     package, metadata = install(tmp_path)
 
-    assert {path.name for path in package.iterdir()} == SOURCES
+    assert files(package) == files(SOURCE) >= {"middleware.py", "prompting/stage.py"}
     (entry,) = Distribution.at(metadata).entry_points
     assert (entry.group, entry.value) == ("vllm.stat_logger_plugins", "serin_model_server.stat_logger:StatLogger")
     assert {path.name for path in tmp_path.iterdir()} == {package.name, metadata.name}
@@ -33,9 +39,9 @@ def test_files_are_readable_for_all_under_any_umask(tmp_path: Path) -> None:
     finally:
         os.umask(before)
 
-    modes = {stat.S_IMODE(path.stat().st_mode) for place in made for path in place.iterdir()}
-    assert modes == {0o644}
-    assert {stat.S_IMODE(place.stat().st_mode) for place in made} == {0o755}
+    found = [*made, *(path for place in made for path in place.rglob("*"))]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in found if path.is_file()} == {0o644}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in found if path.is_dir()} == {0o755}
 
 
 def test_second_installation_changes_nothing(tmp_path: Path) -> None:
@@ -57,7 +63,7 @@ def test_files_of_another_version_are_replaced(tmp_path: Path) -> None:
     install(tmp_path)
 
     assert not old.exists()
-    assert {path.name for path in package.iterdir()} == SOURCES
+    assert files(package) == files(SOURCE)
 
 
 def test_python_imports_package_from_pythonpath(tmp_path: Path) -> None:
