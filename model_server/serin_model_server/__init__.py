@@ -1,15 +1,17 @@
-"""What Serin adds to a vLLM pod: it counts and times requests by revision and epoch.
+"""What Serin adds to a vLLM pod: it counts and times requests by revision and epoch, and applies prompts.
 
 In a pod: `vllm serve --middleware=serin_model_server.Middleware`, with this package's directory on PYTHONPATH.
 
 Not part of the operator: the operator's image carries these files, an init container copies them into the engine's pod,
-and vLLM's own Python (3.10 or newer) runs them with nothing but prometheus_client. One module per concern:
+and vLLM's own Python (3.10 or newer) runs them with packages that vLLM brings: prometheus_client and msgspec.
+One module per concern:
 
     labels       revision and epoch, the labels of every series
+    outcome      how a request ended, from its status and a search of the response's bytes
+    prompting    puts the prompt of a revision into requests (a package; its docstring lists its modules)
     document     the split document: what a good one says
     identity     what a request's headers say about its revision and epoch, and its id
     selection    which revision answers a request, by the split document
-    outcome      how a request ended, from its status and a search of the response's bytes
     timings      the times that vLLM's engine reports for one request
     metrics      the time series, for at most 64 pairs of labels
     join         finds the request that an engine's report belongs to
@@ -23,7 +25,6 @@ and vLLM's own Python (3.10 or newer) runs them with nothing but prometheus_clie
 
 A module imports only modules above it in this list. vLLM's API server loads the last two.
 Imports are relative because the package is `serin_model_server` in a pod and `model_server.serin_model_server` here.
-Not here: rewriting of bodies (prompts); that will be a stage between the shell and vLLM, after `selection`.
 """
 
 from .middleware import Middleware

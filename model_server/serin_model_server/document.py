@@ -16,13 +16,15 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeGuard
 
 from .labels import EPOCHS, NO_EPOCH, Identity
+from .prompting.prompt import Prompt, PromptInvalid, parse_prompts
 
 SCHEMA = 1
 FULL_WEIGHT = 10_000
 """Weights are parts of 10,000."""
 MAX_BYTES = 1 << 20
-MAX_DEPTH = 64
-MAX_ELEMENTS = 20_000
+MAX_DEPTH = 80
+"""A prompt may be nested 64 deep, and lies deeper inside of the document."""
+MAX_ELEMENTS = 150_000
 """Brackets and commas outside of texts. They, not bytes, are what parsing takes time for."""
 METRICS = ("ttft", "tpot", "e2e", "queue")
 MAX_BOUNDARIES = 6
@@ -35,6 +37,7 @@ DIGEST_LENGTH = 12
 """Hex digits of the hash that name a document in metrics."""
 
 _REVISION = re.compile(r"[0-9a-f]{10}")
+_HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,128}")
 _TOKEN = re.compile(r"[0-9a-f]{16}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # A text, to be skipped (an unterminated one up to the end, so that it is read only once), a bracket or a comma.
@@ -67,6 +70,14 @@ class Measure:
 
 
 @dataclass(frozen=True, slots=True)
+class Key:
+    """What of a request decides between the revisions, so that equal requests get the same one."""
+
+    header: bytes | None
+    """Name of a header, in lower case; None: the first user message of the conversation."""
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """A checked split document. A request takes one at its headers and uses it to its end."""
 
@@ -91,6 +102,17 @@ class Document:
     """Labels by the epoch in the header; for a document in which the gateway splits."""
     split: tuple[Identity, ...]
     """Labels by the place in `revisions`; for a document in which the pod splits."""
+    prompts: Mapping[str, Prompt] = field(default_factory=dict, repr=False)
+    """Prompts by revision; a revision that has none is missing."""
+    key: Key | None = None
+    """None: each request is drawn at random."""
+    access_log: bool = False
+    """Whether the engine's log has a line for each request."""
+
+    @property
+    def needs_body(self) -> bool:
+        """Whether the body decides which revision answers."""
+        return self.key is not None and self.key.header is None and 0 < self.canary_weight < FULL_WEIGHT
 
 
 def parse(raw: bytes) -> Document:
@@ -164,9 +186,11 @@ def _document(content: Mapping[str, Any], digest: str) -> Document:
         _refuse(f"its epoch is neither null nor a whole number from 0 to {EPOCHS - 1}")
     if not isinstance(token, str) or not _TOKEN.fullmatch(token):
         _refuse("its token is missing or is not 16 hex digits")
-    reveal = content.get("reveal", False)
+    reveal, access_log = content.get("reveal", False), content.get("accessLog", False)
     if not isinstance(reveal, bool):
         _refuse("its reveal is neither true nor false")
+    if not isinstance(access_log, bool):
+        _refuse("its accessLog is neither true nor false")
     revisions, canary_weight = _revisions(content.get("revisions"))
     if epoch is None and len(revisions) > 1:
         _refuse("it has two revisions but no epoch: if the gateway splits, a pod serves one revision")
@@ -183,7 +207,30 @@ def _document(content: Mapping[str, Any], digest: str) -> Document:
         unstamped=Identity(revisions[0], NO_EPOCH),
         stamped={str(number).encode(): Identity(revisions[0], str(number)) for number in range(EPOCHS)},
         split=() if epoch is None else tuple(Identity(revision, str(epoch)) for revision in revisions),
+        prompts=_prompts(content["revisions"]),
+        key=_key(content.get("key")),
+        access_log=access_log,
     )
+
+
+def _prompts(entries: Any) -> dict[str, Prompt]:
+    """The prompts of checked entries, by revision."""
+    try:
+        found = {entry["revision"]: parse_prompts(entry.get("prompts")) for entry in entries}
+    except PromptInvalid as invalid:
+        _refuse(str(invalid))
+    return {revision: prompt for revision, prompt in found.items() if prompt is not None}
+
+
+def _key(value: Any) -> Key | None:
+    if value is None:
+        return None
+    if isinstance(value, dict) and value.keys() == {"conversation"} and isinstance(value["conversation"], dict):
+        return Key(header=None)
+    header = value.get("header") if isinstance(value, dict) and value.keys() == {"header"} else None
+    if not isinstance(header, str) or not _HEADER.fullmatch(header.lower()):
+        _refuse("its key names neither a header nor the conversation")
+    return Key(header=header.lower().encode())
 
 
 def _revisions(entries: Any) -> tuple[tuple[str, ...], int]:

@@ -18,6 +18,7 @@ from .labels import EPOCHS, NONE, Identity
 __all__ = ["EPOCHS", "NONE", "Headers", "Identity", "Sent", "Stamp", "read_headers", "read_stamp"]
 
 REVISION_HEADER = b"x-serin-revision"
+PROMPT_HEADER = b"x-serin-prompt"
 EPOCH_HEADER = b"x-serin-epoch"
 REQUEST_ID_HEADER = b"x-request-id"
 _REVISION = re.compile(rb"[0-9a-f]{10}")

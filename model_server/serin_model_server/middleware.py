@@ -2,24 +2,31 @@
 
 Loaded by `vllm serve --middleware=serin_model_server.Middleware`; only the server's own error page is outside of it.
 POST requests to the inference paths are measured. Probes, metrics, websockets and the lifespan are passed through
-unread. The shell sets two headers: X-Request-Id of the request, if the engine's report could not be joined otherwise,
-and x-serin-revision of the response, if the split document says so. It answers one request itself: the readiness probe
-`/health?split`, as long as the pod has no split document.
+unread. The shell sets headers: X-Request-Id of the request, if the engine's report could not be joined otherwise, and
+x-serin-revision and x-serin-prompt of the response, if the split document says so. It answers one request itself: the
+readiness probe `/health?split`, as long as the pod has no split document.
 
-A stage that rewrites bodies belongs between `_Exchange` and the application: it gets the same identity, and its time
-and its errors are measured, too.
+Where prompts are applied (SERIN_PROMPTS=1), a request whose revision has one goes through `prompting.stage`, which lies
+between `_Exchange` and the application, so that its time and its refusals are measured, too. It runs also where
+measuring failed, and no request passes it unprompted. Without a prompt the body is not read.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from . import channel as channels
 from . import outcome as outcomes
 from .channel import Channel
-from .identity import REQUEST_ID_HEADER, REVISION_HEADER, Stamp, read_stamp
+from .document import Document
+from .identity import PROMPT_HEADER, REQUEST_ID_HEADER, REVISION_HEADER, Stamp, read_stamp
+from .prompting import conversation, stage
+from .prompting.paths import is_passed
+from .prompting.refusal import Refusal, failed
+from .prompting.stage import Prompting, Stage
 from .recorder import Measured, Recorder, shared
 from .selection import select
 
@@ -55,10 +62,19 @@ _NO_DOCUMENT = (
 class Middleware:
     """An ASGI application that measures the requests it passes to `app`."""
 
-    def __init__(self, app: Application, recorder: Recorder | None = None, channel: Channel | None = None) -> None:
-        """Without a recorder, use those of the process: its recorder, and its channel if the pod has a document."""
+    def __init__(
+        self,
+        app: Application,
+        recorder: Recorder | None = None,
+        channel: Channel | None = None,
+        prompting: Prompting | None = None,
+    ) -> None:
+        """Without a recorder, use what the process has: its recorder, its channel and its prompts, if there are any."""
+        of_process = recorder is None and channel is None
         self._app = app
-        self._channel = channels.shared() if recorder is None and channel is None else channel
+        self._channel = channels.shared() if of_process else channel
+        self._prompting = stage.of_environment(os.environ) if of_process else prompting
+        """None in a pod that ignores prompts."""
         self._recorder = recorder or shared()
         self._loop: asyncio.AbstractEventLoop | None = None
         """The event loop in which the timers run."""
@@ -75,12 +91,47 @@ class Middleware:
                 await self._app(scope, receive, send)
             return
         path = _path(scope)
-        begun = self._begin(path, scope) if path in INFERENCE_PATHS else None
-        if begun is None:
+        if path in INFERENCE_PATHS or self._prompting is not None:
+            await self._handle(path, scope, receive, send)
+        else:
             await self._app(scope, receive, send)
-            return
-        exchange = _Exchange(self._recorder, *begun, receive, send)
-        await exchange.run(self._app, scope, path)
+
+    async def _handle(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request that is measured, or that a prompt may concern."""
+        # The only place that reads the document in force: everything else about this request uses the stamp's.
+        document = None if self._channel is None else self._channel.document
+        body = None
+        if document is not None and document.needs_body and path in conversation.PATHS:
+            body, receive = await stage.peek(
+                receive, stage.DEFAULT_LIMIT if self._prompting is None else self._prompting.limit
+            )
+        stamp = self._stamp(path, scope, document, body)
+        measured = None if stamp is None or path not in INFERENCE_PATHS else self._begin(path, scope, stamp)
+        exchange = (
+            None if stamp is None or measured is None else _Exchange(self._recorder, measured, stamp, receive, send)
+        )
+        app = self._app if self._prompting is None else self._prompted(self._prompting, path, document, stamp, exchange)
+        if exchange is None:
+            await app(scope, receive, send)
+        else:
+            await exchange.run(app, scope, path)
+
+    def _prompted(
+        self,
+        prompting: Prompting,
+        path: str,
+        document: Document | None,
+        stamp: Stamp | None,
+        exchange: _Exchange | None,
+    ) -> Application:
+        """The application for a request: the stage, if the request's revision has a prompt."""
+        if is_passed(path) or (document is not None and not document.prompts):
+            return self._app
+        on_refusal = _ignore if exchange is None else exchange.refuse
+        if document is None or stamp is None:
+            return _refusing(stage.unavailable() if document is None else failed(), path, on_refusal)
+        prompt = document.prompts.get(stamp.identity.revision)
+        return self._app if prompt is None else Stage(self._app, prompting, prompt, path, on_refusal)
 
     def _start_timers(self) -> None:
         try:
@@ -101,29 +152,28 @@ class Middleware:
             and any(part.partition(b"=")[0] == SPLIT_QUERY for part in scope.get("query_string", b"").split(b"&"))
         )
 
-    def _begin(self, path: str, scope: Scope) -> tuple[Measured, Stamp] | None:
+    def _stamp(self, path: str, scope: Scope, document: Document | None, body: bytes | None) -> Stamp | None:
         headers = scope["headers"]
         try:
-            # The only place that reads the document in force: everything else about this request uses the stamp's.
-            stamp = read_stamp(headers) if self._channel is None else select(headers, self._channel.document)
+            return read_stamp(headers) if self._channel is None else select(headers, document, path, body)
         except Exception:  # noqa: BLE001 - an error of measuring must not fail the request
             self._recorder.count_failure()
             return None
+
+    def _begin(self, path: str, scope: Scope, stamp: Stamp) -> Measured | None:
         measured = self._recorder.begin(path, stamp)
-        if measured is None:
-            return None
-        if measured.request_id not in (None, stamp.request_id):
-            others = [header for header in headers if header[0] != REQUEST_ID_HEADER]
+        if measured is not None and measured.request_id not in (None, stamp.request_id):
+            others = [header for header in scope["headers"] if header[0] != REQUEST_ID_HEADER]
             scope["headers"] = [*others, (REQUEST_ID_HEADER, measured.request_id)]
-        return measured, stamp
+        return measured
 
 
 class _Exchange:
     """One measured request and its response."""
 
     __slots__ = (
-        *("_clock", "_ended", "_measured", "_path", "_receive", "_recorder", "_revealed", "_scanner", "_send"),
-        *("_silence", "_status"),
+        *("_clock", "_ended", "_measured", "_path", "_receive", "_recorder", "_refused", "_revealed", "_scanner"),
+        *("_send", "_silence", "_status"),
     )
 
     def __init__(self, recorder: Recorder, measured: Measured, stamp: Stamp, receive: Receive, send: Send) -> None:
@@ -134,9 +184,10 @@ class _Exchange:
         self._path = ""
         self._receive = receive
         self._send = send
-        document = stamp.document
-        self._revealed = stamp.identity.revision if document is not None and document.reveal else None
-        """The revision that the response's headers name, or None."""
+        self._refused: str | None = None
+        """The outcome, if the prompt's stage refuses the request."""
+        self._revealed = _revealed(stamp)
+        """The headers by which the response names its revision and prompt."""
         self._status: int | None = None
         self._scanner: outcomes.Scanner | None = None
         self._ended = False
@@ -157,6 +208,10 @@ class _Exchange:
         incomplete = outcomes.SERVER_ERROR if self._status is None else outcomes.STREAM_ERROR
         self._end(self._failure() or incomplete)
 
+    def refuse(self, outcome: str) -> None:
+        """Let the request count as refused by the prompt's stage."""
+        self._refused = outcome
+
     async def receive(self) -> Message:
         """ASGI receive: returns the client's messages unchanged."""
         message = await self._receive()
@@ -168,11 +223,11 @@ class _Exchange:
         return message
 
     async def send(self, message: Message) -> None:
-        """ASGI send: passes the application's messages on unchanged, but for one header."""
+        """ASGI send: passes the application's messages on unchanged, but for the headers that name the revision."""
         kind = message["type"]
         if not self._ended:
             self._observe(kind, message)
-        if self._revealed is not None and kind == "http.response.start":
+        if self._revealed and kind == "http.response.start":
             message = _revealing(message, self._revealed)
         try:
             await self._send(message)
@@ -207,6 +262,8 @@ class _Exchange:
 
     def _failure(self) -> str | None:
         """The outcome, if it is known already and is not `ok`."""
+        if self._refused is not None:
+            return self._refused
         if self._scanner is not None and self._scanner.found is not None:
             return self._scanner.found
         outcome = outcomes.OK if self._status is None else outcomes.of_status(self._status)
@@ -232,10 +289,33 @@ async def _answer_unready(send: Send) -> None:
     await send({"type": "http.response.body", "body": _NO_DOCUMENT})
 
 
-def _revealing(message: Message, revision: str) -> Message:
-    """The first message of a response, with the revision's header instead of any that the application set."""
-    headers = [header for header in message.get("headers", ()) if header[0].lower() != REVISION_HEADER]
-    return {**message, "headers": [*headers, (REVISION_HEADER, revision.encode())]}
+def _revealed(stamp: Stamp) -> list[tuple[bytes, bytes]]:
+    document = stamp.document
+    if document is None or not document.reveal:
+        return []
+    prompt = document.prompts.get(stamp.identity.revision)
+    named = [] if prompt is None else [(PROMPT_HEADER, prompt.label.encode())]
+    return [(REVISION_HEADER, stamp.identity.revision.encode()), *named]
+
+
+def _revealing(message: Message, revealed: list[tuple[bytes, bytes]]) -> Message:
+    """The first message of a response, with these headers instead of any that the application set."""
+    headers = [each for each in message.get("headers", ()) if each[0].lower() not in {REVISION_HEADER, PROMPT_HEADER}]
+    return {**message, "headers": [*headers, *revealed]}
+
+
+def _refusing(refusal: Refusal, path: str, on_refusal: Callable[[str], None]) -> Application:
+    """An application that refuses every request."""
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        on_refusal(refusal.outcome)
+        await stage.answer(send, refusal, path)
+
+    return app
+
+
+def _ignore(_outcome: str) -> None:
+    """Do nothing: the request is not measured."""
 
 
 def _path(scope: Scope) -> str:

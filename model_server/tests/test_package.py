@@ -8,16 +8,29 @@ from pathlib import Path
 
 from model_server import serin_model_server
 
+PACKAGE = Path(serin_model_server.__file__).parent
+
 
 def imported(module: Path) -> set[str]:
     """Modules of the package that a module imports, also those that it imports for type checks only."""
-    found = [node for node in ast.walk(ast.parse(module.read_text())) if isinstance(node, ast.ImportFrom)]
-    modules = {node.module for node in found if node.level == 1 and node.module}
-    return modules | {name.name for node in found if node.level == 1 and not node.module for name in node.names}
+    found = [
+        node for node in ast.walk(ast.parse(module.read_text())) if isinstance(node, ast.ImportFrom) and node.level
+    ]
+    modules: set[str] = set()
+    for node in found:
+        base = module.relative_to(PACKAGE).parts[: -node.level]
+        names = [node.module] if node.module else [name.name for name in node.names]
+        for name in names:
+            path = [*base, *name.split(".")]
+            is_package = (PACKAGE.joinpath(*path)).is_dir()
+            # From a package come its modules.
+            modules |= {".".join([*path, each.name]) for each in node.names} if is_package else {".".join(path)}
+    return modules
 
 
 def test_modules_have_no_import_circle() -> None:
-    modules = list(Path(serin_model_server.__file__).parent.glob("*.py"))
-    imports = {module.stem: imported(module) for module in modules}
-    assert imports["middleware"] >= {"identity", "outcome", "recorder"}
+    modules = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
+    imports = {name: imported(path) for name, path in modules.items()}
+    assert imports["middleware"] >= {"identity", "outcome", "recorder", "prompting.stage"}
+    assert imports["prompting.chat"] >= {"prompting.history", "prompting.body"}
     assert set(TopologicalSorter(imports).static_order()) == imports.keys()
