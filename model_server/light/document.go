@@ -10,6 +10,8 @@ import (
 	"io"
 	"maps"
 	"math"
+	"math/rand/v2"
+	"net/http"
 	"regexp"
 	"slices"
 	"strconv"
@@ -24,13 +26,17 @@ const (
 	digestDigits     = 12
 	largestDocument  = 1 << 20
 	largestSequence  = 1 << 53
+	largestSalt      = 64
 	smallestRatio    = 1.01
 	loadBuckets      = 20
 	maxBoundaries    = 6
 	documentHashName = "sha256"
 )
 
-var tokenForm = regexp.MustCompile(`^[0-9a-f]{16}$`)
+var (
+	tokenForm  = regexp.MustCompile(`^[0-9a-f]{16}$`)
+	headerForm = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$")
+)
 
 // The latencies that are compared at equal load, as in the label `metric` and in the document.
 const (
@@ -47,6 +53,8 @@ type document struct {
 	digest    string
 	epoch     string // empty if the gateway splits; then a header has the epoch
 	token     string
+	salt      string
+	keyHeader string  // requests with the same value of it get the same revision; empty: each one is drawn
 	revisions []share // one; two if this pod splits: the second one is the canary's
 	reveal    bool
 	measure   *measure // nil if no trial compares latencies
@@ -55,6 +63,7 @@ type document struct {
 type share struct {
 	revision string
 	weight   int
+	prompt   string // family@version; empty if it has none. This server does not apply it.
 }
 
 // measure holds what a trial has pinned for the pods to count.
@@ -113,6 +122,12 @@ func (d *document) read(fields map[string]any) error {
 	if d.token, known = fields["token"].(string); !known || !tokenForm.MatchString(d.token) {
 		return errors.New("token is not 16 hex digits")
 	}
+	if d.salt, known = fields["salt"].(string); !known || len(d.salt) > largestSalt {
+		return fmt.Errorf("salt is not a text of at most %d bytes", largestSalt)
+	}
+	if d.keyHeader, err = readKey(fields["key"]); err != nil {
+		return err
+	}
 	if reveal, present := fields["reveal"]; present {
 		if d.reveal, known = reveal.(bool); !known {
 			return errors.New("reveal is not true or false")
@@ -147,7 +162,7 @@ func (d *document) readRevisions(value any) error {
 			return err
 		}
 		sum += weight
-		d.revisions = append(d.revisions, share{revision, weight})
+		d.revisions = append(d.revisions, share{revision, weight, readPrompt(fields["prompts"])})
 	}
 	if sum != documentParts {
 		return fmt.Errorf("the weights sum to %d, not %d", sum, documentParts)
@@ -156,6 +171,33 @@ func (d *document) readRevisions(value any) error {
 		return errors.New("the two revisions are equal")
 	}
 	return nil
+}
+
+// readKey returns the header of sticky requests. The first user message is no key here: this server reads a body only
+// after it has chosen the revision.
+func readKey(value any) (string, error) {
+	if value == nil {
+		return "", nil
+	}
+	fields, _ := value.(map[string]any)
+	if _, conversation := fields["conversation"].(map[string]any); conversation && len(fields) == 1 {
+		return "", nil
+	}
+	header, _ := fields["header"].(string)
+	if len(fields) != 1 || !headerForm.MatchString(header) {
+		return "", errors.New("key names neither a header nor the conversation")
+	}
+	return http.CanonicalHeaderKey(header), nil
+}
+
+func readPrompt(value any) string {
+	families, _ := value.(map[string]any)
+	for family, content := range families {
+		fields, _ := content.(map[string]any)
+		version, _ := fields["version"].(string)
+		return family + "@" + version
+	}
+	return ""
 }
 
 func readMeasure(value any) (*measure, error) {
@@ -188,6 +230,27 @@ func readMeasure(value any) (*measure, error) {
 		}
 	}
 	return m, nil
+}
+
+// promptOf returns the prompt of a revision as family@version; empty if it has none.
+func (d *document) promptOf(revision string) string {
+	for _, each := range d.revisions {
+		if each.revision == revision {
+			return each.prompt
+		}
+	}
+	return ""
+}
+
+// bucketOf returns the bucket of a request: of its key if it has one, else a random one.
+func (d *document) bucketOf(header http.Header) int {
+	if d.keyHeader != "" {
+		if values := header[d.keyHeader]; len(values) == 1 && values[0] != "" {
+			return bucketOf(d.salt, values[0])
+		}
+	}
+	// The Python middleware hashes eight random bytes with the salt; a uniform number is the same.
+	return rand.IntN(documentParts)
 }
 
 // choose returns the revision of a request that falls into a bucket, a number from 0 to 9,999.

@@ -153,6 +153,9 @@ func (e *engine) complete(w http.ResponseWriter, r *http.Request) {
 	defer func() { x.measured.end(e.outcome(x, r, completed)) }()
 	if d := x.measured.document; d != nil && d.reveal && x.measured.pair.identity.revision != none {
 		w.Header().Set(revisionHeader, x.measured.pair.identity.revision)
+		if prompt := d.promptOf(x.measured.pair.identity.revision); prompt != "" {
+			w.Header().Set(promptHeader, prompt)
+		}
 	}
 	if now > mostInFlight {
 		refuse(x, http.StatusServiceUnavailable, "too many requests are in flight: send fewer at a time")

@@ -11,6 +11,7 @@ import (
 const (
 	revisionHeader = "X-Serin-Revision"
 	epochHeader    = "X-Serin-Epoch"
+	promptHeader   = "X-Serin-Prompt"
 	epochs         = 32
 	none           = "none"
 )

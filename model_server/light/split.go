@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -118,8 +117,7 @@ func (s *split) identify(d *document, header http.Header) identity {
 	case d == nil:
 		return unstamped
 	case d.epoch != "":
-		// The Python middleware hashes eight random bytes with the salt; a uniform number is the same.
-		return identity{d.choose(rand.IntN(documentParts)), d.epoch}
+		return identity{d.choose(d.bucketOf(header)), d.epoch}
 	}
 	return identity{d.revisions[0].revision, stampedEpoch(header, d.token)}
 }
