@@ -24,7 +24,7 @@ from .channel import Channel
 from .document import Document
 from .identity import PROMPT_HEADER, REQUEST_ID_HEADER, REVISION_HEADER, Stamp, read_stamp
 from .prompting import conversation, stage
-from .prompting.paths import is_passed
+from .prompting.paths import COUNT_TOKENS, is_passed
 from .prompting.refusal import Refusal, failed
 from .prompting.stage import Prompting, Stage
 from .recorder import Measured, Recorder, shared
@@ -130,7 +130,9 @@ class Middleware:
         on_refusal = _ignore if exchange is None else exchange.refuse
         if document is None or stamp is None:
             return _refusing(stage.unavailable() if document is None else failed(), path, on_refusal)
-        prompt = document.prompts.get(stamp.identity.revision)
+        # Tokens are counted for the stable: a count must not change from call to call.
+        revision = document.revisions[0] if path == COUNT_TOKENS else stamp.identity.revision
+        prompt = document.prompts.get(revision)
         return self._app if prompt is None else Stage(self._app, prompting, prompt, path, on_refusal)
 
     def _start_timers(self) -> None:

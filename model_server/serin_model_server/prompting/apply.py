@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from . import chat, paths
-from .body import Fields, dump, keep_allowed, parse
-from .fields import CHAT_COMPLETIONS, Endpoint
+from . import chat, messages, paths, responses
+from .body import Fields, Json, dump, keep_allowed, parse
+from .fields import CHAT_COMPLETIONS, MESSAGES_API, RESPONSES_API, TOKEN_COUNT, Endpoint
 from .prompt import Prompt
 from .special import SpecialTokens
 from .variables import take
@@ -15,11 +15,17 @@ from .variables import take
 
 class _Api(NamedTuple):
     endpoint: Endpoint
-    apply: Callable[[Fields, Prompt, Mapping[str, str], SpecialTokens], None]
+    conversation: str
+    """The field with the client's messages."""
+    apply: Callable[[Fields, Prompt, Mapping[str, str], SpecialTokens], list[Json]]
+    """Changes the other fields, and returns the elements of the conversation."""
 
 
 _APIS = {
-    paths.CHAT: _Api(CHAT_COMPLETIONS, chat.apply),
+    paths.CHAT: _Api(CHAT_COMPLETIONS, "messages", chat.apply),
+    paths.RESPONSES: _Api(RESPONSES_API, "input", responses.apply),
+    paths.MESSAGES: _Api(MESSAGES_API, "messages", messages.apply),
+    paths.COUNT_TOKENS: _Api(TOKEN_COUNT, "messages", messages.apply_to_count),
 }
 
 
@@ -35,11 +41,10 @@ def apply(path: str, body: bytes, prompt: Prompt, specials: SpecialTokens) -> by
     Raises:
         Refusal: the request cannot be prompted.
     """
-    api = _APIS.get(path)
-    if api is None:
-        raise paths.refused(path)
+    api = _APIS[path]
     fields = parse(body)
     keep_allowed(fields, api.endpoint)
     values = take(fields, prompt, lenient=api.endpoint.counts_only)
-    api.apply(fields, prompt, values, specials)
-    return dump(fields)
+    items = api.apply(fields, prompt, values, specials)
+    fields.pop(api.conversation, None)
+    return dump(fields, api.conversation, items)

@@ -5,15 +5,19 @@ Values are not looked into here; vLLM checks them. A key that comes twice counts
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import TypeVar
 
 import msgspec
 
 from .fields import TEMPLATE_ARGUMENTS, Endpoint
 from .refusal import Refusal, quoted
 
-Fields = dict[str, bytes]
+Json = bytes | memoryview
+"""A JSON value. A long one is a view of the body, so that it is copied only once, into the new body."""
+Fields = dict[str, Json]
 """JSON values by name."""
+_LONG = 4096
 CONTROLS = frozenset({"prompt", "prompt_variables", "prompt_id", "prompt_version", "prompt_label"})
 """Fields for Serin; vLLM never sees them. `prompt` belongs to the Responses API."""
 _BOM = b"\xef\xbb\xbf"
@@ -21,7 +25,7 @@ _MAX_TEXT = 64
 T = TypeVar("T")
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _array = msgspec.json.Decoder(list[msgspec.Raw])
-_any = msgspec.json.Decoder()
+_text = msgspec.json.Decoder(str)
 
 
 def parse(body: bytes) -> Fields:
@@ -30,45 +34,37 @@ def parse(body: bytes) -> Fields:
     Raises:
         Refusal: it is not one JSON object in UTF-8.
     """
-    return {name: bytes(value) for name, value in _decode(_object, body.removeprefix(_BOM), "The body").items()}
+    return {name: _view(value) for name, value in _decode(_object, body.removeprefix(_BOM), "The body").items()}
 
 
-def members(value: bytes, what: str) -> Fields:
+def members(value: Json, what: str) -> Fields:
     """The values of a JSON object by key.
 
     Raises:
         Refusal: it is not an object.
     """
-    return {name: bytes(each) for name, each in _decode(_object, value, what).items()}
+    return {name: _view(each) for name, each in _decode(_object, value, what).items()}
 
 
-def elements(value: bytes, what: str) -> list[bytes]:
+def elements(value: Json, what: str) -> list[Json]:
     """The elements of a JSON array.
 
     Raises:
         Refusal: it is not an array.
     """
-    return [bytes(each) for each in _decode(_array, value, what)]
+    return [_view(each) for each in _decode(_array, value, what)]
 
 
-def value_of(value: bytes, what: str) -> Any:
-    """The Python value of a JSON value."""
-    return _decode(_any, value, what)
-
-
-def text_of(value: bytes, what: str) -> str:
+def text_of(value: Json, what: str) -> str:
     """The text of a JSON string.
 
     Raises:
         Refusal: it is not a string.
     """
-    return _decode(_TEXT, value, what)
+    return _decode(_text, value, what)
 
 
-_TEXT = msgspec.json.Decoder(str)
-
-
-def decode(decoder: msgspec.json.Decoder[T], value: bytes, what: str) -> T:
+def decode(decoder: msgspec.json.Decoder[T], value: Json, what: str) -> T:
     """The value of a decoder.
 
     Raises:
@@ -77,14 +73,26 @@ def decode(decoder: msgspec.json.Decoder[T], value: bytes, what: str) -> T:
     return _decode(decoder, value, what)
 
 
-def dump(fields: Fields) -> bytes:
-    """A JSON object."""
-    return b"{" + b",".join([b'"%s":%s' % (name.encode(), value) for name, value in fields.items()]) + b"}"
+def dump(fields: Fields, conversation: str, items: Sequence[Json]) -> bytes:
+    """The body with these fields, and with these elements in the array `conversation`; all names are known ones."""
+    parts: list[Json] = [b'{"%s":[' % conversation.encode()]
+    for number, item in enumerate(items):
+        parts += (b",", item) if number else (item,)
+    parts.append(b"]")
+    for name, value in fields.items():
+        parts += (b',"%s":' % name.encode(), value)
+    parts.append(b"}")
+    return b"".join(parts)
 
 
-def array(items: list[bytes]) -> bytes:
+def array(items: Sequence[Json]) -> bytes:
     """A JSON array."""
     return b"[" + b",".join(items) + b"]"
+
+
+def _view(value: msgspec.Raw) -> Json:
+    view = memoryview(value)
+    return view if len(view) > _LONG else bytes(view)
 
 
 def keep_allowed(fields: Fields, endpoint: Endpoint) -> None:
@@ -109,7 +117,7 @@ def keep_allowed(fields: Fields, endpoint: Endpoint) -> None:
         _check_arguments(arguments)
 
 
-def _check_arguments(value: bytes) -> None:
+def _check_arguments(value: Json) -> None:
     for name, each in members(value, "The field chat_template_kwargs").items():
         if name not in TEMPLATE_ARGUMENTS or each[:1] in (b"{", b"[") or len(each) > _MAX_TEXT:
             raise Refusal(
@@ -120,7 +128,7 @@ def _check_arguments(value: bytes) -> None:
             )
 
 
-def _decode(decoder: msgspec.json.Decoder[T], value: bytes, what: str) -> T:
+def _decode(decoder: msgspec.json.Decoder[T], value: Json, what: str) -> T:
     try:
         return decoder.decode(value)
     except msgspec.ValidationError as error:

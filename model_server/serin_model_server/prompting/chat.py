@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from . import history
-from .body import Fields, array, elements
+from .body import Fields, Json, array
 from .fields import CHAT_COMPLETIONS
 from .prompt import Prompt, Tool
 from .refusal import rejected
@@ -15,15 +15,13 @@ from .settings import apply_default, apply_parameters, apply_tools, given
 from .special import SpecialTokens
 
 
-def apply(fields: Fields, prompt: Prompt, values: Mapping[str, str], specials: SpecialTokens) -> None:
-    """Put the prompt into the body, in place.
+def apply(fields: Fields, prompt: Prompt, values: Mapping[str, str], specials: SpecialTokens) -> list[Json]:
+    """The elements of `messages` with the prompt; the other fields are changed in place.
 
     Raises:
         Refusal: it cannot be put in.
     """
-    sent = given(fields, ("messages",))
-    items = [] if sent is None else elements(sent, "The field messages")
-    history.refuse_systems(items, prompt)
+    leading, rest = history.divide(given(fields, ("messages",)), prompt, "The field messages")
     if prompt.after and (
         fields.get("continue_final_message") == b"true" or fields.get("add_generation_prompt") == b"false"
     ):
@@ -33,14 +31,14 @@ def apply(fields: Fields, prompt: Prompt, values: Mapping[str, str], specials: S
             code="message_not_last",
             param="continue_final_message",
         )
-    systems, rest = history.leading_systems(items)
+    systems = [history.plain_text(history.content_of(item)) for item in leading]
     before = history.render(prompt.before, values, specials)
     after = history.render(prompt.after, values, specials)
-    fields["messages"] = array(history.compose(before, systems, rest, after))
     apply_parameters(fields, prompt, CHAT_COMPLETIONS)
     apply_tools(fields, prompt, array([_tool(tool) for tool in prompt.tools]), _choice(prompt.tool_choice))
     if prompt.schema is not None:
         apply_default(fields, prompt, _format(prompt, prompt.schema), ("response_format",), ("structured_outputs",))
+    return history.compose(before, systems, rest, after)
 
 
 def _format(prompt: Prompt, schema: bytes) -> bytes:

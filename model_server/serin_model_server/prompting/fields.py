@@ -68,10 +68,16 @@ class Endpoint:
     """By the name of a parameter in `Prompt.parameters`: where the endpoint has it."""
     aliases: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)
     """Other places where a client may have set it."""
+    values: Mapping[str, frozenset[bytes]] = field(default_factory=dict)
+    """The JSON values of a parameter that the endpoint has, if it has only some."""
     counts_only: bool = False
     """Whether it only counts tokens, so that parameters of the answer do not matter."""
 
-    def unused(self, name: str, value: bytes) -> bool:
+    def place(self, name: str, value: bytes) -> Place | None:
+        """Where the endpoint has a parameter with this value; None if it has not."""
+        return self.places.get(name) if value in self.values.get(name, (value,)) else None
+
+    def unused(self, name: str, value: bytes | memoryview) -> bool:
         """Whether a field that is not allowed has a value that means that it is not used."""
         return value == b"null" or value in _UNUSED.get(name, ())
 
@@ -106,12 +112,18 @@ RESPONSES_API = Endpoint(
     places={name: (name,) for name in _WIRE - {"min_tokens", "bad_words", "thinking_token_budget"}}
     | {"max_tokens": ("max_output_tokens",), "reasoning_effort": ("reasoning", "effort")},
 )
+_ANTHROPIC_EFFORTS = ("low", "medium", "high", "xhigh", "max")
 MESSAGES_API = Endpoint(
     allowed=_SHARED
-    | {"messages", "max_tokens", "output_config", "thinking", "stop_sequences", "system", "service_tier"},
+    | {
+        *("messages", "max_tokens", "output_config", "thinking", "stop_sequences", "system"),
+        # Ignored by vLLM.
+        *("service_tier", "cache_control", "context_management", "inference_geo"),
+    },
     places={name: (name,) for name in ("temperature", "top_p", "top_k", "max_tokens")}
     | {"stop": ("stop_sequences",), "reasoning_effort": ("output_config", "effort")},
     aliases={"reasoning_effort": (("thinking",),)},
+    values={"reasoning_effort": frozenset(f'"{effort}"'.encode() for effort in _ANTHROPIC_EFFORTS)},
 )
 TOKEN_COUNT = Endpoint(
     allowed=frozenset(

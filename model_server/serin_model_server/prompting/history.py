@@ -7,12 +7,13 @@ first; later ones stay where they are. Only an element that is joined is encoded
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from .body import decode
+from .body import Json, decode, elements
 from .prompt import SYSTEM_ROLES, Message, Prompt
 from .refusal import Refusal, rejected
 from .special import SpecialTokens
@@ -42,6 +43,7 @@ class _Part(msgspec.Struct, gc=False):
 _head = msgspec.json.Decoder(_Head)
 _parts = msgspec.json.Decoder(list[_Part])
 _TEXT_PARTS = frozenset({"text", "input_text"})
+_BEGINS_WITHOUT_SYSTEM = re.compile(rb'\[\s*\{\s*"role"\s*:\s*"(?:user|assistant|tool)"')
 _SYSTEM = frozenset(f'"{role}"'.encode() for role in SYSTEM_ROLES)
 
 
@@ -54,7 +56,7 @@ def render(messages: Sequence[Message], values: Mapping[str, str], specials: Spe
     return [Rendered(message.role, message.template.render(values, specials)) for message in messages]
 
 
-def is_system(item: bytes) -> bool:
+def is_system(item: Json) -> bool:
     """Whether an element of a conversation is a system message.
 
     Raises:
@@ -65,18 +67,34 @@ def is_system(item: bytes) -> bool:
     return role in _SYSTEM or (b"\\" in role and _unescaped(role) in SYSTEM_ROLES)
 
 
-def leading_systems(items: list[bytes]) -> tuple[list[bytes], list[bytes]]:
-    """The texts of the leading system messages, inside of JSON strings, and the other elements.
+def divide(sent: Json | None, prompt: Prompt, what: str) -> tuple[list[Json], list[Json]]:
+    """The client's leading system messages, and what follows them, as elements.
+
+    Args:
+        sent: the array of the client's messages, as JSON; None if there is none.
+        prompt: it says whether system messages are accepted.
+        what: the field's name, for a refusal.
 
     Raises:
-        Refusal: one of them has something else than text.
+        Refusal: it is not an array of objects, or a system message is not accepted.
     """
-    texts: list[bytes] = []
+    if sent is None:
+        return [], []
+    # The usual conversation begins with a user, and needs no second look at its bytes.
+    if not prompt.reject_client_system and _BEGINS_WITHOUT_SYSTEM.match(sent):
+        return [], [sent[1:-1]]
+    items = elements(sent, what)
+    if prompt.reject_client_system and any(map(is_system, items)):
+        raise client_system()
     for number, item in enumerate(items):
         if not is_system(item):
-            return texts, items[number:]
-        texts.append(plain_text(bytes(_read(item).content)))
-    return texts, []
+            return items[:number], items[number:]
+    return items, []
+
+
+def content_of(item: Json) -> bytes:
+    """The content of a message, as JSON."""
+    return bytes(_read(item).content)
 
 
 def plain_text(content: bytes) -> bytes:
@@ -105,16 +123,6 @@ def join(texts: Iterable[bytes]) -> bytes:
     return BLANK_LINE.join([text for text in texts if text])
 
 
-def refuse_systems(items: list[bytes], prompt: Prompt) -> None:
-    """Check the conversation of a client whose system messages are not accepted.
-
-    Raises:
-        Refusal: it has one, anywhere.
-    """
-    if prompt.reject_client_system and any(map(is_system, items)):
-        raise client_system()
-
-
 def client_system() -> Refusal:
     """The refusal of a client's system text."""
     return rejected(
@@ -130,8 +138,8 @@ def message(rendered: Rendered) -> bytes:
 
 
 def compose(
-    before: Sequence[Rendered], systems: Sequence[bytes], items: Sequence[bytes], after: Sequence[Rendered]
-) -> list[bytes]:
+    before: Sequence[Rendered], systems: Sequence[bytes], items: Sequence[Json], after: Sequence[Rendered]
+) -> list[Json]:
     """All elements in order; `systems` are the texts that the client wants in front."""
     lead = 0
     while lead < len(before) and before[lead].role in SYSTEM_ROLES:
@@ -143,7 +151,7 @@ def compose(
     return [*map(message, front), *map(message, before[lead:]), *items, *map(message, after)]
 
 
-def _read(item: bytes) -> _Head:
+def _read(item: Json) -> _Head:
     return decode(_head, item, "An element of the conversation")
 
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import msgspec
 
-from .body import Fields, members
+from .body import Fields, Json, members
 from .fields import Endpoint, Place
 from .prompt import Prompt
 from .refusal import rejected
 
 
-def given(fields: Fields, place: Place) -> bytes | None:
+def given(fields: Fields, place: Place) -> Json | None:
     """The JSON value at a place; None if it is missing or null."""
     value = fields.get(place[0])
     if value is None or value == b"null":
@@ -24,7 +24,7 @@ def given(fields: Fields, place: Place) -> bytes | None:
     return None if inner is None or inner == b"null" else inner
 
 
-def put(fields: Fields, place: Place, value: bytes) -> None:
+def put(fields: Fields, place: Place, value: Json) -> None:
     """Set the value at a place; other keys of the field's object stay."""
     if len(place) == 1:
         fields[place[0]] = value
@@ -71,7 +71,7 @@ def apply_parameters(fields: Fields, prompt: Prompt, endpoint: Endpoint) -> None
         Refusal: one is enforced that this endpoint does not have.
     """
     for name, value in prompt.parameters.items():
-        place = endpoint.places.get(name)
+        place = endpoint.place(name, value)
         if place is not None:
             apply_default(fields, prompt, value, place, *endpoint.aliases.get(name, ()))
         elif prompt.enforce:

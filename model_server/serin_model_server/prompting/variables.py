@@ -8,7 +8,7 @@ need.
 
 from __future__ import annotations
 
-from .body import Fields, members, text_of
+from .body import Fields, Json, members, text_of
 from .prompt import Prompt, Variable
 from .refusal import Refusal, quoted, rejected
 
@@ -44,11 +44,11 @@ def take(fields: Fields, prompt: Prompt, *, lenient: bool = False) -> dict[str, 
     }
 
 
-def _given(value: bytes | None) -> bytes | None:
+def _given(value: Json | None) -> Json | None:
     return None if value is None or value == b"null" else value
 
 
-def _check_family(value: bytes | None, prompt: Prompt, param: str) -> None:
+def _check_family(value: Json | None, prompt: Prompt, param: str) -> None:
     if value is None:
         return
     name = text_of(value, f"The field {param}")
@@ -60,7 +60,7 @@ def _check_family(value: bytes | None, prompt: Prompt, param: str) -> None:
         )
 
 
-def _value(variable: Variable, sent: bytes | None, *, lenient: bool) -> str:
+def _value(variable: Variable, sent: Json | None, *, lenient: bool) -> str:
     param = f"prompt_variables.{variable.name}"
     if sent is None:
         if variable.required and not lenient:
@@ -89,14 +89,14 @@ def _value(variable: Variable, sent: bytes | None, *, lenient: bool) -> str:
     return text
 
 
-def _text(variable: Variable, sent: bytes, param: str) -> str:
-    first = sent[:1]
+def _text(variable: Variable, sent: Json, param: str) -> str:
+    first = bytes(sent[:1])
     if variable.kind == "string" and first == b'"':
         return text_of(sent, f"The variable {variable.name}")
     if variable.kind == "number" and first in b"-0123456789" and len(sent) <= _MAX_NUMBER:
-        return sent.decode("ascii")
+        return bytes(sent).decode("ascii")
     if variable.kind == "boolean" and first in (b"t", b"f"):
-        return sent.decode("ascii")
+        return bytes(sent).decode("ascii")
     raise rejected(
         f"The variable {variable.name} is not a {variable.kind}. Send it in prompt_variables as JSON of that type.",
         code="invalid_prompt_variable",

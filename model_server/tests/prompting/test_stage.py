@@ -438,6 +438,14 @@ async def test_body_without_a_conversation_is_refused_as_any_other(tmp_path: Pat
     assert status == (413 if len(body) > 1 << 20 else 400)
 
 
+async def test_tokens_are_counted_with_the_prompt_of_the_stable(tmp_path: Path) -> None:
+    pod = Pod(tmp_path, splitting(9_999))
+    for _ in range(10):
+        await pod.ask(path=paths.COUNT_TOKENS)
+
+    assert {json.loads(body)["system"][0]["text"] for body in pod.bodies} == {"Be brief."}
+
+
 async def test_websockets_and_other_methods_are_untouched(tmp_path: Path) -> None:
     pod = Pod(tmp_path, splitting())
     for scope in (
