@@ -18,7 +18,8 @@ One module per concern:
     silence      finds the requests on whose connection no byte passes
     warmup       whether a revision's caches are still cold
     ticker       calls a function at an interval
-    recorder     begins, ends and times a request; uses all of the above but the document
+    recorder     begins, ends and times a request; uses all of the above
+    access_log   one line per request: which revision and prompt produced its answer
     channel      loads the split document from the pod's volume, and shows which one is in force
     middleware   the ASGI shell around vLLM: passes every message through
     stat_logger  the plugin through which vLLM reports times (the only module that imports vLLM)

@@ -18,6 +18,7 @@ import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from . import access_log
 from . import channel as channels
 from . import outcome as outcomes
 from .channel import Channel
@@ -175,13 +176,14 @@ class _Exchange:
 
     __slots__ = (
         *("_clock", "_ended", "_measured", "_path", "_receive", "_recorder", "_refused", "_revealed", "_scanner"),
-        *("_send", "_silence", "_status"),
+        *("_send", "_silence", "_stamp", "_status"),
     )
 
     def __init__(self, recorder: Recorder, measured: Measured, stamp: Stamp, receive: Receive, send: Send) -> None:
         self._recorder = recorder
         self._clock = recorder.clock
         self._measured = measured
+        self._stamp = stamp
         self._silence = measured.silence
         self._path = ""
         self._receive = receive
@@ -282,7 +284,21 @@ class _Exchange:
     def _end(self, outcome: str) -> None:
         if not self._ended:
             self._ended = True
-            self._recorder.end(self._measured, outcome)
+            counted = self._recorder.end(self._measured, outcome)
+            document = self._stamp.document
+            if document is not None and document.access_log:
+                self._log(counted)
+
+    def _log(self, outcome: str) -> None:
+        try:
+            seconds = self._clock() - self._measured.began
+            access_log.to_stdout(
+                access_log.line(
+                    *(self._stamp, self._measured, self._path), status=self._status, outcome=outcome, seconds=seconds
+                )
+            )
+        except Exception:  # noqa: BLE001 - an error of logging must not fail the request
+            self._recorder.count_failure()
 
 
 async def _answer_unready(send: Send) -> None:

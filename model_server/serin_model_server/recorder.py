@@ -96,8 +96,11 @@ class Recorder:
             return None
         return measured
 
-    def end(self, measured: Measured, outcome: str) -> None:
-        """Count a finished request and observe its times; to be called exactly once after each `begin`."""
+    def end(self, measured: Measured, outcome: str) -> str:
+        """Count a finished request and observe its times; to be called exactly once after each `begin`.
+
+        Returns the outcome that is counted: the engine's report can say more than the response.
+        """
         try:
             measured.pair.in_flight -= 1
             self._watch.leave(measured.silence)
@@ -120,7 +123,7 @@ class Recorder:
                             load=load,
                             cached=LOW,
                         )
-                return
+                return outcome
             tracked.observed = outcome == outcomes.OK and not measured.cold
             if tracked.times is not None:
                 self._settle(tracked)
@@ -128,6 +131,7 @@ class Recorder:
                 self.join.linger(tracked, now)
         except Exception:  # noqa: BLE001 - an error of measuring must not fail the request
             self.count_failure()
+        return outcome
 
     def ensure_sweeping(self) -> None:
         """Sweep every second from now on, in the running event loop."""

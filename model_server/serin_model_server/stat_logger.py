@@ -62,5 +62,7 @@ def _sequences(finished: Iterable[Any]) -> Iterator[tuple[str, Times]]:
                 finish_reason=str(one.finish_reason),
                 # The engine counts from 0; -1 or a missing number means that it does not know.
                 cached=cached(getattr(one, "num_prompt_tokens", 0), getattr(one, "num_cached_tokens", 0)),
+                prompt_tokens=getattr(one, "num_prompt_tokens", None),
+                output_tokens=one.num_generation_tokens,
             ),
         )

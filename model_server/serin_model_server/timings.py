@@ -13,9 +13,9 @@ from .load import HIGH, LOW
 
 
 class Times:
-    """Times of one request, in seconds, and its finish reason."""
+    """Times of one request, in seconds, its finish reason and its numbers of tokens."""
 
-    __slots__ = ("cached", "e2e", "finish_reason", "per_token", "queue", "ttft")
+    __slots__ = (*("cached", "e2e", "finish_reason", "output_tokens", "per_token", "prompt_tokens", "queue", "ttft"),)
 
     def __init__(
         self,
@@ -26,6 +26,8 @@ class Times:
         per_token: float | None,
         finish_reason: str = "stop",
         cached: str = LOW,
+        prompt_tokens: int | None = None,
+        output_tokens: int | None = None,
     ) -> None:
         self.ttft = ttft
         self.e2e = e2e
@@ -35,6 +37,10 @@ class Times:
         self.finish_reason = finish_reason
         self.cached = cached
         """`HIGH` if the prefix cache had at least half of the prompt's tokens, else `LOW`."""
+        self.prompt_tokens = prompt_tokens
+        """Of the longest sequence; None if the engine does not say."""
+        self.output_tokens = output_tokens
+        """Of all sequences; None if the engine does not say."""
 
     def merge(self, other: Times) -> None:
         """Add another sequence of the same request."""
@@ -47,6 +53,10 @@ class Times:
             self.finish_reason = other.finish_reason
         if other.cached == LOW:
             self.cached = LOW
+        if other.prompt_tokens is not None:
+            self.prompt_tokens = max(self.prompt_tokens or 0, other.prompt_tokens)
+        if other.output_tokens is not None:
+            self.output_tokens = (self.output_tokens or 0) + other.output_tokens
 
 
 def cached(prompt_tokens: int, cached_tokens: int) -> str:
