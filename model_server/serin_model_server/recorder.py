@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from . import outcome as outcomes
-from .document import Measure
+from .document import Document, Measure
 from .identity import Stamp
 from .join import Join, Tracked
 from .load import LOW, RunningCount
@@ -71,6 +71,8 @@ class Recorder:
         self._ticker = Ticker(SWEEP_SECONDS, self.sweep, self.count_failure)
         self._failure_logged = False
         self._running = RunningCount()
+        self._document: Document | None = None
+        """The split document of the newest request."""
         self.engine_reports = False
         """Whether vLLM has loaded the stat logger; an allow list in VLLM_PLUGINS can prevent it."""
 
@@ -81,6 +83,9 @@ class Recorder:
             pair = self.metrics.pair(stamp.identity)
             tracked = self.join.enter(path, stamp.request_id, pair, now) if self.engine_reports else None
             document = stamp.document
+            if document is not None and document is not self._document:
+                self._document = document
+                self._warmup.keep_only(document.revisions)
             measure = self.metrics.at_load.arrive(pair.identity, None if document is None else document.measure)
             if tracked is not None:
                 tracked.measure = measure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 
 COLD_SECONDS = 60.0
 COLD_REQUESTS = 20
@@ -13,7 +14,8 @@ class Warmup:
     """Tracks which revisions are cold: for the first 20 requests of a revision, but at most 60 seconds.
 
     Per process and per revision, because a new revision (a new prompt) has cold caches on old pods, too. Stable and
-    canary lose equally few samples. Errors count from the first request on.
+    canary lose equally few samples. Errors count from the first request on. A revision that has left the pod is cold
+    again when it comes back.
     """
 
     def __init__(self, seconds: float = COLD_SECONDS, requests: int = COLD_REQUESTS) -> None:
@@ -33,3 +35,8 @@ class Warmup:
         if len(self._seen) > MAX_REVISIONS:
             self._seen.popitem(last=False)
         return cold
+
+    def keep_only(self, revisions: Iterable[str]) -> None:
+        """Forget the revisions that the pod serves no more."""
+        for revision in self._seen.keys() - set(revisions):
+            del self._seen[revision]
