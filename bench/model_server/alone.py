@@ -18,10 +18,11 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, generate_latest
 
 from bench.model_server.load import EPOCH, split_document
+from model_server.serin_model_server.asgi import Application, Message, Receive, Scope, Send
 from model_server.serin_model_server.channel import Channel
 from model_server.serin_model_server.identity import Identity
 from model_server.serin_model_server.metrics import MAX_PAIRS, Metrics
-from model_server.serin_model_server.middleware import Application, Message, Middleware, Receive, Scope, Send
+from model_server.serin_model_server.middleware import Middleware
 from model_server.serin_model_server.recorder import Recorder
 from model_server.serin_model_server.timings import Times
 

@@ -6,6 +6,7 @@ Not part of the operator: the operator's image carries these files, an init cont
 and vLLM's own Python (3.10 or newer) runs them with packages that vLLM brings: prometheus_client and msgspec.
 One module per concern:
 
+    asgi         the types of an ASGI application
     labels       revision and epoch, the labels of every series
     outcome      how a request ended, from its status and a search of the response's bytes
     prompting    puts the prompt of a revision into requests (a package; its docstring lists its modules)
@@ -20,8 +21,9 @@ One module per concern:
     ticker       calls a function at an interval
     recorder     begins, ends and times a request; uses all of the above
     access_log   one line per request: which revision and prompt produced its answer
+    exchange     observes one request and its response
     channel      loads the split document from the pod's volume, and shows which one is in force
-    middleware   the ASGI shell around vLLM: passes every message through
+    middleware   the ASGI shell around vLLM: passes every message on
     stat_logger  the plugin through which vLLM reports times (the only module that imports vLLM)
 
 A module imports only modules above it in this list. vLLM's API server loads the last two.

@@ -16,7 +16,16 @@ MAX_ID = 128
 """Characters of a client's request id."""
 
 
-def line(stamp: Stamp, measured: Measured, path: str, *, status: int | None, outcome: str, seconds: float) -> str:
+def line(
+    stamp: Stamp,
+    measured: Measured,
+    path: str,
+    *,
+    status: int | None,
+    outcome: str,
+    seconds: float,
+    answer_id: str | None = None,
+) -> str:
     """The line of a request, without a line end.
 
     Args:
@@ -26,6 +35,7 @@ def line(stamp: Stamp, measured: Measured, path: str, *, status: int | None, out
         status: HTTP status of the answer; None if there was none.
         outcome: what it was counted as.
         seconds: from its headers to its end.
+        answer_id: the id that the answer has instead of the request's.
     """
     document, identity = stamp.document, stamp.identity
     prompt = None if document is None else document.prompts.get(identity.revision)
@@ -35,6 +45,7 @@ def line(stamp: Stamp, measured: Measured, path: str, *, status: int | None, out
         {
             "serin": "request",
             "request_id": None if sent is None else sent.decode("ascii", "backslashreplace")[:MAX_ID],
+            "answer_id": answer_id,
             "path": path,
             "revision": identity.revision,
             "epoch": identity.epoch,

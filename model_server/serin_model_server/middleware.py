@@ -7,7 +7,7 @@ x-serin-revision and x-serin-prompt of the response, if the split document says 
 readiness probe `/health?split`, as long as the pod has no split document.
 
 Where prompts are applied (SERIN_PROMPTS=1), a request whose revision has one goes through `prompting.stage`, which lies
-between `_Exchange` and the application, so that its time and its refusals are measured, too. It runs also where
+between `Exchange` and the application, so that its time and its refusals are measured, too. It runs also where
 measuring failed, and no request passes it unprompted. Without a prompt the body is not read.
 """
 
@@ -15,27 +15,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Callable
 
-from . import access_log
 from . import channel as channels
-from . import outcome as outcomes
+from .asgi import Application, Receive, Scope, Send
 from .channel import Channel
 from .document import Document
-from .identity import PROMPT_HEADER, REQUEST_ID_HEADER, REVISION_HEADER, Stamp, read_stamp
+from .exchange import Exchange
+from .identity import REQUEST_ID_HEADER, Stamp, read_stamp
 from .prompting import conversation, stage
 from .prompting.paths import COUNT_TOKENS, is_passed
 from .prompting.refusal import Refusal, failed
 from .prompting.stage import Prompting, Stage
 from .recorder import Measured, Recorder, shared
 from .selection import select
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 INFERENCE_PATHS = frozenset(
     {
@@ -109,7 +102,7 @@ class Middleware:
         stamp = self._stamp(path, scope, document, body)
         measured = None if stamp is None or path not in INFERENCE_PATHS else self._begin(path, scope, stamp)
         exchange = (
-            None if stamp is None or measured is None else _Exchange(self._recorder, measured, stamp, receive, send)
+            None if stamp is None or measured is None else Exchange(self._recorder, measured, stamp, receive, send)
         )
         app = self._app if self._prompting is None else self._prompted(self._prompting, path, document, stamp, exchange)
         if exchange is None:
@@ -123,7 +116,7 @@ class Middleware:
         path: str,
         document: Document | None,
         stamp: Stamp | None,
-        exchange: _Exchange | None,
+        exchange: Exchange | None,
     ) -> Application:
         """The application for a request: the stage, if the request's revision has a prompt."""
         if is_passed(path) or (document is not None and not document.prompts):
@@ -171,155 +164,10 @@ class Middleware:
         return measured
 
 
-class _Exchange:
-    """One measured request and its response."""
-
-    __slots__ = (
-        *("_clock", "_ended", "_measured", "_path", "_receive", "_recorder", "_refused", "_revealed", "_scanner"),
-        *("_send", "_silence", "_stamp", "_status"),
-    )
-
-    def __init__(self, recorder: Recorder, measured: Measured, stamp: Stamp, receive: Receive, send: Send) -> None:
-        self._recorder = recorder
-        self._clock = recorder.clock
-        self._measured = measured
-        self._stamp = stamp
-        self._silence = measured.silence
-        self._path = ""
-        self._receive = receive
-        self._send = send
-        self._refused: str | None = None
-        """The outcome, if the prompt's stage refuses the request."""
-        self._revealed = _revealed(stamp)
-        """The headers by which the response names its revision and prompt."""
-        self._status: int | None = None
-        self._scanner: outcomes.Scanner | None = None
-        self._ended = False
-
-    async def run(self, app: Application, scope: Scope, path: str) -> None:
-        """Run the application; afterwards the request is counted as finished, whatever happened."""
-        self._path = path
-        try:
-            await app(scope, self.receive, self.send)
-        except asyncio.CancelledError:
-            # A server that shuts down cancels the requests in flight.
-            self._end(self._failure() or outcomes.ABORTED)
-            raise
-        except BaseException:
-            self._end(outcomes.SERVER_ERROR)
-            raise
-        # If the request has not ended by now, the application sent an incomplete response or none.
-        incomplete = outcomes.SERVER_ERROR if self._status is None else outcomes.STREAM_ERROR
-        self._end(self._failure() or incomplete)
-
-    def refuse(self, outcome: str) -> None:
-        """Let the request count as refused by the prompt's stage."""
-        self._refused = outcome
-
-    async def receive(self) -> Message:
-        """ASGI receive: returns the client's messages unchanged."""
-        message = await self._receive()
-        if not self._ended:
-            if message["type"] == "http.disconnect":
-                self._leave()
-            elif message.get("body"):
-                self._byte()
-        return message
-
-    async def send(self, message: Message) -> None:
-        """ASGI send: passes the application's messages on unchanged, but for the headers that name the revision."""
-        kind = message["type"]
-        if not self._ended:
-            self._observe(kind, message)
-        if self._revealed and kind == "http.response.start":
-            message = _revealing(message, self._revealed)
-        try:
-            await self._send(message)
-        except Exception:
-            # The connection failed, not the application, although the application sees the exception first.
-            self._leave()
-            raise
-        if kind == "http.response.body" and not message.get("more_body", False):
-            self._end(self._failure() or (outcomes.OK if self._status else outcomes.SERVER_ERROR))
-
-    def _observe(self, kind: str, message: Message) -> None:
-        try:
-            if kind == "http.response.body":
-                body = message.get("body")
-                if body:
-                    self._silence.byte(self._clock())
-                    if self._scanner is not None:
-                        self._scanner.feed(body)
-            elif kind == "http.response.start":
-                self._status = message["status"]
-                if 200 <= self._status < 300:
-                    self._scanner = outcomes.scanner(self._path, message.get("headers", ()))
-        except Exception:  # noqa: BLE001 - an error of measuring must not fail the request
-            self._scanner = None
-            self._recorder.count_failure()
-
-    def _byte(self) -> None:
-        try:
-            self._silence.byte(self._clock())
-        except Exception:  # noqa: BLE001 - an error of measuring must not fail the request
-            self._recorder.count_failure()
-
-    def _failure(self) -> str | None:
-        """The outcome, if it is known already and is not `ok`."""
-        if self._refused is not None:
-            return self._refused
-        if self._scanner is not None and self._scanner.found is not None:
-            return self._scanner.found
-        outcome = outcomes.OK if self._status is None else outcomes.of_status(self._status)
-        return None if outcome == outcomes.OK else outcome
-
-    def _leave(self) -> None:
-        """The client or a gateway is gone, so the request has ended for it, whatever the application does further.
-
-        After a complete response this has no effect: it then means that the connection was closed.
-        """
-        silence = self._clock() - self._silence.last_byte
-        self._end(self._failure() or outcomes.of_disconnect(silence))
-
-    def _end(self, outcome: str) -> None:
-        if not self._ended:
-            self._ended = True
-            counted = self._recorder.end(self._measured, outcome)
-            document = self._stamp.document
-            if document is not None and document.access_log:
-                self._log(counted)
-
-    def _log(self, outcome: str) -> None:
-        try:
-            seconds = self._clock() - self._measured.began
-            access_log.to_stdout(
-                access_log.line(
-                    *(self._stamp, self._measured, self._path), status=self._status, outcome=outcome, seconds=seconds
-                )
-            )
-        except Exception:  # noqa: BLE001 - an error of logging must not fail the request
-            self._recorder.count_failure()
-
-
 async def _answer_unready(send: Send) -> None:
     headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(_NO_DOCUMENT)).encode())]
     await send({"type": "http.response.start", "status": 503, "headers": headers})
     await send({"type": "http.response.body", "body": _NO_DOCUMENT})
-
-
-def _revealed(stamp: Stamp) -> list[tuple[bytes, bytes]]:
-    document = stamp.document
-    if document is None or not document.reveal:
-        return []
-    prompt = document.prompts.get(stamp.identity.revision)
-    named = [] if prompt is None else [(PROMPT_HEADER, prompt.label.encode())]
-    return [(REVISION_HEADER, stamp.identity.revision.encode()), *named]
-
-
-def _revealing(message: Message, revealed: list[tuple[bytes, bytes]]) -> Message:
-    """The first message of a response, with these headers instead of any that the application set."""
-    headers = [each for each in message.get("headers", ()) if each[0].lower() not in {REVISION_HEADER, PROMPT_HEADER}]
-    return {**message, "headers": [*headers, *revealed]}
 
 
 def _refusing(refusal: Refusal, path: str, on_refusal: Callable[[str], None]) -> Application:

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from model_server.serin_model_server.asgi import Application, Message, Scope
 from model_server.serin_model_server.identity import NONE, Identity, read_stamp
 from model_server.serin_model_server.metrics import Metrics
-from model_server.serin_model_server.middleware import INFERENCE_PATHS, Application, Message, Middleware, Scope
+from model_server.serin_model_server.middleware import INFERENCE_PATHS, Middleware
 from model_server.serin_model_server.recorder import Recorder
 from serin.routers.gateway_api import SERVED_PATHS
 

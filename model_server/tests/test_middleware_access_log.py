@@ -38,6 +38,7 @@ async def test_line_names_revision_prompt_and_outcome(tmp_path: Path, capsys: py
     assert first == {
         "serin": "request",
         "request_id": "of-the-client",
+        "answer_id": None,
         "path": "/v1/chat/completions",
         "revision": STABLE,
         "epoch": "7",
@@ -66,6 +67,33 @@ async def test_line_has_the_id_and_the_tokens_of_the_engine(tmp_path: Path, caps
     (found,) = lines(capsys)
     assert found["request_id"] == dict(pod.scopes[0]["headers"])[b"x-request-id"].decode()
     assert (found["prompt_tokens"], found["output_tokens"]) == (30, 5)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"id":"resp_0a-B","output":[{"id":"msg_1"}]}', "resp_0a-B"),
+        (b'event: response.created\ndata: {"response": {"id": "resp_1"}}', "resp_1"),
+        (b'{"id":"resp_\\u0041"}', None),
+        (b"", None),
+    ],
+    ids=str,
+)
+async def test_line_has_the_id_of_an_answer_of_the_responses_api(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], body: bytes, expected: str | None
+) -> None:
+    pod = Pod(tmp_path, document())
+
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        await send({"type": "http.response.body", "body": b'{"id":"resp_later"}'})
+
+    pod.app = app
+    await pod.ask({"input": "a"}, "/v1/responses")
+    (found,) = lines(capsys)
+    assert found["answer_id"] == (expected if body else "resp_later")
 
 
 def test_tokens_of_several_sequences() -> None:

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from model_server.serin_model_server.asgi import Message, Scope
 from model_server.serin_model_server.identity import Identity, Stamp
 from model_server.serin_model_server.metrics import SILENCE_LABELS, SILENCE_LIMITS, Metrics
-from model_server.serin_model_server.middleware import Message, Middleware, Scope
+from model_server.serin_model_server.middleware import Middleware
 from model_server.serin_model_server.recorder import Measured, Recorder
 
 CHAT = "/v1/chat/completions"

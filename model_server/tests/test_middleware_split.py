@@ -16,11 +16,12 @@ from prometheus_client import CollectorRegistry
 
 from model_server.serin_model_server import middleware as middlewares
 from model_server.serin_model_server import selection
+from model_server.serin_model_server.asgi import Message
 from model_server.serin_model_server.channel import Channel
 from model_server.serin_model_server.document import Measure, parse
 from model_server.serin_model_server.identity import NONE, Identity
 from model_server.serin_model_server.metrics import Metrics
-from model_server.serin_model_server.middleware import Message, Middleware
+from model_server.serin_model_server.middleware import Middleware
 from model_server.serin_model_server.recorder import Recorder
 from model_server.serin_model_server.selection import is_canary, select
 from model_server.tests.split_documents import CANARY, MEASURE, STABLE, TOKEN, raw, shared

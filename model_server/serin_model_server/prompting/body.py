@@ -18,6 +18,7 @@ Json = bytes | memoryview
 Fields = dict[str, Json]
 """JSON values by name."""
 _LONG = 4096
+_CHECKED_BYTES = 64 << 10
 CONTROLS = frozenset({"prompt", "prompt_variables", "prompt_id", "prompt_version", "prompt_label"})
 """Fields for Serin; vLLM never sees them. `prompt` belongs to the Responses API."""
 _BOM = b"\xef\xbb\xbf"
@@ -34,7 +35,18 @@ def parse(body: bytes) -> Fields:
     Raises:
         Refusal: it is not one JSON object in UTF-8.
     """
+    # The parser skips texts without a look at their encoding. vLLM checks it, too, but answers in no API's shape; to
+    # check a long body here as well would cost more than the rest.
+    if len(body) <= _CHECKED_BYTES:
+        _check_encoding(body)
     return {name: _view(value) for name, value in _decode(_object, body.removeprefix(_BOM), "The body").items()}
+
+
+def _check_encoding(body: bytes) -> None:
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise Refusal(f"The body is not JSON in UTF-8: {error.reason}. Correct it.", code="invalid_json") from None
 
 
 def members(value: Json, what: str) -> Fields:

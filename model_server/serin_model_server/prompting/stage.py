@@ -9,20 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..asgi import Application, Message, Receive, Scope, Send
 from . import paths
 from .apply import apply
 from .prompt import Prompt
 from .refusal import Refusal, failed
 from .special import SpecialTokens, of_application
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 log = logging.getLogger("serin_model_server")
 

@@ -112,6 +112,7 @@ def test_field_that_comes_twice_counts_once_as_for_vllm() -> None:
         b'{"temperature":NaN}',
         b'{"temperature":-Infinity}',
         b'{"\xff":1}',
+        b'{"messages":[{"role":"user","content":"\xff"}]}',
         b'{"user":"\\ud800"}',
         '{"messages":[]}'.encode("utf-16"),
         '{"messages":[]}'.encode("utf-32-le"),

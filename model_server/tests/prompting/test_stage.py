@@ -12,9 +12,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from model_server.serin_model_server import middleware as middlewares
+from model_server.serin_model_server.asgi import Message
 from model_server.serin_model_server.channel import Channel
 from model_server.serin_model_server.metrics import Metrics
-from model_server.serin_model_server.middleware import INFERENCE_PATHS, Message, Middleware
+from model_server.serin_model_server.middleware import INFERENCE_PATHS, Middleware
 from model_server.serin_model_server.prompting import paths, stage
 from model_server.serin_model_server.prompting.stage import Prompting, of_environment
 from model_server.serin_model_server.recorder import Recorder
