@@ -22,9 +22,9 @@ SCHEMA = 1
 FULL_WEIGHT = 10_000
 """Weights are parts of 10,000."""
 MAX_BYTES = 1 << 20
-MAX_DEPTH = 80
-"""A prompt may be nested 64 deep, and lies deeper inside of the document."""
-MAX_ELEMENTS = 150_000
+MAX_DEPTH = 72
+"""A prompt may be nested 64 deep, and begins at the fifth level of the document."""
+MAX_ELEMENTS = 20_000
 """Brackets and commas outside of texts. They, not bytes, are what parsing takes time for."""
 METRICS = ("ttft", "tpot", "e2e", "queue")
 MAX_BOUNDARIES = 6

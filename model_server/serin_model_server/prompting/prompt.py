@@ -276,7 +276,7 @@ def _tool_choice(value: Any, tools: tuple[Tool, ...]) -> str | None:
         return None
     if isinstance(value, str) and value.lower() in TOOL_CHOICES:
         return value.lower()
-    function = value.get("function", value) if isinstance(value, dict) else None
+    function = value.get("function", value) if isinstance(value, dict) else {"name": value}
     name = function.get("name") if isinstance(function, dict) else None
     if name not in [tool.name for tool in tools]:
         _invalid("the prompt's toolChoice is none of auto, none and required, and names none of its tools")

@@ -117,6 +117,8 @@ def test_wrong_access_log_is_refused(value: Any) -> None:
         {"parameters": {"temperature": None, "stop": []}},
         {"tools": [TOOL, {"type": "function", "function": {"name": "b"}}], "toolChoice": {"name": "b"}},
         {"tools": [TOOL], "toolChoice": "Auto"},
+        {"tools": [TOOL], "toolChoice": "search"},
+        {"tools": [TOOL], "toolChoice": {"type": "function", "function": {"name": "search"}}},
         {"outputSchema": {"type": "object"}, "structured": True, "outputName": "answer", "strict": True},
         {"clientSystem": "Reject", "enforce": True},
     ],

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from model_server.serin_model_server.outcome import EXCLUDED, REJECTED
 from model_server.serin_model_server.prompting.special import SpecialTokens, of_application
-from model_server.serin_model_server.prompting.template import MAX_RENDERED, PLACEHOLDER, compiled
+from model_server.serin_model_server.prompting.template import MAX_RENDERED, compiled
 from model_server.tests.prompting.prompts import ask, refusal
-from serin.api import promptversion
+from serin.api.promptversion import PromptVersionSpec
 
 
 def with_variables(text: str, *variables: dict[str, Any]) -> dict[str, Any]:
@@ -149,8 +149,33 @@ def test_many_placeholders_cost_little() -> None:
     assert time.thread_time() - began < 1
 
 
-def test_placeholder_is_written_as_the_api_says() -> None:
-    assert PLACEHOLDER.pattern == promptversion._PLACEHOLDER.pattern
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{a}}",
+        "{{ a }}",
+        "{{  a  }}",
+        "{{\ta}}",
+        "{{ a.b }}",
+        "{{ 1a }}",
+        "{a}",
+        "{{{a}}}",
+        "{{ a",
+        "{{ é }}",
+        "{{a\n}}",
+    ],
+    ids=ascii,
+)
+def test_placeholders_are_those_of_the_api(text: str) -> None:
+    spec = {"prompt": "triage", "version": "1.0.0", "messages": [{"role": "system", "content": text}]}
+    try:
+        PromptVersionSpec.model_validate(spec)
+        declared_needed = False
+    except ValueError:
+        # Nothing is declared, so a placeholder is an error.
+        declared_needed = True
+
+    assert bool(compiled(text).names) is declared_needed
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=50), st.text("{} na", max_size=30))
