@@ -14,6 +14,7 @@ from docs.reference.api_page import api_page
 from docs.reference.content_hash_page import content_hash_page
 from docs.reference.model_server_page import model_server_page
 from docs.reference.operator_pages import metrics_page, reasons_page, settings_page
+from docs.reference.prompting_page import prompting_page
 
 FOLDER = Path(__file__).parent
 COMMAND = "python -m docs.reference.generate"
@@ -28,6 +29,7 @@ def pages() -> dict[str, str]:
         "reasons.md": reasons_page(),
         "metrics.md": metrics_page(),
         "model-server-metrics.md": model_server_page(),
+        "prompting.md": prompting_page(),
         "settings.md": settings_page(),
     }
     return {name: HEADER + "\n".join(lines) + "\n" for name, lines in made.items()}

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from docs.reference import operator_pages
+from docs.reference import operator_pages, prompting_page
 from docs.reference.generate import COMMAND, FOLDER, HEADER, pages, stale
 from serin.api.crd import CUSTOM_RESOURCES
 from serin.reporting.conditions import TYPES
@@ -43,6 +43,13 @@ def test_reference_lists_every_kind_reason_phase_and_setting() -> None:
     assert [resource.kind for resource in CUSTOM_RESOURCES if f"## {resource.kind}\n" not in made["api.md"]] == []
     assert [name for name in (*Reason, *Phase) if f"| `{name}` |" not in made["reasons.md"]] == []
     assert [f for f in Settings.model_fields if f"`SERIN_{f.upper()}`" not in made["settings.md"]] == []
+
+
+def test_prompting_page_lists_every_refusal() -> None:
+    sources = (ROOT / "model_server" / "serin_model_server" / "prompting").glob("*.py")
+    used = {code for source in sources for code in re.findall(r'code="(\w+)"', source.read_text())}
+
+    assert used == prompting_page.CODES.keys()
 
 
 def test_settings_page_names_existing_chart_values() -> None:
