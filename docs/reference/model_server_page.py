@@ -6,11 +6,15 @@ explains what is measured and why.
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from prometheus_client import CollectorRegistry
 
 from docs.reference.texts import table
 from model_server.serin_model_server import metrics, outcome
 from model_server.serin_model_server.channel import Series
+from model_server.serin_model_server.checks.answer import RESULTS
+from model_server.serin_model_server.checks.document import MOST, read_checks
 from model_server.serin_model_server.document import DIGEST_LENGTH
 from model_server.serin_model_server.labels import EPOCHS, NONE
 from model_server.serin_model_server.timings import Times
@@ -42,6 +46,8 @@ def model_server_page() -> list[str]:
     families = metrics.Metrics(registry)
     Series(registry).show("0" * DIGEST_LENGTH)
     families.pair(NONE).observe(Times(ttft=0, e2e=0, queue=0, per_token=0))
+    check = [{"name": "empty", "kind": "Empty"}]
+    families.checks.arrive(NONE, read_checks(check, [{"revision": NONE.revision}], _unexpected))
     rows = []
     for family in registry.collect():
         labels = {label for sample in family.samples for label in sample.labels}
@@ -83,6 +89,11 @@ def model_server_page() -> list[str]:
                 ),
                 ("`le`", ", ".join(f"`{limit}`" for limit in metrics.SILENCE_LABELS) + ": seconds without a byte"),
                 ("`digest`", f"the first {DIGEST_LENGTH} hex digits of a split document's hash"),
+                ("`check`", f"the names of the checks in the split document, at most {MOST}"),
+                (
+                    "`result`",
+                    ", ".join(f"`{result}`" for result in RESULTS) + "; skipped: not judged, and never evidence",
+                ),
                 ("`outcome`", ", ".join(f"`{name}`" for name in outcome.OUTCOMES)),
             ],
         ),
@@ -93,4 +104,10 @@ def model_server_page() -> list[str]:
         "longest is removed from all families. The buckets are those of vLLM for the same quantity:",
         "",
         *table(("histogram", "boundaries in seconds"), buckets),
+        "",
+        f"`serin_output_tokens` has the boundaries {', '.join(map(str, metrics.TOKEN_BUCKETS))} tokens.",
     ]
+
+
+def _unexpected(why: str) -> NoReturn:
+    raise ValueError(why)

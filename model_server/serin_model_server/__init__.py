@@ -3,11 +3,12 @@
 In a pod: `vllm serve --middleware=serin_model_server.Middleware`, with this package's directory on PYTHONPATH.
 
 Not part of the operator: the operator's image carries these files, an init container copies them into the engine's pod,
-and vLLM's own Python (3.10 or newer) runs them with packages that vLLM brings: prometheus_client and msgspec.
-One module per concern:
+and vLLM's own Python (3.10 or newer) runs them with packages that vLLM brings: prometheus_client, msgspec, and for
+checks regex and jsonschema. One module per concern:
 
     asgi         the types of an ASGI application
     labels       revision and epoch, the labels of every series
+    checks       yes/no questions about answers (a package; its docstring lists its modules)
     outcome      how a request ended, from its status and a search of the response's bytes
     prompting    puts the prompt of a revision into requests (a package; its docstring lists its modules)
     document     the split document: what a good one says

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeGuard
 
+from .checks.document import Checks, read_checks
 from .labels import EPOCHS, NO_EPOCH, Identity
 from .prompting.prompt import Prompt, PromptInvalid, parse_prompts
 
@@ -96,6 +97,8 @@ class Document:
     reveal: bool
     """Whether responses name their revision."""
     measure: Measure | None
+    checks: Checks | None
+    """What is asked about each answer."""
     unstamped: Identity
     """Labels of a request that no split handled."""
     stamped: Mapping[bytes, Identity] = field(repr=False)
@@ -204,6 +207,7 @@ def _document(content: Mapping[str, Any], digest: str) -> Document:
         token=token.encode(),
         reveal=reveal,
         measure=_measure(content.get("measure")),
+        checks=read_checks(content.get("checks"), content["revisions"], _refuse),
         unstamped=Identity(revisions[0], NO_EPOCH),
         stamped={str(number).encode(): Identity(revisions[0], str(number)) for number in range(EPOCHS)},
         split=() if epoch is None else tuple(Identity(revision, str(epoch)) for revision in revisions),

@@ -11,6 +11,7 @@ import re
 from . import access_log
 from . import outcome as outcomes
 from .asgi import Application, Message, Receive, Scope, Send
+from .checks.checker import Reading
 from .identity import PROMPT_HEADER, REVISION_HEADER, Stamp
 from .recorder import Measured, Recorder
 
@@ -23,7 +24,7 @@ class Exchange:
 
     __slots__ = (
         *("_answer_id", "_clock", "_ended", "_measured", "_path", "_receive", "_recorder", "_refused", "_revealed"),
-        *("_scanner", "_send", "_silence", "_stamp", "_status"),
+        *("_reading", "_scanner", "_send", "_silence", "_stamp", "_status"),
     )
 
     def __init__(self, recorder: Recorder, measured: Measured, stamp: Stamp, receive: Receive, send: Send) -> None:
@@ -41,6 +42,8 @@ class Exchange:
         """The headers by which the response names its revision and prompt."""
         self._status: int | None = None
         self._scanner: outcomes.Scanner | None = None
+        self._reading: Reading | None = None
+        """What the checks will read of the response; None: nothing."""
         self._ended = False
         document = stamp.document
         self._answer_id: str | None = None if document is not None and document.access_log else ""
@@ -100,13 +103,19 @@ class Exchange:
                     self._silence.byte(self._clock())
                     if self._scanner is not None:
                         self._scanner.feed(body)
+                    if self._reading is not None:
+                        self._reading.reader.feed(body)
                     if self._answer_id is None:
                         found = _ANSWER_ID.search(body)
                         self._answer_id = found.group(1).decode() if found else ""
             elif kind == "http.response.start":
                 self._status = message["status"]
                 if 200 <= self._status < 300:
-                    self._scanner = outcomes.scanner(self._path, message.get("headers", ()))
+                    headers = list(message.get("headers", ()))
+                    self._scanner = outcomes.scanner(self._path, headers)
+                    if self._stamp.document is not None:
+                        checks, revision = self._stamp.document.checks, self._stamp.identity.revision
+                        self._reading = self._recorder.checker.begin(self._path, revision, checks, headers)
         except Exception:  # noqa: BLE001 - an error of measuring must not fail the request
             self._scanner = None
             self._recorder.count_failure()
@@ -138,6 +147,7 @@ class Exchange:
         if not self._ended:
             self._ended = True
             counted = self._recorder.end(self._measured, outcome)
+            self._recorder.check(self._measured, self._reading, counted)
             document = self._stamp.document
             if document is not None and document.access_log:
                 self._log(counted)

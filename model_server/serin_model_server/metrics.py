@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 
+from .checks.series import CheckCounters
 from .labels import NO_EPOCH, NONE, Identity
 from .load import LatencyAtLoad
 from .outcome import OUTCOMES
@@ -35,6 +36,8 @@ PER_TOKEN_BUCKETS = (
     *(0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0),
     *(2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0),
 )
+TOKEN_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
+"""Tokens of an answer."""
 SILENCE_LIMITS = (30.0, 60.0, 120.0, 300.0, 600.0)
 """Seconds without a byte after which a request is overdue."""
 SILENCE_LABELS = tuple(f"{limit:g}" for limit in SILENCE_LIMITS)
@@ -49,8 +52,8 @@ class Pair:
     """The series of one (revision, epoch)."""
 
     __slots__ = (
-        *("_children", "e2e", "identity", "in_flight", "outcomes", "overdue", "per_token", "queue", "settled"),
-        *("started", "ttft"),
+        *("_children", "e2e", "identity", "in_flight", "outcomes", "output_tokens", "overdue", "per_token", "queue"),
+        *("settled", "started", "ttft"),
     )
 
     def __init__(self, identity: Identity, families: Metrics) -> None:
@@ -66,6 +69,7 @@ class Pair:
         self.e2e = self.child(families.e2e)
         self.per_token = self.child(families.per_token)
         self.queue = self.child(families.queue)
+        self.output_tokens = self.child(families.output_tokens)
 
     def child(self, family: Family, *more: str) -> Family:
         """Create a series of the pair, with more labels; it is removed with the pair."""
@@ -86,6 +90,8 @@ class Pair:
         self.queue.observe(times.queue)
         if times.per_token is not None:
             self.per_token.observe(times.per_token)
+        if times.output_tokens is not None:
+            self.output_tokens.observe(times.output_tokens)
 
 
 class Metrics:
@@ -145,7 +151,15 @@ class Metrics:
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )
+        self.output_tokens = Histogram(
+            "serin_output_tokens",
+            "Tokens of the answer, as counted by vLLM; only requests with outcome ok.",
+            LABELS,
+            buckets=TOKEN_BUCKETS,
+            registry=registry,
+        )
         self.at_load = LatencyAtLoad(registry)
+        self.checks = CheckCounters(registry)
         self.failures = Counter(
             "serin_middleware_failures",
             "Errors inside the middleware while it measured a request; the request itself is not affected.",
@@ -199,5 +213,6 @@ class Metrics:
                 del self._pairs[identity]
                 pair.remove()
                 self.at_load.forget(identity)
+                self.checks.forget(identity)
                 return True
         return False

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from . import outcome as outcomes
+from .checks.checker import Checker, Reading
 from .document import Document, Measure
 from .identity import Stamp
 from .join import Join, Tracked
@@ -64,6 +65,7 @@ class Recorder:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.metrics = Metrics() if metrics is None else metrics
+        self.checker = Checker(self.metrics.checks)
         self.join = Join() if join is None else join
         self._warmup = Warmup() if warmup is None else warmup
         self.clock = clock
@@ -86,6 +88,7 @@ class Recorder:
             if document is not None and document is not self._document:
                 self._document = document
                 self._warmup.keep_only(document.revisions)
+            self.metrics.checks.arrive(pair.identity, None if document is None else document.checks)
             measure = self.metrics.at_load.arrive(pair.identity, None if document is None else document.measure)
             if tracked is not None:
                 tracked.measure = measure
@@ -137,6 +140,18 @@ class Recorder:
         except Exception:  # noqa: BLE001 - an error of measuring must not fail the request
             self.count_failure()
         return outcome
+
+    def check(self, measured: Measured, reading: Reading | None, outcome: str) -> None:
+        """Check the answer of a finished request, if it has outcome ok and something is to be checked."""
+        if reading is None:
+            return
+        try:
+            if outcome == outcomes.OK:
+                self.checker.finish(reading, measured.pair.identity)
+            else:
+                self.checker.drop(reading)
+        except Exception:  # noqa: BLE001 - an error of measuring must not fail the request
+            self.count_failure()
 
     def ensure_sweeping(self) -> None:
         """Sweep every second from now on, in the running event loop."""

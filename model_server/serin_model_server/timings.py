@@ -1,8 +1,9 @@
 """The times that vLLM's engine reports for one request.
 
 Created by `stat_logger`, passed through the recorder, observed by `metrics`. A request can consist of several sequences
-(`n`, or a list of prompts). It stays one observation: the shortest time to first token and the longest of every other
-time. That is what its client waited for, and it is independent of the observations of other requests.
+(`n`, or a list of prompts). It stays one observation: the shortest time to first token, the longest of every other
+time, and the sum of the tokens. That is what its client waited for and got, and it is independent of the observations
+of other requests.
 
 Not here: which request a report belongs to (`join`), and reading vLLM's objects (`stat_logger`).
 """

@@ -87,7 +87,7 @@ def test_load_belongs_to_bucket(load: float, bucket: int) -> None:
 
 
 def arrives(recorder: Recorder, epoch: str, measure: Measure | None = MEASURE) -> Measured:
-    document: Any = SimpleNamespace(measure=measure, revisions=(REVISION,))
+    document: Any = SimpleNamespace(measure=measure, checks=None, revisions=(REVISION,))
     measured = recorder.begin("/v1/chat/completions", Stamp(Identity(REVISION, epoch), None, document))
     assert measured is not None
     return measured

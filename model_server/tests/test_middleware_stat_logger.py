@@ -79,6 +79,7 @@ def test_time_to_first_token_is_total_minus_decode_time(
     assert seconds(registry, "e2e_request_latency") == (1, 2.0)
     assert seconds(registry, "request_queue_time") == (1, 0.25)
     assert seconds(registry, "request_time_per_output_token") == (1, 0.1)
+    assert registry.get_sample_value("serin_output_tokens_sum", {"revision": "abcdef0123", "epoch": "7"}) == 16
 
 
 def test_clock_differences_give_no_negative_times(recorder: Recorder, logger: Any, registry: CollectorRegistry) -> None:

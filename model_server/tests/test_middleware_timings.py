@@ -91,9 +91,9 @@ def test_several_sequences_are_one_observation(*, late: bool) -> None:
         process.recorder.end(measured, "ok")
     process.recorder.report(
         [
-            ("cmpl-mine-0", times(ttft=0.3, e2e=1.0, queue=0.2, per_token=None)),
-            ("cmpl-mine-1", times(ttft=0.1, e2e=4.0, queue=0.1, per_token=0.5)),
-            ("cmpl-mine-1", times(ttft=0.2, e2e=3.0, queue=0.0, per_token=0.1)),
+            ("cmpl-mine-0", times(ttft=0.3, e2e=1.0, queue=0.2, per_token=None, output_tokens=1)),
+            ("cmpl-mine-1", times(ttft=0.1, e2e=4.0, queue=0.1, per_token=0.5, output_tokens=20)),
+            ("cmpl-mine-1", times(ttft=0.2, e2e=3.0, queue=0.0, per_token=0.1, output_tokens=300)),
         ]
     )
     if not late:
@@ -103,6 +103,7 @@ def test_several_sequences_are_one_observation(*, late: bool) -> None:
     assert process.seconds("e2e_request_latency_seconds") == (1, 4.0)
     assert process.seconds("request_queue_time_seconds") == (1, 0.2)
     assert process.seconds("request_time_per_output_token_seconds") == (1, 0.5)
+    assert process.seconds("output_tokens") == (1, 321)
 
 
 def test_one_token_response_has_no_time_per_token() -> None:

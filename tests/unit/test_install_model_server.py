@@ -26,7 +26,7 @@ def files(package: Path) -> set[str]:
 def test_directory_has_package_and_plugin_metadata(tmp_path: Path) -> None:
     package, metadata = install(tmp_path)
 
-    assert files(package) == files(SOURCE) >= {"middleware.py", "prompting/stage.py"}
+    assert files(package) == files(SOURCE) >= {"middleware.py", "prompting/stage.py", "checks/child.py"}
     (entry,) = Distribution.at(metadata).entry_points
     assert (entry.group, entry.value) == ("vllm.stat_logger_plugins", "serin_model_server.stat_logger:StatLogger")
     assert {path.name for path in tmp_path.iterdir()} == {package.name, metadata.name}
