@@ -92,6 +92,8 @@ class Load:
     """Share of requests whose clients leave after two seconds, at stable and canary."""
     gateway: bool = False
     """Whether the gateway counts response codes, a 503 for each request that is lost on the way."""
+    failing: tuple[float, float] | None = None
+    """Share of the good answers of stable and canary that fail the check `format`; None: the pods make no check."""
     old_pods: bool = False
     """Whether pods count like those of version 0.1, without silent requests."""
 
@@ -124,6 +126,8 @@ class Process:
     """Requests that were silent for so long, and those of them that have ended, by epoch and time of silence."""
     worked_until: float = 0.0
     counts_silence: bool = True
+    failing: float | None = None
+    """Share of the good answers that fail the check; None: there is none."""
     shown: list[tuple[int, int, Numbers]] = field(default_factory=list)
     """By scrape: milliseconds since 1970, number of restarts, requests by epoch and outcome."""
     _series: dict[tuple[str, int, str], Callable[[int, float], None]] = field(default_factory=dict)
@@ -164,6 +168,10 @@ class Process:
                 settled = [sum(by_outcome[epoch]) + overdue - ended for overdue, ended in silent]
                 self._keep_all("serin_requests_overdue_total", epoch, _SILENT, moment, late[epoch])
                 self._keep_all("serin_requests_settled_total", epoch, _SILENT, moment, settled)
+            if by_outcome[epoch][0] and self.failing is not None:
+                failed = int(self.failing * by_outcome[epoch][0])
+                self._keep("serin_checks_total", epoch, "fail", moment, failed)
+                self._keep("serin_checks_total", epoch, "pass", moment, by_outcome[epoch][0] - failed)
             if by_outcome[epoch][0]:
                 name = "serin_e2e_request_latency_seconds_bucket"
                 self._keep_all(name, epoch, _BUCKETS, moment, cumulative[epoch])
@@ -214,7 +222,8 @@ class Process:
             labels |= {"revision": self.revision, "epoch": str(epoch)}
         if what:
             by_le = name.endswith(("_bucket", "_overdue_total", "_settled_total"))
-            labels |= {"le" if by_le else "outcome": what}
+            by_result = {"check": "format", "result": what} if name == "serin_checks_total" else None
+            labels |= by_result or {"le" if by_le else "outcome": what}
         return self.store.handle(name, labels)
 
 
@@ -369,6 +378,8 @@ class Busy(World):
         offset = round(self.random.uniform(0, SCRAPE_SECONDS), 3)
         process = Process(labels, self._engines[engine], offset, self.prometheus, now)
         process.began = self._epochs if self.load.labelled_late else None
+        if self.load.failing:
+            process.failing = self.load.failing[self.first not in {None, process.revision}]
         process.counts_silence = not (self.load.old_pods or self.load.labelled_late)
         self.processes_ever.append(process)
         return process

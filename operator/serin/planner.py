@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from serin.analysis.pod_checks import checks_for
 from serin.analysis.pod_counters import measure_for
 from serin.api.names import LABEL_ENGINE_REVISION, LABEL_REVISION, SPLIT_KEY, child_name
 from serin.kube_types import Object
@@ -84,6 +85,7 @@ def plan(owner: Owner, router: Router, snapshot: Snapshot, decision: Decision, e
         existing.documents(owner.name),
         token=token_of(owner),
         measure=lambda engine: _measure(decision, engine),
+        checks=checks_for(snapshot.spec.analysis, decision.trial_state if decision.canary else None),
     )
     route = (
         [router.render(owner, snapshot.spec.routing, carriers.backends, carriers.sequence)] if decision.weights else []

@@ -49,6 +49,12 @@ class How(StrEnum):
     """Bad is a response code of the gateway that is excluded."""
     AT_LOAD = "atLoad"
     """Bad is above a boundary; requests are compared only with those at the same load and with as warm a cache."""
+    CHECK = "check"
+    """By the result of a check of the model server. An answer that it could not judge is not counted."""
+
+
+_RESULTS = {"pass": False, "fail": True}
+"""The results of a check that are counted, and whether they are bad."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ class Measurement:
     at_load: AtLoad | None = None
     """For `How.AT_LOAD`: what the pods count."""
     demoted: bool = False
-    """Whether the metric only reports, whatever the spec asks: the pods of one side cannot count it by load."""
+    """Whether the metric only reports, whatever the spec asks: one side cannot count it by load, or cannot judge it."""
     all_answers: bool = True
     """Whether answers that are neither good nor bad are in the denominator; False in trials that version 0.1 began."""
     rejects: bool = True
@@ -96,6 +102,8 @@ class Measurement:
     """How long an epoch lasts before its slices count for the proof; None: as long as in the trial."""
     described: str = ""
     """What is bad, to follow a number of requests: `silent for 60 s or longer`."""
+    check: str = ""
+    """For `How.CHECK`: the check as the split document lists it, in JSON."""
 
     def __post_init__(self) -> None:
         """Check that the documents have the boundaries.
@@ -146,7 +154,9 @@ class Measurement:
 
         The label `instance` of the series must name a pod of the revision; users' own series can come from anywhere.
         """
-        scraped_from_pods = self.how in {How.OUTCOME, How.AT_LOAD} or (self.how is How.ABOVE and bool(self.unit))
+        scraped_from_pods = self.how in {How.OUTCOME, How.AT_LOAD, How.CHECK} or (
+            self.how is How.ABOVE and bool(self.unit)
+        )
         return scraped_from_pods and self.required and self.parameters.ceiling is None
 
     def lacks_shared_bounds(self, interval: Interval) -> bool:
@@ -168,7 +178,7 @@ class Measurement:
             return {}
         totals = interval.counts.get(self.total, {})
         match self.how:
-            case How.OUTCOME | How.CODE | How.EXCLUDED_OUTCOME | How.EXCLUDED_CODE:
+            case How.OUTCOME | How.CODE | How.EXCLUDED_OUTCOME | How.EXCLUDED_CODE | How.CHECK:
                 return _classified(totals, self._is_bad)
             case How.PAIR:
                 bad = interval.counts.get(self.bad, {}) if self.bad else {}
@@ -212,7 +222,9 @@ class Measurement:
         return found
 
     def _is_bad(self, value: str) -> bool | None:
-        """Whether an answer with this outcome or code is bad; None if it is not counted."""
+        """Whether an answer with this outcome, code or result is bad; None if it is not counted."""
+        if self.how is How.CHECK:
+            return _RESULTS.get(value)
         code = self.how in {How.CODE, How.EXCLUDED_CODE}
         if not self.all_answers:
             return counted_before(value, code=code)

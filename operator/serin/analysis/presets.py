@@ -22,6 +22,7 @@ from serin.analysis.measurement import (
     nearest,
     times,
 )
+from serin.analysis.pod_checks import pinned_check
 from serin.evidence import conditional
 from serin.evidence.boundaries import boundaries, interpolated, quantile
 from serin.evidence.metric import MarginOf, MetricParameters
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from serin.api.analysis import Analysis, Metric
 
 ERROR_MARGIN, OTHER_MARGIN = 1.1, 1.25
+FAILED_CHECK = "failed the check"
+"""What is bad in the counts of a check."""
 SETTLE_AT_LEAST = 30.0
 """Fewest seconds that an epoch lasts before its slices count for a proof: slow failures come late."""
 
@@ -104,6 +107,7 @@ def measurements(
     measured: bool,
     at_load: bool = False,
     same_pods: bool = False,
+    unjudged: Container[str] = (),
     share: float = 1.0,
 ) -> tuple[Measurement, ...]:
     """Every tested metric, with boundaries from the stable's baseline and its share of alpha.
@@ -115,12 +119,15 @@ def measurements(
         measured: the model server counts in the pods of both sides.
         at_load: those pods can count latencies by load.
         same_pods: the pods serve both sides, and their one document lists the boundaries of both.
+        unjudged: names of the checks that one side cannot make; they are only reported.
         share: of falseRollbackRate, what the built-in comparisons (`serin.analysis.companions`) leave.
     """
     tested = _tested(analysis)
     unequal = {metric.name for metric in tested if _is_latency(metric, measured=measured)}
     cuts = _at_load(tested, unequal, series, baseline, same_pods=same_pods) if at_load else {}
-    demoted = unequal - cuts.keys()
+    demoted = (unequal - cuts.keys()) | {
+        metric.name for metric in tested if _read_of(metric, analysis).name in unjudged
+    }
     required = {metric.name: metric.required and metric.name not in demoted for metric in analysis.compared}
     budget = sum(metric.share or 1.0 for metric in analysis.compared if required[metric.name])
     found = tuple(
@@ -238,6 +245,8 @@ def _measurement(
         ),
         required=metric.required,
         unit="s" if how is How.ABOVE and read.preset else "",
+        described=FAILED_CHECK if how is How.CHECK else "",
+        check=pinned_check(read),
     )
 
 
@@ -314,6 +323,8 @@ def _reading(metric: Metric, series: Series, *, measured: bool) -> tuple[How, Ta
     """How requests are classified, the counter of bad requests if there is one, and the counter of all requests."""
     if metric.ratio:
         return How.PAIR, Tally(metric.ratio.bad), Tally(metric.ratio.total)
+    if metric.check:
+        return How.CHECK, None, Tally(f'{series.model_server}checks_total{{check="{metric.name}"}}', by="result")
     if metric.histogram:
         return How.ABOVE, None, Tally(metric.histogram.buckets, by="le")
     from_pods = _from_pods(metric, measured=measured)

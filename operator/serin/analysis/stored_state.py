@@ -155,6 +155,7 @@ class StoredMeasurement(_Stored):
     settle_seconds: Number | None = None
     stratum_seconds: Number = 0.0
     described: Annotated[str, Field(max_length=256)] = ""
+    check: Annotated[str, Field(max_length=32_768)] = ""
 
     @classmethod
     def of(cls, measurement: Measurement) -> StoredMeasurement:

@@ -20,6 +20,7 @@ from serin.evidence.pods_at_load import PodsAtLoad
 from serin.evidence.slices import Counts
 
 NOT_AT_EQUAL_LOAD = "not comparable at equal load: pods of one side cannot count latencies by load"
+NOT_JUDGED = "not comparable: one side has no outputSchema in its prompt, or pods that cannot make the check"
 
 
 class Verdict(StrEnum):
@@ -233,7 +234,7 @@ def _worse(state: MetricState) -> str:
     elif p.margin_of is MarginOf.TIMES:
         worse = f"the canary is more than {p.margin:g} times as slow as the stable at equal load"
     elif measurement.demoted:
-        worse = f"the canary differs from the stable, but {NOT_AT_EQUAL_LOAD}"
+        worse = f"the canary differs from the stable, but {_why_demoted(measurement)}"
     else:
         worse = "the canary is worse than the stable"
     return worse if measurement.required else f"{worse} (Advisory: decides nothing)"
@@ -259,7 +260,7 @@ def _incomparable(state: MetricState) -> str | None:
     """Why canary and stable cannot be compared; None if they can."""
     measurement, tests = state.measurement, state.tests
     if measurement.demoted:
-        return f"proves nothing, because it is {NOT_AT_EQUAL_LOAD}"
+        return f"proves nothing, because it is {_why_demoted(measurement)}"
     if tests.little_overlap:
         share = min(leaf.overlap for leaf in tests.comparisons)
         return (
@@ -278,6 +279,10 @@ def _incomparable(state: MetricState) -> str | None:
             "+Inf; give both the same buckets, or make the metric Advisory, then abort and retry"
         )
     return None
+
+
+def _why_demoted(measurement: Measurement) -> str:
+    return NOT_JUDGED if measurement.how is How.CHECK else NOT_AT_EQUAL_LOAD
 
 
 def _limit_exceeded(ceiling: float, *, shared: bool, required: bool) -> str:

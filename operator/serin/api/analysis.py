@@ -15,6 +15,7 @@ from typing import Annotated
 from pydantic import Field
 
 from serin.api.base import ApiModel, list_map
+from serin.api.check import Check
 from serin.api.duration import Duration, PositiveDuration
 from serin.api.fields import Label, Subdomain, matches, must_match, quoted
 from serin.api.rule import Rule
@@ -108,7 +109,7 @@ class Ceiling(ApiModel):
     histogram."""
 
 
-_MEASURES = ("preset", "ratio", "histogram", "ceiling")
+_MEASURES = ("preset", "ratio", "histogram", "ceiling", "check")
 
 
 class Metric(ApiModel):
@@ -116,8 +117,9 @@ class Metric(ApiModel):
 
     RULES = (
         Rule(
-            cel="[has(self.preset), has(self.ratio), has(self.histogram), has(self.ceiling)].filter(p, p).size() == 1",
-            message="Set exactly one of preset, ratio, histogram and ceiling in each metric.",
+            cel="[has(self.preset), has(self.ratio), has(self.histogram), has(self.ceiling), has(self.check)]"
+            ".filter(p, p).size() == 1",
+            message="Set exactly one of preset, ratio, histogram, ceiling and check in each metric.",
             holds=lambda metric: sum(getattr(metric, kind) is not None for kind in _MEASURES) == 1,
         ),
         Rule(
@@ -167,6 +169,9 @@ class Metric(ApiModel):
     ceiling: Ceiling | None = None
     """Limit on the bad rate of another metric. A canary above it is not promoted; it is rolled back if it is also worse
     than the stable."""
+    check: Check | None = None
+    """Share of answers that fail a check, which the pods make. The name of the metric is the label `check` of
+    `serin_checks_total`."""
     source: MetricSourceName | None = None
     """Where a preset is counted. Default: ModelServer if the pods of both stable and canary run Serin's middleware,
     otherwise Gateway for errors and Engine for latencies."""
@@ -186,6 +191,11 @@ class Metric(ApiModel):
     def required(self) -> bool:
         """Whether the metric can decide."""
         return self.mode is not Mode.ADVISORY
+
+    @property
+    def counts_answers(self) -> bool:
+        """Whether it is a share of bad answers, which the ramp can follow: errors, a ratio or a check."""
+        return self.ratio is not None or self.check is not None or self.preset is Preset.ERROR_RATE
 
 
 class LocalRef(ApiModel):
@@ -230,7 +240,7 @@ def _ceilings_name_other_metrics(metrics: tuple[Metric, ...]) -> bool:
 
 
 def _only_latency_ceilings_have_seconds(metrics: tuple[Metric, ...]) -> bool:
-    counted = {m.name for m in metrics if m.ratio is not None or m.preset is Preset.ERROR_RATE}
+    counted = {m.name for m in metrics if m.counts_answers}
     return all(m.ceiling is None or (m.ceiling.above_seconds is None) == (m.ceiling.of in counted) for m in metrics)
 
 
@@ -254,8 +264,8 @@ Metrics = Annotated[
     ),
     Rule(
         cel="self.all(m, !has(m.ceiling) || self.all(o, o.name != m.ceiling.of || has(m.ceiling.aboveSeconds) != "
-        "(has(o.ratio) || (has(o.preset) && o.preset == 'ErrorRate'))))",
-        message="Set ceiling.aboveSeconds if ceiling.of is a latency; remove it if ceiling.of is ErrorRate or a ratio.",
+        "(has(o.ratio) || has(o.check) || (has(o.preset) && o.preset == 'ErrorRate'))))",
+        message="Set ceiling.aboveSeconds if ceiling.of is a latency; remove it for ErrorRate, a ratio or a check.",
         holds=_only_latency_ceilings_have_seconds,
     ),
 ]

@@ -82,7 +82,7 @@ def _has_bypass_variable(spec: LLMDeploymentSpec) -> bool:
 
 
 def _can_drive_adaptive_ramp(metric: Metric) -> bool:
-    return metric.required and (metric.ratio is not None or metric.preset is Preset.ERROR_RATE)
+    return metric.required and metric.counts_answers
 
 
 class LLMDeploymentSpec(ApiModel):
@@ -93,8 +93,10 @@ class LLMDeploymentSpec(ApiModel):
             # Every level needs has(): the API server fills in a default only where the parent object exists.
             cel="!has(self.rollout) || !has(self.rollout.ramp) || !has(self.rollout.ramp.adaptive) || "
             "!has(self.analysis) || !has(self.analysis.metrics) || self.analysis.metrics.exists(m, "
-            "(!has(m.mode) || m.mode == 'Required') && (has(m.ratio) || (has(m.preset) && m.preset == 'ErrorRate')))",
-            message="Make ErrorRate or a ratio Required; an adaptive ramp grows only by the counts of such a metric.",
+            "(!has(m.mode) || m.mode == 'Required') && "
+            "(has(m.ratio) || has(m.check) || (has(m.preset) && m.preset == 'ErrorRate')))",
+            message="Make ErrorRate, a ratio or a check Required; an adaptive ramp grows only by the counts of such a "
+            "metric.",
             holds=lambda spec: (
                 spec.rollout.ramp.adaptive is None or any(map(_can_drive_adaptive_ramp, spec.analysis.compared))
             ),

@@ -67,6 +67,8 @@ class SplitDocument:
     request gets one at random."""
     access_log: bool = False
     """Whether the pods log each request."""
+    checks: tuple[Mapping[str, Any], ...] = ()
+    """The checks that the pods make of each answer."""
 
     @property
     def digest(self) -> str:
@@ -95,6 +97,7 @@ class SplitDocument:
             "reveal": self.reveal,
         }
         optional = {"measure": self.measure, "key": self.key, "accessLog": self.access_log or None}
+        optional["checks"] = [dict(check) for check in self.checks] or None
         return content | {name: value for name, value in optional.items() if value is not None}
 
     def _revision(self, revision: str, weight: int) -> dict[str, Any]:
@@ -126,6 +129,7 @@ def parse_document(text: str) -> SplitDocument:
             key=data.get("key"),
             access_log=data.get("accessLog") is True,
             prompts={str(r["revision"]): _object(r["prompts"]) for r in data["revisions"] if r.get("prompts")},
+            checks=tuple(dict(check) for check in data.get("checks", ())),
         )
         if sum(weight for _, weight in document.shares) != FULL_WEIGHT or len(dict(document.shares)) > 2:
             raise ValueError("the weights are not a split")  # noqa: TRY301

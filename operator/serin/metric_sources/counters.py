@@ -18,7 +18,7 @@ from serin.metric_sources.counter_growth import Labels, Row, Samples
 POD = "pod"
 PROCESS = "instance"
 """The target label that identifies a process where no label names its pod."""
-OWN_LABELS = ("outcome", "le", "metric", "cached", "load", "boundary")
+OWN_LABELS = ("outcome", "le", "metric", "cached", "load", "boundary", "check", "result")
 """Labels of the model server's series beside revision and epoch; all others come from scraping."""
 
 Own = tuple[tuple[str, str], ...]

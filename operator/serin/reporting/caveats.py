@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from serin.analysis import companions
+from serin.analysis.measurement import How
 from serin.analysis.missing import off_weight
 from serin.analysis.proof_time import about, proof_time
 from serin.analysis.verdict import Verdict
@@ -71,6 +72,7 @@ def caveats(snapshot: Snapshot, decision: Decision, canary: Record) -> tuple[str
         *snapshot.readings.warnings,
         _ignores_load(decision),
         _demoted(snapshot, decision),
+        _unjudged(snapshot, decision),
         _not_compared(decision),
         _noisy(decision),
         None if shared else _off_weight(decision),
@@ -139,13 +141,27 @@ def _demoted(snapshot: Snapshot, decision: Decision) -> str | None:
     """That Required latencies decide nothing in this trial, because old pods cannot count them by load."""
     metrics = decision.trial_state.metrics if decision.trial_state else ()
     asked = {metric.name for metric in snapshot.spec.analysis.compared if metric.required}
-    names = [metric.measurement.name for metric in metrics if metric.measurement.demoted]
-    names = [name for name in names if name in asked]
+    demoted = [m.measurement for m in metrics if m.measurement.demoted and m.measurement.name in asked]
+    names = [measurement.name for measurement in demoted if measurement.how is not How.CHECK]
     if not names:
         return None
     return (
         f"Only reported in this trial: {', '.join(names)}. The pods of one side were started by an earlier version of "
         "Serin and cannot count latencies by load, so nothing is decided by them."
+    )
+
+
+def _unjudged(snapshot: Snapshot, decision: Decision) -> str | None:
+    """That Required checks decide nothing in this trial, because one side cannot make them."""
+    metrics = decision.trial_state.metrics if decision.trial_state else ()
+    asked = {metric.name for metric in snapshot.spec.analysis.compared if metric.required}
+    demoted = [m.measurement for m in metrics if m.measurement.demoted and m.measurement.how is How.CHECK]
+    names = [measurement.name for measurement in demoted if measurement.name in asked]
+    if not names:
+        return None
+    return (
+        f"Only reported in this trial: {', '.join(names)}. The pods of one side cannot make such a check: they were "
+        "started by an earlier version of Serin, or the PromptVersion has no outputSchema for a check of kind Schema."
     )
 
 

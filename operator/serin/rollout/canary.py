@@ -205,6 +205,7 @@ def _new_state(candidate: Candidate) -> TrialState:
         measured=measured,
         at_load=candidate.counted_by_load,
         same_pods=candidate.shared,
+        unjudged=candidate.unjudged,
         share=companions.share_left(built_in),
     )
     throughputs = presets.throughputs(analysis, series)

@@ -13,6 +13,7 @@ from serin.analysis.realised_share import far_above_weight
 from serin.analysis.trial_state import TrialState
 from serin.analysis.update import is_young
 from serin.analysis.verdict import Judgement
+from serin.api.check import CheckKind
 from serin.api.names import FULL_WEIGHT
 from serin.rollout.ramp import can_compare_arrivals, pods_at_equal_load, pods_for, weight_at
 from serin.rollout.record import Record
@@ -156,6 +157,17 @@ class Candidate:
     def counted_by_load(self) -> bool:
         """Whether the pods of both sides can count latencies by load."""
         return self.stable.resolved.counts_by_load and self.record.resolved.counts_by_load
+
+    @property
+    def unjudged(self) -> frozenset[str]:
+        """Names of the checks that one side cannot make: its pods are too old, or its prompt has no outputSchema."""
+        sides = (self.stable.resolved, self.record.resolved)
+        checks = {m.name: m.check for m in self.snapshot.spec.analysis.compared if m.check}
+        if not self.counted_by_load:
+            return frozenset(checks)
+        if all(side.output_schema is not None for side in sides):
+            return frozenset()
+        return frozenset(name for name, check in checks.items() if check.kind is CheckKind.SCHEMA)
 
     @property
     def metrics_answer(self) -> bool:

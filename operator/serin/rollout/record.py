@@ -55,6 +55,11 @@ class Resolved:
         return self.reads_split and PROMPTS_VARIABLE in self._variables
 
     @property
+    def output_schema(self) -> Mapping[str, Any] | None:
+        """The JSON Schema of the answers, if the pods apply a prompt that has one."""
+        return (self.prompt_content or {}).get("outputSchema") if self.serves_prompts else None
+
+    @property
     def backend(self) -> str:
         """The end of the name of the Service that the route sends this revision's requests to.
 

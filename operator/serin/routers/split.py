@@ -26,6 +26,7 @@ Documents = Mapping[str, SplitDocument]
 """By engine revision."""
 Measure = Callable[[str], Mapping[str, Any] | None]
 """What the pods of an engine revision measure by load for the trial."""
+Checks = tuple[Mapping[str, Any], ...]
 
 
 def combined(route: RouteView, documents: Documents, records: Iterable[Record]) -> RouteView:
@@ -78,7 +79,14 @@ class Carried:
 
 
 def carried(
-    snapshot: Snapshot, decision: Decision, route: RouteView, documents: Documents, *, token: str, measure: Measure
+    snapshot: Snapshot,
+    decision: Decision,
+    route: RouteView,
+    documents: Documents,
+    *,
+    token: str,
+    measure: Measure,
+    checks: Checks = (),
 ) -> Carried:
     """The route and the documents of a decision.
 
@@ -89,6 +97,7 @@ def carried(
         documents: those that exist and can be read.
         token: of the LLMDeployment.
         measure: what each engine's pods measure.
+        checks: those that all pods make.
     """
     records = {r.revision: r for r in (*snapshot.records, *_roles(decision))}
     backends = _backends(decision, route, records, documents)
@@ -116,6 +125,7 @@ def carried(
                         epoch=sequence % EPOCHS if len(parts) > 1 else None,
                         reveal=snapshot.spec.routing.reveal_revision,
                         measure=measure(engine),
+                        checks=checks,
                     ),
                     snapshot.spec.routing,
                     records,

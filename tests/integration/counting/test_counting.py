@@ -211,16 +211,26 @@ async def test_histograms_gateways_and_engines_are_counted_alike(pods: Pods, sou
     gateway = Tally("envoy_cluster_upstream_rq", by="envoy_response_code", names=Names.BACKEND)
     own = Tally("vllm:e2e_seconds_bucket", by="le", names=Names.ENGINE)
     plain = Tally("rated_total ")
+    check = Tally('serin_checks_total{check="format"}', by="result")
     labels = {"namespace": "ns", "deployment": "triage"}
     pod, _ = await two(pods, **labels, engine_revision="engine-a")
     envoy, other = await two(pods, namespace="gateway")
     engine, _ = await two(pods, **labels, engine_revision="engine-b")
-    one = watch(buckets, gateway, own, plain, engines=("engine-a", "engine-b"))
+    one = watch(buckets, gateway, own, plain, check, engines=("engine-a", "engine-b"))
     (stable, _), (canary, _) = one.engine_of
     await envoy.scraped()
     for le, n in (("0.1", 2), ("2.5", 5), ("+Inf", 6)):
         pod.counters[f'ttft_seconds_bucket{{revision="{stable}",epoch="31",le="{le}"}}'] += n
         engine.counters[f'vllm:e2e_seconds_bucket{{le="{le}"}}'] += n
+    for name, result, n in (
+        ("format", "pass", 7),
+        ("format", "fail", 2),
+        ("format", "skipped", 1),
+        ("empty", "fail", 5),
+    ):
+        for epoch in ("31", "none"):
+            labels_of = f'revision="{canary}",epoch="{epoch}",check="{name}",result="{result}"'
+            pod.counters[f"serin_checks_total{{{labels_of}}}"] += n
     for code, n in (("200", 8), ("503", 2)):
         for each in (envoy, other):
             name = "envoy_cluster_upstream_rq"
@@ -239,6 +249,9 @@ async def test_histograms_gateways_and_engines_are_counted_alike(pods: Pods, sou
         (own.selector, canary, None, "2.5"): 5,
         (own.selector, canary, None, "+Inf"): 6,
         (plain.selector, stable, None, ""): 9,
+        (check.selector, canary, 31, "pass"): 7,
+        (check.selector, canary, 31, "fail"): 2,
+        (check.selector, canary, 31, "skipped"): 1,
     }
     wanting = replace(one, baseline_of=canary, requests=plain)
     # Prometheus needs two samples of a series for an estimate.

@@ -16,8 +16,9 @@ OWN_HISTOGRAM = {"name": "slow", "histogram": {"buckets": "my_seconds_bucket"}}
 LIMIT = {"name": "slo", "ceiling": {"of": "errors", "rate": 0.02}}
 SLOW_LIMIT = {"name": "slo", "ceiling": {"of": "ttft", "rate": 0.02, "aboveSeconds": 2.5}}
 ADVISORY = {"mode": "Advisory"}
+FORMAT = {"name": "format", "check": {"kind": "Regex", "pattern": "^{"}}
 SPEED = {"name": "speed", "preset": "Throughput"} | ADVISORY
-ONE_KIND = "Set exactly one of preset, ratio, histogram and ceiling in each metric."
+ONE_KIND = "Set exactly one of preset, ratio, histogram, ceiling and check in each metric."
 ONLY_PRESETS = "Remove source; it applies only to a preset."
 WHO_COUNTS = (
     "Choose another source: Gateway has only ErrorRate, Engine has no ErrorRate, ModelServer has no Throughput."
@@ -26,11 +27,16 @@ ABSOLUTE = "Remove margin and tolerance; they do not apply to a ceiling or to Th
 SHOWN = "Set mode: Advisory for Throughput; it is a mean, which Serin reports but does not test."
 ONE_REQUIRED = "Make at least one metric Required; without one, no canary can be promoted or rolled back."
 NAMES_ANOTHER = "Set ceiling.of to another metric of this list that is neither a ceiling nor Throughput."
-SECONDS = "Set ceiling.aboveSeconds if ceiling.of is a latency; remove it if ceiling.of is ErrorRate or a ratio."
+SECONDS = "Set ceiling.aboveSeconds if ceiling.of is a latency; remove it for ErrorRate, a ratio or a check."
+NEEDED = "Set pattern for Regex, texts for Contains and maxChars for MaxChars, and for no other kind."
 
 
 def ratio(selector: str) -> list[Manifest]:
     return [OWN_RATIO | {"ratio": {"bad": selector, "total": "my_total"}}]
+
+
+def check(**fields: Any) -> Manifest:
+    return {"name": "own", "check": fields}
 
 
 def server(url: str) -> Manifest:
@@ -45,13 +51,14 @@ ANALYSIS = (
     Rule(
         "spec.analysis.metrics",
         ONE_KIND,
-        ([ERRORS], [ERRORS, LATENCY, OWN_RATIO, OWN_HISTOGRAM, LIMIT]),
+        ([ERRORS], [ERRORS, LATENCY, OWN_RATIO, OWN_HISTOGRAM, LIMIT, FORMAT]),
         (
             [{"name": "errors"}],
             [ERRORS | {"ratio": OWN_RATIO["ratio"]}],
             [OWN_RATIO | {"histogram": OWN_HISTOGRAM["histogram"]}],
             [ERRORS, LIMIT | {"preset": "QueueTime"}],
             [LATENCY | OWN_RATIO | OWN_HISTOGRAM],
+            [ERRORS | {"check": FORMAT["check"]}],
         ),
     ),
     Rule(
@@ -157,13 +164,49 @@ ANALYSIS = (
             [LATENCY, SLOW_LIMIT],
             [OWN_HISTOGRAM, SLOW_LIMIT | {"ceiling": SLOW_LIMIT["ceiling"] | {"of": "slow"}}],
             [OWN_RATIO, LIMIT | {"ceiling": {"of": "own", "rate": 0.5}}],
+            [FORMAT, LIMIT | {"ceiling": {"of": "format", "rate": 0.5}}],
         ),
         (
             [LATENCY, LIMIT | {"ceiling": {"of": "ttft", "rate": 0.5}}],
             [ERRORS, SLOW_LIMIT | {"ceiling": SLOW_LIMIT["ceiling"] | {"of": "errors"}}],
             [OWN_RATIO, SLOW_LIMIT | {"ceiling": SLOW_LIMIT["ceiling"] | {"of": "own"}}],
             [OWN_HISTOGRAM, LIMIT | {"ceiling": {"of": "slow", "rate": 0.5}}],
+            [FORMAT, SLOW_LIMIT | {"ceiling": SLOW_LIMIT["ceiling"] | {"of": "format"}}],
         ),
+    ),
+    Rule(
+        "spec.analysis.metrics",
+        NEEDED,
+        tuple([check(kind=kind)] for kind in ("Schema", "Empty", "Truncated", "Repetition", "Refusal")),
+        (
+            [check(kind="Regex")],
+            [check(kind="Contains")],
+            [check(kind="MaxChars")],
+            [check(kind="Empty", pattern="a")],
+            [check(kind="Regex", pattern="a", texts=["a"])],
+            [check(kind="Contains", texts=["a"], maxChars=1)],
+        ),
+    ),
+    Rule(
+        "spec.analysis.metrics",
+        "Remove expect; only Regex and Contains have it.",
+        (
+            [check(kind="Regex", pattern="a", expect="Absent")],
+            [check(kind="Contains", texts=["a", "b"], expect="Present")],
+        ),
+        ([check(kind="Empty", expect="Absent")],),
+    ),
+    Rule(
+        "spec.analysis.metrics",
+        "Remove patterns; only Refusal has them.",
+        ([check(kind="Refusal", patterns=["a", "b"])],),
+        ([check(kind="Regex", pattern="a", patterns=["b"])],),
+    ),
+    Rule(
+        "spec.analysis.metrics",
+        "Remove times and compressionRatio; only Repetition has them.",
+        ([check(kind="Repetition", times=2, compressionRatio=1000)],),
+        ([check(kind="Empty", times=4)], [check(kind="Truncated", compressionRatio=12)]),
     ),
     Rule(
         "spec.analysis.metrics",
@@ -266,9 +309,12 @@ PATIENCE = (
     ),
     Rule(
         "spec",
-        "Make ErrorRate or a ratio Required; an adaptive ramp grows only by the counts of such a metric.",
+        "Make ErrorRate, a ratio or a check Required; an adaptive ramp grows only by the counts of such a metric.",
         (
-            *map(_adaptively, ([ERRORS], [LATENCY, OWN_RATIO], [ERRORS | ADVISORY, OWN_RATIO | {"mode": "Required"}])),
+            *map(
+                _adaptively,
+                ([ERRORS], [LATENCY, OWN_RATIO], [ERRORS | ADVISORY, OWN_RATIO | {"mode": "Required"}], [FORMAT]),
+            ),
             *(_with_latency(**more) for more in ({}, {"rollout": {}}, {"rollout": {"ramp": {}}})),
             LLMDEPLOYMENT["spec"] | {"rollout": {"ramp": {"adaptive": {}}}},
             LLMDEPLOYMENT["spec"] | {"rollout": {"ramp": {"adaptive": {}}}, "analysis": {}},
@@ -280,6 +326,7 @@ PATIENCE = (
                     [LATENCY],
                     [ERRORS | ADVISORY, LATENCY],
                     [OWN_RATIO | ADVISORY, OWN_HISTOGRAM],
+                    [FORMAT | ADVISORY, LATENCY],
                     [ERRORS | ADVISORY, LIMIT],
                 ),
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.integration.manifests import LLMDEPLOYMENT, Manifest, changed
-from tests.integration.rules.analysis import ERRORS, LATENCY, SLOW_LIMIT, headers, ratio, server
+from tests.integration.rules.analysis import ERRORS, LATENCY, SLOW_LIMIT, check, headers, ratio, server
 from tests.integration.rules.rule import Rule, prompt, steps, tool, with_tools, with_variable
 
 
@@ -109,6 +109,29 @@ BOUNDS = (
             {"of": "ttft", "rate": 0.5, "aboveSeconds": 3601},
         ),
         base=changed(LLMDEPLOYMENT, "spec.analysis.metrics", [LATENCY, SLOW_LIMIT]),
+    ),
+    Rule(
+        "spec.analysis.metrics.0.check",
+        "should be",
+        (
+            {"kind": "MaxChars", "maxChars": 10_000_000, "sample": 0.001},
+            {"kind": "Repetition", "times": 20, "compressionRatio": 2},
+        ),
+        (
+            *({"kind": "Empty", "sample": sample} for sample in (0, 1.1)),
+            *({"kind": "MaxChars", "maxChars": most} for most in (0, 10_000_001)),
+            *({"kind": "Repetition", "times": times} for times in (1, 21)),
+            *({"kind": "Repetition", "compressionRatio": ratio} for ratio in (1.9, 1001)),
+            {"kind": "Regex", "pattern": ""},
+        ),
+        base=changed(LLMDEPLOYMENT, "spec.analysis.metrics", [check(kind="Empty")]),
+    ),
+    Rule(
+        "spec.analysis.metrics.0.check",
+        "may not be more than",
+        ({"kind": "Regex", "pattern": "x" * 512}, {"kind": "Contains", "texts": ["x" * 256] * 16}),
+        ({"kind": "Regex", "pattern": "x" * 513}, {"kind": "Refusal", "patterns": ["x" * 257]}),
+        base=changed(LLMDEPLOYMENT, "spec.analysis.metrics", [check(kind="Empty")]),
     ),
     Rule("spec.analysis.metrics", "may not be more than 1024", (ratio("a" * 1024),), (ratio("a" * 1025),)),
     Rule("spec.analysis.prometheus", "Required value", (server("http://p"),), ({}, {"headers": {}})),

@@ -55,7 +55,7 @@ def test_document_is_the_json_that_pods_read() -> None:
         "sha256": json.loads(TWO.to_json())["sha256"],
     }
     assert json.loads(make_document().to_json())["epoch"] is None
-    assert "measure" not in json.loads(make_document().to_json())
+    assert not {"measure", "checks"} & json.loads(make_document().to_json()).keys()
 
 
 PROMPT = {"version": "1.0.0", "hash": "0" * 12, "messages": [{"role": "system", "content": "Triage, naïvely."}]}
@@ -108,9 +108,12 @@ def test_hash_covers_the_canonical_document_without_the_hash() -> None:
     sequence=st.integers(0, 2**53),
     epoch=st.none() | st.integers(0, 31),
     measure=st.none() | st.just(MEASURE),
+    checks=st.sampled_from([(), ({"name": "empty", "kind": "Empty", "sample": 0.5},)]),
     reveal=st.booleans(),
 )
-def test_document_is_read_back(weight: int, sequence: int, measure: Any, *, epoch: int | None, reveal: bool) -> None:
+def test_document_is_read_back(
+    weight: int, sequence: int, measure: Any, checks: Any, *, epoch: int | None, reveal: bool
+) -> None:
     document = SplitDocument(
         sequence=sequence,
         shares=((REVISION, 10_000 - weight), (OTHER, weight)),
@@ -119,6 +122,7 @@ def test_document_is_read_back(weight: int, sequence: int, measure: Any, *, epoc
         epoch=epoch,
         reveal=reveal,
         measure=measure,
+        checks=checks,
     )
 
     assert parse_document(document.to_json()) == document
@@ -152,6 +156,9 @@ def edited(**changes: Any) -> str:
         edited(revisions=[{"revision": str(n), "weight": w} for n, w in enumerate((5_000, 3_000, 2_000))]),
         edited(revisions=None),
         edited(revisions=[{"revision": REVISION, "weight": 10_000, "prompts": "all"}]),
+        edited(checks=1),
+        edited(checks=[1]),
+        edited(checks=["empty"]),
         "[" * 100_000,
     ],
     ids=str.__len__,
@@ -163,7 +170,7 @@ def test_damaged_document_is_refused(text: str) -> None:
 
 
 def test_document_with_an_unknown_key_is_read() -> None:
-    assert parse_document(edited(checks=[])) == TWO
+    assert parse_document(edited(later=[])) == TWO
 
 
 def test_token_is_of_the_uid_alone() -> None:

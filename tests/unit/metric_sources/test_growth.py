@@ -273,7 +273,7 @@ async def test_baseline_has_rate_and_histograms_of_the_time_before(tsdb: Tsdb, s
     assert read[c.key].baseline is None
     by = "sum by (revision, namespace, deployment"
     # Two scrape jobs of the same pods would double the rate of the model server's counters.
-    labels = "epoch, outcome, le, metric, cached, load, boundary, pod, instance"
+    labels = "epoch, outcome, le, metric, cached, load, boundary, check, result, pod, instance"
     once = f"max by (revision, namespace, deployment, {labels})"
     assert [query for query, _ in tsdb.queries if "increase" in query] == [
         f'{by}) ({once} (increase(serin_requests_total{{revision=~"r0|r1|r2"}}[300s])))',
