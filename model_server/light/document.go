@@ -57,7 +57,9 @@ type document struct {
 	keyHeader string  // requests with the same value of it get the same revision; empty: each one is drawn
 	revisions []share // one; two if this pod splits: the second one is the canary's
 	reveal    bool
-	measure   *measure // nil if no trial compares latencies
+	measure   *measure           // nil if no trial compares latencies
+	checks    map[string]string  // by name, the text of what each asks
+	fails     map[string]float64 // by revision, the share of fails that its prompt asks for
 }
 
 type share struct {
@@ -136,6 +138,11 @@ func (d *document) read(fields map[string]any) error {
 	if err = d.readRevisions(fields["revisions"]); err != nil {
 		return err
 	}
+	if fields["checks"] != nil {
+		if d.checks, err = readChecks(fields["checks"]); err != nil {
+			return err
+		}
+	}
 	if fields["measure"] != nil {
 		d.measure, err = readMeasure(fields["measure"])
 	}
@@ -163,6 +170,12 @@ func (d *document) readRevisions(value any) error {
 		}
 		sum += weight
 		d.revisions = append(d.revisions, share{revision, weight, readPrompt(fields["prompts"])})
+		if promised := promisedFails(fields["prompts"]); promised >= 0 {
+			if d.fails == nil {
+				d.fails = map[string]float64{}
+			}
+			d.fails[revision] = promised
+		}
 	}
 	if sum != documentParts {
 		return fmt.Errorf("the weights sum to %d, not %d", sum, documentParts)

@@ -52,6 +52,7 @@ type engine struct {
 func newEngine(c config, s *split) *engine {
 	e := &engine{config: c, split: s, measures: newMeasures(s, time.Now), pace: paceOf(c), answers: map[string][]byte{}}
 	e.fates.rates = c.rates
+	e.measures.failRate = c.checkFailRate
 	e.answers[completionsPath] = fmt.Appendf(nil,
 		`{"id":"cmpl-light","object":"text_completion","created":%d,"model":%q,"choices":[{"index":0,"text":"%s","logprobs":null,"finish_reason":"stop"}],`,
 		created, c.model, answer)

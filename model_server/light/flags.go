@@ -20,6 +20,7 @@ import (
 //	                first token, or have their connection reset; their sum is at most 1
 //	status          of the failures
 //	fail-on         a word; requests with it fail
+//	check-fail-rate share of the answers that fail each check of the split document
 type config struct {
 	model           string
 	host            string
@@ -34,6 +35,7 @@ type config struct {
 	loadSlowdown    float64
 	speed           float64
 	spread          float64
+	checkFailRate   float64
 }
 
 const (
@@ -98,6 +100,8 @@ func parse(arguments []string) (config, error) {
 			c.rates[stalled], err = within(value, 0, 1)
 		case "refuse-rate":
 			c.rates[refused], err = within(value, 0, 1)
+		case "check-fail-rate":
+			c.checkFailRate, err = within(value, 0, 1)
 		case "fail-on":
 			c.failOn = value
 		case "status":

@@ -71,6 +71,7 @@ type pair struct {
 	settled  [len(silences)]uint64
 	times    [len(histograms)]histogram
 	load     map[loadKey]*loadCount
+	checks   map[string]*checkCount // by name
 	inFlight int
 	lastUse  uint64
 }
@@ -90,8 +91,10 @@ type measures struct {
 	uses     uint64
 	inFlight map[*measured]struct{}
 	engine   occupancy
-	inForce  string   // text of the measure that the load series are for
-	recent   []string // epochs that may have load series, the one whose request arrived last at the end
+	inForce  string            // text of the measure that the load series are for
+	checks   map[string]string // of the document in force: by name, the text of what each asks
+	failRate float64           // share of the answers that fail a check, where no prompt says another one
+	recent   []string          // epochs that may have load series, the one whose request arrived last at the end
 }
 
 func newMeasures(s *split, clock func() time.Time) *measures {
@@ -121,6 +124,7 @@ func (m *measures) begin(header http.Header) *measured {
 	if m.useMeasure(d) != nil && p.identity.epoch != none {
 		m.keepRecent(p.identity.epoch)
 	}
+	m.useChecks(d, p)
 	p.started++
 	p.inFlight++
 	r := &measured{all: m, pair: p, document: d, arrived: m.engine.moment(now), newestByte: now,
@@ -260,6 +264,9 @@ func (r *measured) end(outcome string) {
 	for i := r.reached; i < len(silences); i++ {
 		r.pair.settled[i]++
 	}
+	if outcome == ok {
+		r.countChecks()
+	}
 	if outcome == ok && !r.cold {
 		r.observe()
 	}
@@ -304,6 +311,7 @@ func (m *measures) write(w io.Writer) {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
 	m.useMeasure(m.split.document())
+	m.useChecks(m.split.document(), nil)
 	fmt.Fprint(w, "# TYPE serin_requests_started_total counter\n")
 	for id, p := range m.pairs {
 		fmt.Fprintf(w, "serin_requests_started_total{epoch=%q,revision=%q} %d.0\n", id.epoch, id.revision, p.started)
@@ -320,6 +328,7 @@ func (m *measures) write(w io.Writer) {
 		m.writeHistogram(w, h.name, h.bounds, func(p *pair) *histogram { return &p.times[i] })
 	}
 	m.writeLoad(w)
+	m.writeChecks(w)
 	m.split.write(w)
 }
 
