@@ -96,8 +96,12 @@ class SplitDocument:
             "revisions": [self._revision(revision, weight) for revision, weight in self.shares],
             "reveal": self.reveal,
         }
-        optional = {"measure": self.measure, "key": self.key, "accessLog": self.access_log or None}
-        optional["checks"] = [dict(check) for check in self.checks] or None
+        optional = {
+            "measure": self.measure,
+            "key": self.key,
+            "accessLog": self.access_log or None,
+            "checks": [dict(check) for check in self.checks] or None,
+        }
         return content | {name: value for name, value in optional.items() if value is not None}
 
     def _revision(self, revision: str, weight: int) -> dict[str, Any]:
