@@ -29,6 +29,7 @@ from serin.manifests.owner import Owner
 from serin.metric_sources.connection import Connection
 from serin.metric_sources.port import MetricSource, Server, Watch
 from serin.metric_sources.prometheus import Prometheus
+from serin.metric_sources.response import labels_of, values_of
 from tests.integration.conftest import ESTABLISHED, ROOT, Kubectl
 from tests.integration.manifests import LLMDEPLOYMENT
 from tests.integration.scraped import REQUESTS, Pods, Rollout, scraped_pods, settings
@@ -210,9 +211,10 @@ async def test_fake_prometheus_answers_as_the_real_one(pods: Pods, tier: Handle)
     now = datetime.now(UTC).replace(microsecond=0)
     fake = FakePrometheus(lambda: round(now.timestamp() * 1000))
     for row in await real.query('{job="pods"}[10m]', fake.clock()):
-        labels = {name: value for name, value in row["metric"].items() if name != "__name__"}
-        for at, value in row["values"]:
-            fake.store(row["metric"]["__name__"], labels, round(float(at) * 1000), float(value))
+        labels = labels_of(row["metric"])
+        name = labels.pop("__name__")
+        for at, value in values_of(row["values"]):
+            fake.store(name, labels, round(float(at) * 1000), float(value))
     tallies = (Tally(REQUESTS, by="outcome"), Tally("latency_bucket", by="le"))
     watch = Watch(
         began,
@@ -240,7 +242,9 @@ async def test_fake_prometheus_answers_as_the_real_one(pods: Pods, tier: Handle)
 
 def _comparable(rows: list[Any]) -> dict[Any, Any]:
     return {
-        frozenset(row["metric"].items()): [(float(at), pytest.approx(float(v))) for at, v in row["values"]]
+        frozenset(labels_of(row["metric"]).items()): [
+            (float(at), pytest.approx(float(v))) for at, v in values_of(row["values"])
+        ]
         if "values" in row
         else pytest.approx(float(row["value"][1]))
         for row in rows
