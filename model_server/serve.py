@@ -20,6 +20,7 @@ from typing import Any
 
 from model_server.cpu.install import install
 from model_server.serin_model_server.channel import PATH_VARIABLE
+from model_server.serin_model_server.prompting.stage import PROMPTS_VARIABLE
 from sandbox.host.ports import free_port
 from serin.install_model_server import install as install_middleware
 
@@ -86,9 +87,11 @@ class Server:
 
     def post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
         """POST a JSON body; returns status and body of the response."""
-        return self._ask(
-            "POST", path, json.dumps(body).encode(), {"content-type": "application/json"} | {**(headers or {})}
-        )
+        return self.post_bytes(path, json.dumps(body).encode(), headers)
+
+    def post_bytes(self, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
+        """POST bytes as JSON, whatever they are; returns status and body of the response."""
+        return self._ask("POST", path, body, {"content-type": "application/json"} | {**(headers or {})})
 
     def get(self, path: str) -> tuple[int, bytes]:
         """GET a page; returns status and body of the response."""
@@ -139,14 +142,18 @@ def tiny_model(environment: Path) -> Path:
 
 
 @contextmanager
-def serving(scratch: Path, *flags: str, middleware: bool, split: bytes | None = None) -> Iterator[Server]:
+def serving(
+    scratch: Path, *flags: str, middleware: bool, split: bytes | None = None, prompts: bool = False
+) -> Iterator[Server]:
     """Run a vLLM inside the block: yielded when it is ready, ended with all its processes afterwards.
 
     Args:
         scratch: directory for its log and for the middleware.
         flags: more flags of `vllm serve`.
         middleware: whether vLLM loads the middleware.
-        split: the split document that the middleware loads; without it, revisions and epochs come from headers.
+        split: the split document that the middleware loads, at `split_path(scratch)`; without it, revisions and epochs
+            come from headers.
+        prompts: whether the middleware applies the prompts of the document.
 
     Raises:
         ServeError: it did not become ready.
@@ -168,8 +175,9 @@ def serving(scratch: Path, *flags: str, middleware: bool, split: bytes | None = 
         command.append(MIDDLEWARE)
         environ["PYTHONPATH"] = str(target)
     environ.pop(PATH_VARIABLE, None)
+    environ[PROMPTS_VARIABLE] = "1" if prompts else ""
     if split is not None:
-        document = scratch / "split" / "split.json"
+        document = split_path(scratch)
         document.parent.mkdir(exist_ok=True)
         document.write_bytes(split)
         environ[PATH_VARIABLE] = str(document)
@@ -184,6 +192,11 @@ def serving(scratch: Path, *flags: str, middleware: bool, split: bytes | None = 
             yield server
         finally:
             _end(process)
+
+
+def split_path(scratch: Path) -> Path:
+    """Where the middleware of a served vLLM finds its split document."""
+    return scratch / "split" / "split.json"
 
 
 def _wait_until_ready(server: Server, process: subprocess.Popen[bytes], log: Path) -> None:
