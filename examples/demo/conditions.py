@@ -18,6 +18,7 @@ TYPES = (
     "CapacityAvailable",
     "RouteProgrammed",
     "MetricsAvailable",
+    "SplitInForce",
 )
 COLUMNS = TYPES[:4]
 LOADING = ("False", "False", "True", "False")

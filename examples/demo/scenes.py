@@ -244,7 +244,7 @@ def _expect_trial_in_table(story: Story, began: float) -> None:
     held = rows == {seen.CANARY}
     story.ledger.expect("during the trial it was Available, Ready and Reconciling, not Stalled", held, rows)
     complete = all(set(seen.conditions(s)) == set(seen.TYPES) for s in states)
-    story.ledger.expect("every status had all 8 conditions", complete)
+    story.ledger.expect(f"every status had all {len(seen.TYPES)} conditions", complete)
 
 
 def _same(pods: dict[str, int], story: Story, now: dict[str, str]) -> bool:
