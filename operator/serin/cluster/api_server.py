@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import yaml
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.client.exceptions import ApiException
@@ -22,6 +23,7 @@ from kubernetes.aio.dynamic import DynamicClient
 
 from serin.errors import ClusterError, Conflict, Forbidden, Invalid, NotFound, SettingsError
 
+POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
 MERGE_PATCH = "application/merge-patch+json"
@@ -35,40 +37,45 @@ _REFUSED_FOR_GOOD = (
 class ApiServer:
     """A connection; `await ApiServer.connect()` opens it, `close` closes it."""
 
-    def __init__(self, client: ApiClient, limit: float) -> None:
+    def __init__(self, client: ApiClient, limit: float, namespace: str = "default") -> None:
+        self.namespace = namespace
+        """Namespace of the credentials: of the pod, or of the kubeconfig's context."""
         self._client = client
         # Not awaited on purpose: awaiting it would discover every API group.
         self._dynamic = DynamicClient(client)  # type: ignore[no-untyped-call]
         self._limit = limit
 
     @classmethod
-    async def connect(cls, limit: float) -> ApiServer:
+    async def connect(cls, limit: float, *, context: str | None = None) -> ApiServer:
         """Connect with the pod's ServiceAccount, or with KUBECONFIG outside a pod.
 
         Args:
             limit: time limit of each request, in seconds.
+            context: context of the kubeconfig, also inside a pod; None: the pod's ServiceAccount, or the current one.
 
         Raises:
             SettingsError: neither is available.
         """
         configuration = Configuration()
         try:
-            if os.environ.get("KUBERNETES_SERVICE_HOST"):
+            if os.environ.get("KUBERNETES_SERVICE_HOST") and context is None:
                 config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+                namespace = _namespace_of_pod()
             else:
                 # Set explicitly, because the library computes its default at import.
                 file = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
-                await config.load_kube_config(  # type: ignore[no-untyped-call]
-                    config_file=file, client_configuration=configuration
+                loader = await config.load_kube_config(  # type: ignore[no-untyped-call]
+                    config_file=file, client_configuration=configuration, context=context
                 )
-        except (ConfigException, OSError) as error:
+                namespace = str(loader.current_context["context"].get("namespace") or "")
+        except (ConfigException, OSError, yaml.YAMLError) as error:
             raise SettingsError(
                 f"No credentials for the API server were found ({error}); "
                 "run in a pod with a ServiceAccount, or set KUBECONFIG."
             ) from error
         # Retries in the library would hide a slow API server from the election.
         configuration.retries = None
-        return cls(ApiClient(configuration), limit)
+        return cls(ApiClient(configuration), limit, namespace or "default")
 
     async def close(self) -> None:
         """Close the connection."""
@@ -110,6 +117,13 @@ class ApiServer:
         if not isinstance(answer, dict):
             raise ClusterError(f"The API server did not answer {what} with a JSON object; Serin retries.")
         return answer
+
+
+def _namespace_of_pod() -> str:
+    try:
+        return POD_NAMESPACE.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
 
 
 def cluster_error(what: str, error: Exception, limit: float) -> ClusterError:
