@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from docs.reference.api_page import api_page
+from docs.reference.cli_page import cli_page
 from docs.reference.content_hash_page import content_hash_page
 from docs.reference.model_server_page import model_server_page
 from docs.reference.operator_pages import metrics_page, reasons_page, settings_page
@@ -25,6 +26,7 @@ def pages() -> dict[str, str]:
     """The content of every page, by file name."""
     made = {
         "api.md": api_page(),
+        "cli.md": cli_page(),
         "content-hash.md": content_hash_page(),
         "reasons.md": reasons_page(),
         "metrics.md": metrics_page(),

@@ -24,6 +24,8 @@ import structlog
 from aiohttp import web
 
 from serin.analysis.presets import Series
+from serin.cli.prompt.command import add_arguments as add_prompt_arguments
+from serin.cli.prompt.command import prompt
 from serin.cluster.api_server import ApiServer
 from serin.cluster.kubernetes_cluster import KubernetesCluster
 from serin.cluster.lease import Election, Timing
@@ -48,27 +50,19 @@ from serin.workqueue import WorkQueue
 
 log = structlog.get_logger("serin")
 
+COMMANDS = {"prompt": prompt, "replay": replay_trial, "simulate": simulate}
+"""What each subcommand runs; it returns the exit status."""
 STOP_SECONDS = 10.0
 """Time limit for each task to stop; after it, the process no longer waits for the task."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the operator or a subcommand; does not return."""
-    parser = argparse.ArgumentParser(prog="serin", description="Kubernetes operator for canary rollouts of LLMs.")
-    parser.add_argument("--version", action="version", version=f"serin {_version()}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", help="default: run the operator")
-    commands.add_parser("evidence", help="read slices as JSON lines from standard input and print the verdict")
-    replay_help = "read the counts of a trial from Prometheus again and print them as slices for serin evidence"
-    add_replay_arguments(commands.add_parser("replay", help=replay_help, description=replay_help))
-    simulate_help = "simulate the test and the ramp on given traffic"
-    add_arguments(commands.add_parser("simulate", help=simulate_help, description=simulate_help))
-    given = parser.parse_args(arguments)
+    given = make_parser().parse_args(arguments)
     if given.command == "evidence":
         sys.exit(_print_verdicts())
-    if given.command == "replay":
-        sys.exit(replay_trial(given))
-    if given.command == "simulate":
-        sys.exit(simulate(given))
+    if given.command in COMMANDS:
+        sys.exit(COMMANDS[given.command](given))
     allow_deep_json()
     try:
         settings = Settings.from_environment(os.environ)
@@ -80,6 +74,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.shutdown()
     # Not sys.exit: it waits for threads, and one may be blocked on an answer of Prometheus.
     os._exit(status)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of `serin` with all its subcommands."""
+    parser = argparse.ArgumentParser(prog="serin", description="Kubernetes operator for canary rollouts of LLMs.")
+    parser.add_argument("--version", action="version", version=f"serin {_version()}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", help="default: run the operator")
+    commands.add_parser("evidence", help="read slices as JSON lines from standard input and print the verdict")
+    prompt_help = "list, show, render, try, compare and lint prompts, in files or on a cluster"
+    add_prompt_arguments(commands.add_parser("prompt", help=prompt_help, description=prompt_help))
+    replay_help = "read the counts of a trial from Prometheus again and print them as slices for serin evidence"
+    add_replay_arguments(commands.add_parser("replay", help=replay_help, description=replay_help))
+    simulate_help = "simulate the test and the ramp on given traffic"
+    add_arguments(commands.add_parser("simulate", help=simulate_help, description=simulate_help))
+    return parser
 
 
 def _print_verdicts() -> int:

@@ -9,7 +9,8 @@ SerinError
 │   ├── Conflict     the object has changed since it was read
 │   ├── Forbidden    RBAC, a quota or a policy forbids the request
 │   └── Invalid      the API server rejected the object; carries the server's message
-└── MetricsError     the metric source refused the query or could not be reached
+├── MetricsError     the metric source refused the query or could not be reached
+└── InputError       a command names what does not exist, or a file or an answer that it cannot use
 
 Every message is one sentence with what to do. The reconciler catches these errors, except SettingsError, which ends the
 process.
@@ -58,3 +59,7 @@ class Invalid(ClusterError):  # noqa: N818 - the API server's own word
 
 class MetricsError(SerinError):
     """The metric source did not answer, or its answer is invalid."""
+
+
+class InputError(SerinError):
+    """A person's command names something that does not exist, or a file or an answer that it cannot use."""

@@ -26,6 +26,7 @@ NAME_MESSAGE = (
     "Choose a name of lower case letters, digits and '-' that begins with a letter and has at most "
     f"{MAX_NAME_LENGTH} characters; the names of Services and pods begin with it."
 )
+MAX_PROBLEMS = 50
 MAX_PROMPT_BYTES = 128 * 1024
 """UTF-8 bytes of a PromptVersion's spec as JSON without spaces; two stand in a split document."""
 MAX_PROMPT_ELEMENTS = 8_000
@@ -60,6 +61,18 @@ def parse_promptversion(manifest: Mapping[str, Any]) -> PromptVersionSpec:
     spec = _parse(PromptVersionSpec, manifest)
     _refuse_large(manifest["spec"])
     return spec
+
+
+def promptversion_problems(manifest: Mapping[str, Any]) -> list[str]:
+    """Every sentence that says why a PromptVersion is invalid, at most MAX_PROBLEMS; empty if it is valid."""
+    try:
+        parse_promptversion(manifest)
+    except SpecError as error:
+        cause = error.__cause__
+        if not isinstance(cause, ValidationError):
+            return [str(error)]
+        return list(dict.fromkeys(map(_sentence, cause.errors(include_url=False)[:MAX_PROBLEMS])))
+    return []
 
 
 def _parse(model: type[Spec], manifest: Mapping[str, Any]) -> Spec:
