@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from serin.api.parse import MAX_PROMPT_BYTES
 from serin.cli.prompt.findings import Level
 from serin.cli.prompt.length import Count, known_limits, lint_length, shortest_request
-from serin.cli.prompt.lint import MAX_BYTES, clashes, lint
+from serin.cli.prompt.lint import clashes, lint
 from serin.cli.prompt.registry import registry
 from serin.cli.prompt.schemas import lint_schema
 from tests.unit.cli.samples import SCHEMA, V13, V14, make_prompt, make_user
@@ -78,7 +79,7 @@ def test_size_limit_is_that_of_the_json() -> None:
         return make_prompt(messages=[*texts, {"role": "user", "content": "x" * (size - 120_000)}])
 
     assert found(of_size(120_100)) == []
-    assert found(of_size(MAX_BYTES + 1)) == [("error", "spec")]
+    assert found(of_size(MAX_PROMPT_BYTES + 1)) == [("error", "spec")]
 
 
 def test_emoji_and_joined_scripts_are_no_hidden_characters() -> None:
@@ -123,7 +124,8 @@ def test_good_schema_has_no_finding(schema: dict[str, Any]) -> None:
 def test_schemas_of_output_and_tools_are_checked() -> None:
     remote = {"$ref": "https://example.com/a.json"}
 
-    assert found(make_prompt(outputSchema=remote)) == [("error", "spec.outputSchema.$ref")]
+    assert found(make_prompt(outputSchema=remote)) == [("error", "spec.outputSchema")]
+    assert found(make_prompt(outputSchema={"pattern": "("})) == [("warning", "spec.outputSchema.pattern")]
 
 
 def test_same_version_with_other_content_is_an_error() -> None:

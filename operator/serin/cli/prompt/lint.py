@@ -6,7 +6,6 @@ schemas are in `schemas`, those of length in `length`.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -22,8 +21,6 @@ from serin.cli.prompt.template import PLACEHOLDER, SPECIAL_TOKEN, placeholders
 from serin.cli.prompt.text import is_hidden
 from serin.kube_types import Object
 
-MAX_BYTES = 128 * 1024
-"""Size limit of a spec as compact JSON in UTF-8."""
 _NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 _is_name = matches(_NAME)
 
@@ -35,7 +32,7 @@ def lint(manifest: Object) -> list[Finding]:
     found += [error(*_split(problem)) for problem in problems]
     spec = manifest.get("spec")
     if not problems and isinstance(spec, dict):
-        found += [*_size(spec), *_messages(spec), *_variables(spec), *_schemas(spec)]
+        found += [*_messages(spec), *_variables(spec), *_schemas(spec)]
     return sorted(found, key=lambda finding: finding.level is not Level.ERROR)
 
 
@@ -69,14 +66,6 @@ def _metadata(manifest: Object) -> Iterator[Finding]:
 def _split(problem: str) -> tuple[str, str]:
     where, _, message = problem.partition(": ")
     return (where, message) if message else ("spec", problem)
-
-
-def _size(spec: Mapping[str, Any]) -> Iterator[Finding]:
-    size = len(json.dumps(spec, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
-    if size > MAX_BYTES:
-        yield error(
-            "spec", f"The spec has {size:,} bytes as JSON and may have {MAX_BYTES:,}; move examples out of the prompt."
-        )
 
 
 def _messages(spec: Mapping[str, Any]) -> Iterator[Finding]:

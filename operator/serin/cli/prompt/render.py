@@ -20,6 +20,8 @@ Prompt = Mapping[str, Any]
 Variable = Mapping[str, Any]
 
 SYSTEM_ROLES = frozenset({"system", "developer"})
+CHOICES = frozenset({"none", "auto", "required"})
+"""Values of `toolChoice` that name no tool."""
 MAX_VALUE = 65_536
 """Characters of a value whose variable has no maxLength."""
 MAX_RENDERED = 1 << 20
@@ -246,7 +248,7 @@ def _tool(tool: Mapping[str, Any]) -> Body:
 
 def _choice(choice: object) -> object:
     if isinstance(choice, str):
-        return choice.lower()
+        return choice if choice in CHOICES else {"type": "function", "function": {"name": choice}}
     function = choice.get("function", choice) if isinstance(choice, dict) else {}
     return {"type": "function", "function": {"name": function["name"]}}
 
