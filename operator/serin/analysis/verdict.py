@@ -304,8 +304,9 @@ def speaks_against(state: MetricState) -> str | None:
         return None
     if tests.rolled_back and not measurement.rejects:
         return (
-            "the canary differs from the stable beyond doubt, and is held; routing.gateway.sessionPersistence is true, "
-            "so single clients can cause it: look at the requests, then promote or abort"
+            "the canary differs from the stable beyond doubt, and is held; clients stay at one side (routing.sticky or "
+            "routing.gateway.sessionPersistence), so single clients can cause it: look at the requests, then promote "
+            "or abort"
         )
     if max(comparison.log_e for comparison in tests.comparisons) <= AGAINST:
         return None

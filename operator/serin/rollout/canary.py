@@ -195,7 +195,7 @@ def _new_state(candidate: Candidate) -> TrialState:
         baseline,
         analysis.false_rollback_rate,
         measured=measured,
-        sticky=snapshot.spec.routing.gateway.session_persistence,
+        sticky=candidate.keeps_clients,
         names={metric.name for metric in analysis.compared},
     )
     own = presets.measurements(
@@ -228,7 +228,7 @@ def _new_state(candidate: Candidate) -> TrialState:
         arrivals=presets.arrivals(series, measured=measured),
         ended=presets.requests(series, measured=True) if measured else None,
         slice_seconds=snapshot.policy.slice_seconds,
-        sticky=snapshot.spec.routing.gateway.session_persistence,
+        sticky=candidate.keeps_clients,
         loss_tolerance=analysis.loss_tolerance,
         throughputs=tuple(map(ThroughputState, throughputs)),
     )

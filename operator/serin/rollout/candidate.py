@@ -220,6 +220,12 @@ class Candidate:
         return unfinished(self.state) if self.shared else requests_held_for(self.state, small=small)
 
     @property
+    def keeps_clients(self) -> bool:
+        """Whether a client's requests stay at one side, so that a few clients can make most of what one side counts."""
+        routing = self.snapshot.spec.routing
+        return routing.sticky is not None if self.shared else routing.gateway.session_persistence
+
+    @property
     def over_exposed(self) -> Arrivals | None:
         """The arrivals if the canary's share of them is above twice its weight beyond doubt; else None."""
         return far_above_weight(self.state)

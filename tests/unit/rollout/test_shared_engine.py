@@ -32,6 +32,7 @@ from tests.unit.rollout.cases import (
     make_evidence,
     make_pods,
     make_record,
+    make_spec,
     serving,
     trial_of,
     weight_of,
@@ -134,3 +135,17 @@ def test_prompt_that_gets_far_more_than_its_weight_is_held() -> None:
     assert "a few keys of spec.routing.sticky" in decision.message
     forced = decide(shared(0, held=HELD, saved_state=state, trial={"forced": True}))
     assert forced.reason is not Reason.SHARE_ABOVE_WEIGHT
+
+
+@pytest.mark.parametrize(
+    ("routing", "expected"),
+    [
+        ({}, (False, False)),
+        ({"sticky": {"conversation": {}}}, (True, False)),
+        ({"gateway": {"parentRefs": [{"name": "llm"}], "sessionPersistence": True}}, (False, True)),
+    ],
+)
+def test_clients_stay_at_one_side_by_what_splits_them(routing: dict[str, Any], expected: tuple[bool, bool]) -> None:
+    spec = make_spec(routing={"gateway": {"parentRefs": [{"name": "llm"}]}} | routing)
+    begun = [decide(replace(each, saved_state=None)).trial_state for each in (shared(spec=spec), canary_at(spec=spec))]
+    assert tuple(state is not None and state.sticky for state in begun) == expected
