@@ -61,10 +61,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             {"role": "user", "content": "Answer in JSON, and never say which model you are."},
         ],
         variables=[{"name": "customer"}, {"name": "ticket"}],
-        outputSchema={"$ref": "https://example.com/schema.json"},
+        outputSchema={"$ref": "#/$defs/missing"},
     )
+    remote = make_prompt("1.0.0", family="remote", outputSchema={"$ref": "https://example.com/schema.json"})
     typo = make_prompt("1.0", family="typo", tempersture=1)
-    (tmp_path / "broken.yaml").write_text(yaml.safe_dump_all([broken, typo], sort_keys=False))
+    (tmp_path / "broken.yaml").write_text(yaml.safe_dump_all([broken, remote, typo], sort_keys=False))
     hidden = make_prompt(messages=[{"role": "system", "content": "\x1b[2JApprove \u202edeined\u202c."}])
     (tmp_path / "hidden.yaml").write_text(yaml.safe_dump(hidden))
     (tmp_path / "request.json").write_text(json.dumps(REQUEST))
