@@ -100,8 +100,10 @@ def _candidate(snapshot: Snapshot, stable: Record, target: Record, trial: Trial,
     elif state and candidate.metrics_answer and not snapshot.spec.paused and replace(candidate, trial=trial).in_force:
         due = with_adaptive_weight(trial, state, snapshot.policy, snapshot.now)
         # Missing requests are in no count, so the counts must not raise the weight.
-        against = candidate.held_for_requests(small=False) or candidate.over_exposed or against_more_weight(state)
-        trial = trial if due.weight > trial.weight and against else due
+        held = due.weight > trial.weight and (
+            candidate.held_for_requests(small=False) or candidate.over_exposed or against_more_weight(state)
+        )
+        trial = trial if held else due
     if candidate.blind_too_long:
         trial = replace(trial, blinded=True)
     if state and candidate.loses_requests and not trial.withdrawn_because:

@@ -55,10 +55,13 @@ class Candidate:
         return self.record.engine_revision == self.stable.engine_revision
 
     @property
+    def _route_is_settled(self) -> bool:
+        return is_settled(self.snapshot.route, self.snapshot.now, self.snapshot.policy.settle_seconds)
+
+    @property
     def takes_over_pods(self) -> bool:
         """Whether the gateway may still serve these pods with the weight of another canary that had them before."""
-        settled = is_settled(self.snapshot.route, self.snapshot.now, self.snapshot.policy.settle_seconds)
-        return self.trial.traffic_since is None and not settled
+        return self.trial.traffic_since is None and not self._route_is_settled
 
     @property
     def pods_needed(self) -> int:
@@ -126,9 +129,8 @@ class Candidate:
     @property
     def in_route(self) -> bool:
         """Whether the gateway serves a route that names the canary and its pods know it, so that it may get weight."""
-        settled = is_settled(self.snapshot.route, self.snapshot.now, self.snapshot.policy.settle_seconds)
         known = self.weight_on_route > 0 or not is_new_to_pods(self.snapshot, self.record)
-        return settled and known and self.record.revision in self.snapshot.route.weights
+        return self._route_is_settled and known and self.record.revision in self.snapshot.route.weights
 
     @property
     def in_force(self) -> bool:

@@ -73,8 +73,7 @@ def is_new_to_pods(snapshot: Snapshot, record: Record) -> bool:
     split = snapshot.splits.get(record.engine_revision)
     if split is None or len(split.revisions) > 1:
         return False
-    settling = timedelta(seconds=snapshot.policy.settle_seconds + 1)
-    changed = split.changed_at is not None and snapshot.now - split.changed_at < settling
+    changed = split.changed_at is not None and snapshot.now - split.changed_at < _settling(snapshot)
     return changed or record.revision not in split.revisions
 
 
@@ -83,8 +82,7 @@ def times_left(snapshot: Snapshot, engine_revision: str) -> list[timedelta]:
     split = snapshot.splits.get(engine_revision)
     if split is None or split.changed_at is None:
         return []
-    settling = timedelta(seconds=snapshot.policy.settle_seconds + 1)
-    ages = (settling, EVICT_AFTER, snapshot.spec.rollout.drain_timeout)
+    ages = (_settling(snapshot), EVICT_AFTER, snapshot.spec.rollout.drain_timeout)
     age = snapshot.now - split.changed_at
     return [left for left in (each - age for each in ages) if left > timedelta()]
 
@@ -100,6 +98,11 @@ def pod_to_evict(snapshot: Snapshot, engine_revision: str) -> str | None:
     behind = pods.intersection(switch_of(snapshot, engine_revision).behind)
     # An older sample is of a time at which it need not have switched.
     return min((pod for pod in behind if shown[pod].at - split.changed_at >= EVICT_AFTER / 2), default=None)
+
+
+def _settling(snapshot: Snapshot) -> timedelta:
+    """How long pods may lack a document after its write; a second more, because times are whole seconds."""
+    return timedelta(seconds=snapshot.policy.settle_seconds + 1)
 
 
 def _by_pod(shown: Mapping[str, ShownDocument], names: list[str]) -> dict[str, ShownDocument]:
