@@ -16,7 +16,8 @@ from serin.api.base import ApiModel
 from serin.api.fields import matches, must_match
 from serin.api.rule import Rule
 
-_PLACEHOLDER = re.compile(r"\{\{ *([A-Za-z_][A-Za-z0-9_]*) *\}\}")
+PLACEHOLDER = re.compile(r"\{\{ *([A-Za-z_][A-Za-z0-9_]*) *\}\}")
+"""A placeholder; any other text between double braces stays as it is."""
 _NUMBER = "^-?(0|[1-9][0-9]*)([.][0-9]+)?([eE][+-]?[0-9]+)?$"
 _KINDS = "self.map(m, has(m.placeholder) ? 2 : (has(m.role) && m.role == 'system' ? 1 : 0))"
 MAX_TEXT = 131_072
@@ -49,7 +50,7 @@ class Message(ApiModel):
     @property
     def variables(self) -> frozenset[str]:
         """Names of the variables in the text."""
-        return frozenset(_PLACEHOLDER.findall(self.content or ""))
+        return frozenset(PLACEHOLDER.findall(self.content or ""))
 
 
 def _is_in_order(messages: Sequence[Message]) -> bool:

@@ -25,7 +25,7 @@ _SEMVER = (
 )
 """The grammar of Semantic Versioning 2.0.0."""
 _is_key = matches(LABEL_KEY)
-_REFERENCES = frozenset({"$ref", "$dynamicRef", "$recursiveRef"})
+REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 """Keywords of JSON Schema that name another schema, which a validator might fetch."""
 
 
@@ -35,7 +35,7 @@ def _refers_only_to_itself(schema: dict[str, Any]) -> dict[str, Any]:
         node = nodes.pop()
         if isinstance(node, Mapping):
             for name, value in node.items():
-                if name in _REFERENCES and isinstance(value, str) and not value.startswith("#"):
+                if name in REFERENCES and isinstance(value, str) and not value.startswith("#"):
                     raise ValueError(f"Replace {name} {value!r:.80} by a reference within the schema, '#/$defs/...'.")
             nodes.extend(node.values())
         elif isinstance(node, list):

@@ -13,11 +13,12 @@ from typing import Any
 from serin.api.fields import matches
 from serin.api.names import API_VERSION
 from serin.api.parse import promptversion_problems
+from serin.api.prompt_template import PLACEHOLDER
 from serin.cli.prompt.findings import Finding, Level, error, warning
 from serin.cli.prompt.registry import KIND, StoredPrompt, name_of
 from serin.cli.prompt.render import SYSTEM_ROLES
 from serin.cli.prompt.schemas import lint_schema
-from serin.cli.prompt.template import PLACEHOLDER, SPECIAL_TOKEN, placeholders
+from serin.cli.prompt.template import SPECIAL_TOKEN, placeholders
 from serin.cli.prompt.text import is_hidden
 from serin.kube_types import Object
 

@@ -15,6 +15,7 @@ from jsonschema import FormatChecker
 from jsonschema.exceptions import SchemaError
 from jsonschema.validators import validator_for
 
+from serin.api.promptversion import REFERENCES
 from serin.cli.prompt.findings import Finding, error, warning
 
 _DIALECTS = frozenset(
@@ -28,7 +29,6 @@ _DIALECTS = frozenset(
         jsonschema.Draft3Validator,
     )
 )
-_REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 _DATA = frozenset({"enum", "const", "default", "examples"})
 """Keywords whose values are no schemas."""
 _NAMED = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
@@ -60,7 +60,7 @@ def lint_schema(schema: Mapping[str, Any], where: str) -> list[Finding]:
 
 
 def _references(node: Mapping[str, Any], where: str, root: Mapping[str, Any]) -> Iterator[Finding]:
-    for keyword in _REFERENCES:
+    for keyword in REFERENCES:
         target = node.get(keyword)
         if not isinstance(target, str):
             continue

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-PLACEHOLDER = re.compile(r"\{\{ *([A-Za-z_][A-Za-z0-9_]*) *\}\}")
-"""A placeholder; any other text between double braces stays as it is."""
+from serin.api.prompt_template import PLACEHOLDER
+
 _BAR = "\N{FULLWIDTH VERTICAL LINE}"
 SPECIAL_TOKEN = re.compile(
     rf"<\|[^|<>\s]{{1,60}}\|>|<{_BAR}[^{_BAR}<>]{{1,60}}{_BAR}>|</?s>|<(?:bos|eos|pad|unk)>|<(?:start|end)_of_turn>"
