@@ -13,18 +13,8 @@ from serin.cluster.port import CONTROLLER_REVISION, DEPLOYMENT, HTTP_ROUTE, POD
 from serin.manifests.controller_revision import read_record
 from serin.rollout.phases import Phase
 from serin.rollout.ramp import weight_at
-from tests.stories.story import Story
+from tests.stories.story import QUICK, Story
 
-QUICK: dict[str, Any] = {
-    "replicas": 2,
-    "rollout": {
-        "ramp": {"steps": [{"weight": 20, "hold": "10s"}, {"weight": 60, "hold": "10s"}]},
-        "minimumBake": "0s",
-        "drainTimeout": "30s",
-        "progressDeadline": "1m",
-    },
-    "analysis": {"metrics": [{"name": "errors", "preset": "ErrorRate"}]},
-}
 BAD = 0.5
 """Error rate of a bad prompt."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from fakes.fake_cluster import Call
@@ -15,6 +17,18 @@ from serin.manifests.controller_revision import read_record
 from serin.reconciler import Reconciler
 from serin.rollout.phases import TRANSITIONS, Phase
 
+GOLDEN = Path(__file__).parent / "golden"
+QUICK: dict[str, Any] = {
+    "replicas": 2,
+    "rollout": {
+        "ramp": {"steps": [{"weight": 20, "hold": "10s"}, {"weight": 60, "hold": "10s"}]},
+        "minimumBake": "0s",
+        "drainTimeout": "30s",
+        "progressDeadline": "1m",
+    },
+    "analysis": {"metrics": [{"name": "errors", "preset": "ErrorRate"}]},
+}
+"""Changes of a spec: two pods, and a ramp of two short steps that waits for nothing else."""
 TICK_SECONDS = 5
 FEW_ALIKE = 2
 TURNS_PER_TICK = 12
@@ -201,3 +215,11 @@ class Story:
         if line != self._last_line:
             self._last_line = line
             self.transcript.append(f"{self.clock} {line}".rstrip())
+
+    def read_as_golden(self, name: str) -> None:
+        """Compare the transcript with the recorded one; with SERIN_GOLDEN=write, record it."""
+        golden = GOLDEN / f"{name}.txt"
+        text = "\n".join(self.transcript) + "\n"
+        if os.environ.get("SERIN_GOLDEN") == "write":
+            golden.write_text(text)
+        assert text == golden.read_text()

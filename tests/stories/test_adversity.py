@@ -6,7 +6,6 @@ A crash before a write leaves the same world as a crash after the write before i
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 
@@ -14,18 +13,7 @@ from fakes.operator_in_memory import spec
 from fakes.world import Behaviour
 from serin.cluster.port import CONTROLLER_REVISION, DEPLOYMENT, HTTP_ROUTE, POD_DISRUPTION_BUDGET, SERVICE
 from serin.rollout.phases import Phase
-from tests.stories.story import Story
-
-QUICK: dict[str, Any] = {
-    "replicas": 2,
-    "rollout": {
-        "ramp": {"steps": [{"weight": 20, "hold": "10s"}, {"weight": 60, "hold": "10s"}]},
-        "minimumBake": "0s",
-        "drainTimeout": "30s",
-        "progressDeadline": "1m",
-    },
-    "analysis": {"metrics": [{"name": "errors", "preset": "ErrorRate"}]},
-}
+from tests.stories.story import QUICK, Story
 
 
 def prepare(story: Story) -> None:

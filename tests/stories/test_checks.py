@@ -11,8 +11,8 @@ from fakes.operator_in_memory import spec
 from fakes.traffic import Load
 from serin.analysis.measurement import How
 from serin.rollout.phases import Phase
-from tests.stories.story import Story
-from tests.stories.test_split import QUICK, quick
+from tests.stories.story import QUICK, Story
+from tests.stories.test_split import quick
 from tests.stories.trials import play
 
 FORMAT: dict[str, Any] = {"name": "format", "check": {"kind": "Regex", "pattern": "^{"}}

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +15,6 @@ from serin.errors import ClusterError
 from serin.rollout.phases import Phase
 from tests.stories.prompts import BAD, PromptStory, prompt, record_of, serves_prompts, untouched
 
-GOLDEN = Path(__file__).parent / "golden"
 Tell = Callable[[PromptStory], Awaitable[None]]
 
 
@@ -142,11 +139,7 @@ async def test_prompt_story_reads_as_its_golden_transcript(tell: Tell) -> None:
     story = PromptStory()
     await story.installed()
     await tell(story)
-    golden = GOLDEN / f"{tell.__name__}.txt"
-    text = "\n".join(story.transcript) + "\n"
-    if os.environ.get("SERIN_GOLDEN") == "write":
-        golden.write_text(text)
-    assert text == golden.read_text()
+    story.read_as_golden(tell.__name__)
 
 
 # Pods that do not switch.

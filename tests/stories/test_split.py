@@ -18,18 +18,7 @@ from serin.errors import Forbidden
 from serin.manifests.owner import Owner
 from serin.manifests.split_document import render_split, split_name, token_of
 from serin.rollout.phases import Phase
-from tests.stories.story import Story
-
-QUICK: dict[str, Any] = {
-    "replicas": 2,
-    "rollout": {
-        "ramp": {"steps": [{"weight": 20, "hold": "10s"}, {"weight": 60, "hold": "10s"}]},
-        "minimumBake": "0s",
-        "drainTimeout": "30s",
-        "progressDeadline": "1m",
-    },
-    "analysis": {"metrics": [{"name": "errors", "preset": "ErrorRate"}]},
-}
+from tests.stories.story import QUICK, Story
 
 
 def quick(**facts: Any) -> Story:

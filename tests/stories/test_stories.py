@@ -5,9 +5,7 @@ A story that is meant to change rewrites its file when SERIN_GOLDEN=write is set
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +16,6 @@ from serin.cluster.port import HTTP_ROUTE
 from serin.rollout.phases import Phase
 from tests.stories.story import Story
 
-GOLDEN = Path(__file__).parent / "golden"
 Tell = Callable[[Story], Awaitable[None]]
 
 
@@ -500,8 +497,4 @@ STORIES: tuple[Tell, ...] = (
 async def test_story_reads_as_its_golden_transcript(tell: Tell) -> None:
     story = Story()
     await tell(story)
-    golden = GOLDEN / f"{tell.__name__}.txt"
-    text = "\n".join(story.transcript) + "\n"
-    if os.environ.get("SERIN_GOLDEN") == "write":
-        golden.write_text(text)
-    assert text == golden.read_text()
+    story.read_as_golden(tell.__name__)
