@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from serin.api.names import (
@@ -109,6 +110,8 @@ class SplitDocument:
         return {"revision": revision, "weight": weight} | ({"prompts": dict(prompts)} if prompts else {})
 
 
+# A reconcile reads each of its documents several times; one may have 900 KiB.
+@lru_cache(maxsize=8)
 def parse_document(text: str) -> SplitDocument:
     """The document in the ConfigMap.
 
