@@ -36,7 +36,7 @@ CODES = {
     "system_content_not_text": (400, "excluded", "a leading system message of the client has something else than text"),
     "prompt_not_found": (400, "excluded", "`prompt_id` or `prompt.id` names a prompt that is not served"),
     "missing_prompt_variable": (400, "rejected", "a required variable is missing; `param` names it"),
-    "invalid_prompt_variable": (400, "rejected", "a variable has another type, is too long, or is none of its `enum`"),
+    "invalid_prompt_variable": (400, "rejected", "a value has another type, is too long, or is not in its `enum`"),
     "special_token_in_variable": (400, "rejected", "a variable contains a special token of the model"),
     "prompt_too_long": (400, "rejected", f"a message has more than {MAX_RENDERED:,} characters with its variables"),
     "client_system_not_accepted": (400, "rejected", "the prompt has `clientSystem: Reject`"),

@@ -376,7 +376,7 @@ async def test_client_that_leaves_in_its_body_is_gone_for_vllm(tmp_path: Path) -
         return {"type": "http.disconnect"}
 
     async def send(_message: Message) -> None:
-        """Nobody listens."""
+        """The client is gone."""
 
     scope = {"type": "http", "method": "POST", "path": paths.CHAT, "headers": []}
     await pod.middleware(scope, receive, send)
