@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 from examples.demo.place import ROOT
 from serin.api.parse import parse_llmdeployment, parse_promptversion
+from serin.cli.prompt.files import load_yaml
 
 PARSERS = {"LLMDeployment": parse_llmdeployment, "PromptVersion": parse_promptversion}
 FILES = sorted((ROOT / "examples").glob("0*/*.yaml"))
@@ -22,7 +22,7 @@ def named(path: Path) -> str:
 
 @pytest.mark.parametrize("file", FILES, ids=named)
 def test_every_example_object_is_valid(file: Path) -> None:
-    objects = list(yaml.safe_load_all(file.read_text()))
+    objects = load_yaml(named(file), file.read_text())  # refuses a key that appears twice
     assert objects
     for each in objects:
         assert each["apiVersion"] == "serin.dev/v1alpha1"
