@@ -64,6 +64,8 @@ class Place:
     gateway: tuple[str, str] = SANDBOX_GATEWAY
     """Namespace and name of the Gateway."""
     sandbox: bool = True
+    gateway_program: str = "contour"
+    """The sandbox's gateway, as a value of the chart's `prometheus.gateway`."""
     operator_image: Image | None = None
     """None: built from this checkout."""
     engine_image: str | None = None
@@ -117,7 +119,9 @@ def sandbox_place(environment: Mapping[str, str] = os.environ) -> Place:
     known = {**environment, **read_exports(path.read_text(), environment.get("PATH", ""))}
     if "GATEWAY_URL" not in known:
         raise DemoError("Only the API tier of the sandbox is running; start all of it with `make sandbox`.")
-    return Place(known, known["GATEWAY_URL"], known["PROMETHEUS_URL"])
+    return Place(
+        known, known["GATEWAY_URL"], known["PROMETHEUS_URL"], gateway_program=known.get("GATEWAY") or "contour"
+    )
 
 
 def sandbox_state(environment: Mapping[str, str]) -> Path:

@@ -101,6 +101,7 @@ def operator_values(image: Image, place: Place) -> dict[str, str | int]:
     if place.sandbox:
         # The sandbox has no registry; the image is loaded into the node.
         values["image.pullPolicy"] = "Never"
+        values["prometheus.gateway"] = place.gateway_program
         # The sandbox's Prometheus scrapes every 5 seconds, with a timeout of 4 seconds (sandbox/node/config_files.py).
         values |= {"prometheus.scrapeInterval": 5, "prometheus.evidenceLag": 4, "prometheus.interval": 1}
     return values

@@ -17,7 +17,7 @@ from sandbox.host.layout import from_environment
 def load_image(tell: Teller, place: Place) -> str:
     """Build the image, import it into the node, and return its tag."""
     archive = sandbox_state(place.environment) / "light.tar"
-    go = Cache(from_environment()).provide_go(pins.FULL_TIER)
+    go = Cache(from_environment()).provide_go(pins.full_tier(pins.CONTOUR))
     stream(tell, [sys.executable, "-m", "model_server.light.image", str(archive)], {**os.environ, "GO": go})
     stream(tell, [sys.executable, "-m", "sandbox", "load", str(archive)])
     return IMAGE

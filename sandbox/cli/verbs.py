@@ -38,14 +38,18 @@ def up(layout: Layout, options: argparse.Namespace) -> int:
     for target, source in wanted.items():
         binds.check(Path(source), target)
     cache = Cache(layout)
+    cluster = full_tier.Cluster(layout, cache)
     with _locked(layout):
-        progress = Progress({**cache.missing(pins.FULL_TIER), **full_tier.STEPS})
+        gateway = cluster.gateway(options.gateway or None)
+        names = pins.full_tier(gateway)
+        progress = Progress({**cache.missing(names), **full_tier.STEPS})
         machine.install(machine.missing_packages(), progress.note)
-        provide(cache, pins.FULL_TIER, layout.state, progress)
-        site = full_tier.Cluster(layout, cache).up(progress, wanted)
+        provide(cache, names, layout.state, progress)
+        site = cluster.up(progress, wanted, gateway)
         environment.link_commands(layout.bin, [cache.path("kubectl"), cache.path("helm")])
         variables = {
             "KUBECONFIG": str(layout.kubeconfig),
+            "GATEWAY": site.gateway,
             "GATEWAY_URL": site.gateway_url,
             "PROMETHEUS_URL": site.prometheus_url,
             "SERIN_AUDIT_LOG": str(layout.audit_log),
@@ -166,7 +170,7 @@ def bind(layout: Layout, options: argparse.Namespace) -> int:
 
 def build(layout: Layout, options: argparse.Namespace) -> int:
     """Build everything into the cache and start nothing."""
-    names = pins.API_TIER if options.tier == "api" else pins.FULL_TIER
+    names = pins.API_TIER if options.tier == "api" else pins.full_tier(pins.CONTOUR)
     cache = Cache(layout)
     progress = Progress(cache.missing(names))
     provide(cache, names, layout.state, progress)

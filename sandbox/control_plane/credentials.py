@@ -19,6 +19,7 @@ API_CLIENTS = {"admin": "serin-sandbox-admin/system:masters"}
 NODE_CLIENTS = {
     **API_CLIENTS,
     "contour": "contour/system:masters",
+    "traefik": "traefik/system:masters",
     "prometheus": "prometheus/system:masters",
     "kube-controller-manager": "system:kube-controller-manager",
     "kube-scheduler": "system:kube-scheduler",

@@ -24,6 +24,7 @@ rules:
   - system:kube-scheduler
   - contour
   - prometheus
+  - traefik
 - level: None
   userGroups: [system:nodes]
 - level: None

@@ -1,85 +1,18 @@
 """The programs of the full tier: command line, configuration files, and a probe that says whether each is ready.
 
 Pure except for the probes. Callers: `full_tier`. A fingerprint covers command line and files, so that `up` restarts
-only a component that was changed. Not here: the order of starting and waiting (`full_tier`).
+only a component that was changed. Not here: the gateways (`gateways`), and the order of starting and waiting
+(`full_tier`).
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
 
-from sandbox.builds.cache import Cache
 from sandbox.control_plane import credentials, programs
 from sandbox.host import probe
-from sandbox.host.layout import Layout
-from sandbox.node import config_files
-from sandbox.node.network import Plan
-
-API_PORT = 6443
-GATEWAY = "/apis/gateway.networking.k8s.io/v1/namespaces/gateway/gateways/llm"
-"""The API path of the one Gateway, which `gateway.yaml` defines."""
-
-
-@dataclass(frozen=True, slots=True)
-class Component:
-    """One program of the node; `ready` probes it from this machine."""
-
-    name: str
-    command: tuple[str, ...]
-    ready: Callable[[], bool]
-    files: Mapping[Path, str] = field(default_factory=dict)
-
-    @property
-    def fingerprint(self) -> str:
-        """A hash of what the program is started from: its command line and files."""
-        digest = hashlib.sha256("\0".join(self.command).encode())
-        for path, content in sorted(self.files.items()):
-            digest.update(f"{path}\0{content}\0".encode())
-        return digest.hexdigest()[:16]
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """Where one sandbox is: its files, its binaries, its addresses."""
-
-    layout: Layout
-    cache: Cache
-    plan: Plan
-
-    @property
-    def api_url(self) -> str:
-        """The API server's URL, from this machine and from pods."""
-        return f"https://{self.plan.node}:{API_PORT}"
-
-    @property
-    def gateway_url(self) -> str:
-        """Envoy's URL, from this machine and from pods."""
-        return f"http://{self.plan.node}:{config_files.GATEWAY_PORT}"
-
-    @property
-    def prometheus_url(self) -> str:
-        """Prometheus' URL, from this machine and from pods."""
-        return f"http://{self.plan.node}:{config_files.PROMETHEUS_PORT}"
-
-    def kubeconfig(self, client: str) -> Path:
-        """Return the path of the kubeconfig of one of `credentials.NODE_CLIENTS`."""
-        return self.layout.full / "kubeconfigs" / client
-
-    def configuration(self, name: str) -> Path:
-        """Return the path of a configuration file."""
-        return self.layout.full / "configuration" / name
-
-    def get(self, path: str) -> dict[str, object]:
-        """Return an object of the API, empty when there is none or no API server."""
-        return probe.get_json(self.api_url + path, credentials.client_context(self.layout.certificates))
-
-    def answers(self, port: int, path: str, scheme: str = "http") -> bool:
-        """Whether a server on the node answers a GET of `path` with 2xx."""
-        context = probe.untrusting_context() if scheme == "https" else None
-        return probe.get(f"{scheme}://{self.plan.node}:{port}{path}", context) is not None
+from sandbox.node import config_files, gateways
+from sandbox.node.site import API_PORT, Component, Site
 
 
 def all_components(site: Site, containerd_ready: Callable[[], bool]) -> dict[str, Component]:
@@ -90,7 +23,7 @@ def all_components(site: Site, containerd_ready: Callable[[], bool]) -> dict[str
         _kubelet(site),
         _proxy(site),
         _prometheus(site),
-        *_gateway(site),
+        *gateways.components(site),
     ]
     return {component.name: component for component in made}
 
@@ -218,49 +151,5 @@ def _prometheus(site: Site) -> Component:
         "prometheus",
         tuple(command),
         lambda: site.answers(config_files.PROMETHEUS_PORT, "/-/ready"),
-        {configuration: config_files.prometheus(site.plan, site.kubeconfig("prometheus"))},
+        {configuration: config_files.prometheus(site.plan, site.kubeconfig("prometheus"), site.gateway)},
     )
-
-
-def _gateway(site: Site) -> list[Component]:
-    configuration = site.configuration("contour.yaml")
-    return [
-        Component(
-            "contour",
-            (
-                str(site.cache.path("contour")),
-                "serve",
-                f"--config-path={configuration}",
-                f"--kubeconfig={site.kubeconfig('contour')}",
-                "--disable-leader-election",
-                "--insecure",
-                "--xds-address=127.0.0.1",
-                "--xds-port=8001",
-                f"--http-address={site.plan.node}",
-                "--http-port=8000",
-                f"--health-address={site.plan.node}",
-                "--health-port=8003",
-                f"--stats-address={site.plan.node}",
-                f"--stats-port={config_files.ENVOY_METRICS_PORT}",
-                "--envoy-service-http-address=0.0.0.0",
-                f"--ingress-status-address={site.plan.node}",
-            ),
-            lambda: site.answers(8003, "/healthz") and probe.condition_true(site.get(GATEWAY), "Programmed"),
-            {configuration: config_files.contour()},
-        ),
-        Component(
-            "envoy",
-            (
-                str(site.cache.path("envoy")),
-                *("--config-path", str(site.configuration("envoy.json"))),
-                *("--service-cluster", "serin"),
-                *("--service-node", "envoy"),
-                *("--log-level", "warn"),
-                *("--concurrency", "2"),
-                # Its shared memory regions would have the same names in every sandbox of this machine.
-                "--disable-hot-restart",
-            ),
-            # Envoy has this listener from Contour: an answer shows that the two are connected.
-            lambda: site.answers(config_files.ENVOY_METRICS_PORT, "/ready"),
-        ),
-    ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from sandbox.builds import pins
 from sandbox.images.preloaded import PAUSE_IMAGE
 from sandbox.node import cgroups
 from sandbox.node.network import Plan
@@ -17,8 +18,9 @@ NODE = "serin"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 ENVOY_METRICS_PORT = 8002
 PROMETHEUS_PORT = 9090
-# Envoy's port for the Gateway's listener 8080: Contour adds 8000.
-GATEWAY_PORT = 16080
+TRAEFIK_METRICS_PORT = 8004
+# By gateway, its port for the Gateway's listener 8080: Contour adds 8000.
+GATEWAY_PORTS = {pins.CONTOUR: 16080, pins.TRAEFIK: 8080}
 
 
 def containerd(cni_plugins: Path, cni_configuration: Path) -> str:
@@ -157,8 +159,31 @@ _POD_LABELS = """\
 """
 
 
-def prometheus(plan: Plan, kubeconfig: Path) -> str:
-    """Return Prometheus' configuration: Envoy, the engines of every LLMDeployment, and the operator."""
+# Traefik names a service by route and rule as well; Serin needs a label that names only the Kubernetes Service.
+# Before 3.7.6 the name had neither route nor rule (traefik/traefik#13367).
+TRAEFIK_BACKEND = r"(?:httproute-.+-[0-9a-f]{20}-svc-)?(.+)-\d+@kubernetesgateway"
+
+
+def gateway_scrape(plan: Plan, gateway: str) -> str:
+    """Return Prometheus' scrape job for a gateway."""
+    if gateway == pins.TRAEFIK:
+        return f"""\
+- job_name: traefik
+  static_configs:
+  - targets: ["{plan.node}:{TRAEFIK_METRICS_PORT}"]
+  metric_relabel_configs:
+  - {{source_labels: [service], regex: '{TRAEFIK_BACKEND}', target_label: backend}}
+"""
+    return f"""\
+- job_name: envoy
+  metrics_path: /stats/prometheus
+  static_configs:
+  - targets: ["{plan.node}:{ENVOY_METRICS_PORT}"]
+"""
+
+
+def prometheus(plan: Plan, kubeconfig: Path, gateway: str = pins.CONTOUR) -> str:
+    """Return Prometheus' configuration: the gateway, the engines of every LLMDeployment, and the operator."""
     pods = f"{{role: pod, kubeconfig_file: {kubeconfig}}}"
     return f"""\
 global:
@@ -166,10 +191,7 @@ global:
   scrape_timeout: 4s
   evaluation_interval: 5s
 scrape_configs:
-- job_name: envoy
-  metrics_path: /stats/prometheus
-  static_configs:
-  - targets: ["{plan.node}:{ENVOY_METRICS_PORT}"]
+{gateway_scrape(plan, gateway).rstrip()}
 - job_name: vllm
   kubernetes_sd_configs:
   - {pods}

@@ -19,11 +19,12 @@ from sandbox.host import environment
 from sandbox.host.layout import Layout
 from sandbox.host.progress import Progress
 from sandbox.node import binds, cgroups, gateway_api, keeper, namespaces, network, record, traces
-from sandbox.node.components import Site, all_components
+from sandbox.node.components import all_components
 from sandbox.node.image_store import NodeImages
 from sandbox.node.keeper import Keeper
 from sandbox.node.namespaces import Init
 from sandbox.node.record import Record
+from sandbox.node.site import Site
 
 STEPS = {
     "preparing the node": 1.0,
@@ -46,11 +47,31 @@ class Cluster:
         self._cache = cache
         self._file = layout.full / "state.json"
 
-    def up(self, progress: Progress, wanted_binds: Mapping[str, str]) -> Site:
+    def gateway(self, wanted: str | None) -> str:
+        """Return the gateway that `up` is to run: `wanted`, else that of the cluster that runs, else Contour.
+
+        Raises:
+            SandboxError: there is no such gateway, or the cluster runs with another one, whose definitions remain.
+        """
+        if wanted is not None and wanted not in pins.GATEWAYS:
+            raise SandboxError(
+                f"There is no gateway {wanted!r}. Set GATEWAY or --gateway to one of: {', '.join(pins.GATEWAYS)}."
+            )
+        memory = record.load(self._file) if self._init() is not None else None
+        if memory is None:
+            return wanted or pins.CONTOUR
+        if wanted not in (None, memory.gateway):
+            raise SandboxError(
+                f"The gateway cannot become {wanted} because the sandbox runs with {memory.gateway}. "
+                "Run `make down`, then the same command again."
+            )
+        return memory.gateway
+
+    def up(self, progress: Progress, wanted_binds: Mapping[str, str], gateway: str = pins.CONTOUR) -> Site:
         """Start everything, or repair it, and return the addresses and files of the cluster."""
         with progress.step("preparing the node"):
-            init, memory = self._prepare(wanted_binds)
-        site, images = Site(self._layout, self._cache, memory.plan), NodeImages(init, self._cache)
+            init, memory = self._prepare(wanted_binds, gateway)
+        site, images = self._site(memory), NodeImages(init, self._cache)
         keep = Keeper(self._layout, init, memory, self._file, all_components(site, images.ready))
         with progress.step("starting etcd and containerd"):
             keep.start("etcd", "containerd")
@@ -66,8 +87,9 @@ class Cluster:
         with progress.step("installing the Gateway API"):
             memory.definitions = gateway_api.install(site, memory.definitions)
             memory.save(self._file)
-            gateway_api.write_envoy_bootstrap(site)
-            keep.start("contour", "envoy")
+            if memory.gateway == pins.CONTOUR:
+                gateway_api.write_envoy_bootstrap(site)
+            keep.start(*pins.GATEWAYS[memory.gateway])
         with progress.step("waiting until everything is ready"):
             keep.wait(*keep.components)
         return site
@@ -85,7 +107,7 @@ class Cluster:
         init, memory = self._init(), record.load(self._file)
         if init is None or memory is None:
             return None
-        site = Site(self._layout, self._cache, memory.plan)
+        site = self._site(memory)
         return keeper.states(all_components(site, NodeImages(init, self._cache).ready), memory)
 
     def load(self, archive: Path) -> list[str]:
@@ -99,6 +121,9 @@ class Cluster:
         binds.mount(init, memory.binds, {target: str(source)})
         memory.save(self._file)
 
+    def _site(self, memory: Record) -> Site:
+        return Site(self._layout, self._cache, memory.plan, memory.gateway)
+
     def _init(self) -> Init | None:
         return next((init for init in namespaces.find_all() if init.state == self._layout.full), None)
 
@@ -110,14 +135,14 @@ class Cluster:
             )
         return init, memory
 
-    def _prepare(self, wanted: Mapping[str, str]) -> tuple[Init, Record]:
+    def _prepare(self, wanted: Mapping[str, str], gateway: str) -> tuple[Init, Record]:
         traces.refuse_others(self._layout.full)
         init, memory = self._init(), record.load(self._file)
         if init is not None and memory is None:
             namespaces.destroy(init)
             init = None
         if init is None or memory is None:
-            init, memory = self._begin(memory)
+            init, memory = self._begin(memory, gateway)
         elif not network.connected(memory.plan):
             network.connect(memory.plan, init.identity.pid)
         cgroups.make()
@@ -125,7 +150,7 @@ class Cluster:
         memory.save(self._file)
         return init, memory
 
-    def _begin(self, previous: Record | None) -> tuple[Init, Record]:
+    def _begin(self, previous: Record | None, gateway: str) -> tuple[Init, Record]:
         """Make a new node: without its processes, nothing of an earlier cluster can be used."""
         layout = self._layout
         traces.remove_leftovers()
@@ -135,11 +160,12 @@ class Cluster:
         (layout.full / "etcd").mkdir(mode=0o700)
         for log in layout.logs.glob("*.log*"):
             log.unlink()
-        memory = Record(network.choose(network.routed_networks()), binds=dict(previous.binds) if previous else {})
+        plan = network.choose(network.routed_networks())
+        memory = Record(plan, binds=dict(previous.binds) if previous else {}, gateway=gateway)
         init = namespaces.create(self._cache.path("pause"), layout.full)
         network.connect(memory.plan, init.identity.pid)
         environment.link_commands(layout.node_bin, [self._cache.path(name) for name in pins.NODE_PROGRAMS])
-        self._write_credentials(Site(layout, self._cache, memory.plan))
+        self._write_credentials(self._site(memory))
         memory.save(self._file)
         return init, memory
 

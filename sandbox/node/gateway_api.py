@@ -1,6 +1,6 @@
 """Installs the Gateway API in the cluster: definitions, the one Gateway, and Envoy's bootstrap configuration.
 
-Callers: `full_tier`, before it starts Contour and Envoy. Not here: the two programs (`components`).
+Callers: `full_tier`, before it starts the gateway. Not here: the gateway's programs (`gateways`).
 """
 
 from __future__ import annotations
@@ -8,16 +8,18 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from string import Template
 
 from sandbox.host import commands, environment
 from sandbox.host.kubectl import Kubectl
-from sandbox.node.components import GATEWAY, Site
+from sandbox.node import gateways
+from sandbox.node.site import GATEWAY, Site
 
 
 def install(site: Site, installed: str) -> str:
     """Apply definitions and Gateway unless the digest `installed` shows that they are there; return the new digest."""
-    definitions, gateway = site.cache.definitions(), Path(__file__).with_name("gateway.yaml")
-    digest = hashlib.sha256(b"".join(file.read_bytes() for file in (*definitions, gateway))).hexdigest()
+    definitions, gateway = site.cache.definitions(site.gateway), gateway_objects(site.gateway)
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in definitions) + gateway.encode()).hexdigest()
     if installed == digest and site.get(GATEWAY):
         return digest
     kubectl = Kubectl(
@@ -30,8 +32,14 @@ def install(site: Site, installed: str) -> str:
     kubectl(*apply, *(f"--filename={file}" for file in definitions), seconds=seconds, advice=advice)
     established = ("--for=condition=Established", "--timeout=60s", "customresourcedefinitions", "--all")
     kubectl("wait", *established, seconds=seconds, advice=advice)
-    kubectl(*apply, f"--filename={gateway}", seconds=seconds, advice=advice)
+    kubectl(*apply, "--filename=-", stdin=gateway, seconds=seconds, advice=advice)
     return digest
+
+
+def gateway_objects(gateway: str) -> str:
+    """Return the GatewayClass of a gateway, and the one Gateway with its namespace, as YAML."""
+    template = Template(Path(__file__).with_name("gateway.yaml").read_text())
+    return template.substitute(gateway=gateway, controller=gateways.CONTROLLERS[gateway])
 
 
 def write_envoy_bootstrap(site: Site) -> None:

@@ -15,9 +15,9 @@ from sandbox.host import machine, processes
 from sandbox.host.layout import Layout
 from sandbox.host.log_tail import last_line
 from sandbox.node import namespaces
-from sandbox.node.components import Component
 from sandbox.node.namespaces import Init
 from sandbox.node.record import Record, Started
+from sandbox.node.site import Component
 
 _STARTED_SECONDS = 90.0
 # For a component that ran before: longer than this means that it hangs.
@@ -88,6 +88,7 @@ class Keeper:
             "PATH": f"{self.layout.node_bin}:{machine.search_path()}",
             "HOME": "/run/serin",
             "TMPDIR": "/run/serin",
+            **component.environment,
         }
         identity = namespaces.spawn(self.init, component.command, log=self.log(name), environment=variables)
         self.memory.components[name] = Started(identity, component.fingerprint)

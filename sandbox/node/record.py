@@ -12,6 +12,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
+from sandbox.builds import pins
 from sandbox.host import processes
 from sandbox.host.processes import Identity
 from sandbox.node.network import Plan
@@ -34,6 +35,7 @@ class Record:
     binds: dict[str, str] = field(default_factory=dict)
     definitions: str = ""
     images: str = ""
+    gateway: str = pins.CONTOUR
 
     def save(self, path: Path) -> None:
         """Write the file atomically."""
@@ -42,6 +44,7 @@ class Record:
             "binds": self.binds,
             "definitions": self.definitions,
             "images": self.images,
+            "gateway": self.gateway,
             "components": {
                 name: {"identity": each.identity.as_json(), "fingerprint": each.fingerprint}
                 for name, each in self.components.items()
@@ -61,7 +64,10 @@ def load(path: Path) -> Record | None:
             binds={str(target): str(source) for target, source in content["binds"].items()},
             definitions=str(content["definitions"]),
             images=str(content.get("images", "")),
+            gateway=str(content.get("gateway", pins.CONTOUR)),
         )
+        if record.gateway not in pins.GATEWAYS:
+            return None
         for name, each in content["components"].items():
             identity = processes.from_json(each["identity"])
             if identity is not None:

@@ -1,0 +1,6 @@
+// The definitions of the Gateway API that Traefik reads.
+module serin.dev/sandbox/tools/gateway-api
+
+go 1.26.0
+
+require sigs.k8s.io/gateway-api v1.6.3
