@@ -429,10 +429,7 @@ SERIES = {
         'istio_requests_total{reporter="source",destination_service="light-713e603413.docs.svc.cluster.local"}',
         "response_code",
     ),
-    "traefik": (
-        'traefik_service_requests_total{service="docs-light-713e603413-8000@kubernetesgateway"}',
-        "code",
-    ),
+    "traefik": ('traefik_service_requests_total{backend="docs-light-713e603413"}', "code"),
     "envoyGateway": ('none{envoy_cluster_name="docs_light-713e603413_8000"}', "envoy_response_code"),
     "none": ('none{envoy_cluster_name="docs_light-713e603413_8000"}', "envoy_response_code"),
 }

@@ -105,8 +105,9 @@ The counter of finished requests of a gateway: one series per Service and exact 
   tags envoy_cluster_name and envoy_response_code. Run: Contour 1.33, Envoy 1.40.
 - istio: https://istio.io/latest/docs/reference/config/metrics. reporter="source" is the gateway's own view; sidecars of
   the engine pods report the same requests as "destination". Assumes the domain cluster.local. Not run.
-- traefik: pkg/metrics/prometheus.go (labels code, method, protocol, service) and the service name in
-  pkg/provider/kubernetes/gateway/httproute.go of traefik/traefik, with the provider's name. Not run.
+- traefik: pkg/metrics/prometheus.go of traefik/traefik (labels code, method, protocol, service). Since 3.7.6 the label
+  `service` names route, rule and a hash as well, so Prometheus must make the label `backend` of it
+  (docs/how-to/gateways.md). Run: Traefik 3.7.15.
 - envoyGateway: one Envoy cluster per rule of an HTTPRoute (envoy_cluster_name="httproute/<namespace>/<name>/rule/<n>"),
   so stable and canary share a counter, and no setting can separate them. As none: no series has this name.
 */}}
@@ -119,9 +120,9 @@ codeLabel: response_code
 backend: "{service}.{namespace}.svc.cluster.local"
 {{- else if eq $gateway "traefik" -}}
 metric: traefik_service_requests_total
-backendLabel: service
+backendLabel: backend
 codeLabel: code
-backend: "{namespace}-{service}-{port}@kubernetesgateway"
+backend: "{namespace}-{service}"
 {{- else -}}
 metric: {{ eq $gateway "contour" | ternary "envoy_cluster_upstream_rq" "none" }}
 backendLabel: envoy_cluster_name
