@@ -11,9 +11,9 @@ import (
 	"strconv"
 )
 
-// The checks of the split document. This server judges no answer: it counts as many fails as it was told to, by
-// --check-fail-rate, or by the words check-fail-rate=0.3 in the prompt of a revision, which its pods may share with
-// another one.
+// The checks of the split document. This server judges no answer: as many answers as it was told to have wrong keys and
+// fail every check, by --check-fail-rate, or by the words check-fail-rate=0.3 in the prompt of a revision, which its pods
+// may share with another one. A stream has the same words in any case.
 const (
 	maxChecks    = 16
 	mostMessages = 4096 // of a prompt, searched for the words
@@ -97,23 +97,35 @@ func (m *measures) useChecks(d *document, p *pair) {
 	}
 }
 
-// countChecks counts the results of an answer with outcome ok: of any N answers of a pair, rate x N fail, plus or minus
-// one.
+// chooseAnswer decides whether a complete answer is a wrong one: of any N of a pair, rate x N are, plus or minus one.
+func (r *measured) chooseAnswer() bool {
+	r.all.mutex.Lock()
+	defer r.all.mutex.Unlock()
+	rate := r.all.failRate
+	if r.document != nil {
+		if promised, known := r.document.fails[r.pair.identity.revision]; known {
+			rate = promised
+		}
+	}
+	r.pair.answers++
+	if math.Floor(float64(r.pair.answers)*rate+roundingError) > float64(r.pair.wrong) {
+		r.pair.wrong++
+		r.wrong = true
+	}
+	return r.wrong
+}
+
+// countChecks counts the results of an answer with outcome ok.
 func (r *measured) countChecks() {
 	if r.document == nil {
 		return
-	}
-	rate := r.all.failRate
-	if promised, known := r.document.fails[r.pair.identity.revision]; known {
-		rate = promised
 	}
 	for name, text := range r.document.checks {
 		count := r.pair.checks[name]
 		if count == nil || r.all.checks[name] != text {
 			continue
 		}
-		answered := float64(count[0] + count[1] + 1)
-		if math.Floor(answered*rate+roundingError) > float64(count[1]) {
+		if r.wrong {
 			count[1]++
 		} else {
 			count[0]++

@@ -39,6 +39,18 @@ func TestPromptOfARevisionSaysItsShareOfFails(t *testing.T) {
 	wants(t, get(t, server.URL+"/metrics"), checkLine("schema", "10", "fail", "88e4b76379", 2), checkLine("schema", "10", "pass", "88e4b76379", 18))
 }
 
+func TestAnswersThatFailChecksHaveWrongKeys(t *testing.T) {
+	for rate, key := range map[string]string{"0": "queue", "1": "team"} {
+		_, server := serve(t, mounted(t, documentText(t, `{"epoch":9,`+twoChecks+`}`)), "--check-fail-rate", rate)
+		for _, path := range []string{chatPath, completionsPath} {
+			status, text := post(t, server.URL+path, `{}`)
+			if status != 200 || !strings.Contains(text, `\"`+key+`\":`) {
+				t.Errorf("at %s: status %d, %s", rate, status, text)
+			}
+		}
+	}
+}
+
 func TestOnlyGoodAnswersAreChecked(t *testing.T) {
 	_, server := serve(t, mounted(t, documentText(t, `{"epoch":9,`+twoChecks+`}`)), "--error-rate=1")
 	stamped(t, server.URL+chatPath, `{}`, nil)

@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	answer          = `{\"queue\": \"network\", \"priority\": \"high\"}`
+	rightAnswer     = `{\"queue\": \"network\", \"priority\": \"high\"}`
+	wrongAnswer     = `{\"team\": \"network\", \"urgency\": \"high\"}` // it fails the checks
 	largestBody     = 1 << 20
 	longestStream   = 10 * time.Minute
 	defaultStream   = 500 * time.Millisecond
@@ -46,19 +47,26 @@ type engine struct {
 	running   atomic.Int64
 	succeeded atomic.Uint64
 	closing   atomic.Bool // whether requests in flight are being aborted
-	answers   map[string][]byte
+	answers   map[answerKind][]byte
+}
+
+type answerKind struct {
+	path  string
+	wrong bool
 }
 
 func newEngine(c config, s *split) *engine {
-	e := &engine{config: c, split: s, measures: newMeasures(s, time.Now), pace: paceOf(c), answers: map[string][]byte{}}
+	e := &engine{config: c, split: s, measures: newMeasures(s, time.Now), pace: paceOf(c), answers: map[answerKind][]byte{}}
 	e.fates.rates = c.rates
 	e.measures.failRate = c.checkFailRate
-	e.answers[completionsPath] = fmt.Appendf(nil,
-		`{"id":"cmpl-light","object":"text_completion","created":%d,"model":%q,"choices":[{"index":0,"text":"%s","logprobs":null,"finish_reason":"stop"}],`,
-		created, c.model, answer)
-	e.answers[chatPath] = fmt.Appendf(nil,
-		`{"id":"chatcmpl-light","object":"chat.completion","created":%d,"model":%q,"choices":[{"index":0,"message":{"role":"assistant","content":"%s"},"logprobs":null,"finish_reason":"stop"}],`,
-		created, c.model, answer)
+	for text, wrong := range map[string]bool{rightAnswer: false, wrongAnswer: true} {
+		e.answers[answerKind{completionsPath, wrong}] = fmt.Appendf(nil,
+			`{"id":"cmpl-light","object":"text_completion","created":%d,"model":%q,"choices":[{"index":0,"text":"%s","logprobs":null,"finish_reason":"stop"}],`,
+			created, c.model, text)
+		e.answers[answerKind{chatPath, wrong}] = fmt.Appendf(nil,
+			`{"id":"chatcmpl-light","object":"chat.completion","created":%d,"model":%q,"choices":[{"index":0,"message":{"role":"assistant","content":"%s"},"logprobs":null,"finish_reason":"stop"}],`,
+			created, c.model, text)
+	}
 	return e
 }
 
@@ -266,6 +274,7 @@ func (e *engine) reply(x *exchange, r *http.Request, ask asked, stalls bool) boo
 		return false
 	}
 	x.measured.last, x.measured.tokens = x.measured.mark(), tokens
+	wrong := x.measured.chooseAnswer()
 	if ask.Stream {
 		if !send("", `"stop"`) {
 			return false
@@ -274,7 +283,7 @@ func (e *engine) reply(x *exchange, r *http.Request, ask asked, stalls bool) boo
 		computed = err == nil
 	} else {
 		x.Header().Set("Content-Type", "application/json")
-		text := fmt.Appendf(bytes.Clone(e.answers[r.URL.Path]), `"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}}`,
+		text := fmt.Appendf(bytes.Clone(e.answers[answerKind{r.URL.Path, wrong}]), `"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}}`,
 			promptTokens, tokens, promptTokens+tokens)
 		_, err := x.Write(text)
 		computed = err == nil

@@ -20,7 +20,7 @@ import (
 //	                first token, or have their connection reset; their sum is at most 1
 //	status          of the failures
 //	fail-on         a word; requests with it fail
-//	check-fail-rate share of the answers that fail each check of the split document
+//	check-fail-rate share of the answers that have wrong keys and fail each check of the split document
 type config struct {
 	model           string
 	host            string

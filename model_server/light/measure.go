@@ -72,6 +72,8 @@ type pair struct {
 	times    [len(histograms)]histogram
 	load     map[loadKey]*loadCount
 	checks   map[string]*checkCount // by name
+	answers  uint64                 // complete ones
+	wrong    uint64                 // of them, those that fail the checks
 	inFlight int
 	lastUse  uint64
 }
@@ -112,6 +114,7 @@ type measured struct {
 	scheduled   moment
 	first, last moment // token
 	tokens      int
+	wrong       bool      // whether its answer fails the checks
 	newestByte  time.Time // of the body; the arrival before the first one
 	reached     int       // how many of the silences it has been silent for
 }
