@@ -47,8 +47,9 @@ def manifest(
     metrics: Sequence[Mapping[str, Any]] = METRICS,
     ramp: Mapping[str, Any] | None = None,
     loss_tolerance: float = 0.3,
+    prompt: str | None = None,
 ) -> Object:
-    """Return an LLMDeployment; each variant makes an engine revision of its own.
+    """Return an LLMDeployment; each variant makes an engine revision of its own, `prompt` names its PromptVersion.
 
     Some 230 requests prove that less than 30 % are lost; the API's default of 10 % takes thousands, by chance up to
     twice as many.
@@ -64,6 +65,7 @@ def manifest(
                 "args": {"seed": variant, **(args or {})},
                 "resources": {"limits": {}, "requests": {"cpu": "10m", "memory": "32Mi"}},
             },
+            **({"prompt": {"name": prompt}} if prompt else {}),
             "replicas": replicas,
             "routing": {
                 "gateway": {"parentRefs": [{"name": "llm", "namespace": "gateway"}], "hostnames": [host(cluster)]},

@@ -26,6 +26,10 @@ from examples.light.story import NAME, host
 PATH = "/v1/chat/completions"
 REVISION_HEADER = "x-serin-revision"
 """In answers, only with `routing.revealRevision`, as in `story.manifest`."""
+PROMPT_HEADER = "x-serin-prompt"
+"""In answers beside the revision, as `triage@1.4.0`, where the revision has a prompt."""
+KEYS = {"queue", "priority"}
+"""The keys of a right answer; the light engine gives other ones where a prompt says so (`examples.light.prompts`)."""
 MARK = "told to fail"
 """In the body of an error that the light engine made because it was asked to."""
 
@@ -70,6 +74,13 @@ class Traffic:
     failures: list[Failure] = field(default_factory=list)
     last_sent: dict[str, float] = field(default_factory=dict)
     """By revision: when the last request that it answered was sent, in seconds since the traffic began."""
+    first_answered: dict[str, float] = field(default_factory=dict)
+    """By revision: when its first good answer was received, in seconds since the traffic began."""
+    wrong: dict[str, list[float]] = field(default_factory=dict)
+    """By revision: when answers with status 200 and wrong keys were received, in seconds since the traffic began."""
+    prompts: dict[str, set[str]] = field(default_factory=dict)
+    """By revision: the prompts that its answers named."""
+    _began: float = 0.0
     _sent: int = 0
     _stopping: bool = False
     _changed: threading.Condition = field(default_factory=threading.Condition)
@@ -77,6 +88,7 @@ class Traffic:
 
     def __enter__(self) -> Traffic:
         """Begin to send."""
+        self._began = time.monotonic()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="traffic")
         self._thread.start()
         return self
@@ -94,6 +106,11 @@ class Traffic:
         """How many requests have ended, good or bad."""
         return sum(self.answered.values()) + len(self.failures)
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the traffic began."""
+        return time.monotonic() - self._began
+
     def wait_for(self, more: int, seconds: float) -> None:
         """Wait until `more` further requests have ended."""
         self.wait_until(self.ended + more, seconds)
@@ -109,38 +126,53 @@ class Traffic:
         connector = aiohttp.TCPConnector(limit=self.connections)
         timeout = aiohttp.ClientTimeout(total=self.timeout)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-            began = asyncio.get_running_loop().time()
-            await asyncio.gather(*(self._send(session, began) for _ in range(self.connections)))
+            await asyncio.gather(*(self._send(session) for _ in range(self.connections)))
 
-    async def _send(self, session: aiohttp.ClientSession, began: float) -> None:
+    async def _send(self, session: aiohttp.ClientSession) -> None:
         """One connection's share: take the next request, wait until it is due, send it."""
-        loop = asyncio.get_running_loop()
         headers = {"Host": host(self.cluster), "Content-Type": "application/json"}
         while not self._stopping and self._sent < self.limit:
-            due = began + self._sent / self.rate
+            due = self._sent / self.rate
             self._sent += 1
-            if (early := due - loop.time()) > 0:
+            if (early := due - self.elapsed) > 0:
                 await asyncio.sleep(early)
             asked: dict[str, object] = {"model": NAME, "messages": [{"role": "user", "content": self.asks}]}
             if self.tokens is not None:
                 asked["max_tokens"] = self.tokens
             body = json.dumps(asked).encode()
-            status, revision, text, gave_up = None, None, "", False
-            sent = loop.time() - began
+            status, revision, prompt, text, gave_up = None, None, None, "", False
+            sent = self.elapsed
             try:
                 async with session.post(f"{self.place.gateway_url}{PATH}", data=body, headers=headers) as answer:
                     status, revision = answer.status, answer.headers.get(REVISION_HEADER)
+                    prompt = answer.headers.get(PROMPT_HEADER)
                     text = await answer.text()
             except (aiohttp.ClientError, TimeoutError) as error:
                 status, text, gave_up = None, repr(error), isinstance(error, TimeoutError)
             with self._changed:
                 if revision:
                     self.last_sent[revision] = max(sent, self.last_sent.get(revision, 0.0))
+                    if prompt:
+                        self.prompts.setdefault(revision, set()).add(prompt)
                 if status == 200:
-                    self.answered[revision or ""] += 1
+                    self._note_answer(revision or "", text)
                 else:
-                    self.failures.append(Failure(loop.time() - began, status, revision, text[:300], gave_up))
+                    self.failures.append(Failure(self.elapsed, status, revision, text[:300], gave_up))
                 self._changed.notify_all()
+
+    def _note_answer(self, revision: str, text: str) -> None:
+        self.answered[revision] += 1
+        self.first_answered.setdefault(revision, self.elapsed)
+        if has_wrong_keys(text):
+            self.wrong.setdefault(revision, []).append(self.elapsed)
+
+
+def has_wrong_keys(text: str) -> bool:
+    """Whether a body is not a chat completion whose content is an object with the right keys."""
+    try:
+        return bool(json.loads(json.loads(text)["choices"][0]["message"]["content"]).keys() != KEYS)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return True
 
 
 class Stream:

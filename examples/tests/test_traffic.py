@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 from aiohttp import web
 
-from examples.light.traffic import Traffic
+from examples.light.traffic import Traffic, has_wrong_keys
 
 HANGS = "hang"
 
@@ -66,3 +66,21 @@ def test_clients_give_up_after_timeout(place: Any) -> None:
         traffic.wait_for(5, 10)
     assert [(failure.status, failure.gave_up) for failure in traffic.failures] == [(None, True)] * 5
     assert all(0.3 <= failure.after < 5 for failure in traffic.failures)
+
+
+@pytest.mark.parametrize(
+    ("content", "wrong"),
+    [
+        ('{"queue": "network", "priority": "high"}', False),
+        ('{"team": "network", "urgency": "high"}', True),
+        ("the network queue", True),
+        ("[]", True),
+        (None, True),
+    ],
+)
+def test_answer_with_wrong_keys_is_recognised(content: str | None, wrong: bool) -> None:  # noqa: FBT001 - a row's value
+    assert has_wrong_keys(json.dumps({"choices": [{"message": {"content": content}}]})) is wrong
+
+
+def test_body_that_is_no_chat_completion_has_wrong_keys() -> None:
+    assert all(map(has_wrong_keys, ("", "5", "{}", '{"choices": []}')))
