@@ -98,7 +98,7 @@ bench-decision: environment
 bench-model-server: environment
 	@$(PYTHON) -m bench.model_server
 
-# How long a failing canary still gets requests, on the sandbox, about twenty minutes; writes bench/rollback/results.md.
+# How long a bad canary still gets requests, on the sandbox, about half an hour; writes bench/rollback/results.md.
 bench-rollback: environment
 	@$(PYTHON) -m bench.rollback
 
