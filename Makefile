@@ -39,7 +39,7 @@ export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)
 FAST_TESTS := tests/unit tests/stories tests/contract tests/integration sandbox/tests model_server/tests examples/tests
 E2E_TESTS := tests/e2e model_server/tests/slow
 
-.PHONY: help demo test check e2e faults sandbox down crds fmt bench bench-decision bench-latency bench-model-server bench-rollback environment
+.PHONY: help demo test check e2e faults sandbox down crds fmt bench bench-decision bench-latency bench-model-server bench-rollback bench-switching environment
 
 help:
 	@echo "Serin: canary rollouts of LLMs on Kubernetes. Verbs:"
@@ -84,7 +84,7 @@ fmt: environment ## format the code and fix what lint can fix
 faults: environment ## canaries on a real vLLM whose requests hang, vanish or are not found; about fifteen minutes
 	@$(PYTHON) -m pytest -q -n 0 $(PYTEST) tests/faults
 
-bench: environment ## benchmarks of processor time; bench-decision, -latency, -rollback, -model-server: see the Makefile
+bench: environment ## benchmarks of processor time; bench-decision, -latency, -rollback, -switching, -model-server: see the Makefile
 	@$(PYTHON) -m $(BENCH)
 
 # The decision engine against its limits and the rules of others; fails if one is exceeded; writes
@@ -101,6 +101,10 @@ bench-model-server: environment
 # How long a bad canary still gets requests, on the sandbox, about half an hour; writes bench/rollback/results.md.
 bench-rollback: environment
 	@$(PYTHON) -m bench.rollback
+
+# How long a split takes to reach forty pods, on the sandbox, two minutes; writes bench/switching/results.md.
+bench-switching: environment
+	@$(PYTHON) -m bench.switching
 
 # Example 03 on a real vLLM: a canary that is only slower is rolled back, about four minutes on the sandbox.
 bench-latency: environment

@@ -1,0 +1,90 @@
+"""Forty pods and one trial of a prompt: how long each split takes to reach them all. `make bench-switching`.
+
+Writes `bench/switching/results.md`, and ends with status 1 if a split took longer than ten seconds or a request failed.
+Starts the sandbox if needed and leaves it running.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench.switching.watching import EVERY, Splits, Watcher
+from examples.demo import conditions as seen
+from examples.demo import prepare
+from examples.demo.cluster import Cluster
+from examples.demo.follow import Follower
+from examples.demo.say import Teller
+from examples.light.image import load_image
+from examples.light.prompts import CHECKED, name_of, prompt_version
+from examples.light.story import NAME, PATIENCE, Story
+from examples.light.traffic import Traffic
+
+PODS = 40
+RATE = 80.0
+LIMIT = 10.0
+"""Seconds from the write of a document to the last pod that uses it."""
+RESULTS = Path(__file__).with_name("results.md")
+SETTINGS: dict[str, Any] = {"metrics": CHECKED, "replicas": PODS}
+
+
+def main() -> int:
+    """Measure, write the page, and return 1 if a limit was exceeded."""
+    tell = Teller()
+    place = prepare.sandbox(tell)
+    prepare.operator(tell, place)
+    load_image(tell, place)
+    cluster = Cluster(place.environment, "bench-switching")
+    cluster.make_namespace()
+    try:
+        with Follower(cluster, NAME) as follower:
+            story = Story(cluster, follower)
+            cluster.apply(prompt_version("1.0.0"))
+            engine = seen.side(story.install(prompt=name_of("1.0.0"), **SETTINGS), "stable")["engineRevision"]
+            pods = cluster.items("pods", f"serin.dev/engine-revision={engine}")
+            port = pods[0]["spec"]["containers"][0]["ports"][0]["containerPort"]
+            names = [pod["metadata"]["name"] for pod in pods]
+            with (
+                Traffic(place, cluster, RATE) as traffic,
+                Watcher(cluster, f"{NAME}-{engine}-split", names, port) as watcher,
+            ):
+                traffic.wait_for(int(RATE * 10), PATIENCE)
+                cluster.apply(prompt_version("1.1.0"))
+                trial = story.change("0", prompt=name_of("1.1.0"), **SETTINGS)
+                story.promoted(seen.side(trial, "canary")["revision"])
+    finally:
+        cluster.kubectl("delete", "llmdeployments", "--all", "--wait", timeout=60)
+        cluster.kubectl("delete", "namespace", cluster.namespace, "--wait=false")
+    RESULTS.write_text(_page(watcher.splits, failed=len(traffic.failures), of=traffic.ended))
+    print(RESULTS.read_text())
+    numbers = range(1, len(watcher.splits.documents))
+    complete = all(len(watcher.splits.seconds(n)) == PODS for n in numbers)
+    worst = max(watcher.splits.seconds(n)[-1] for n in numbers)
+    return 0 if complete and worst <= LIMIT and not traffic.failures else 1
+
+
+def _page(splits: Splits, *, failed: int, of: int) -> str:
+    lines = [
+        "# How long a split takes to reach forty pods",
+        "",
+        f"Written by `make bench-switching`: {PODS} pods of the light engine, {RATE:g} requests/s,",
+        "one trial of a promoted prompt. Seconds are from the write of the split document until a pod shows it in",
+        f"`serin_split_info`; all pods are asked every {EVERY:g} s. The limit for the last pod is {LIMIT:g} s.",
+        "",
+        "| split in the pods | first pod, s | median, s | last pod, s |",
+        "|---|---|---|---|",
+    ]
+    for number, (_, document) in enumerate(splits.documents[1:], start=1):
+        seconds = splits.seconds(number)
+        shares = " / ".join(f"{weight / 100:g} %" for _, weight in document.shares)
+        lines.append(f"| {shares} | {seconds[0]:.2f} | {statistics.median(seconds):.2f} | {seconds[-1]:.2f} |")
+    where = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    lines += ["", f"Failed requests: {failed} of {of}.", "", f"At {where.stdout.strip() or 'an unknown commit'}.", ""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
