@@ -81,6 +81,11 @@ def canary_rate(state: TrialState) -> float | None:
     return requests_per_second(state) * newest.weight / FULL_WEIGHT or None if newest else None
 
 
+def significant(value: float, digits: int) -> str:
+    """A number for people with so many significant digits, without an exponent: `0.0046`, `160`, `1200`."""
+    return f"{float(f'{value:.{digits}g}'):.12g}"
+
+
 def about(seconds: float) -> str:
     """A duration for people, rounded: `12 min`, `18 h`, `3 days`."""
     if seconds < MINUTES_BELOW:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from serin.analysis.measurement import Generated, How, Measurement
-from serin.analysis.proof_time import about, canary_rate
+from serin.analysis.proof_time import about, canary_rate, significant
 from serin.analysis.trial_state import MetricState, ThroughputState, TrialState
 from serin.evidence.metric import MarginOf, MetricParameters, MetricTests
 from serin.evidence.noise import Noise
@@ -113,7 +113,8 @@ def _throughput(state: ThroughputState) -> MetricJudgement:
 
 
 def _per_second(generated: Generated) -> str:
-    return f"{1000 * generated.tokens / generated.milliseconds:.3g}" if generated.milliseconds else "no samples"
+    per_second = 1000 * generated.tokens / generated.milliseconds if generated.milliseconds else None
+    return "no samples" if per_second is None else significant(per_second, 3)
 
 
 def _silence(required: Sequence[MetricJudgement]) -> str:
@@ -210,10 +211,8 @@ def _more(needed: float, rate: float | None, ruled_out: str) -> str:
     more = max(1, math.ceil(needed))
     if rate is None:
         return f"needs about {more} more canary requests to rule out {ruled_out}"
-    return (
-        f"needs about {more} more canary requests (about {about(more / rate)} at its present {rate:.2g} requests/s) to "
-        f"rule out {ruled_out}"
-    )
+    present = f"about {about(more / rate)} at its present {significant(rate, 2)} requests/s"
+    return f"needs about {more} more canary requests ({present}) to rule out {ruled_out}"
 
 
 def _tolerance(p: MetricParameters, *, errors: bool) -> str:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from serin.analysis.counts import Baseline, Names, Tally
 from serin.analysis.measurement import Generated, Throughput
 from serin.analysis.presets import DEFAULT_SERIES, measurements
-from serin.analysis.proof_time import about, canary_rate, proof_time
+from serin.analysis.proof_time import about, canary_rate, proof_time, significant
 from serin.analysis.trial_state import MetricState, ThroughputState, TrialState
 from serin.analysis.verdict import NOTHING_YET, Judgement, Verdict, judge
 from serin.api.analysis import Analysis
@@ -211,6 +211,21 @@ def test_throughput_is_displayed_and_does_not_decide(generated: Shown, verdict: 
 )
 def test_estimated_time_is_rounded(seconds: float, text: str) -> None:
     assert about(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (0.004_58, 2, "0.0046"),
+        (5, 2, "5"),
+        (99.6, 2, "100"),
+        (163.4, 2, "160"),
+        (1_234.5, 3, "1230"),
+        (2e7, 2, "20000000"),
+    ],
+)
+def test_number_for_people_has_no_exponent(value: float, digits: int, text: str) -> None:
+    assert significant(value, digits) == text
 
 
 def test_message_estimates_time_from_requests_and_weight() -> None:
