@@ -1,7 +1,7 @@
 """kopf's watches: each watch event marks keys on the work queue.
 
-Started by `serin.__main__` when this process leads. Only `on.event` is used, so kopf writes nothing: no finalizers, no
-annotations, no Events. The handlers decide nothing and store only which LLMDeployment uses which PromptVersion; a
+Started by `operator_process` when this process leads. Only `on.event` is used, so kopf writes nothing: no finalizers,
+no annotations, no Events. The handlers decide nothing and store only which LLMDeployment uses which PromptVersion; a
 reconcile reads the objects itself.
 """
 

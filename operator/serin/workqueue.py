@@ -1,6 +1,6 @@
 """The work queue: which keys to reconcile and when, with at most one reconcile of a key at a time.
 
-`serin.handlers` and the collector mark keys, `serin.__main__` runs the queue, and its workers call the reconciler.
+`serin.handlers` and the collector mark keys, `operator_process` runs the queue, and its workers call the reconciler.
 `Schedule` is the pure part, `WorkQueue` the workers around it.
 """
 

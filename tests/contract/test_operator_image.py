@@ -56,7 +56,10 @@ def test_image_runs_the_module_as_unprivileged_user(image: tuple[str, Path]) -> 
 
 
 def test_image_starts_the_operator_from_the_wheel(tree: Path) -> None:
-    program = "import serin.__main__ as operator; print(operator.__file__); operator.main(['--version'])"
+    program = (
+        "import serin.__main__ as operator, serin.operator_process; "
+        "print(operator.__file__); operator.main(['--version'])"
+    )
     done = subprocess.run(
         [tree / "usr" / "bin" / "python3", "-I", "-B", "-c", program],
         capture_output=True,

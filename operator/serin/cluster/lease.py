@@ -1,7 +1,7 @@
 """Leader election with a Lease of coordination.k8s.io: one process writes, the others are standbys.
 
-Used by `serin.__main__`. The protocol is that of client-go, so that its tools can read the Lease. A standby takes over
-when the Lease has not changed for its duration by the standby's own clock, so clocks need not agree. A leader that
+Used by `operator_process`. The protocol is that of client-go, so that its tools can read the Lease. A standby takes
+over when the Lease has not changed for its duration by the standby's own clock, so clocks need not agree. A leader that
 cannot renew in time loses the leadership: `leading` becomes False by the clock, even after a freeze of the process.
 """
 

@@ -1,6 +1,6 @@
 """Operator-wide defaults of engine pods.
 
-`serin.__main__` fills them from the settings. A changed default takes effect with the next engine revision of an
+`operator_process` fills them from the settings. A changed default takes effect with the next engine revision of an
 LLMDeployment, because children are rendered from the recorded pod template.
 """
 

@@ -1,8 +1,8 @@
 """Reads metrics for all running trials: one query per family of counters, however many LLMDeployments need it.
 
-The reconciler sets and drops watches and takes what was read; `serin.__main__` runs the loop, so no reconcile waits for
-Prometheus. Without a watch nothing is read. Everything here is in memory and can be lost: what was not acknowledged is
-read again, from the time up to which the watch says that the trial state is persisted.
+The reconciler sets and drops watches and takes what was read; `operator_process` runs the loop, so no reconcile waits
+for Prometheus. Without a watch nothing is read. Everything here is in memory and can be lost: what was not acknowledged
+is read again, from the time up to which the watch says that the trial state is persisted.
 """
 
 from __future__ import annotations

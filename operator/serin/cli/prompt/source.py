@@ -1,4 +1,7 @@
-"""Where a command finds prompts: the files that are named, or the cluster."""
+"""Where a command finds prompts: the files that are named, or the cluster.
+
+The client of Kubernetes is imported only where the cluster is asked.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from serin.cli.prompt.cluster import get_prompt, list_prompts
 from serin.cli.prompt.files import is_file_reference, read_documents
 from serin.cli.prompt.registry import Registry, StoredPrompt, registry, stored
 from serin.errors import InputError, SpecError
@@ -33,6 +35,8 @@ class Source:
         """
         if self.files:
             return of_files(self.files)
+        from serin.cli.prompt.cluster import list_prompts  # noqa: PLC0415 - takes a second, and files need none
+
         objects, namespace = asyncio.run(list_prompts(self._checked_namespace(), self.context))
         return registry([(obj, f"namespace {namespace}") for obj in objects], f"namespace {namespace}")
 
@@ -51,6 +55,8 @@ class Source:
             )
         if self.files or "@" in reference:
             return self.registry().find(reference)
+        from serin.cli.prompt.cluster import get_prompt  # noqa: PLC0415 - as above
+
         # By name, one object is enough, and so is the right to get it.
         obj, namespace = asyncio.run(get_prompt(reference, self._checked_namespace(), self.context))
         if obj is None:
