@@ -106,7 +106,7 @@ bench-rollback: environment
 bench-switching: environment
 	@$(PYTHON) -m bench.switching
 
-# Example 03 on a real vLLM: a canary that is only slower is rolled back, about four minutes on the sandbox.
+# Example 04 on a real vLLM: a canary that is only slower is rolled back, about four minutes on the sandbox.
 bench-latency: environment
 	@$(PYTHON) -m bench.latency
 

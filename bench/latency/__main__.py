@@ -1,4 +1,4 @@
-"""Plays `examples/03-judged-by-latency` on a real vLLM and prints how long each verdict took: `make bench-latency`.
+"""Plays `examples/04-judged-by-latency` on a real vLLM and prints how long each verdict took: `make bench-latency`.
 
 About four minutes, most of them for vLLM to load. Ends with status 1 if a rollout ends otherwise than the example says.
 Starts the sandbox if needed and leaves it running. Not here: the same verdicts on the light engine, which
@@ -20,7 +20,7 @@ from examples.demo.say import Teller
 from examples.light.story import host
 from examples.load import Load
 
-EXAMPLE = ROOT / "examples" / "03-judged-by-latency"
+EXAMPLE = ROOT / "examples" / "04-judged-by-latency"
 NAME = "triage"
 RESOURCE = f"llmdeployment/{NAME}"
 PATIENCE = 420.0

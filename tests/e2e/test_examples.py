@@ -1,4 +1,4 @@
-"""Example 02 end to end, on the light engine."""
+"""Example 03 end to end, on the light engine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from examples.demo.place import ROOT, Place
 from examples.light.story import NAME, PATIENCE, RESOURCE, Story, manifest
 from examples.light.traffic import Traffic
 
-PAUSE = ROOT / "examples" / "02-pause-and-resume"
+PAUSE = ROOT / "examples" / "03-pause-and-resume"
 
 
 def on_light_engine(cluster: Cluster, example: Object) -> Object:

@@ -22,7 +22,7 @@ from examples.demo.say import Teller
 from examples.light.story import host
 from examples.load import Load
 
-EXAMPLE = ROOT / "examples" / "03-judged-by-latency" / "01-install.yaml"
+EXAMPLE = ROOT / "examples" / "04-judged-by-latency" / "01-install.yaml"
 FAULTS = Path(__file__).parent / "sitecustomize.py"
 NAME = "triage"
 RPS = 6.0
