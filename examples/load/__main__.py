@@ -36,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--concurrency", type=int, default=200, help="maximum number of requests in flight; default: 200"
     )
+    parser.add_argument(
+        "--no-instruction", action="store_true", help="send no system message; use it where the pods have a prompt"
+    )
     options = parser.parse_args(arguments)
     if not options.url:
         parser.error("the URL of the gateway is missing: set --url or GATEWAY_URL")
@@ -51,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         timeout=options.timeout,
         long_share=options.long_share,
         host=options.host,
+        instructs=not options.no_instruction,
     )
     load.start()
     try:

@@ -23,9 +23,10 @@ from openai import (
     DefaultAsyncHttpxClient,
     OpenAIError,
 )
+from openai.types.chat import ChatCompletionMessageParam
 
 from examples.load.outcome import Outcome
-from model_server.tiny.tickets import Ticket, Variant, instruction, is_good, ticket
+from model_server.tiny.tickets import Ticket, Variant, instruction, is_good, obeys, ticket
 
 REVISION_HEADER = "x-serin-revision"
 TOO_MANY = "not sent: too many requests in flight"
@@ -39,6 +40,7 @@ class Load:
     """The gateway, without `/v1`."""
     model: str
     rps: float
+    """Requests per second; may be changed while it runs."""
     seconds: float
     count: int = 10_000
     """Maximum number of requests."""
@@ -51,6 +53,9 @@ class Load:
     seed: int = 1
     host: str | None = None
     """Host header, if the gateway routes by host name."""
+    instructs: bool = True
+    """Whether requests have a system message, which asks for JSON; without it a prompt of the pods can. May be changed
+    while it runs."""
     _outcomes: list[Outcome] = field(default_factory=list, init=False)
     _changed: threading.Condition = field(default_factory=threading.Condition, init=False)
     _stop: asyncio.Event = field(default_factory=asyncio.Event, init=False)
@@ -131,12 +136,12 @@ class Load:
             http_client=DefaultAsyncHttpxClient(trust_env=False, timeout=self.timeout),
         )
         async with client:
-            began = loop.time()
+            due = began = loop.time()
             in_flight: set[asyncio.Task[None]] = set()
-            for n in range(self.count):
-                due = n / self.rps
-                if due >= self.seconds or await self._stopped_before(began + due):
+            for _ in range(self.count):
+                if due - began >= self.seconds or await self._stopped_before(due):
                     break
+                due += 1 / self.rps
                 asked = ticket(numbers, long_share=self.long_share)
                 if len(in_flight) >= self.concurrency:
                     self._record(Outcome(time.time(), 0.0, None, TOO_MANY, None, None, asked.long))
@@ -161,20 +166,19 @@ class Load:
         error: str | None = None
         revision: str | None = None
         good: bool | None = None
+        obeyed: bool | None = None
         try:
             # The client's own time limit is one for each read.
             async with asyncio.timeout(self.timeout):
                 raw = await client.chat.completions.with_raw_response.create(
                     model=self.model,
-                    messages=[
-                        {"role": "system", "content": instruction(Variant.JSON)},
-                        {"role": "user", "content": asked.text},
-                    ],
+                    messages=self._messages(asked),
                     temperature=0,
                     max_tokens=32,
                 )
             status, revision = raw.http_response.status_code, raw.headers.get(REVISION_HEADER)
-            good = is_good(raw.parse().choices[0].message.content or "", asked)
+            answer = raw.parse().choices[0].message.content or ""
+            good, obeyed = is_good(answer, asked), obeys(answer, Variant.JSON)
         except APIStatusError as refused:
             status, revision = refused.status_code, refused.response.headers.get(REVISION_HEADER)
             error = f"HTTP {refused.status_code}: {refused.message[:200]}"
@@ -184,7 +188,12 @@ class Load:
             error = f"{type(broken).__name__}: {broken.__cause__ or broken}"
         except OpenAIError as broken:
             error = f"{type(broken).__name__}: {broken}"
-        self._record(Outcome(sent_at, time.monotonic() - began, status, error, revision, good, asked.long))
+        self._record(Outcome(sent_at, time.monotonic() - began, status, error, revision, good, asked.long, obeyed))
+
+    def _messages(self, asked: Ticket) -> list[ChatCompletionMessageParam]:
+        """The messages of a request."""
+        user: ChatCompletionMessageParam = {"role": "user", "content": asked.text}
+        return [{"role": "system", "content": instruction(Variant.JSON)}, user] if self.instructs else [user]
 
     def _record(self, outcome: Outcome) -> None:
         with self._changed:

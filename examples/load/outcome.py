@@ -25,6 +25,8 @@ class Outcome:
     """Whether the model's answer was right; None without an answer."""
     long: bool = False
     """Whether the ticket had a long thread."""
+    obeyed: bool | None = None
+    """Whether the answer, right or wrong, was the JSON object that clients parse; None without an answer."""
 
     @property
     def failed(self) -> bool:

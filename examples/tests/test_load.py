@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import pytest
 
@@ -18,12 +19,15 @@ class _Model(BaseHTTPRequestHandler):
     """Always answers `network, high`; rejects long prompts with 400; waits while `hang` is cleared."""
 
     hang = threading.Event()
+    systems: ClassVar[list[list[str]]] = []
+    """The system messages of each request."""
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if not self.hang.is_set():
             self.hang.wait(20)
-        text = body["messages"][1]["content"]
+        text = body["messages"][-1]["content"]
+        self.systems.append([m["content"] for m in body["messages"] if m["role"] == "system"])
         if "\n" in text:
             self._reply(400, {"error": {"message": "too long"}})
             return
@@ -47,6 +51,7 @@ class _Model(BaseHTTPRequestHandler):
 @pytest.fixture
 def url() -> Iterator[str]:
     _Model.hang.set()
+    _Model.systems.clear()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Model)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -68,6 +73,24 @@ def test_answers_and_errors_are_recorded_with_their_revision(url: str) -> None:
     assert {o.status for o in outcomes if not o.long} == {200}
     assert {o.good for o in outcomes if not o.failed} == {True, False}
     assert "abc" in summary(outcomes)
+
+
+def test_rate_and_instruction_can_change_during_a_run(url: str) -> None:
+    load = Load(url, "m", rps=50, seconds=60, count=10_000, long_share=0)
+    load.start()
+    assert load.wait_for(lambda outcomes: len(outcomes) >= 5, 10)
+    load.rps, load.instructs = 500, False
+    assert load.wait_for(lambda outcomes: len(outcomes) >= 200, 3)
+    load.stop()
+    assert _Model.systems[0] == ["Triage the ticket. Answer in JSON."]
+    assert _Model.systems[-1] == []
+
+
+def test_answer_that_is_wrong_but_has_the_right_form_is_recorded_as_such(url: str) -> None:
+    load = Load(url, "m", rps=200, seconds=10, count=40, long_share=0)
+    load.start()
+    load.join()
+    assert {(o.good, o.obeyed) for o in load.outcomes()} == {(True, True), (False, True)}
 
 
 def test_slow_server_does_not_slow_sender_beyond_concurrency(url: str) -> None:
