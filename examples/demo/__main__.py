@@ -12,19 +12,20 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
-from examples.demo import own_cluster, prepare
+from examples.demo import own_cluster, prepare, prompt_scenes, scenes
 from examples.demo.cluster import Cluster
 from examples.demo.errors import DemoError
 from examples.demo.follow import Follower
 from examples.demo.place import users_cluster
-from examples.demo.report import Ledger, table
+from examples.demo.report import PROMPT_HEADER, Ledger, table
 from examples.demo.say import Teller
-from examples.demo.scenes import LONGEST, NAME, NAMESPACE, RPS, Story, play, remove_earlier_run
+from examples.demo.story import LONGEST, NAME, NAMESPACE, RPS, Story, remove_earlier_run
 from examples.load import Load
 from sandbox.cli.preconditions import check_demo
 from sandbox.errors import SandboxError
 
 INTERRUPTED = 130
+MOST_REQUESTS = 100_000
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -70,11 +71,14 @@ def _demo(tell: Teller, rps: float, *, prepare_only: bool) -> int:
     remove_earlier_run(cluster, tell)
     prepared = tell.elapsed
     ledger = Ledger(tell)
-    load = Load(place.gateway_url, NAME, rps=rps, seconds=LONGEST, count=int(LONGEST * rps), timeout=120)
+    load = Load(place.gateway_url, NAME, rps=rps, seconds=LONGEST, count=MOST_REQUESTS, timeout=120)
     with Follower(cluster, NAME, tell=lambda line: tell.plain(f"[{tell.elapsed:4.0f} s]   {line}")) as follower:
         story = Story(cluster, place, tell, ledger, follower, load)
         try:
-            play(story)
+            scenes.play(story)
+            if place.sandbox:
+                # On another model these prompts mean something else.
+                prompt_scenes.play(story)
         except DemoError as error:
             ledger.expect(str(error), held=False, found="see above")
         finally:
@@ -97,6 +101,9 @@ def _check_machine() -> None:
 def _close(tell: Teller, story: Story, prepared: float) -> int:
     tell.chapter("What users saw")
     tell.plain(table(story.rows))
+    if story.prompt_rows:
+        tell.plain("")
+        tell.plain(table(story.prompt_rows, PROMPT_HEADER))
     broken = story.ledger.broken
     tell.plain("")
     tell.plain(f"{len(story.ledger.held)} expectations held, {len(broken)} did not.")

@@ -93,7 +93,12 @@ class Cluster:
         self.kubectl("apply", "--filename=-", stdin=yaml.safe_dump(manifest))
 
 
+def load_manifests(path: Path) -> list[Object]:
+    """The objects of a YAML file, in their order."""
+    return list(yaml.safe_load_all(path.read_text()))
+
+
 def load_manifest(path: Path) -> Object:
     """The one object of a YAML file."""
-    manifest: Object = yaml.safe_load(path.read_text())
+    (manifest,) = load_manifests(path)
     return manifest

@@ -1,6 +1,6 @@
-"""The results of the expectations, and the table at the end. Pure except for printing.
+"""The results of the expectations, and the tables at the end. Pure except for printing.
 
-Called by scenes, which states the expectations, and by `__main__`. Not here: sending requests (load).
+Called by the scenes, which state the expectations, and by `__main__`. Not here: sending requests (load).
 """
 
 from __future__ import annotations
@@ -62,13 +62,66 @@ class Row:
         )
 
 
+@dataclass(frozen=True)
+class PromptRow:
+    """What the trial of a prompt cost, a row of the second table."""
+
+    row: Row
+    applied_at: float
+    """When `kubectl apply` began, in seconds since 1970."""
+    extra_pods: int
+    """Pods that were there during or after the trial, and not before."""
+    restarts: int
+    """Restarts of containers during the trial."""
+
+    @property
+    def first_answer(self) -> float | None:
+        """Seconds from `kubectl apply` to the canary's first answer; None without one."""
+        ended = [o.ended_at for o in self.row.at_canary if o.status == OK]
+        return min(ended) - self.applied_at if ended else None
+
+    @property
+    def bad(self) -> Sequence[Outcome]:
+        """The canary's answers that clients cannot parse."""
+        return [o for o in self.row.at_canary if o.obeyed is False]
+
+    @property
+    def exposure(self) -> float | None:
+        """Seconds from the canary's first bad answer to its last; None without one."""
+        ended = [o.ended_at for o in self.bad]
+        return max(ended) - min(ended) if ended else None
+
+    def cells(self) -> tuple[str, ...]:
+        """The texts of the row's cells."""
+        first, exposure = self.first_answer, self.exposure
+        return (
+            self.row.step,
+            str(self.extra_pods),
+            str(self.restarts),
+            "-" if first is None else f"{first:.1f} s",
+            "-" if exposure is None else f"{exposure:.0f} s",
+            str(len(self.bad)),
+        )
+
+
+OK = 200
 HEADER = ("STEP", "SENT", "AT THE CANARY", "HTTP ERRORS", "WRONG ANSWERS", "FIRST ERROR TO LAST REQUEST AT THE CANARY")
 
 
-def table(rows: Sequence[Row]) -> str:
-    """The table as text, with aligned columns and numbers on the right."""
-    lines = [HEADER, *(row.cells() for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
+PROMPT_HEADER = (
+    "STEP",
+    "EXTRA PODS",
+    "RESTARTS",
+    "APPLY TO FIRST ANSWER OF THE CANARY",
+    "ITS FIRST BAD ANSWER TO ITS LAST",
+    "BAD ANSWERS",
+)
+
+
+def table(rows: Sequence[Row] | Sequence[PromptRow], header: Sequence[str] = HEADER) -> str:
+    """A table as text, with aligned columns and numbers on the right."""
+    lines = [header, *(row.cells() for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "\n".join(
         "  ".join(
             cell.ljust(width) if column == 0 else cell.rjust(width)

@@ -1,110 +1,34 @@
-"""The four scenes of the demo and their expectations.
+"""The first four scenes: a first install, a better checkpoint, a bad change, and the same file again.
 
 Called by `__main__`. A scene never waits for a fixed time: it waits for a state that `kubectl` shows, and fails with a
-message if the state does not occur. Not here: preparation (prepare), and the table (report).
+message if the state does not occur. Not here: the scenes of prompts (prompt_scenes), preparation (prepare), and the
+table (report).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
 
 from examples.demo import conditions as seen
-from examples.demo.cluster import Cluster, Object
-from examples.demo.errors import CommandError
-from examples.demo.follow import Follower
-from examples.demo.manifests import BETTER, INSTALL, TOO_SMALL, manifest
-from examples.demo.place import ROOT, Place
-from examples.demo.report import Ledger, Row
-from examples.demo.say import Teller
-from examples.load import Load
-
-NAMESPACE = "serin-demo"
-NAME = "triage"
-RESOURCE = f"llmdeployment/{NAME}"
-PATIENCE = 600.0
-"""Seconds to wait for the slowest step, the loading of a model."""
-RPS = 6.0
-LONGEST = 1800.0
-"""Seconds after which the load generator stops in any case."""
-
-
-@dataclass
-class Story:
-    """The state that the scenes share."""
-
-    cluster: Cluster
-    place: Place
-    tell: Teller
-    ledger: Ledger
-    follower: Follower
-    load: Load
-    rows: list[Row] = field(default_factory=list)
-
-    def apply(self, path: Path) -> str:
-        """Apply a file with kubectl; returns kubectl's last word: created, configured or unchanged."""
-        self.tell.say(f"kubectl apply --filename {path.relative_to(ROOT)}")
-        line = self.cluster.apply(manifest(path, self.place))
-        self.tell.say(line)
-        return line.split()[-1]
-
-    def deployment(self) -> Object:
-        """The current LLMDeployment."""
-        return self.cluster.get(RESOURCE)
-
-    def pods(self, engine_revision: str) -> dict[str, int]:
-        """Restarts of the containers of an engine revision's pods, by UID of the pod."""
-        pods = self.cluster.items("pods", f"serin.dev/deployment={NAME},serin.dev/engine-revision={engine_revision}")
-        return {
-            pod["metadata"]["uid"]: sum(c["restartCount"] for c in pod["status"].get("containerStatuses", ()))
-            for pod in pods
-            if "deletionTimestamp" not in pod["metadata"]
-        }
-
-    def pods_are_removed(self, engine_revision: str) -> bool:
-        """Whether all pods of an engine revision are gone within 120 seconds."""
-        try:
-            self.cluster.wait_gone("pods", f"serin.dev/engine-revision={engine_revision}", 120)
-        except CommandError:
-            return False
-        return True
-
-    def services_on_route(self) -> set[str]:
-        """Names of the route's Services, at any weight."""
-        rules = self.cluster.get(f"httproute/{NAME}")["spec"]["rules"]
-        return {backend["name"] for rule in rules for backend in rule["backendRefs"]}
-
-    @contextmanager
-    def row(self, step: str) -> Iterator[list[str]]:
-        """Make one row of the table from the requests sent inside; the block appends the canary's revision."""
-        began, canary = time.time(), list[str]()
-        yield canary
-        # Requests sent just before the end are still in flight.
-        ended = time.time()
-        last = self.load.outcomes()
-        self.load.wait_for(lambda o: len(o) >= len(last) + RPS * 2, self.load.timeout)
-        self.rows.append(Row(step, self.load.outcomes(began, ended), canary[0] if canary else None))
+from examples.demo.manifests import BETTER, INSTALL, TOO_SMALL
+from examples.demo.story import (
+    NAME,
+    PATIENCE,
+    RESOURCE,
+    Story,
+    canary_takes_traffic,
+    expect_trial_in_table,
+    same_pods,
+    spec_unchanged,
+)
 
 
 def play(story: Story) -> None:
-    """Run all scenes in order."""
+    """Run all four scenes in order."""
     install(story)
     canary = promote(story)
     rejected = roll_back(story, stable=canary)
     apply_again(story, rejected)
-
-
-def remove_earlier_run(cluster: Cluster, tell: Teller) -> None:
-    """Remove the LLMDeployment of an earlier run and its objects, so that scene 1 is a first install."""
-    cluster.make_namespace()
-    if cluster.find(RESOURCE) is not None:
-        tell.say("removing the LLMDeployment of an earlier run")
-        cluster.kubectl("delete", RESOURCE, "--wait", timeout=120)
-    for kind in ("httproutes", "deployments", "services", "pods", "controllerrevisions"):
-        cluster.wait_gone(kind, f"serin.dev/deployment={NAME}", 180)
 
 
 def install(story: Story) -> None:
@@ -137,7 +61,7 @@ def promote(story: Story) -> str:
     story.tell.chapter("Scene 2: a better checkpoint is promoted")
     with story.row("2 better checkpoint, promoted") as row:
         story.apply(BETTER)
-        state = _canary_takes_traffic(story, since=began)
+        state = canary_takes_traffic(story, since=began)
         canary = seen.side(state, "canary")
         row.append(canary["revision"])
         pods = story.pods(canary["engineRevision"])
@@ -149,11 +73,11 @@ def promote(story: Story) -> str:
             since=began,
         )
     after = story.deployment()
-    _expect_trial_in_table(story, began)
-    expect("the canary's pods became the stable's pods, without a restart", _same(pods, story, canary), pods)
+    expect_trial_in_table(story, began)
+    expect("the canary's pods became the stable's pods, without a restart", same_pods(pods, story, canary), pods)
     old = seen.side(before, "stable")["engineRevision"]
     expect("the old stable's pods were removed", story.pods_are_removed(old), story.pods(old))
-    expect("Serin did not change the spec", _spec_unchanged(story, after, BETTER), after["spec"])
+    expect("Serin did not change the spec", spec_unchanged(story, after, BETTER), after["spec"])
     failed = [o.error for o in story.rows[-1].outcomes if o.failed]
     expect("no user got an error", not failed, failed[:3])
     expect("the canary answered part of the requests before the promotion", bool(story.rows[-1].at_canary))
@@ -168,7 +92,7 @@ def roll_back(story: Story, *, stable: str) -> str:
     story.tell.chapter("Scene 3: max-model-len is too small for some prompts, so the canary is rolled back")
     with story.row("3 too small, rolled back") as row:
         story.apply(TOO_SMALL)
-        canary = seen.side(_canary_takes_traffic(story, since=began), "canary")
+        canary = seen.side(canary_takes_traffic(story, since=began), "canary")
         row.append(canary["revision"])
         follower.wait_for(
             f"{canary['revision']} is rolled back",
@@ -178,18 +102,18 @@ def roll_back(story: Story, *, stable: str) -> str:
             since=began,
         )
     after = story.deployment()
-    _expect_trial_in_table(story, began)
+    expect_trial_in_table(story, began)
     rejected = seen.status(after).get("rejected") or {}
     story.tell.say(f"   {rejected.get('message')}")
     expect("the rejection's reason is VerdictFailed", rejected.get("reason") == "VerdictFailed", rejected)
     reason = seen.conditions(after)["Ready"]["reason"]
     expect("Ready is False with reason RolledBack, and Stalled is True", reason == "RolledBack", reason)
-    expect("the stable keeps serving, in the same pods", _same(pods, story, seen.side(after, "stable")), pods)
+    expect("the stable keeps serving, in the same pods", same_pods(pods, story, seen.side(after, "stable")), pods)
     expect("the stable's revision is unchanged", seen.side(after, "stable")["revision"] == stable, stable)
     services, engine = story.services_on_route(), seen.side(after, "stable")["engineRevision"]
     expect("the route contains the stable only", services == {f"{NAME}-{engine}"}, services)
     expect("the canary's pods were removed", story.pods_are_removed(canary["engineRevision"]))
-    expect("Serin did not change the spec", _spec_unchanged(story, after, TOO_SMALL), after["spec"])
+    expect("Serin did not change the spec", spec_unchanged(story, after, TOO_SMALL), after["spec"])
     theirs = story.rows[-1].at_canary
     expect("the canary answered requests with errors", any(o.failed for o in theirs), len(theirs))
     elsewhere = [o.error for o in story.rows[-1].outcomes if o.failed and o.revision != canary["revision"]]
@@ -224,48 +148,3 @@ def apply_again(story: Story, rejected: str) -> None:
     expect("no request reached the rejected revision", not story.rows[-1].at_canary, len(story.rows[-1].at_canary))
     failed = [o.error for o in story.rows[-1].outcomes if o.failed]
     expect("no user got an error in this scene", not failed, failed[:3])
-
-
-def _canary_takes_traffic(story: Story, *, since: float) -> Object:
-    """Wait for the first state in which the canary's weight is above 0."""
-    return story.follower.wait_for(
-        "the canary gets traffic",
-        lambda s: seen.is_current(s) and seen.side(s, "canary").get("weight", "0%") != "0%",
-        PATIENCE,
-        never=lambda s: seen.is_current(s) and seen.phase(s) in {"RolledBack", "Blocked"},
-        since=since,
-    )
-
-
-def _expect_trial_in_table(story: Story, began: float) -> None:
-    """Expect all conditions in every state, and the row CANARY in every state of the trial."""
-    states = [s for at, s in story.follower.states if at >= began and seen.is_current(s)]
-    rows = {seen.row(s) for s in states if seen.phase(s) in seen.ON_TRIAL}
-    held = rows == {seen.CANARY}
-    story.ledger.expect("during the trial it was Available, Ready and Reconciling, not Stalled", held, rows)
-    complete = all(set(seen.conditions(s)) == set(seen.TYPES) for s in states)
-    story.ledger.expect(f"every status had all {len(seen.TYPES)} conditions", complete)
-
-
-def _same(pods: dict[str, int], story: Story, now: dict[str, str]) -> bool:
-    """Whether the side `now` has exactly these pods, without restarts."""
-    return bool(pods) and story.pods(now["engineRevision"]) == dict.fromkeys(pods, 0)
-
-
-def _spec_unchanged(story: Story, after: Object, path: Path) -> bool:
-    """Whether the spec contains what was applied, and only kubectl has written it."""
-    wanted = manifest(path, story.place)["spec"]
-    writers = {
-        entry["manager"]
-        for entry in after["metadata"].get("managedFields", ())
-        if "f:spec" in entry.get("fieldsV1", {}) and not entry.get("subresource")
-    }
-    return _within(wanted, after["spec"]) and writers <= {"kubectl-client-side-apply"}
-
-
-def _within(wanted: object, found: object) -> bool:
-    if isinstance(wanted, dict) and isinstance(found, dict):
-        return all(_within(value, found.get(key)) for key, value in wanted.items())
-    if isinstance(wanted, Sequence) and not isinstance(wanted, str) and isinstance(found, Sequence):
-        return len(wanted) == len(found) and all(_within(w, f) for w, f in zip(wanted, found, strict=True))
-    return wanted == found

@@ -29,6 +29,7 @@ from examples.load.outcome import Outcome
 from model_server.tiny.tickets import Ticket, Variant, instruction, is_good, obeys, ticket
 
 REVISION_HEADER = "x-serin-revision"
+PROMPT_HEADER = "x-serin-prompt"
 TOO_MANY = "not sent: too many requests in flight"
 
 
@@ -167,6 +168,7 @@ class Load:
         revision: str | None = None
         good: bool | None = None
         obeyed: bool | None = None
+        prompt: str | None = None
         try:
             # The client's own time limit is one for each read.
             async with asyncio.timeout(self.timeout):
@@ -177,6 +179,7 @@ class Load:
                     max_tokens=32,
                 )
             status, revision = raw.http_response.status_code, raw.headers.get(REVISION_HEADER)
+            prompt = raw.headers.get(PROMPT_HEADER)
             answer = raw.parse().choices[0].message.content or ""
             good, obeyed = is_good(answer, asked), obeys(answer, Variant.JSON)
         except APIStatusError as refused:
@@ -188,7 +191,9 @@ class Load:
             error = f"{type(broken).__name__}: {broken.__cause__ or broken}"
         except OpenAIError as broken:
             error = f"{type(broken).__name__}: {broken}"
-        self._record(Outcome(sent_at, time.monotonic() - began, status, error, revision, good, asked.long, obeyed))
+        self._record(
+            Outcome(sent_at, time.monotonic() - began, status, error, revision, good, asked.long, obeyed, prompt)
+        )
 
     def _messages(self, asked: Ticket) -> list[ChatCompletionMessageParam]:
         """The messages of a request."""

@@ -27,6 +27,8 @@ class Outcome:
     """Whether the ticket had a long thread."""
     obeyed: bool | None = None
     """Whether the answer, right or wrong, was the JSON object that clients parse; None without an answer."""
+    prompt: str | None = None
+    """The prompt that answered, from the header `x-serin-prompt`; None without it."""
 
     @property
     def failed(self) -> bool:

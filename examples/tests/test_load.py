@@ -76,11 +76,11 @@ def test_answers_and_errors_are_recorded_with_their_revision(url: str) -> None:
 
 
 def test_rate_and_instruction_can_change_during_a_run(url: str) -> None:
-    load = Load(url, "m", rps=50, seconds=60, count=10_000, long_share=0)
+    load = Load(url, "m", rps=1, seconds=60, long_share=0)
     load.start()
-    assert load.wait_for(lambda outcomes: len(outcomes) >= 5, 10)
-    load.rps, load.instructs = 500, False
-    assert load.wait_for(lambda outcomes: len(outcomes) >= 200, 3)
+    assert load.wait_for(lambda outcomes: len(outcomes) >= 1, 10)
+    load.rps, load.instructs = 50, False
+    assert load.wait_for(lambda outcomes: len(outcomes) >= 40, 20)
     load.stop()
     assert _Model.systems[0] == ["Triage the ticket. Answer in JSON."]
     assert _Model.systems[-1] == []

@@ -8,10 +8,20 @@ import pytest
 
 from examples.demo.cluster import load_manifest
 from examples.demo.errors import DemoError
-from examples.demo.manifests import BETTER, INSTALL, TOO_SMALL, adapted
+from examples.demo.manifests import (
+    BETTER,
+    BETTER_PROMPT,
+    FIRST_PROMPT,
+    INSTALL,
+    TOO_SMALL,
+    WRONG_KEYS,
+    adapted,
+    manifest,
+)
 from examples.demo.place import NEEDED, Image, Place, read_exports, sandbox_place, users_cluster
 from examples.demo.prepare import operator_values
 from serin.api.llmdeployment import LLMDeploymentSpec
+from serin.rollout.revision import engine_revision
 
 DIGEST = f"sha256:{'0a' * 32}"
 OWN = {
@@ -105,3 +115,13 @@ def test_demo_files_are_valid_as_written_and_adapted(file: Path) -> None:
     assert spec.pod_template is None
     assert spec.engine.resources is None
     assert spec.routing.gateway.parent_refs[0].namespace == "infra"
+
+
+def test_prompt_files_need_no_other_pods_than_the_better_checkpoint() -> None:
+    here = Place({}, "http://g", "http://p")
+    specs = [
+        LLMDeploymentSpec.model_validate(manifest(file, here)["spec"])
+        for file in (BETTER, FIRST_PROMPT, BETTER_PROMPT, WRONG_KEYS)
+    ]
+    assert len({engine_revision(spec) for spec in specs}) == 1
+    assert len({spec.prompt.name for spec in specs if spec.prompt}) == 3

@@ -1,8 +1,9 @@
-"""`make demo`, as a user runs it: a real vLLM, a good canary and a bad one."""
+"""`make demo`, as a user runs it: a real vLLM, a good and a bad canary, and the same for a prompt."""
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,10 +16,12 @@ from examples.demo import prepare
 from examples.demo.place import ROOT, Place
 from examples.demo.say import Teller
 
+WARM = 480
+"""Seconds that the demo may take when everything that it needs is built."""
 LONGEST = 900
 LEAVE = 60
 """Seconds that the demo has to end by itself after a SIGTERM."""
-SCENES = ("Scene 1", "Scene 2", "Scene 3", "Scene 4")
+SCENES = tuple(f"Scene {n}" for n in range(1, 7))
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +70,29 @@ def test_every_expectation_of_the_demo_holds(demo: tuple[int, str]) -> None:
     assert ", 0 did not." in output
 
 
-def test_demo_prints_four_scenes_and_a_table(demo: tuple[int, str]) -> None:
+def test_demo_prints_six_scenes_and_two_tables(demo: tuple[int, str]) -> None:
     _, output = demo
     assert [scene for scene in SCENES if scene in output] == list(SCENES)
-    table = output[output.index("What users saw") :]
-    assert "FIRST ERROR TO LAST REQUEST AT THE CANARY" in table
-    assert [line[0] for line in table.splitlines() if line[:2] in {"1 ", "2 ", "3 ", "4 "}] == ["1", "2", "3", "4"]
+    first, second = output[output.index("What users saw") :].split("\nSTEP ")[1:]
+    assert "FIRST ERROR TO LAST REQUEST AT THE CANARY" in first
+    assert steps(first) == ["1", "2", "3", "4", "5", "6"]
+    assert "BAD ANSWERS" in second
+    assert steps(second) == ["5", "6"]
+
+
+def steps(table: str) -> list[str]:
+    """The numbers at the beginning of the table's rows."""
+    return [line[0] for line in table.splitlines() if re.match(r"[1-6] ", line)]
+
+
+def test_trial_of_a_prompt_needs_no_pod_and_no_restart(demo: tuple[int, str]) -> None:
+    _, output = demo
+    assert re.search(r"^5 better prompt, promoted +0 +0 ", output, re.MULTILINE)
+    assert re.search(r"^6 wrong keys, rolled back +0 +0 ", output, re.MULTILINE)
+
+
+def test_demo_takes_less_than_eight_minutes(demo: tuple[int, str]) -> None:
+    _, output = demo
+    took = re.search(r"The demo took (\d+) seconds", output)
+    assert took
+    assert int(took[1]) < WARM, output
