@@ -142,6 +142,27 @@ async def test_prompt_story_reads_as_its_golden_transcript(tell: Tell) -> None:
     story.read_as_golden(tell.__name__)
 
 
+# What people read.
+
+
+async def test_events_of_a_prompt_trial_speak_of_the_pods_and_not_of_the_route() -> None:
+    story = PromptStory()
+    await story.installed()
+    old = story.world.status()["stable"]["revision"]
+    installed = len(story.world.cluster.events)
+    await story.on_trial()
+    assert not [caveat for caveat in story.world.status()["canary"]["caveats"] if "gateway" in caveat]
+    await story.until_phase(Phase.STABLE, 10)
+    told = {event.reason: event.message for event in story.world.cluster.events[installed:]}
+    assert told["CanaryEntering"].startswith(
+        "The pods get the canary's weight with their split document; the route stays as it is."
+    )
+    # The pods have switched to the split before this one, which says nothing about it.
+    assert told["Promoted"] == (
+        f"The canary has become the stable. Revision {old} loses its weight in the split document of the pods."
+    )
+
+
 # Pods that do not switch.
 
 

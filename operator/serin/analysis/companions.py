@@ -19,6 +19,8 @@ from serin.evidence.metric import MetricParameters
 if TYPE_CHECKING:
     from serin.analysis.presets import Series
 
+GATEWAY = "gateway"
+"""The comparison of what the gateway counts by backend."""
 SHARE = 0.2
 """The share of falseRollbackRate of each comparison that can roll back."""
 RATIO, ABSOLUTE = 1.5, 0.01
@@ -92,7 +94,7 @@ def companions(
         )
     codes = requests(series, measured=False)
     if baseline.histograms.get(codes):
-        gateway = measurement("gateway", How.CODE, None, codes, MARGIN)
+        gateway = measurement(GATEWAY, How.CODE, None, codes, MARGIN)
         found.append(replace(gateway, steers=False, described="failed at the gateway"))
     return tuple(found)
 
@@ -100,7 +102,7 @@ def companions(
 def absent(measurements: Collection[Measurement]) -> tuple[str, ...]:
     """The comparisons that a trial which the model server measures does not make."""
     made = {measurement.how for measurement in measurements if measurement.described}
-    wanted = {"excluded": How.EXCLUDED_OUTCOME, "overdue": How.PAIR, "gateway": How.CODE}
+    wanted = {"excluded": How.EXCLUDED_OUTCOME, "overdue": How.PAIR, GATEWAY: How.CODE}
     return tuple(name for name, how in wanted.items() if how not in made)
 
 

@@ -200,8 +200,7 @@ def _finding(state: MetricState, verdict: Verdict, needed: float, rate: float | 
 def _proven(p: MetricParameters, tolerated: str) -> str:
     if p.margin_of is MarginOf.TIMES:
         return (
-            f"at most {p.ratio:g} times as slow as the stable at equal load, plus {100 * p.absolute:.3g} percentage "
-            "points of the requests"
+            f"at most {p.ratio:g} times as slow as the stable at equal load, plus {_points(p.absolute)} of the requests"
         )
     return f"no worse than {tolerated}" if p.ceiling is None else f"below {_limit(p.ceiling)}"
 
@@ -217,12 +216,18 @@ def _more(needed: float, rate: float | None, ruled_out: str) -> str:
 
 def _tolerance(p: MetricParameters, *, errors: bool) -> str:
     """The tolerance with both of its parts: `1.5 times the stable's error rate plus 0.2 percentage points`."""
-    times, points = f"{p.ratio:g}", f"{100 * p.absolute:.3g}"
+    times, points = f"{p.ratio:g}", _points(p.absolute)
     if not p.absolute:
         return f"{times} times the stable's error rate" if errors else f"{times} times the stable's bad rate"
     if errors:
-        return f"{times} times the stable's error rate plus {points} percentage points"
-    return f"{times} times the stable's bad rate plus {points} percentage points"
+        return f"{times} times the stable's error rate plus {points}"
+    return f"{times} times the stable's bad rate plus {points}"
+
+
+def _points(share: float) -> str:
+    """A share of all requests: `0.2 percentage points`."""
+    points = f"{100 * share:.3g}"
+    return f"{points} percentage point{'' if points == '1' else 's'}"
 
 
 def _worse(state: MetricState) -> str:

@@ -42,6 +42,11 @@ NO_WHOLE_STEP = (
     "No weight of the ramp is a whole percent of 5 or more, and gateways round the others, so it is not proven that "
     "the canary's requests arrive. Add such a step."
 )
+_ABSENT_BECAUSE = {
+    "overdue": "Its pods may be new or have an older model server.",
+    companions.GATEWAY: "Prometheus may have no series of the gateway.",
+}
+"""Causes by comparison."""
 
 LONG = timedelta(hours=1)
 """A proof that takes longer is announced at the start."""
@@ -73,7 +78,7 @@ def caveats(snapshot: Snapshot, decision: Decision, canary: Record) -> tuple[str
         _ignores_load(decision),
         _demoted(snapshot, decision),
         _unjudged(snapshot, decision),
-        _not_compared(decision),
+        _not_compared(decision, shared=shared),
         _noisy(decision),
         None if shared else _off_weight(decision),
     )
@@ -165,17 +170,21 @@ def _unjudged(snapshot: Snapshot, decision: Decision) -> str | None:
     )
 
 
-def _not_compared(decision: Decision) -> str | None:
-    """Which of the built-in comparisons are not made in a trial that the model server measures."""
+def _not_compared(decision: Decision, *, shared: bool) -> str | None:
+    """Which of the built-in comparisons are not made in a trial that the model server measures.
+
+    On shared pods the gateway has one backend for both sides, so it cannot compare them, and fails both alike.
+    """
     state = decision.trial_state
     if state is None or state.arrivals is None:
         return None
-    absent = companions.absent([metric.measurement for metric in state.metrics])
+    made = [metric.measurement for metric in state.metrics]
+    absent = [name for name in companions.absent(made) if not (shared and name == companions.GATEWAY)]
     if not absent:
         return None
     return (
-        f"Not compared, because the stable had no such series when the trial began: {', '.join(absent)}. Its pods may "
-        "have an older model server, or Prometheus no series of the gateway."
+        f"Not compared, because the stable had no such series when the trial began: {', '.join(absent)}. "
+        f"{' '.join(_ABSENT_BECAUSE[name] for name in absent if name in _ABSENT_BECAUSE)}".strip()
     )
 
 

@@ -89,6 +89,8 @@ def _switching(snapshot: Snapshot, leaving_revisions: Mapping[str, str]) -> str:
     if not leaving_revisions:
         return ""
     revision, engine = min(leaving_revisions.items())
+    if snapshot.route.weights.get(revision):  # what the pods show is still of the split that ends now
+        return f"Revision {revision} loses its weight in the split document of the pods."
     switch = switch_of(snapshot, engine)
     if not switch.done:
         return switch.sentence

@@ -11,6 +11,8 @@ from serin.rollout.evidence_guards import no_traffic, with_counts
 from serin.rollout.finding import Finding
 from serin.rollout.reasons import Reason
 
+_IN_THE_PODS = "The pods get the canary's weight with their split document; the route stays as it is."
+
 
 def spec_is_paused(c: Candidate) -> Finding | None:
     """Holds ramp and promotion while `spec.paused` is true."""
@@ -29,7 +31,8 @@ def gateway_does_not_serve_weight_yet(c: Candidate) -> Finding | None:
     if c.is_last or c.in_force:
         return None
     settling = timedelta(seconds=c.snapshot.policy.settle_seconds + 1)
-    return Finding(Reason.CANARY_ENTERING, Reason.CANARY_ENTERING.explanation, due_in=settling)
+    message = _IN_THE_PODS if c.shared else Reason.CANARY_ENTERING.explanation
+    return Finding(Reason.CANARY_ENTERING, message, due_in=settling)
 
 
 def pause_step_has_not_ended(c: Candidate) -> Finding | None:

@@ -284,6 +284,12 @@ def test_inconclusive_message_is_of_metric_that_needs_most() -> None:
     assert " to rule out 1.5 times the stable's bad rate plus 0.2 percentage points: " in judgement.message
 
 
+@pytest.mark.parametrize(("absolute", "points"), [(0.01, "1 percentage point"), (0.02, "2 percentage points")])
+def test_tolerance_of_one_point_is_singular(absolute: float, points: str) -> None:
+    judgement = judged((ERRORS | {"tolerance": {"absolute": absolute}}, [LITTLE]))
+    assert f"plus {points}: " in judgement.message
+
+
 def test_message_without_requests_names_required_metrics() -> None:
     message = judged((ERRORS, [NOBODY]), (LATENCY, [NOBODY] * 3), (OWN | ADVISORY, [NOBODY])).message
     assert message == (
