@@ -1,7 +1,7 @@
 """The whole sandbox with the operator installed by its charts, started once per run; ended only if this run started it.
 
-`place` is the sandbox, `began` the start of the run, `light_image` the light engine's image on the node, `cluster` a
-namespace for one test. The fixtures use the modules of `make demo`.
+`place` is the sandbox, `began` the start of the run, `light_image` the light engine's image on the node, `cluster` and
+`other_cluster` namespaces for one test. The fixtures use the modules of `make demo`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
@@ -53,7 +54,21 @@ def light_image(place: Place) -> str:
 def cluster(place: Place, light_image: str, request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A namespace for one test, removed with everything in it."""
     assert light_image == IMAGE
-    name = re.sub("[^a-z0-9]+", "-", f"e2e-{request.node.name}".lower())[:40].strip("-")
+    with _namespace(place, "e2e", request.node.name) as here:
+        yield here
+
+
+@pytest.fixture
+def other_cluster(place: Place, light_image: str, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A second namespace for one test, removed with everything in it."""
+    assert light_image == IMAGE
+    with _namespace(place, "e2e-other", request.node.name) as here:
+        yield here
+
+
+@contextmanager
+def _namespace(place: Place, prefix: str, test: str) -> Iterator[Cluster]:
+    name = re.sub("[^a-z0-9]+", "-", f"{prefix}-{test}".lower())[:40].strip("-")
     here = Cluster(place.environment, name)
     here.make_namespace()
     yield here
