@@ -19,7 +19,6 @@ from serin.analysis.counts import (
     MetricReadings,
     Names,
     Point,
-    Sampled,
     ShownDocument,
     Tally,
 )
@@ -398,7 +397,7 @@ class World:
             if end > begin:
                 counts = {tally: self._growth(tally, base, totals, watch) for tally in watch.tallies}
                 grown = {tally: points for tally, points in counts.items() if points}
-                sampled = {revision: Sampled(end, end) for revision, _ in watch.engine_of}
+                sampled = {revision: {f"pod-of-{revision}": end} for revision, _ in watch.engine_of}
                 found.append(Interval(begin, end, grown, sampled=sampled))
                 begin, base = end, totals
         return tuple(found)

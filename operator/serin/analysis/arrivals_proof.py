@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from serin.analysis.missing import SCRAPES_BEHIND, Arrivals, compares_arrivals, settled_arrivals
+from serin.analysis.missing import SCRAPES_BEHIND, Arrivals, compares_arrivals, ended_epochs, settled_arrivals
+from serin.analysis.scraped import LeftOut
 from serin.analysis.trial_state import Arrived, TrialState
 from serin.api.names import FULL_WEIGHT
 from serin.evidence import lost
@@ -44,17 +45,20 @@ def arrivals_proof(state: TrialState) -> ArrivalsProof | None:
     """
     ended = [
         lost.Arrivals(arrived.canary, arrived.stable, state.epochs[epoch].weight / FULL_WEIGHT)
-        for epoch, arrived in settled_arrivals(state).items()
+        for epoch, arrived in _known_of_ended(state)
         if compares_arrivals(state.epochs[epoch].weight) and arrived.both
     ]
     compared, moments = list(ended), [ended]
     if state.newest is not None and compares_arrivals(weight := state.epochs[state.newest].weight):
         share = weight / FULL_WEIGHT
-        if state.arrived.both:
-            compared.append(lost.Arrivals(state.arrived.canary, state.arrived.stable, share))
+        left = state.scraped.left_out.get(state.newest)
+        arrived = _without(state.arrived, left)
+        if arrived.both:
+            compared.append(lost.Arrivals(arrived.canary, arrived.stable, share))
         since = state.epochs[state.newest].began + timedelta(seconds=SCRAPES_BEHIND * state.slice_seconds)
+        since = max(since, left.until) if left else since
         if state.until >= since:
-            known = _known_of_both(state.arrived, state.newest_arrivals, since)
+            known = (_without(each, left) for each in _known_of_both(state.arrived, state.newest_arrivals, since))
             moments += [[*ended, lost.Arrivals(each.canary, each.stable, share)] for each in known]
     if not compared:
         return None
@@ -68,6 +72,27 @@ def arrivals_proof(state: TrialState) -> ArrivalsProof | None:
     judged = 1.0 if canary + stable < FEWEST_JUDGED else kept
     needed = lost.still_needed(log_e, judged, compared[-1].weight, tolerated)
     return ArrivalsProof(log_e >= lost.PROVEN, kept, needed, total)
+
+
+def _known_of_ended(state: TrialState) -> Iterator[tuple[int, RequestsBySide]]:
+    """By epoch that ended, what is compared of it, if every pod of the stable has been scraped since.
+
+    An epoch is left out as a whole if a pod of the stable has gone that may have counted in it until its end.
+    """
+    ends, margin = ended_epochs(state), timedelta(seconds=state.slice_seconds)
+    scraped = min(state.scraped.stable.values(), default=None)
+    for epoch, arrived in settled_arrivals(state).items():
+        left = state.scraped.left_out.get(epoch)
+        known = scraped is None or scraped >= ends[epoch] + margin
+        if known and (left is None or left.until < ends[epoch]):
+            yield epoch, _without(arrived, left)
+
+
+def _without(arrived: RequestsBySide, left: LeftOut | None) -> RequestsBySide:
+    if left is None:
+        return arrived
+    not_compared = left.requests
+    return RequestsBySide(max(0, arrived.canary - not_compared.canary), max(0, arrived.stable - not_compared.stable))
 
 
 def _known_of_both(arrived: RequestsBySide, newest: Sequence[Arrived], since: datetime) -> Iterator[RequestsBySide]:
@@ -119,9 +144,24 @@ def arrivals_unproven(state: TrialState | None) -> str | None:
         return (
             f"arrivals: about {100 * (1 - proof.kept):.0f} % of the canary's requests did not arrive at it, so it "
             f"cannot be proven that less than {100 * state.loss_tolerance:.3g} % are lost: {found}. Check the "
-            "gateway's errors, retries and rounding of weights."
+            f"gateway's errors, retries and rounding of weights.{_not_scraped(state)}"
         )
     return (
         f"arrivals: needs about {max(1, math.ceil(proof.needed))} more requests of both sides to prove that less than "
-        f"{100 * state.loss_tolerance:.3g} % of the canary's requests are lost: {found}."
+        f"{100 * state.loss_tolerance:.3g} % of the canary's requests are lost: {found}.{_not_scraped(state)}"
+    )
+
+
+def _not_scraped(state: TrialState) -> str:
+    """A further sentence about pods of the stable that were not scraped for long; empty without any."""
+    longest = timedelta(seconds=SCRAPES_BEHIND * state.slice_seconds)
+    silent = [(at, name) for name, at in state.scraped.stable.items() if state.until - at >= longest]
+    if not silent:
+        return ""
+    at, name = min(silent)
+    whose = "1 pod" if len(silent) == 1 else f"{len(silent)} pods"
+    return (
+        f" Prometheus has had no count of arrivals from {whose} of the stable ({name}) for "
+        f"{round((state.until - at).total_seconds())} s, and only what arrived before is compared; check that the pod "
+        "is scraped and gets requests."
     )

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple
 
 EPOCHS = 32
 """Number of values of the epoch label; they are used in turn."""
@@ -47,15 +46,6 @@ Point = tuple[str, int | None, str]
 of several labels are joined by commas)."""
 
 
-class Sampled(NamedTuple):
-    """When the processes of one revision were scraped: the newest sample of each one, in an interval or before."""
-
-    all_since: datetime
-    """The oldest of these samples: every process was scraped then or later."""
-    last: datetime
-    """The newest of these samples."""
-
-
 @dataclass(frozen=True)
 class Interval:
     """The growth of the counters in `(begin, end]`; intervals follow each other without a gap."""
@@ -73,9 +63,9 @@ class Interval:
     in_progress: Mapping[tuple[str, int], int] | None = None
     """Requests that had arrived and not ended at `end`, by revision and epoch, in the processes that ran then; None if
     that is not wanted or not known."""
-    sampled: Mapping[str, Sampled] = field(default_factory=dict)
-    """By revision, when the processes that count `Wanted.arrivals` were scraped, on the source's clock; a revision
-    without a process is absent."""
+    sampled: Mapping[str, Mapping[str, datetime]] = field(default_factory=dict)
+    """By revision and process that counts `Wanted.arrivals`, its newest sample, in the interval or a few scrapes
+    before, on the source's clock. A process is named by its pod, or by its instance where no label names the pod."""
     ahead: timedelta = timedelta()
     """By how much the source's clock is ahead of the operator's: its samples are that much older than they seem."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 
 from serin.analysis.trial_state import Epoch, TrialState
@@ -73,12 +73,17 @@ def _differs(arrivals: Arrivals) -> bool:
 
 def settled_arrivals(state: TrialState) -> dict[int, RequestsBySide]:
     """The arrivals of the epochs that ended so long ago that every pod has been scraped since."""
-    begun = sorted(state.epochs, key=lambda epoch: state.epochs[epoch].began)
     return {
         epoch: state.arrived_before.get(epoch, NO_REQUESTS)
-        for epoch, following in pairwise(begun)
-        if (state.until - state.epochs[following].began).total_seconds() >= SCRAPES_BEHIND * state.slice_seconds
+        for epoch, end in ended_epochs(state).items()
+        if (state.until - end).total_seconds() >= SCRAPES_BEHIND * state.slice_seconds
     }
+
+
+def ended_epochs(state: TrialState) -> dict[int, datetime]:
+    """When each epoch but the newest ended."""
+    begun = sorted(state.epochs, key=lambda epoch: state.epochs[epoch].began)
+    return {epoch: state.epochs[following].began for epoch, following in pairwise(begun)}
 
 
 def _newest(state: TrialState) -> dict[int, RequestsBySide]:
@@ -100,7 +105,8 @@ def _hidden(state: TrialState) -> int:
     if not _newest(state):
         return 0
     by_time = state.arrived.both * SCRAPES_BEHIND / _scrapes(state)
-    return max(sum(each.requests for each in state.newest_arrivals), math.ceil(by_time))
+    since = state.until - timedelta(seconds=SCRAPES_BEHIND * state.slice_seconds)
+    return max(sum(each.requests for each in state.newest_arrivals if each.end > since), math.ceil(by_time))
 
 
 def _arrivals(

@@ -18,6 +18,7 @@ from pydantic.alias_generators import to_camel
 
 from serin.analysis.counts import EPOCHS, Tally
 from serin.analysis.measurement import AtLoad, Generated, How, Measurement, Throughput
+from serin.analysis.scraped import NOTHING_SCRAPED, LeftOut, Scraped
 from serin.analysis.trial_state import MOST_NEWEST, Arrived, Epoch, MetricState, ThroughputState, TrialState, noise_of
 from serin.errors import RecordError
 from serin.evidence import stored
@@ -56,6 +57,30 @@ def _arrived(value: Any) -> Arrived:
 def _written_arrived(arrived: Arrived) -> list[Any]:
     # Version 0.1 reads pairs only; the canary's part has its own key.
     return [arrived.end.isoformat(), arrived.requests]
+
+
+def _scraped(value: Any) -> Scraped:
+    def samples(side: str) -> FrozenMap[str, datetime]:
+        return FrozenMap({str(process): _moment(at) for process, at in value[side].items()})
+
+    def left_out(written: Any) -> LeftOut:
+        until, requests = written
+        return LeftOut(_moment(until), stored.by_side(requests))
+
+    return Scraped(samples("canary"), samples("stable"), _by_epoch(left_out)(value["leftOut"]))
+
+
+def _written_scraped(scraped: Scraped) -> dict[str, Any]:
+    return {
+        **{
+            side: {process: at.isoformat() for process, at in sorted(samples.items())}
+            for side, samples in (("canary", scraped.canary), ("stable", scraped.stable))
+        },
+        "leftOut": {
+            str(epoch): [left.until.isoformat(), _written(left.requests)]
+            for epoch, left in sorted(scraped.left_out.items())
+        },
+    }
 
 
 def _lost(value: Any) -> LostTest:
@@ -117,6 +142,7 @@ BySide = Annotated[RequestsBySide, PlainValidator(stored.by_side), PlainSerializ
 BySideAndEpoch = Annotated[
     FrozenMap[int, RequestsBySide], PlainValidator(_by_epoch(stored.by_side)), PlainSerializer(_written_by_epoch)
 ]
+ScrapedPods = Annotated[Scraped, PlainValidator(_scraped), PlainSerializer(_written_scraped)]
 Arrivals = Annotated[Arrived, PlainValidator(_arrived), PlainSerializer(_written_arrived)]
 Lost = Annotated[LostTest, PlainValidator(_lost), PlainSerializer(_written)]
 Left = Annotated[LeftTest, PlainValidator(_left), PlainSerializer(_written_left)]
@@ -198,6 +224,7 @@ class StoredTrial(_Stored):
     lately_sampled: Annotated[tuple[tuple[Moment | None, Moment | None], ...], Field(max_length=MOST_NEWEST)] = ()
     """`Arrived.canary_sampled` and `stable_sampled` of each of them; empty if version 0.1 wrote the state."""
     arrived_before: BySideAndEpoch = EMPTY
+    scraped: ScrapedPods = NOTHING_SCRAPED
     ended: Tally | None = None
     in_progress: BySideAndEpoch = EMPTY
     crowded_since: Moment | None = None

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 
 from serin.analysis.counts import EPOCHS, Tally
 from serin.analysis.measurement import NOTHING_GENERATED, Generated, How, Measurement, Throughput
+from serin.analysis.scraped import NOTHING_SCRAPED, Scraped
 from serin.evidence.frozen_map import EMPTY, FrozenMap
 from serin.evidence.left import NOBODY_LEFT, LeftTest
 from serin.evidence.lost import NOTHING_LOST, LostTest
@@ -33,7 +34,7 @@ TIMES_SETTLED = 3
 """How many times the settle time, which 99.9 % of the stable's answers take at most, they are read at least."""
 _SETTLED = re.compile(r'requests_settled_total\{.*\ble="([0-9]+)"')
 NEWEST_SLICES = 4
-"""Number of slices of which `TrialState.newest_arrivals` holds the arrivals."""
+"""Number of slices of which `TrialState.newest_arrivals` holds the arrivals at least."""
 MOST_NEWEST = 64
 """Largest number of intervals in it."""
 AHEAD = 4
@@ -92,7 +93,8 @@ class Arrived:
     canary_sampled: datetime | None = None
     """The newest sample of any pod of the canary by then; None: not known."""
     stable_sampled: datetime | None = None
-    """All pods of the stable have a sample of this time or a later one by then; None: not known."""
+    """All pods of the stable that were in the trial have a sample of this time or a later one by then; None: not known.
+    """
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,10 @@ class TrialState:
     arrived: RequestsBySide = NO_REQUESTS
     """Requests that arrived in the newest epoch."""
     newest_arrivals: tuple[Arrived, ...] = ()
-    """The arrivals of the last `NEWEST_SLICES` slices: one side may not have been scraped since."""
+    """The arrivals of the last `NEWEST_SLICES` slices, and those before that a pod of the stable has no sample after.
+    """
+    scraped: Scraped = NOTHING_SCRAPED
+    """When the pods of both sides were scraped, and which arrivals are left out of the proof."""
     arrived_before: Mapping[int, RequestsBySide] = EMPTY
     """By epoch, requests that arrived in the epochs before the newest."""
     ended: Tally | None = None
@@ -241,6 +246,7 @@ def without_arrivals(state: TrialState) -> TrialState:
     """The state without what it knows of lost requests: of a canary that has no weight because of them."""
     return replace(
         state,
+        scraped=replace(state.scraped, left_out=EMPTY),
         lost=NOTHING_LOST,
         expected_without_arrival=0.0,
         canary_arrival_at=state.until,
@@ -256,7 +262,13 @@ def without_clocks(state: TrialState) -> TrialState:
         replace(metric, noise=replace(metric.noise, seconds=0.0)) if isinstance(metric.noise, PodsAtLoad) else metric
         for metric in state.metrics
     ]
-    return replace(state, until=state.since, lost=replace(state.lost, since=0.0), metrics=tuple(metrics))
+    return replace(
+        state,
+        until=state.since,
+        lost=replace(state.lost, since=0.0),
+        metrics=tuple(metrics),
+        scraped=replace(state.scraped, canary=EMPTY, stable=EMPTY),
+    )
 
 
 def name_of(revision: str, attempt: int) -> str:
@@ -278,4 +290,5 @@ def begin_epoch(state: TrialState, epoch: int, weight: int, now: datetime) -> Tr
         arrived=NO_REQUESTS,
         newest_arrivals=(),
         arrived_before=FrozenMap(before),
+        scraped=state.scraped.begin_epoch(epoch, state.newest, now),
     )

@@ -7,14 +7,16 @@ result, and `serin.analysis.measurement` defines what is counted. A new state is
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from serin.analysis.answers import Kind, kind_of_outcome
 from serin.analysis.counts import Interval
 from serin.analysis.measurement import Measurement
-from serin.analysis.missing import surely_sent, too_many_in_progress
+from serin.analysis.missing import ended_epochs, surely_sent, too_many_in_progress
+from serin.analysis.scraped import LeftOut, Samples, Scraped, StablePods
 from serin.analysis.trial_state import MOST_NEWEST, NEWEST_SLICES, Arrived, MetricState, ThroughputState, TrialState
 from serin.api.names import FULL_WEIGHT
 from serin.evidence.left import LeftTest
@@ -26,15 +28,25 @@ CountsByStratum = Mapping[int, tuple[Totals, ...]]
 """By stratum (`serin.evidence.slices.stratum`), the totals of each leaf of a metric in one interval."""
 
 
-def advance(state: TrialState, intervals: Iterable[Interval], *, canary: str, stable: str) -> TrialState:
-    """The state after these intervals; an interval that does not follow the one before without a gap is ignored."""
+def advance(
+    state: TrialState, intervals: Iterable[Interval], *, canary: str, stable: str, pods: StablePods | None = None
+) -> TrialState:
+    """The state after these intervals; an interval that does not follow the one before without a gap is ignored.
+
+    Args:
+        state: the state before.
+        intervals: oldest first.
+        canary: its revision.
+        stable: its revision.
+        pods: the stable's pods; None if they are not known.
+    """
     for interval in intervals:
         if interval.begin == state.until:
-            state = _after(state, interval, canary, stable)
+            state = _after(state, interval, canary, stable, pods)
     return state
 
 
-def _after(state: TrialState, interval: Interval, canary: str, stable: str) -> TrialState:
+def _after(state: TrialState, interval: Interval, canary: str, stable: str, pods: StablePods | None) -> TrialState:
     counts, metrics = [], []
     for metric in state.metrics:
         by_stratum = counts_by_stratum(state, metric.measurement, interval, canary, stable)
@@ -46,7 +58,7 @@ def _after(state: TrialState, interval: Interval, canary: str, stable: str) -> T
         metrics.append(_metric_after(tested, interval, stable, pooled=state.slice_seconds))
     throughputs = [_throughput_after(state, each, interval, canary, stable) for each in state.throughputs]
     canary_ended = any(leaves[0].n1 for by_stratum in counts for leaves in by_stratum.values())
-    after = _with_progress(_with_arrivals(state, interval, canary, stable), interval, canary, stable)
+    after = _with_progress(_with_arrivals(state, interval, canary, stable, pods), interval, canary, stable)
     after = replace(after, left=left_after(state, interval, canary, stable))
     return replace(
         after,
@@ -102,7 +114,9 @@ def _throughput_after(
     return ThroughputState(each.throughput, sums[canary], sums[stable])
 
 
-def _with_arrivals(state: TrialState, interval: Interval, canary: str, stable: str) -> TrialState:
+def _with_arrivals(
+    state: TrialState, interval: Interval, canary: str, stable: str, pods: StablePods | None
+) -> TrialState:
     points = interval.counts.get(state.arrivals, {}) if state.arrivals else {}
     newest, before = NO_REQUESTS, dict(state.arrived_before)
     compared, expected = [], 0.0
@@ -116,21 +130,18 @@ def _with_arrivals(state: TrialState, interval: Interval, canary: str, stable: s
             newest = arrived
         elif arrived.both:
             before[epoch] = before.get(epoch, NO_REQUESTS) + arrived
-    # Only one side of these may be known yet: pods are scraped at different times.
-    recent = [
-        each
-        for each in state.newest_arrivals
-        if _seconds(interval.end - each.end) < NEWEST_SLICES * state.slice_seconds
-    ]
+    scraped = _scraped_after(state, interval, canary, stable, pods, arrived=state.arrived + newest)
+    known = scraped.stable_until(state.since, interval.end, pods, state.slice_seconds)
+    recent = list(state.newest_arrivals)
     if newest.both:
-        of_canary, of_stable = (interval.sampled.get(side) for side in (canary, stable))
+        of_canary = interval.sampled.get(canary, {}).values()
         recent.append(
             Arrived(
                 interval.end,
                 newest.both,
                 newest.canary,
-                canary_sampled=of_canary.last if of_canary else None,
-                stable_sampled=of_stable.all_since if of_stable else None,
+                canary_sampled=max(of_canary, default=None),
+                stable_sampled=known,
             )
         )
     at_canary = any(revision == canary for revision, _, _ in points)
@@ -138,11 +149,58 @@ def _with_arrivals(state: TrialState, interval: Interval, canary: str, stable: s
         state,
         arrived=state.arrived + newest,
         arrived_before=before,
-        newest_arrivals=tuple(recent[-MOST_NEWEST:]),
+        newest_arrivals=_not_known_of_both(recent, known, interval.end, state.slice_seconds),
+        scraped=scraped,
         lost=state.lost.add(compared, seconds_of(state, interval)),
         canary_arrival_at=interval.end if at_canary else state.canary_arrival_at,
         expected_without_arrival=0.0 if at_canary else state.expected_without_arrival + expected,
     )
+
+
+def _scraped_after(
+    state: TrialState, interval: Interval, canary: str, stable: str, pods: StablePods | None, *, arrived: RequestsBySide
+) -> Scraped:
+    """When pods were scraped. Where one of the stable has gone, the epochs that it may have counted in begin again.
+
+    `arrived`: in the newest epoch, up to the end of the interval.
+    """
+    samples = Samples(interval.end, interval.sampled.get(canary, {}), interval.sampled.get(stable, {}))
+    before, newest = state.scraped, state.newest
+    scraped = before.add(samples, pods, state.slice_seconds)
+    if newest is None:
+        return scraped
+    if (gone_since := before.gone_since(scraped)) is not None:
+        margin = timedelta(seconds=state.slice_seconds)
+        cut = [epoch for epoch, end in ended_epochs(state).items() if end + margin > gone_since]
+        until = pods.at + interval.ahead if pods else interval.end
+        scraped = scraped.leave_out([*cut, newest], LeftOut(until, arrived))
+    return scraped.count_left_out(newest, before, samples, arrived, state.slice_seconds)
+
+
+def _not_known_of_both(
+    arrived: Sequence[Arrived], known: datetime | None, end: datetime, slice_seconds: float
+) -> tuple[Arrived, ...]:
+    """Without the oldest arrivals: those whose samples of the canary the stable's have reached, after four slices.
+
+    Pods are scraped at different times, so only one side of the newest may be known. Where one pod of the stable has
+    not been scraped for long, the oldest are summed, with the later time of the canary's samples.
+    """
+    kept = deque(arrived)
+    while kept and _seconds(end - kept[0].end) >= NEWEST_SLICES * slice_seconds:
+        at = kept[0].canary_sampled
+        if at is not None and known is not None and at > known:
+            break
+        kept.popleft()
+    while len(kept) > MOST_NEWEST:
+        first, second = kept.popleft(), kept.popleft()
+        both = replace(
+            second,
+            requests=first.requests + second.requests,
+            canary=first.canary + second.canary,
+            canary_sampled=max((at for at in (first.canary_sampled, second.canary_sampled) if at), default=None),
+        )
+        kept.appendleft(both)
+    return tuple(kept)
 
 
 def left_after(state: TrialState, interval: Interval, canary: str, stable: str) -> LeftTest:

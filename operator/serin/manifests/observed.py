@@ -92,6 +92,7 @@ def read_pod(pod: Mapping[str, Any]) -> PodView:
         crash=_crash(container),
         waiting=_waiting(container),
         deleting=bool(pod["metadata"].get("deletionTimestamp")),
+        ready_since=datetime.fromisoformat(since) if is_ready and (since := ready.get("lastTransitionTime")) else None,
         created_at=datetime.fromisoformat(pod["metadata"]["creationTimestamp"]),
     )
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from itertools import chain
 from typing import NamedTuple
 
-from serin.analysis.counts import Interval, Names, Point, Sampled, Tally
+from serin.analysis.counts import Interval, Names, Point, Tally
 from serin.kube_types import Key
 from serin.metric_sources import counter_growth
 from serin.metric_sources.attribution import Attribution, Counted
@@ -330,19 +330,11 @@ def _interval(watch: Watch, begin: datetime, end: datetime, families: Mapping[Fa
     )
 
 
-def _sampled(watch: Watch, families: Mapping[Family, FamilyCounts]) -> dict[str, Sampled]:
-    """When the processes that count arrivals were scraped, by revision.
-
-    Processes that serve all these revisions split their requests themselves, so each of their samples shows all sides
-    at one moment: the newest sample of any of them is then that of all.
-    """
+def _sampled(watch: Watch, families: Mapping[Family, FamilyCounts]) -> dict[str, dict[str, datetime]]:
+    """By revision and process, the newest sample that counts arrivals."""
     family = families.get(family_of(watch.arrivals)) if watch.arrivals else None
     found = family.sampled.get(watch.key, {}) if family else {}
-    shared = len(found) > 1 and len({frozenset(processes) for processes in found.values()}) == 1
-    return {
-        revision: Sampled(moment(max(times) if shared else min(times)), moment(max(times)))
-        for revision, times in ((revision, processes.values()) for revision, processes in found.items())
-    }
+    return {revision: {process.name: moment(at) for process, at in times.items()} for revision, times in found.items()}
 
 
 def _in_progress(watch: Watch, counts: Mapping[Family, FamilyCounts]) -> dict[tuple[str, int], int] | None:

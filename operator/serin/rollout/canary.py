@@ -13,6 +13,7 @@ from datetime import timedelta
 from serin.analysis import companions, presets, trial_state, update
 from serin.analysis.counts import Baseline
 from serin.analysis.missing import lost_beyond_doubt
+from serin.analysis.scraped import StablePods
 from serin.analysis.trial_state import MetricState, ThroughputState, TrialState, without_arrivals
 from serin.analysis.verdict import against_more_weight, judge
 from serin.api.names import FULL_WEIGHT
@@ -64,7 +65,11 @@ def _current_trial(snapshot: Snapshot, stable: Record, target: Record) -> tuple[
     state = _saved_state(snapshot, target, trial) if trial else None
     if trial is not None and trial.against == stable.revision and (state or trial.traffic_since is None):
         updated = state and update.advance(
-            state, snapshot.readings.intervals, canary=target.revision, stable=stable.revision
+            state,
+            snapshot.readings.intervals,
+            canary=target.revision,
+            stable=stable.revision,
+            pods=_stable_pods(snapshot, stable),
         )
         return trial, updated
     rollout = snapshot.spec.rollout
@@ -77,6 +82,16 @@ def _current_trial(snapshot: Snapshot, stable: Record, target: Record) -> tuple[
         started_at=snapshot.now,
     )
     return new, None
+
+
+def _stable_pods(snapshot: Snapshot, stable: Record) -> StablePods | None:
+    """The stable's Ready pods; None where clients stay at one pod, so that a pod may get no request at all."""
+    engine = snapshot.engines.get(stable.engine_revision)
+    if engine is None or snapshot.spec.routing.gateway.session_persistence:
+        return None
+    return StablePods(
+        snapshot.now, {pod.name: pod.ready_since for pod in engine.pods if pod.ready and not pod.deleting}
+    )
 
 
 def _saved_state(snapshot: Snapshot, target: Record, trial: Trial) -> TrialState | None:

@@ -37,6 +37,8 @@ class PodView:
     waiting: str | None = None
     """Why the container has not started (ImagePullBackOff, …) with the kubelet's message, or None."""
     deleting: bool = False
+    ready_since: datetime | None = None
+    """When the pod last became Ready; None while it is not, or if that is unknown."""
     created_at: datetime | None = None
 
 

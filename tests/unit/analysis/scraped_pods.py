@@ -11,8 +11,9 @@ from datetime import timedelta
 import numpy as np
 import numpy.typing as npt
 
-from serin.analysis.counts import Interval, Point, Sampled
+from serin.analysis.counts import Interval, Point
 from serin.analysis.presets import DEFAULT_SERIES, arrivals
+from serin.analysis.scraped import StablePods
 from serin.analysis.trial_state import Epoch, TrialState
 from serin.analysis.update import advance
 from serin.api.names import FULL_WEIGHT
@@ -45,6 +46,10 @@ class Traffic:
     """When a pod of the canary restarts."""
     joins: float | None = None
     """When one more pod of the stable begins to serve."""
+    leaves: float | None = None
+    """When a pod of the stable is deleted; what it got since its last sample is in no sample."""
+    lists_pods: bool = True
+    """Whether the stable's pods are known, and not only their samples."""
 
 
 @dataclass
@@ -52,10 +57,13 @@ class Pod:
     """One pod, with what its samples show."""
 
     side: str
+    name: str
     samples: list[float]
     """Times of its samples."""
     shown: npt.NDArray[np.int64]
     """Its arrivals until each of them."""
+    ready: tuple[float, float] = (-math.inf, math.inf)
+    """From when until when it serves."""
     counted: int = field(default=0)
 
 
@@ -71,7 +79,10 @@ def states(traffic: Traffic, gen: np.random.Generator) -> Iterator[TrialState]:
         now += READ_SECONDS
         end = _until(pods, now, traffic.scrape)
         if end > begin:
-            state = advance(state, [_interval(pods, begin, end, traffic.scrape)], canary=B, stable=A)
+            intervals = [_interval(pods, begin, end, traffic.scrape)]
+            state = advance(
+                state, intervals, canary=B, stable=A, pods=_listed(pods, now) if traffic.lists_pods else None
+            )
             begin = end
             yield state
 
@@ -88,15 +99,20 @@ def _pods(traffic: Traffic, gen: np.random.Generator) -> Iterator[Pod]:
         pod_of = gen.integers(0, count, len(times))
         if joins is not None:
             pod_of = np.where(times >= joins, gen.integers(0, count + 1, len(times)), pod_of)
+        if side == A and traffic.leaves is not None:
+            pod_of = np.where((times >= traffic.leaves) & (pod_of == 0), 1, pod_of)
         for number in range(count + (joins is not None)):
             samples = gen.random() * traffic.scrape + traffic.scrape * np.arange(traffic.scrapes + 1)
             samples = samples[gen.random(len(samples)) >= traffic.scrape_fails]
             own = times[pod_of == number]
+            ready = (-math.inf, math.inf)
             if joins is not None and number == count:
-                samples = samples[samples >= joins]
+                samples, ready = samples[samples >= joins], (joins, math.inf)
+            if side == A and number == 0 and traffic.leaves is not None:
+                samples, ready = samples[samples < traffic.leaves], (-math.inf, traffic.leaves)
             if side == B and number == 0 and traffic.restart is not None:
                 samples, own = _restarted(samples, own, traffic.restart)
-            yield Pod(side, samples.tolist(), np.searchsorted(own, samples, side="right"))
+            yield Pod(side, f"{side}-{number}", samples.tolist(), np.searchsorted(own, samples, side="right"), ready)
 
 
 def _in_bursts(at: Floats, whole: float, gen: np.random.Generator) -> npt.NDArray[np.bool_]:
@@ -113,6 +129,15 @@ def _restarted(samples: Floats, own: Floats, down: float) -> tuple[Floats, Float
     return samples, own[(own <= last) | (own >= up)]
 
 
+def _listed(pods: list[Pod], now: float) -> StablePods:
+    since = {
+        pod.name: None if math.isinf(pod.ready[0]) else NOON + timedelta(seconds=pod.ready[0])
+        for pod in pods
+        if pod.side == A and pod.ready[0] <= now < pod.ready[1]
+    }
+    return StablePods(NOON + timedelta(seconds=now), since)
+
+
 def _newest(pod: Pod, until: float) -> int:
     """Which sample of the pod is its newest; -1 if it has none."""
     return bisect_right(pod.samples, until) - 1
@@ -126,7 +151,7 @@ def _until(pods: list[Pod], now: float, scrape: float) -> int:
 
 def _interval(pods: list[Pod], begin: int, end: int, scrape: float) -> Interval:
     counts: dict[Point, int] = {}
-    times: dict[str, list[float]] = {A: [], B: []}
+    times: dict[str, dict[str, float]] = {A: {}, B: {}}
     window = max(60.0, end - begin + 2 * scrape + 5)
     for pod in pods:
         at = _newest(pod, end)
@@ -135,11 +160,10 @@ def _interval(pods: list[Pod], begin: int, end: int, scrape: float) -> Interval:
         counts[pod.side, 1, ""] = counts.get((pod.side, 1, ""), 0) + shown - pod.counted
         pod.counted = shown
         if pod.samples[at] > end - window:
-            times[pod.side].append(float(pod.samples[at]))
+            times[pod.side][pod.name] = float(pod.samples[at])
     sampled = {
-        side: Sampled(*(NOON + timedelta(seconds=each) for each in (min(found), max(found))))
-        for side, found in times.items() if found
-    }  # fmt: skip
+        side: {name: NOON + timedelta(seconds=each) for name, each in found.items()} for side, found in times.items()
+    }
     grown = {point: count for point, count in counts.items() if count}
     assert STARTED
     return Interval(

@@ -104,10 +104,14 @@ def proven_at_all(of: TrialState) -> bool:
         pytest.param({"rps": 20.0, "weight": 0.25}, id="few requests"),
         pytest.param({"pods": (2, 4)}, id="several pods"),
         pytest.param({"scrape": 5.0}, id="scraped as often as read"),
-        pytest.param({"scrape_fails": 0.1}, id="scrapes fail"),
+        pytest.param({"scrape_fails": 0.25}, id="a quarter of the scrapes fails"),
+        pytest.param({"scrape_fails": 0.4, "pods": (1, 4)}, id="two fifths of the scrapes fail"),
+        pytest.param({"scrape_fails": 0.4, "lists_pods": False}, id="scrapes fail, pods unknown"),
         pytest.param({"bursts": True, "scrape_fails": 0.05}, id="bursts"),
         pytest.param({"restart": 80.0}, id="a canary pod restarts"),
-        pytest.param({"joins": 80.0}, id="a stable pod joins"),
+        pytest.param({"joins": 80.0, "scrape_fails": 0.25}, id="a stable pod joins"),
+        pytest.param({"leaves": 80.0, "scrapes": 30}, id="a stable pod leaves"),
+        pytest.param({"leaves": 80.0, "scrapes": 30, "scrape_fails": 0.25}, id="a stable pod leaves, scrapes fail"),
     ],
 )
 def test_a_tenth_lost_is_proven_in_one_of_twenty_trials_at_most(case: dict[str, Any]) -> None:
@@ -119,7 +123,8 @@ def test_a_tenth_lost_is_proven_in_one_of_twenty_trials_at_most(case: dict[str, 
     [
         pytest.param({}, 18, id="half, two stable pods"),
         pytest.param({"weight": 0.25, "scrape": 5.0}, 25, id="a quarter, scraped every 5 s"),
-        pytest.param({"scrape_fails": 0.1}, 22, id="scrapes fail"),
+        pytest.param({"scrape_fails": 0.25}, 22, id="scrapes fail"),
+        pytest.param({"leaves": 80.0}, 60, id="a stable pod leaves"),
     ],
 )
 def test_identical_canary_is_proven_after_few_scrapes(case: dict[str, Any], scrapes: int) -> None:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 
 from serin.analysis.counts import EPOCHS, Baseline
 from serin.analysis.presets import DEFAULT_SERIES, measurements
+from serin.analysis.scraped import LeftOut, Scraped
 from serin.analysis.stored_state import from_json, to_json
 from serin.analysis.trial_state import (
     MOST_NEWEST,
@@ -23,7 +24,8 @@ from serin.analysis.trial_state import (
 )
 from serin.api.analysis import Analysis
 from serin.errors import RecordError
-from serin.evidence.slices import Totals
+from serin.evidence.frozen_map import FrozenMap
+from serin.evidence.slices import RequestsBySide, Totals
 from tests.unit.analysis.trial_states import (
     fresh,
 )
@@ -124,6 +126,15 @@ def test_newest_arrivals_of_the_canary_have_a_key_of_their_own() -> None:
     assert (written["lately"], written["latelyAtCanary"]) == ([[NOON.isoformat(), n] for n in (300, 200)], [15, 0])
     assert written["latelySampled"] == [[NOON.isoformat(), None], [None, None]]
     assert from_json(json.loads(json.dumps(written))) == state
+
+
+def test_times_of_samples_by_process_round_trip_and_may_be_absent() -> None:
+    left_out = {3: LeftOut(NOON, RequestsBySide(4, 5))}
+    scraped = Scraped(FrozenMap({"b": NOON}), FrozenMap({"a": NOON, "c": NOON}), FrozenMap(left_out))
+    written = json.loads(json.dumps(to_json(replace(fresh(), scraped=scraped))))
+    assert from_json(written) == replace(fresh(), scraped=scraped)
+    del written["scraped"]
+    assert from_json(written) == fresh()
 
 
 def test_newest_arrivals_of_an_earlier_version_have_no_times_of_samples() -> None:

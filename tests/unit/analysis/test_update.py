@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serin.analysis.counts import EPOCHS, Baseline, Interval, Point, Sampled, Tally
+from serin.analysis.counts import EPOCHS, Baseline, Interval, Point, Tally
 from serin.analysis.measurement import Generated
 from serin.analysis.presets import DEFAULT_SERIES, measurements, throughputs
 from serin.analysis.stored_state import from_json, to_json
@@ -190,7 +190,7 @@ def test_arrivals_of_other_epochs_are_not_in_newest() -> None:
     )
     assert state.arrived == RequestsBySide(10, 190)
     assert state.newest_arrivals == (Arrived(NOON + SLICE, 100, 5), Arrived(NOON + 2 * SLICE, 100, 5))
-    sampled = {B: Sampled(NOON, NOON + SLICE), A: Sampled(NOON + SLICE, NOON + 2 * SLICE)}
+    sampled = {B: {"b": NOON + SLICE, "c": NOON}, A: {"a": NOON + SLICE, "d": NOON + 2 * SLICE}}
     timed = after(fresh(arrivals=arrivals), replace(grown(points, tally=arrivals), sampled=sampled))
     assert timed.newest_arrivals == (Arrived(NOON + SLICE, 100, 5, NOON + SLICE, NOON + SLICE),)
     third = after(state, grown({}, begin=NOON + 2 * SLICE, span=4 * SLICE))

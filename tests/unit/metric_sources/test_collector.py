@@ -14,7 +14,6 @@ from serin.analysis.counts import (
     InFlight,
     Interval,
     MetricReadings,
-    Sampled,
     ShownDocument,
     Tally,
 )
@@ -47,7 +46,7 @@ class Table:
         self.counts: dict[str, int] = {}
         self.more: dict[str, MetricReadings] = {}
         self.in_progress: dict[tuple[str, int], int] | None = None
-        self.sampled: dict[str, Sampled] = {}
+        self.sampled: dict[str] = {}
         self.reads: list[list[Watch]] = []
         self.error: Exception | None = None
         self.asked = asyncio.Event()
@@ -221,10 +220,10 @@ async def test_merged_quiet_intervals_keep_what_the_newest_one_says() -> None:
     one.set_watch(A)
     for seconds, hung in ((5, 3), (10, 4)):
         source.in_progress = {("r1", 1): hung}
-        source.sampled = {"r1": Sampled(at(seconds - 2), at(seconds - 1))}
+        source.sampled = {"r1": {"pod": at(seconds - 1)}}
         await collected(one, source, seconds)
     assert one.readings(A.key).intervals == (
-        replace(grown(0, 10, 0), in_progress={("r1", 1): 4}, sampled={"r1": Sampled(at(8), at(9))}),
+        replace(grown(0, 10, 0), in_progress={("r1", 1): 4}, sampled={"r1": {"pod": at(9)}}),
     )
 
 

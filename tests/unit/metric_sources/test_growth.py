@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serin.analysis.counts import Names, Sampled, Tally
+from serin.analysis.counts import Names, Tally
 from serin.errors import MetricsError
 from serin.metric_sources.counter_growth import milliseconds
 from serin.metric_sources.http_session import decoded
@@ -85,18 +85,21 @@ async def test_requests_in_progress_are_those_of_live_processes(tsdb: Tsdb, sour
 @pytest.mark.parametrize(
     ("processes", "expected"),
     [
-        pytest.param({"r1": {"a": 4, "b": 2}, "r2": {"c": 9, "d": 3}}, {"r1": (4, 2), "r2": (9, 3)}, id="own pods"),
-        pytest.param({"r1": {"a": 4, "b": 2}, "r2": {"a": 4, "b": 2}}, {"r1": (2, 2), "r2": (2, 2)}, id="shared pods"),
-        pytest.param({"r1": {"a": 4, "b": 2}, "r2": {"a": 4}}, {"r1": (4, 2), "r2": (4, 4)}, id="one shared pod"),
-        pytest.param({"r1": {"a": 40, "b": 4}}, {"r1": (40, 4)}, id="a pod whose scrapes fail"),
-        pytest.param({"r1": {"a": 4, "gone": 70}}, {"r1": (4, 4)}, id="a pod that is gone"),
+        pytest.param(
+            {"r1": {"a": 4, "b": 2}, "r2": {"c": 9, "d": 3}},
+            {"r1": {"a": 4, "b": 2}, "r2": {"c": 9, "d": 3}},
+            id="own pods",
+        ),
+        pytest.param({"r1": {"a": 4}, "r2": {"a": 4}}, {"r1": {"a": 4}, "r2": {"a": 4}}, id="a shared pod"),
+        pytest.param({"r1": {"a": 40, "b": 4}}, {"r1": {"a": 40, "b": 4}}, id="a pod whose scrapes fail"),
+        pytest.param({"r1": {"a": 4, "gone": 70}}, {"r1": {"a": 4}}, id="a pod that has gone"),
     ],
 )
 async def test_interval_says_when_pods_that_count_arrivals_were_sampled(
     tsdb: Tsdb,
     source: Prometheus,
     processes: dict[str, dict[str, int]],
-    expected: dict[str, tuple[int, int]],
+    expected: dict[str, dict[str, int]],
 ) -> None:
     for revision, newest in processes.items():
         for process, seconds in newest.items():
@@ -108,8 +111,8 @@ async def test_interval_says_when_pods_that_count_arrivals_were_sampled(
     one = watch("a", END - 5 * SECOND, REQUESTS, STARTED, arrivals=STARTED)
     (interval,) = (await source.read([one]))[one.key].intervals
     assert interval.sampled == {
-        revision: Sampled(END - all_since * SECOND, END - last * SECOND)
-        for revision, (all_since, last) in expected.items()
+        revision: {process: END - seconds * SECOND for process, seconds in samples.items()}
+        for revision, samples in expected.items()
     }
     plain = replace(one, arrivals=None)
     assert (await source.read([plain]))[plain.key].intervals[0].sampled == {}
