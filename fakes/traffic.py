@@ -94,6 +94,8 @@ class Load:
     """Whether the gateway counts response codes, a 503 for each request that is lost on the way."""
     failing: tuple[float, float] | None = None
     """Share of the good answers of stable and canary that fail the check `format`; None: the pods make no check."""
+    skipped: tuple[float, float] = (0.0, 0.0)
+    """Share of the good answers of stable and canary that the check cannot judge; they are not among those above."""
     old_pods: bool = False
     """Whether pods count like those of version 0.1, without silent requests."""
 
@@ -128,6 +130,8 @@ class Process:
     counts_silence: bool = True
     failing: float | None = None
     """Share of the good answers that fail the check; None: there is none."""
+    skipped: float = 0.0
+    """Share of the good answers that the check cannot judge."""
     shown: list[tuple[int, int, Numbers]] = field(default_factory=list)
     """By scrape: milliseconds since 1970, number of restarts, requests by epoch and outcome."""
     _series: dict[tuple[str, int, str], Callable[[int, float], None]] = field(default_factory=dict)
@@ -169,9 +173,11 @@ class Process:
                 self._keep_all("serin_requests_overdue_total", epoch, _SILENT, moment, late[epoch])
                 self._keep_all("serin_requests_settled_total", epoch, _SILENT, moment, settled)
             if by_outcome[epoch][0] and self.failing is not None:
-                failed = int(self.failing * by_outcome[epoch][0])
-                self._keep("serin_checks_total", epoch, "fail", moment, failed)
-                self._keep("serin_checks_total", epoch, "pass", moment, by_outcome[epoch][0] - failed)
+                skipped = int(self.skipped * by_outcome[epoch][0])
+                judged = by_outcome[epoch][0] - skipped
+                failed = int(self.failing * judged)
+                for result, count in (("fail", failed), ("pass", judged - failed), ("skipped", skipped)):
+                    self._keep("serin_checks_total", epoch, result, moment, count)
             if by_outcome[epoch][0]:
                 name = "serin_e2e_request_latency_seconds_bucket"
                 self._keep_all(name, epoch, _BUCKETS, moment, cumulative[epoch])
@@ -379,7 +385,8 @@ class Busy(World):
         process = Process(labels, self._engines[engine], offset, self.prometheus, now)
         process.began = self._epochs if self.load.labelled_late else None
         if self.load.failing:
-            process.failing = self.load.failing[self.first not in {None, process.revision}]
+            canary = self.first not in {None, process.revision}
+            process.failing, process.skipped = self.load.failing[canary], self.load.skipped[canary]
         process.counts_silence = not (self.load.old_pods or self.load.labelled_late)
         self.processes_ever.append(process)
         return process

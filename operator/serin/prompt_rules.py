@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from serin.api.analysis import MetricSourceName
+from serin.api.check import CheckKind
 from serin.api.engine import flag_values
 from serin.errors import SpecError
 
@@ -31,6 +32,29 @@ def refuse_unusable_tools(spec: LLMDeploymentSpec, prompt: PromptVersionSpec) ->
         raise SpecError(
             "it has tools, and vLLM refuses every request with tools while it has no parser for them; set "
             'enable-auto-tool-choice: "true" and tool-call-parser in spec.engine.args of the LLMDeployment.'
+        )
+
+
+def refuse_unjudgeable_schema(spec: LLMDeploymentSpec, stable: Record, target: Record) -> None:
+    """Check that a Required check of kind Schema has a schema to judge the canary's answers by.
+
+    Raises:
+        SpecError: the prompt of the revision that would become the canary has no outputSchema, or there is no prompt.
+    """
+    if target.revision == stable.revision or (target.resolved.prompt_content or {}).get("outputSchema") is not None:
+        return
+    checks = {m.name for m in spec.analysis.compared if m.check and m.check.kind is CheckKind.SCHEMA}
+    required = [
+        m.name for m in spec.analysis.compared if m.required and (m.ceiling.of if m.ceiling else m.name) in checks
+    ]
+    if required:
+        prompt = target.resolved.prompt_name
+        lacks = (
+            f"PromptVersion {prompt} has no outputSchema" if prompt else "there is no spec.prompt with an outputSchema"
+        )
+        raise SpecError(
+            f"spec.analysis.metrics: {', '.join(required)} can never pass, because {lacks} to check answers by; use a "
+            "PromptVersion with an outputSchema, or set mode: Advisory."
         )
 
 

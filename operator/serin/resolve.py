@@ -16,7 +16,7 @@ from serin.api.parse import parse_promptversion
 from serin.errors import SpecError
 from serin.manifests.engine_defaults import EngineDefaults
 from serin.manifests.pod_template import render_pod_template
-from serin.prompt_rules import refuse_blind_comparison, refuse_unusable_tools
+from serin.prompt_rules import refuse_blind_comparison, refuse_unjudgeable_schema, refuse_unusable_tools
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record, Resolved
 from serin.rollout.revision import WITH_CONTRACT, WRITTEN, engine_revision, revision
@@ -63,6 +63,7 @@ def resolve(
         running = _running(records)
         if running and not target.trial:
             refuse_blind_comparison(spec, running, target)
+            refuse_unjudgeable_schema(spec, running, target)
         return Target(target, *_recreated(running, copied))
     except SpecError as error:
         return Target(None, Reason.INVALID_SPEC, str(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +36,16 @@ async def test_canary_whose_answers_are_as_good_is_promoted() -> None:
     load = replace(TRAFFIC, failing=(0.02, 0.02))
     trial = await play(load, 1, minutes=60, rollout=ADAPTIVE, analysis={"metrics": [FORMAT]})
     assert trial.outcome is Phase.STABLE
+
+
+@pytest.mark.parametrize("rollout", [STEPS, ADAPTIVE], ids=["steps", "adaptive"])
+async def test_canary_whose_answers_cannot_be_judged_is_held(rollout: dict[str, Any]) -> None:
+    """The few that can be judged are good."""
+    load = replace(TRAFFIC, failing=(0.01, 0.01), skipped=(0.01, 0.9))
+    trial = await play(load, 1, minutes=60, rollout=rollout, analysis={"metrics": [FORMAT]})
+    assert trial.outcome is None
+    status = trial.world.status()
+    assert "format-skipped: more of the canary's answers than of the stable's could not be judged" in json.dumps(status)
 
 
 async def test_pods_are_asked_what_the_trial_began_with_until_it_ends() -> None:

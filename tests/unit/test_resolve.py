@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -214,6 +215,40 @@ def test_prompt_with_tools_needs_a_parser(args: dict[str, str], *, accepted: boo
         assert target.reason is Reason.INVALID_SPEC
         assert str(target.message).startswith("PromptVersion triage-1: it has tools")
     assert resolved(prompt=P1, source=prompt(), engine={"args": args}, defaults=APPLYING).record
+
+
+SCHEMA_CHECK: dict[str, Any] = {"name": "schema", "check": {"kind": "Schema"}}
+LIMIT: dict[str, Any] = {"name": "slo", "ceiling": {"of": "schema", "rate": 0.05}}
+
+
+@pytest.mark.parametrize(
+    ("metrics", "names"),
+    [
+        ([SCHEMA_CHECK], "schema"),
+        ([SCHEMA_CHECK | {"mode": "Advisory"}, LIMIT], "slo"),
+        ([SCHEMA_CHECK | {"mode": "Advisory"}], None),
+        ([{"name": "empty", "check": {"kind": "Empty"}}], None),
+    ],
+)
+def test_required_schema_check_needs_an_output_schema(metrics: list[dict[str, Any]], names: str | None) -> None:
+    analysis: dict[str, Any] = {"analysis": {"metrics": [{"name": "errors", "preset": "ErrorRate"}, *metrics]}}
+    first = record_of(resolved(defaults=APPLYING, prompt=P1, source=prompt()))
+    stable = replace(first, recorded=True, promotion=1)
+    refused = resolved(stable, defaults=APPLYING, prompt=P2, source=TWO, **analysis)
+    if names is None:
+        assert refused.record
+        return
+    assert (refused.record, refused.reason) == (None, Reason.INVALID_SPEC)
+    assert refused.message == (
+        f"spec.analysis.metrics: {names} can never pass, because PromptVersion triage-2 has no outputSchema to check "
+        "answers by; use a PromptVersion with an outputSchema, or set mode: Advisory."
+    )
+    with_schema = copy.deepcopy(TWO)
+    with_schema["spec"]["outputSchema"] = {"type": "object"}
+    assert resolved(stable, defaults=APPLYING, prompt=P2, source=with_schema, **analysis).record
+    assert resolved(stable, defaults=APPLYING, prompt=P1, source=prompt(), **analysis).record is stable, "no trial"
+    without = resolved(stable, defaults=APPLYING, engine={"image": "mine:1"}, **analysis)
+    assert "there is no spec.prompt with an outputSchema" in str(without.message)
 
 
 def blind(mode: str = "Required", source: str = "Engine", preset: str = "TimeToFirstToken") -> dict[str, Any]:

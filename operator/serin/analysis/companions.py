@@ -1,12 +1,14 @@
 """The comparisons that every trial makes beside those of `spec.analysis`: `excluded`, `overdue` and `gateway`. Pure.
 
 They see what the answers in `errors` do not show: answers that no revision should cause, requests that hang, and
-requests that the gateway fails before they reach a pod. Called by `serin.rollout` when a trial starts.
+requests that the gateway fails before they reach a pod. Each Required check has one too (`skipped_checks`), for answers
+that it could not judge. Called by `serin.rollout` when a trial starts.
 Specification: docs/reference/decision-engine.md, sections 1 and 5.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -25,7 +27,8 @@ SHARE = 0.2
 """The share of falseRollbackRate of each comparison that can roll back."""
 RATIO, ABSOLUTE = 1.5, 0.01
 """Tolerance of their proofs: wider than that of errors, because their rates depend on clients too."""
-EXCLUDED_MARGIN, MARGIN = 2.0, 1.25
+EXCLUDED_MARGIN = SKIPPED_MARGIN = 2.0
+MARGIN = 1.25
 STRATUM_SECONDS = 60.0
 """How often strata of `excluded` close: a client with a wrong key sends its requests in bursts."""
 SILENT_SECONDS = (30, 60, 120, 300, 600)
@@ -96,6 +99,37 @@ def companions(
     if baseline.histograms.get(codes):
         gateway = measurement(GATEWAY, How.CODE, None, codes, MARGIN)
         found.append(replace(gateway, steers=False, described="failed at the gateway"))
+    return tuple(found)
+
+
+def skipped_checks(own: Collection[Measurement], alpha: float) -> tuple[Measurement, ...]:
+    """For each check that a promotion needs, the comparison of the answers that it could not judge.
+
+    They are in no other comparison, so a canary whose answers are too long or too slow to be judged would be judged by
+    the rest. The pods of one side can also be too busy for the check, so it holds and proves, and does not roll back.
+
+    Args:
+        own: of `spec.analysis`.
+        alpha: falseRollbackRate.
+    """
+    names = {measurement.name for measurement in own}
+    checks = {m.total: m for m in own if m.how is How.CHECK and m.required}
+    found = []
+    for total, check in checks.items():
+        name = f"{json.loads(check.check)['name']}-skipped"
+        found.append(
+            Measurement(
+                name=f"serin-{name}" if name in names else name,
+                how=How.SKIPPED_CHECK,
+                total=total,
+                bad=None,
+                parameters=MetricParameters(alpha=alpha * SHARE, margin=SKIPPED_MARGIN, ratio=RATIO, absolute=ABSOLUTE),
+                required=True,
+                rejects=False,
+                described="not judged by the check",
+                check=check.check,
+            )
+        )
     return tuple(found)
 
 

@@ -51,9 +51,14 @@ class How(StrEnum):
     """Bad is above a boundary; requests are compared only with those at the same load and with as warm a cache."""
     CHECK = "check"
     """By the result of a check of the model server. An answer that it could not judge is not counted."""
+    SKIPPED_CHECK = "skippedCheck"
+    """Bad is an answer that a check of the model server could not judge."""
 
 
-_RESULTS = {"pass": False, "fail": True}
+_RESULTS = {
+    How.CHECK: {"pass": False, "fail": True},
+    How.SKIPPED_CHECK: {"pass": False, "fail": False, "skipped": True},
+}
 """The results of a check that are counted, and whether they are bad."""
 
 
@@ -103,7 +108,7 @@ class Measurement:
     described: str = ""
     """What is bad, to follow a number of requests: `silent for 60 s or longer`."""
     check: str = ""
-    """For `How.CHECK`: the check as the split document lists it, in JSON."""
+    """For `How.CHECK` and `SKIPPED_CHECK`: the check as the split document lists it, in JSON."""
 
     def __post_init__(self) -> None:
         """Check that the documents have the boundaries.
@@ -178,7 +183,7 @@ class Measurement:
             return {}
         totals = interval.counts.get(self.total, {})
         match self.how:
-            case How.OUTCOME | How.CODE | How.EXCLUDED_OUTCOME | How.EXCLUDED_CODE | How.CHECK:
+            case How.OUTCOME | How.CODE | How.EXCLUDED_OUTCOME | How.EXCLUDED_CODE | How.CHECK | How.SKIPPED_CHECK:
                 return _classified(totals, self._is_bad)
             case How.PAIR:
                 bad = interval.counts.get(self.bad, {}) if self.bad else {}
@@ -223,8 +228,8 @@ class Measurement:
 
     def _is_bad(self, value: str) -> bool | None:
         """Whether an answer with this outcome, code or result is bad; None if it is not counted."""
-        if self.how is How.CHECK:
-            return _RESULTS.get(value)
+        if results := _RESULTS.get(self.how):
+            return results.get(value)
         code = self.how in {How.CODE, How.EXCLUDED_CODE}
         if not self.all_answers:
             return counted_before(value, code=code)

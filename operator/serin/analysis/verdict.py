@@ -306,6 +306,12 @@ def speaks_against(state: MetricState) -> str | None:
     measurement, tests = state.measurement, state.tests
     if not (measurement.required and measurement.steers and tests.comparisons):
         return None
+    if tests.rolled_back and measurement.how is How.SKIPPED_CHECK:
+        return (
+            "more of the canary's answers than of the stable's could not be judged, beyond doubt, so the check says "
+            "too little about the canary, which is held; such answers are too long, or take the check too long: look "
+            "at them and at the load of the canary's pods, then promote or abort"
+        )
     if tests.rolled_back and not measurement.rejects:
         return (
             "the canary differs from the stable beyond doubt, and is held; clients stay at one side (routing.sticky or "

@@ -225,6 +225,7 @@ def _new_state(candidate: Candidate) -> TrialState:
         unjudged=candidate.unjudged,
         share=companions.share_left(built_in),
     )
+    skipped = companions.skipped_checks(own, analysis.false_rollback_rate)
     throughputs = presets.throughputs(analysis, series)
     answers = presets.durations(series, measured=measured)
     return TrialState(
@@ -232,7 +233,7 @@ def _new_state(candidate: Candidate) -> TrialState:
         against=candidate.stable.revision,
         since=snapshot.now,
         until=snapshot.now,
-        metrics=tuple(map(MetricState.begin, own + built_in)),
+        metrics=tuple(map(MetricState.begin, own + built_in + skipped)),
         epochs={},
         requests_per_second=baseline.requests_per_second,
         settle_seconds=(

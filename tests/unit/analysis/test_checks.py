@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from serin.analysis import presets
+from serin.analysis.companions import skipped_checks
 from serin.analysis.counts import Baseline, Tally
 from serin.analysis.measurement import How
 from serin.analysis.pod_checks import checks_for
 from serin.analysis.presets import DEFAULT_SERIES, measurements, optional, tallies
 from serin.analysis.stored_state import from_json, to_json
 from serin.analysis.trial_state import MetricState
-from serin.analysis.verdict import judge, ramp_tests
+from serin.analysis.verdict import Verdict, judge, ramp_tests
 from serin.api.analysis import Analysis
 from serin.evidence.slices import Counts, Totals
 from tests.unit.analysis.measured import interval, made
@@ -48,6 +49,38 @@ def test_fails_are_bad_passes_good_and_skipped_answers_are_not_counted() -> None
     _, found = made(ERRORS, FORMAT)
     points = {("a", 7, "pass"): 90, ("a", 7, "fail"): 10, ("a", 7, "skipped"): 50, ("b", 7, "skipped"): 3}
     assert found.counts(interval(COUNTER, points)) == {("a", 7): (Counts(100, 10),)}
+
+
+def test_answers_that_a_required_check_could_not_judge_are_compared() -> None:
+    advisory = FORMAT | {"name": "shown", "mode": "Advisory"}
+    own = made(ERRORS, FORMAT, {"name": "slo", "ceiling": {"of": "format", "rate": 0.05}}, advisory)
+    [found] = skipped_checks(own, 0.01)
+    assert (found.name, found.how, found.total, found.required) == (
+        "format-skipped", How.SKIPPED_CHECK, COUNTER, True,
+    )  # fmt: skip
+    assert (found.rejects, found.steers, found.compares_pods) == (False, True, False), "it holds, and takes no alpha"
+    points = {("a", 7, "pass"): 90, ("a", 7, "fail"): 10, ("a", 7, "skipped"): 50, ("a", 7, "later"): 4}
+    assert found.counts(interval(COUNTER, points)) == {("a", 7): (Counts(150, 50),)}
+    begun = make_evidence(metrics=(MetricState.begin(found),))
+    assert from_json(to_json(begun)) == begun
+    assert checks_for(analysis(ERRORS), begun) == (ENTRY,)
+    taken = made(FORMAT | {"name": "format-skipped"}, FORMAT)
+    assert [each.name for each in skipped_checks(taken, 0.01)] == ["format-skipped-skipped", "serin-format-skipped"]
+
+
+def test_canary_with_answers_that_cannot_be_judged_is_held_and_not_rejected() -> None:
+    metric = MetricState.begin(*skipped_checks(made(ERRORS, FORMAT), 0.01))
+    tests = metric.tests
+    for epoch in range(4):
+        tests = tests.add([Totals(1000, 500, 1000, 10)], t=60.0 * epoch, epoch=epoch, settled=True)
+    judged = judge(make_evidence(metrics=(replace(metric, tests=tests),)))
+    assert judged.verdict is Verdict.INCONCLUSIVE
+    assert judged.message == (
+        "format-skipped: more of the canary's answers than of the stable's could not be judged, beyond doubt, so the "
+        "check says too little about the canary, which is held; such answers are too long, or take the check too long: "
+        "look at them and at the load of the canary's pods, then promote or abort: canary 2000 of 4000 not judged by "
+        "the check, stable 40 of 4000 not judged by the check."
+    )
 
 
 def test_check_has_the_parameters_of_a_ratio() -> None:
