@@ -1,0 +1,143 @@
+"""Latency decides between four pods and four: ten equal canaries stay, and two whose engine is slower by half go.
+
+The light engine's delays grow with load (`LOADED`), so an answer's time depends on how many requests its pod has. Each
+namespace has a stable of four pods and sixteen requests per second, which is what these engines carry; half of them go
+to the canary at once. Time to first token and time per output token are Required, with the margin that is the default.
+
+Seconds: `bench.podsim` plays the same trials (4 requests/s per pod, 4 replicas, 50 %). There an engine that is slower
+by half was rolled back within a minute for its time per token, in 24 of 24 trials, and an equal canary was proven by
+minute five (time per token) or ten (first token). So three minutes would show a wrong rollback, and are what a trial
+gets here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from examples.demo import conditions as seen
+from examples.demo.cluster import Object
+from examples.demo.errors import WaitFailedError
+from examples.demo.follow import Follower
+from examples.demo.place import Place
+from examples.light.story import IMAGE, LOADED, METRICS, NAME, Story
+from examples.light.traffic import Traffic
+from tests.e2e.conftest import namespace
+
+SIDE_BY_SIDE = 5
+"""Namespaces at a time: about fifty pods, of which a node of the sandbox may have 110, and 80 requests per second."""
+EQUAL_IN_TURN = 2
+"""Equal canaries in each namespace, one after the other."""
+SLOWER = 2
+"""Namespaces in which the slower engine is tried."""
+REPLICAS, RATE, TOKENS = 4, 16.0, 200
+IN_FLIGHT = 512
+"""Requests at a time, at most: a hundred are usual, and a slower engine has more."""
+WARM_UP = 60.0
+"""Seconds of traffic before the first canary: a trial takes its boundaries from what the stable did before."""
+JUDGED = 180.0
+"""Seconds that an equal canary has half of the traffic, unless it is promoted earlier."""
+COMPARED = 500
+"""Canary requests of each latency, at least; 1,400 are sent."""
+SLOW = {**LOADED, "speed": "0.667"}
+"""Every delay is half as long again."""
+AT_HALF = ({"weight": 50, "hold": "1s"},)
+JUDGED_BY = [
+    *METRICS,
+    {"name": "ttft", "preset": "TimeToFirstToken"},
+    {"name": "tpot", "preset": "TimePerOutputToken"},
+]
+OPTIONS = {"replicas": REPLICAS, "steps": AT_HALF, "metrics": JUDGED_BY}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What became of one canary."""
+
+    variant: str
+    how: str
+    """`stayed`, `promoted` or `rolled back`."""
+    seconds: float
+    """From its first weight until then."""
+    message: str
+    metrics: Mapping[str, Object]
+    """The last state of each metric of which the canary had requests."""
+
+
+@contextmanager
+def serving(place: Place, name: str) -> Iterator[Story]:
+    """A stable of loaded engines in a namespace of its own, and traffic for it that has run for a while."""
+    with namespace(place, name) as cluster, Follower(cluster, NAME) as follower:
+        story = Story(cluster, follower)
+        story.install(args=LOADED, **OPTIONS)
+        with Traffic(place, cluster, RATE, connections=IN_FLIGHT, tokens=TOKENS) as traffic:
+            traffic.wait_for(int(WARM_UP * RATE), 3 * WARM_UP)
+            yield story
+        assert traffic.failures == []
+
+
+def judge(story: Story, variant: str, args: dict[str, str]) -> Ended:
+    """Make a variant the canary; return what becomes of it within `JUDGED` seconds at half of the traffic."""
+    revision = seen.side(story.change(variant, args=args, **OPTIONS), "canary")["revision"]
+    story.at_weight(revision, "50%")
+    began = time.monotonic()
+
+    metrics: dict[str, Object] = {}
+
+    def end(state: Object) -> str:
+        if seen.side(state, "canary").get("revision") == revision:
+            metrics.update({each["name"]: each for each in seen.status(state).get("metrics", ()) if each.get("canary")})
+        if (seen.status(state).get("rejected") or {}).get("revision") == revision:
+            return "rolled back"
+        return "promoted" if seen.side(state, "stable").get("revision") == revision else ""
+
+    try:
+        last = story.follower.wait_for("a verdict", lambda state: bool(end(state)), JUDGED)
+    except WaitFailedError:
+        last = story.latest
+    message = (seen.status(last).get("rejected") or seen.status(last)).get("message", "")
+    ended = Ended(variant, end(last) or "stayed", time.monotonic() - began, message, metrics)
+    print(f"equal load: {story.cluster.namespace} {ended}")
+    return ended
+
+
+@pytest.fixture
+def stories(place: Place, light_image: str, request: pytest.FixtureRequest) -> Iterator[Sequence[Story]]:
+    """As many stories as the test asks for, each with its own traffic."""
+    assert light_image == IMAGE
+    with ExitStack() as stack:
+        # At the same time, because each needs minutes; every one is ended, also if another one did not begin.
+        with ThreadPoolExecutor(request.param) as pool:
+            begun = pool.map(
+                lambda number: stack.enter_context(serving(place, f"equal-load-{number}")), range(request.param)
+            )
+        yield list(begun)
+
+
+@pytest.mark.parametrize("stories", [SIDE_BY_SIDE], indirect=True)
+def test_equal_canaries_at_equal_load_are_not_rolled_back(stories: Sequence[Story]) -> None:
+    def in_turn(story: Story) -> list[Ended]:
+        return [judge(story, f"equal-{number}", {**LOADED}) for number in range(EQUAL_IN_TURN)]
+
+    with ThreadPoolExecutor(len(stories)) as pool:
+        ended = [each for some in pool.map(in_turn, stories) for each in some]
+
+    assert len(ended) == SIDE_BY_SIDE * EQUAL_IN_TURN
+    assert [each for each in ended if each.how == "rolled back"] == []
+    # They stay because they are compared and equal, not because nothing is compared.
+    compared = [each.metrics[name]["canary"]["requests"] for each in ended for name in ("ttft", "tpot")]
+    assert min(compared) >= COMPARED, compared
+
+
+@pytest.mark.parametrize("stories", [SLOWER], indirect=True)
+def test_engine_slower_by_half_is_rolled_back(stories: Sequence[Story]) -> None:
+    with ThreadPoolExecutor(len(stories)) as pool:
+        ended = list(pool.map(lambda story: judge(story, "slower", SLOW), stories))
+
+    assert [each.how for each in ended] == ["rolled back"] * SLOWER
+    assert all(each.message.startswith(("ttft: ", "tpot: ")) for each in ended), ended
