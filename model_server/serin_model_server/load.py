@@ -67,6 +67,15 @@ class RunningCount:
         end = max(end, begin + 1e-4)
         return max(0.0, (self._until(end) - self._until(begin)) / (end - begin))
 
+    def of_request(self, begin: float, end: float) -> float | None:
+        """The mean count over a span in which one request was in the engine all the time; so it is 1 or more.
+
+        A lone request is exactly 1, an edge of the buckets. What is lost between stored moments, or to rounding, would
+        put it on either side by chance.
+        """
+        mean = self.mean(begin, end)
+        return None if mean is None else max(1.0, mean)
+
     def _until(self, moment: float) -> float:
         if moment >= self._last:
             return self._integral + self._count * (moment - self._last)

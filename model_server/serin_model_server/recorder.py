@@ -125,7 +125,7 @@ class Recorder:
                     # No report will come. The middleware's clock knows the total time only.
                     measured.pair.e2e.observe(now - measured.began)
                     if measured.measure is not None and self.metrics.is_current(measured.pair):
-                        load = self._running.mean(measured.began, now)
+                        load = self._running.of_request(measured.began, now)
                         self.metrics.at_load.observe(
                             *(measured.pair.identity, measured.measure, "e2e", now - measured.began),
                             load=load,
@@ -209,11 +209,11 @@ class Recorder:
     def _observe_at_load(self, tracked: Tracked, times: Times, measure: Measure) -> None:
         arrived = tracked.began
         first, last = arrived + times.ttft, arrived + times.e2e
-        waiting = self._running.mean(arrived, first)
+        waiting = self._running.of_request(arrived, first)
         found = [("ttft", times.ttft, waiting), ("queue", times.queue, waiting)]
-        found.append(("e2e", times.e2e, self._running.mean(arrived, last)))
+        found.append(("e2e", times.e2e, self._running.of_request(arrived, last)))
         if times.per_token is not None:
-            found.append(("tpot", times.per_token, self._running.mean(first, last)))
+            found.append(("tpot", times.per_token, self._running.of_request(first, last)))
         for metric, value, load in found:
             self.metrics.at_load.observe(tracked.pair.identity, measure, metric, value, load=load, cached=times.cached)
 

@@ -69,6 +69,19 @@ def test_running_count_gives_mean_over_span() -> None:
     assert running.mean(-1.0, 3.0) is None
 
 
+def test_lone_requests_one_after_the_other_have_load_one() -> None:
+    running, now = RunningCount(), 100_000.0
+    for _ in range(50):
+        arrived, first, ended = now, now + 0.1, now + 0.3
+        running.change(1, arrived)
+        running.change(-1, ended)
+        assert running.of_request(arrived, first) == 1.0
+        assert running.of_request(first, ended) == 1.0
+        # Less than RESOLUTION: the arrival of the next one is no moment of its own.
+        now = ended + 0.001
+    assert running.of_request(0.0, 1.0) is None
+
+
 def test_running_count_keeps_few_points_and_recent_ones_exact() -> None:
     running = RunningCount(max_points=64)
     for i in range(10_000):
