@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -113,6 +113,7 @@ class Level:
 class Report:
     """The levels, and what does not fit."""
 
+    FITS: ClassVar[str] = "More load is slower, and the pod's buckets are the client's (at most one apart on average)."
     levels: tuple[Level, ...]
     wrong: tuple[str, ...] = field(default=())
 
@@ -125,7 +126,17 @@ class Report:
                     f"of the client {_words(level.client[metric])}, of the pod {_words(level.pod[metric])}, "
                     f"{level.distance(metric):.2f} apart"
                 )
-        yield from self.wrong or ("more load is slower, and the buckets are the same",)
+        yield from self.wrong or (self.FITS,)
+
+    def table(self) -> Iterator[str]:
+        """The levels as rows of a Markdown table."""
+        for level in self.levels:
+            for metric in METRICS:
+                client, pod = (_words(each[metric]) for each in (level.client, level.pod))
+                yield (
+                    f"| {level.concurrency} | {metric} | {1e3 * level.seconds[metric]:.1f} ms | {client} | {pod} | "
+                    f"{level.distance(metric):.2f} |"
+                )
 
 
 async def check(target: Target, levels: Sequence[int] = LEVELS, per_connection: int = PER_CONNECTION) -> Report:

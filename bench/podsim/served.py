@@ -1,0 +1,62 @@
+"""A vLLM on this machine that measures by load, for `--against-vllm` without a URL; and results.md. For `main`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.model_server.load import split_document
+from bench.podsim.against import METRICS, Report, Target
+from model_server.cpu.install import VLLM_VERSION
+from model_server.serin_model_server.document import canonical
+from model_server.serve import MODEL, serving, split_path
+
+RESULTS = Path(__file__).with_name("results.md")
+FLAGS = ("--max-model-len=256", "--uvicorn-log-level=warning", "--disable-uvicorn-access-log")
+LOAD = {"from": 1.0, "ratio": 1.3}
+"""As the operator writes it (docs/reference/decision-engine.md, section 1)."""
+BOUNDARIES = [0.01, 0.1]
+"""Seconds; only the number of requests in each bucket is compared, not how many are above these."""
+
+
+@contextmanager
+def vllm() -> Iterator[Target]:
+    """A vLLM with the tiny model and the middleware, as the target of the check; ended afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        with serving(scratch, *FLAGS, middleware=True, split=document()) as server:
+            yield Target.of(f"http://127.0.0.1:{server.port}", MODEL, split_path(scratch))
+
+
+def document() -> bytes:
+    """The split document of a pod that measures by load."""
+    content = json.loads(split_document()) | {
+        "measure": {"load": LOAD, "boundaries": dict.fromkeys(METRICS, BOUNDARIES)}
+    }
+    del content["sha256"]
+    return json.dumps(content | {"sha256": hashlib.sha256(canonical(content)).hexdigest()}).encode()
+
+
+def write(report: Report, load: float) -> None:
+    """Write results.md; `load` is the machine's load average before."""
+    lines = [
+        "<!-- Written by `python -m bench.podsim --against-vllm`. -->",
+        "# Load buckets of a real vLLM",
+        "",
+        f"vLLM {VLLM_VERSION} on a CPU with the tiny model, {os.cpu_count()} cores, everything on loopback, load",
+        f"{load:.0f} before; {Target.tokens} tokens an answer. The client computes each request's load bucket from its",
+        "own clock, as the simulation does; the pod counts its own. The distance is the mean number of buckets between",
+        "the two distributions.",
+        "",
+        "| requests in flight | latency | median | buckets of the client (bucket:requests) | of the pod | distance |",
+        "|---|---|---|---|---|---|",
+        *report.table(),
+        "",
+        *(f"- {sentence}" for sentence in report.wrong or (report.FITS,)),
+    ]
+    RESULTS.write_text("\n".join(lines) + "\n")
