@@ -17,6 +17,9 @@ BIN := .venv/bin
 PYTHON := $(BIN)/python
 # The tier of `make sandbox`: full, or api for etcd, the API server and Prometheus only.
 TIER ?= full
+# The gateway of the sandbox, contour or traefik; `python -m sandbox up` reads it. Empty: as it runs, else contour.
+GATEWAY ?=
+export GATEWAY
 # More arguments for pytest: make test PYTEST='-k lease -x'
 PYTEST ?=
 # Processes that run the tests of `make test`; each starts API servers of its own. 0: in pytest's own process, for --pdb.
@@ -39,7 +42,7 @@ export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)
 FAST_TESTS := tests/unit tests/stories tests/contract tests/integration sandbox/tests model_server/tests examples/tests
 E2E_TESTS := tests/e2e model_server/tests/slow
 
-.PHONY: help demo test check e2e faults sandbox down crds fmt bench bench-decision bench-latency bench-model-server bench-rollback bench-switching environment
+.PHONY: help demo test check e2e faults sandbox down crds fmt bench bench-decision bench-latency bench-model-server bench-rollback bench-switching bench-gateways environment
 
 help:
 	@echo "Serin: canary rollouts of LLMs on Kubernetes. Verbs:"
@@ -67,7 +70,7 @@ check: environment ## secret scan, lint, format, types, contracts, drift of gene
 e2e: environment ## end-to-end tests on the whole sandbox; starts it, and ends it if it was not running
 	@.ci/e2e $(PYTEST) $(E2E_TESTS)
 
-sandbox: environment ## the cluster only; TIER=api for etcd, API server and Prometheus
+sandbox: environment ## the cluster only; TIER=api for etcd, API server and Prometheus; GATEWAY=traefik
 	@$(PYTHON) -m sandbox up --tier $(TIER)
 
 down: ## end the sandbox and remove every trace of it but the cache
@@ -84,7 +87,7 @@ fmt: environment ## format the code and fix what lint can fix
 faults: environment ## canaries on a real vLLM whose requests hang, vanish or are not found; about fifteen minutes
 	@$(PYTHON) -m pytest -q -n 0 $(PYTEST) tests/faults
 
-bench: environment ## benchmarks of processor time; bench-decision, -latency, -rollback, -switching, -model-server: see the Makefile
+bench: environment ## benchmarks of processor time; bench-decision, -latency, -rollback, -switching, -gateways, -model-server: see the Makefile
 	@$(PYTHON) -m $(BENCH)
 
 # The decision engine against its limits and the rules of others; fails if one is exceeded; writes
@@ -105,6 +108,11 @@ bench-rollback: environment
 # How long a split takes to reach forty pods, on the sandbox, two minutes; writes bench/switching/results.md.
 bench-switching: environment
 	@$(PYTHON) -m bench.switching
+
+# Failed requests at weight changes, and time-outs, on the sandbox's gateway, about five minutes; with GATEWAY=traefik on
+# Traefik; writes bench/gateways/<gateway>.md.
+bench-gateways: environment
+	@$(PYTHON) -m bench.gateways
 
 # Example 04 on a real vLLM: a canary that is only slower is rolled back, about four minutes on the sandbox.
 bench-latency: environment
