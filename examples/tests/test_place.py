@@ -125,3 +125,10 @@ def test_prompt_files_need_no_other_pods_than_the_better_checkpoint() -> None:
     ]
     assert len({engine_revision(spec) for spec in specs}) == 1
     assert len({spec.prompt.name for spec in specs if spec.prompt}) == 3
+
+
+@pytest.mark.parametrize(("line", "gateway"), [("", "contour"), ("export GATEWAY=traefik\n", "traefik")])
+def test_operator_reads_the_counters_of_the_sandboxs_gateway(tmp_path: Path, line: str, gateway: str) -> None:
+    (tmp_path / "env").write_text(f"{line}export GATEWAY_URL=http://g\nexport PROMETHEUS_URL=http://p\n")
+    place = sandbox_place({"SERIN_SANDBOX_DIR": str(tmp_path)})
+    assert operator_values(Image.parse("serin.dev/operator:dev"), place)["prometheus.gateway"] == gateway
