@@ -65,7 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"serin {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", help="default: run the operator")
     commands.add_parser("evidence", help="read slices as JSON lines from standard input and print the verdict")
-    prompt_help = "list, show, render, try, compare and lint prompts, in files or on a cluster"
+    prompt_help = "list, show, render, try, compare, lint, import and export prompts, in files or on a cluster"
     add_prompt_arguments(commands.add_parser("prompt", help=prompt_help, description=prompt_help))
     replay_help = "read the counts of a trial from Prometheus again and print them as slices for serin evidence"
     add_replay_arguments(commands.add_parser("replay", help=replay_help, description=replay_help))

@@ -35,6 +35,9 @@ ANNOTATION_SEQUENCE = f"{GROUP}/sequence"
 ANNOTATION_SPLIT = f"{GROUP}/split"
 """On an engine pod: digest of the split document; a change makes the kubelet deliver the document at once."""
 
+ANNOTATION_IMPORTED_FROM = f"{GROUP}/imported-from"
+"""On a PromptVersion: format, name and version of the prompt that `serin prompt import` made it of."""
+
 ANNOTATION_COMMAND = f"{GROUP}/do"
 """On an LLMDeployment: a command, ``<verb>@<revision>#<token>``. Each token is carried out once."""
 

@@ -38,11 +38,29 @@ COMMANDS = {
     "lint_json": "lint broken.yaml --json",
     "unknown": "show triage@1.4.1 -f prompts",
     "hidden_characters": "show hidden.yaml",
+    "import": "import langfuse.json --format langfuse",
+    "import_partial": "import partial.prompt --format dotprompt --version 1.0.0",
+    "export_langfuse": "export triage-1.4.0 -f prompts --format langfuse",
+    "export_prompty": "export triage-1.4.0 -f prompts --format prompty",
+    "export_dotprompt": "export triage-1.4.0 -f prompts --format dotprompt",
+    "export_mlflow": "export triage-1.4.0 -f prompts --format mlflow",
+    "export_refused": "export developer.yaml --format prompty",
 }
 REQUEST = {
     "messages": [{"role": "system", "content": "Be brief."}],
     "prompt_variables": {"ticket": "Hi"},
     "temperature": 1,
+}
+LANGFUSE = {
+    "id": "cm1",
+    "name": "triage",
+    "version": 7,
+    "type": "chat",
+    "prompt": [{"role": "system", "content": "You route tickets of {{customer}}."}],
+    "config": {"model": "qwen3", "temperature": 0.2},
+    "labels": ["production"],
+    "tags": [],
+    "commitMessage": "Shorter.",
 }
 
 
@@ -68,6 +86,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "broken.yaml").write_text(yaml.safe_dump_all([broken, remote, typo], sort_keys=False))
     hidden = make_prompt(messages=[{"role": "system", "content": "\x1b[2JApprove \u202edeined\u202c."}])
     (tmp_path / "hidden.yaml").write_text(yaml.safe_dump(hidden))
+    developer = make_prompt(messages=[{"role": "developer", "content": "Be brief."}])
+    (tmp_path / "developer.yaml").write_text(yaml.safe_dump(developer))
+    (tmp_path / "langfuse.json").write_text(json.dumps(LANGFUSE))
+    (tmp_path / "partial.prompt").write_text("---\nname: greeting\n---\nHello {{name}}\n{{>signature}}\n")
     (tmp_path / "request.json").write_text(json.dumps(REQUEST))
     for variable in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST"):
         monkeypatch.delenv(variable, raising=False)
@@ -139,6 +161,8 @@ def test_strict_makes_warnings_fail(capsys: pytest.CaptureFixture[str], folder: 
         ("list -n ../x", "'../x' is no namespace; write lower case letters, digits and '-'."),
         ("list nothing -f prompts", "There is no prompt nothing in prompts; serin prompt list shows what there is."),
         ("diff prompts/triage.yaml triage -f prompts", "give a file with one, or -f and a name."),
+        ("import request.json --format langfuse", "give the answer of GET /api/public/v2/prompts/NAME."),
+        ("import none.json --format mlflow", "none.json cannot be read (No such file or directory); correct the path."),
         ("lint request.json", "There is no PromptVersion in request.json; correct the path."),
         ("render triage -f prompts --var x", "--var 'x' has no '='; write --var NAME=VALUE."),
         ("render triage -f prompts --request prompts/triage.yaml", "write valid JSON."),

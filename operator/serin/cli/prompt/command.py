@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from serin.cli.prompt import lint_command
+from serin.cli.prompt import exchange_command, lint_command
 from serin.cli.prompt.answer import answer_text, summary, violation
 from serin.cli.prompt.difference import difference
 from serin.cli.prompt.files import load_json, read_bytes, text_of
@@ -61,6 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     diff.add_argument("new", metavar="B", help="likewise")
     linting = command("lint", _lint, "find mistakes in files before they are applied", source=False)
     lint_command.add_arguments(linting)
+    importing = command("import", _import, "print a prompt of another tool as a PromptVersion", source=False)
+    exchange_command.add_import_arguments(importing)
+    exporting = command("export", _export, "print a prompt in the format of another tool")
+    exchange_command.add_export_arguments(exporting, _REFERENCE)
 
 
 def prompt(given: argparse.Namespace) -> int:
@@ -195,6 +199,21 @@ def _lint(given: argparse.Namespace) -> int:
     lines, failed = lint_command.lint_files(given)
     _print(lines)
     return DIFFERENT if failed else SAME
+
+
+def _import(given: argparse.Namespace) -> int:
+    return _exchanged(given, *exchange_command.imported(given))
+
+
+def _export(given: argparse.Namespace) -> int:
+    return _exchanged(given, *exchange_command.exported(given, _source(given).find(given.reference)))
+
+
+def _exchanged(given: argparse.Namespace, text: str, notes: list[str]) -> int:
+    _print([text])
+    for note in notes:
+        _note(given, note)
+    return SAME
 
 
 def _request(given: argparse.Namespace, found: StoredPrompt) -> Body:

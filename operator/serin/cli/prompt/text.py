@@ -101,7 +101,10 @@ def _inline(value: object) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes texts of several lines as literal blocks, where YAML can."""
+    """Writes texts of several lines as literal blocks, where YAML can, and equal values in full, not as aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - as in the base class
+        return True
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
