@@ -79,7 +79,7 @@ def _message(fields: Fields, draft: Draft) -> Object:
 
 def _check(file: File, text: str, where: str) -> None:
     if _REFERENCE in text:
-        file.refuse(where, "this includes another prompt; fetch it with ?resolve=true, which puts the text in.")
+        file.refuse(where, "this includes another prompt; fetch it without ?resolve=false, so that its text is put in.")
     check_template(text, file, where, MUSTACHE)
 
 
