@@ -9,7 +9,7 @@ import pytest
 from model_server.serin_model_server import document
 from model_server.serin_model_server.checks import answer, contains, kinds, max_chars, pattern, refusal, repetition
 from model_server.serin_model_server.checks import document as check_document
-from serin.analysis.measurement import _RESULTS
+from serin.analysis.measurement import _RESULTS, How
 from serin.analysis.pod_checks import checks_for
 from serin.api.analysis import Analysis
 from serin.api.check import Check, CheckKind
@@ -73,5 +73,7 @@ def test_labels_of_the_counter_are_its_own(label: str) -> None:
 
 
 def test_results_are_the_same() -> None:
-    assert {result for result, bad in _RESULTS.items() if bad} == {answer.FAIL}
-    assert set(answer.RESULTS) - _RESULTS.keys() == {answer.SKIPPED}
+    bad = {how: {result for result, is_bad in of.items() if is_bad} for how, of in _RESULTS.items()}
+    assert bad == {How.CHECK: {answer.FAIL}, How.SKIPPED_CHECK: {answer.SKIPPED}}
+    assert set(answer.RESULTS) - _RESULTS[How.CHECK].keys() == {answer.SKIPPED}
+    assert set(answer.RESULTS) == _RESULTS[How.SKIPPED_CHECK].keys()

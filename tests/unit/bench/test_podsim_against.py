@@ -94,7 +94,7 @@ def test_pod_that_slows_down_with_load_and_counts_it_agrees() -> None:
     assert report.wrong == ()
     assert [level.concurrency for level in report.levels] == [1, 6]
     assert [sum(level.pod["ttft"].values()) for level in report.levels] == [4, 24]
-    assert any("buckets are the same" in line for line in report.lines())
+    assert any("pod's buckets are the client's" in line for line in report.lines())
 
 
 @pytest.mark.parametrize(
