@@ -298,7 +298,10 @@ def _limit_exceeded(ceiling: float, *, shared: bool, required: bool) -> str:
 
 
 AGAINST = 0.5
-"""log E of a comparison above which the canary gets no more weight: the counts speak against it, if only a little."""
+"""log E of a comparison above which the canary gets no more weight: the counts speak against it, if only a little.
+
+Open strata count as they are. Else the first two requests of a canary, both bad, would let it have the next step.
+"""
 
 
 def speaks_against(state: MetricState) -> str | None:
@@ -318,7 +321,9 @@ def speaks_against(state: MetricState) -> str | None:
             "routing.gateway.sessionPersistence), so single clients can cause it: look at the requests, then promote "
             "or abort"
         )
-    if max(comparison.log_e for comparison in tests.comparisons) <= AGAINST:
+    # Strata of load are many and small: the open ones together would often speak against an equal canary.
+    few = measurement.how is not How.AT_LOAD
+    if max(max(c.log_e, c.test.log_e_if_closed if few else c.log_e) for c in tests.comparisons) <= AGAINST:
         return None
     return (
         f"the counts speak against the canary ({100 * tests.evidence:.0f} % of what a rollback needs); its weight does "

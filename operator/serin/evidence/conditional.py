@@ -138,6 +138,17 @@ class ConditionalTest:
         return self.boosted + log_sum([*self.active, self.frozen])
 
     @property
+    def log_e_if_closed(self) -> float:
+        """What log E would be if each open stratum had all its requests.
+
+        A reason to wait, never one to roll back: the first requests of a stratum are not a fair sample of it.
+        """
+        test = self
+        for epoch in sorted(self.open):
+            test = test.close(test.open[epoch], test.open.without(epoch))
+        return test.log_e
+
+    @property
     def evidence(self) -> float:
         """The evidence against the canary: log E as a share of what a rollback needs, 0 to 1."""
         return min(1.0, max(0.0, self.log_e / self.threshold))

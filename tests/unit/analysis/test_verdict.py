@@ -15,7 +15,7 @@ from serin.analysis.measurement import Generated, Throughput
 from serin.analysis.presets import DEFAULT_SERIES, measurements
 from serin.analysis.proof_time import about, canary_rate, proof_time, significant
 from serin.analysis.trial_state import MetricState, ThroughputState, TrialState
-from serin.analysis.verdict import NOTHING_YET, Judgement, Verdict, judge
+from serin.analysis.verdict import NOTHING_YET, Judgement, Verdict, against_more_weight, judge
 from serin.api.analysis import Analysis
 from serin.evidence.slices import Counts, Totals
 from tests.unit.rollout.cases import BAD, DOUBTFUL, FEW, GOOD, NOON, NOTHING, A, B, make_evidence
@@ -335,3 +335,22 @@ def test_any_counts_give_finite_judgement(slices: list[Shown]) -> None:
         judgement = judge(state)
         assert all(math.isfinite(metric.evidence) and metric.needed >= 0 for metric in judgement.metrics)
         assert all(metric.message for metric in judgement.metrics)
+
+
+@pytest.mark.parametrize(
+    ("counts", "held"),
+    [
+        pytest.param((2, 2, 18, 0), True, id="both of the first two are bad"),
+        pytest.param((1, 1, 18, 0), True, id="the first is bad"),
+        pytest.param((2, 0, 18, 0), False, id="neither is bad"),
+        pytest.param((2, 1, 18, 6), False, id="the stable is as bad"),
+        pytest.param((2, 2, 0, 0), False, id="nothing of the stable to compare with"),
+    ],
+)
+def test_first_bad_requests_hold_the_weight_before_their_stratum_closes(counts: Shown, *, held: bool) -> None:
+    begun = MetricState.begin(
+        measurements(Analysis.model_validate({"metrics": [ERRORS]}), DEFAULT_SERIES, SEEN, measured=True)[0]
+    )
+    state = replace(begun, tests=begun.tests.add([Totals(*counts)], t=5.0, epoch=1, settled=False))
+    assert state.tests.comparisons[0].log_e == pytest.approx(0)
+    assert bool(against_more_weight(make_evidence(NOTHING, metrics=(state,)))) is held
