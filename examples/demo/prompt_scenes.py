@@ -12,7 +12,7 @@ from pathlib import Path
 
 from examples.demo import conditions as seen
 from examples.demo.cluster import Object
-from examples.demo.manifests import BETTER_PROMPT, FIRST_PROMPT, WRONG_KEYS
+from examples.demo.manifests import BETTER_PROMPT, FIRST_PROMPT, WRONG_KEYS, manifests
 from examples.demo.report import OK, PromptRow
 from examples.demo.story import (
     PATIENCE,
@@ -128,9 +128,17 @@ def _trial(
     generations = [each["metadata"]["generation"] for each in (route, story.route())]
     expect("the HTTPRoute is unchanged", len(set(generations)) == 1, generations)
     expect("Serin did not change the spec", spec_unchanged(story, after, path), after["spec"])
+    named, prompt = {o.prompt for o in story.rows[-1].at_canary}, _prompt_of(path, story)
+    expect(f"every answer of the canary named its prompt, {prompt}", named == {prompt}, named)
     others = [o.error or o.status for o in story.rows[-1].outcomes if o.status != OK]
     expect("every status code was 200", not others, others[:3])
     return canary, after
+
+
+def _prompt_of(path: Path, story: Story) -> str:
+    """The prompt of a file, as the header `x-serin-prompt` names it."""
+    (spec,) = (each["spec"] for each in manifests(path, story.place) if each["kind"] == "PromptVersion")
+    return f"{spec['prompt']}@{spec['version']}"
 
 
 def _is_stable(revision: str) -> Callable[[Object], bool]:
