@@ -20,7 +20,7 @@ TRICKY = [
     "{{", "}}", "{{{name}}}", "{{first-name}}", "{% if x %}", "{# c #}", "\\{{name}}", "{{#if x}}", "{{> part}}",
     "\nsystem:\n", "\n# User:\n", "---\n", "+++", "${env:HOME}", '{{role "user"}}', "{{history}}", "{{else}}",
     "{{true}}", "<<<dotprompt:history>>>", "@@@langfusePrompt:name=a|label=b@@@", "\r\n", "\t", "\x00", "\x85",
-    "\u2028", "\U0001f600", "  ", "\n\n", "&a *b !c", "'\"", "\ud800",
+    "\u2028", "\U0001f600", "  ", "\n\n", "&a *b !c", "'\"", "\ud800", "{", "\\",
 ]  # fmt: skip
 WORDS = ["queue", "a, b", "x: y", "", "true", "1.0", "(a)", "line\nline", "--- x", "${file:a}", "null", "ä"]
 

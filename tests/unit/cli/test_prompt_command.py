@@ -44,7 +44,7 @@ COMMANDS = {
     "export_prompty": "export triage-1.4.0 -f prompts --format prompty",
     "export_dotprompt": "export triage-1.4.0 -f prompts --format dotprompt",
     "export_mlflow": "export triage-1.4.0 -f prompts --format mlflow",
-    "export_refused": "export developer.yaml --format prompty",
+    "export_refused": "export developer.yaml --format dotprompt",
 }
 REQUEST = {
     "messages": [{"role": "system", "content": "Be brief."}],

@@ -150,11 +150,11 @@ def _declare_used(spec: Object) -> list[str]:
 def _validate(manifest: Object, file: File) -> None:
     errors = [finding for finding in lint(manifest) if finding.level is Level.ERROR]
     if errors:
+        # The name of the PromptVersion is made of that of the prompt, so that comes first.
+        first = next((finding for finding in errors if finding.where == "spec.prompt"), errors[0])
         advice = {"spec.prompt": " (--prompt)", "spec.version": " (--version)", "metadata.name": " (--name)"}
-        where = errors[0].where
-        raise InputError(
-            f"{file.origin} makes no valid PromptVersion: {where}{advice.get(where, '')}: {errors[0].message}"
-        )
+        where = f"{first.where}{advice.get(first.where, '')}"
+        raise InputError(f"{file.origin} makes no valid PromptVersion: {where}: {first.message}")
     try:
         stored(manifest, file.origin)
     except SpecError as error:

@@ -20,7 +20,8 @@ from serin.kube_types import Object
 
 _DELIMITER = re.compile(r"^---[ \t]*$", re.MULTILINE)
 _BEFORE = re.compile(r"(?:(?:#[^\n]*|[ \t]*)\n)*")
-_MARKER = re.compile(r"""\{\{\s*(?:role\s+(?:"([^"]*)"|'([^']*)')|(history))\s*\}\}""")
+# Not after a brace or a backslash: those make other tags of Handlebars.
+_MARKER = re.compile(r"""(?<![{\\])\{\{\s*(?:role\s+(?:"([^"]*)"|'([^']*)')|(history))\s*\}\}""")
 _INTERNAL = "<<<dotprompt:"
 _ROLES = {"model": "assistant", "assistant": "assistant", "user": "user", "system": "system"}
 _EXTENSION = "serin.spec"
@@ -182,6 +183,10 @@ def _text(number: int, message: Object) -> str:
     if not content.strip() or "\r" in content or _INTERNAL in content:
         raise InputError(
             f"{where}.content: dotprompt does not keep empty messages, carriage returns or {_INTERNAL!r}; remove them."
+        )
+    if content.endswith(("{", "\\")):
+        raise InputError(
+            f"{where}.content: dotprompt reads a brace or backslash at the end with what follows; remove it."
         )
     return f'{{{{role "{roles[message["role"]]}"}}}}{content}'
 

@@ -21,7 +21,8 @@ _DELIMITER = re.compile(r"---|\+\+\+")
 _ROLE = re.compile(
     r"[ \t]*(?:#[ \t]*)?(system|user|assistant|developer|tool|function)[ \t]*(\[.*\])?[ \t]*:[ \t]*", re.IGNORECASE
 )
-_ROLES = frozenset({"system", "user", "assistant"})
+_ROLES = frozenset({"system", "user", "assistant", "developer"})
+"""The specification lacks `developer`, prompty 2.1 has it (`prompty/core/types.py`)."""
 _REFERENCE = re.compile(r"\$\{[A-Za-z]+:")
 _EXTENSION = "serin"
 _THREAD = "history"
@@ -103,7 +104,9 @@ def _read_template(matter: Fields, draft: Draft) -> None:
         draft.left_out += fields.rest()
         if parser not in {None, "prompty"}:
             fields.refuse("parser", f"{parser!a} is not known; write prompty.")
-    if template not in {None, "jinja2", "mustache"}:
+    if template == "mustache":
+        draft.notes.append("Mustache writes &, <, > and quotes of values as HTML; Serin puts values in as they are.")
+    elif template not in {None, "jinja2"}:
         matter.refuse("template", f"{template!a} is not known; write jinja2 or mustache.")
 
 
@@ -177,7 +180,10 @@ def _messages(file: File, cut: Parts, thread: str | None) -> list[Object]:
         messages += _message(file, role, lines, begin, thread)
         role, begin, lines = found[1].lower(), number + 1, []
         if role not in _ROLES or found[2]:
-            file.refuse(f"line {number}", f"{found[0].strip()!a} is no plain role; write system:, user: or assistant:.")
+            file.refuse(
+                f"line {number}",
+                f"{found[0].strip()!a} is no plain role; write system:, developer:, user: or assistant:.",
+            )
     return [*messages, *_message(file, role, lines, begin, thread)]
 
 
@@ -256,7 +262,8 @@ def encode(spec: Object, extension: Object) -> str:
             "options": {**plain, **({"additionalProperties": more} if more else {})},
         },
         "inputs": [*map(_input, variables), *([{"name": _THREAD, "kind": "thread"}] if history else [])],
-        "template": "jinja2",
+        # In full: prompty 2.1 does not read the shorthand of the specification.
+        "template": {"format": {"kind": "jinja2"}, "parser": {"kind": "prompty"}},
     }
     text = written({name: value for name, value in matter.items() if value}, body)
     front = text[3 : len(text) - len(body) - 4]
@@ -277,10 +284,10 @@ def _body(spec: Object) -> str:
             blocks.append(f"{{{{{_THREAD}}}}}\n")
             continue
         where = f"spec.messages[{number}]"
-        if message["role"] not in _ROLES:
-            raise InputError(f"{where}.role: prompty has no role {message['role']}; use system.")
         if line := next((line for line in message["content"].split("\n") if _ROLE.fullmatch(line)), None):
             raise InputError(f"{where}.content: the line {line.strip()!a} begins a message in prompty; change it.")
+        if len(message["content"].splitlines()) > message["content"].count("\n") + 1:
+            raise InputError(f"{where}.content: prompty reads more characters than \\n as line breaks; remove them.")
         blocks.append(f"{message['role']}:\n{message['content']}\n")
     return "\n".join(blocks)
 
