@@ -252,6 +252,48 @@ async def test_revision_leaves_the_document_once_its_requests_have_ended() -> No
     await story.run(1.5, lambda s: canary not in s.world.weights())  # the drain timeout is 30 s
 
 
+async def test_third_prompt_enters_when_the_second_has_left_its_pods() -> None:
+    story = PromptStory()
+    await story.installed()
+    second = await story.on_trial()
+    (engine,) = story.world.documents()
+    stable = story.world.status()["stable"]["revision"]
+    late = story.world.pods(engine)[0]["metadata"]["name"]
+    story.each_tick = None  # this pod goes on to serve the second prompt
+    story.world.stuck.add(late)
+    story.world.user_applies(prompt(3))
+    await story.run(1.5)
+    [document] = story.world.documents().values()
+    assert dict(document.shares) == {stable: 10_000, second: 0}
+    assert document.prompts.keys() == {stable, second}, "the second keeps its content"
+    status = story.world.status()
+    third = status["canary"]["revision"]
+    assert story.phase is Phase.PREPARING
+    assert status["message"] == (
+        f"Revision {third} enters when the one before it has left its pods. 1 of 2 pods has not switched yet."
+    )
+    story.world.stuck.clear()
+    await story.run(2, lambda s: s.world.weights().get(third) == 2000)
+    assert second not in story.world.weights()
+
+
+async def test_third_prompt_does_not_keep_a_pod_at_one_that_was_rolled_back() -> None:
+    """Only a revision that is in the document is known to leave, so that the pods which still serve it are evicted."""
+    story = PromptStory()
+    await story.installed()
+    second = await story.on_trial()
+    (engine,) = story.world.documents()
+    late = story.world.pods(engine)[0]["metadata"]["name"]
+    story.each_tick = lambda s: s._most_ready.clear()
+    story.world.stuck.add(late)
+    story.world.user_commands(f"abort@{second}#one")
+    await story.run(0.5, lambda s: s.world.weights().get(second) == 0)
+    story.world.user_applies(prompt(3))
+    await story.run(4, lambda s: 2000 in s.world.weights().values())
+    assert 2000 in story.world.weights().values()
+    assert late not in [pod["metadata"]["name"] for pod in story.world.pods(engine)]
+
+
 async def test_refusing_pod_is_a_condition() -> None:
     story = PromptStory()
     await story.installed()

@@ -70,7 +70,8 @@ def _decision(snapshot: Snapshot, outcome: Outcome, command: CommandResult | Non
     inside = drain.leaving_revisions(snapshot, outcome.weights, outcome.engines)
     stay = {r: e for r, e in inside.items() if not drain.is_revision_drained(snapshot, r, e)}
     new = {r.revision for r in (outcome.canary,) if r and is_new_to_pods(snapshot, r)}
-    split = next_split(snapshot.route.weights, outcome.weights, settled=served, unknown=new, stay=stay)
+    wanted = drain.without_third(snapshot, outcome, stay)
+    split = next_split(snapshot.route.weights, wanted, settled=served, unknown=new, stay=stay)
     weights = split if outcome.weights else {}
     leaving = drain.leaving_engines(snapshot, outcome.engines)
     drained = frozenset(e for e in leaving if drain.is_drained(snapshot, e, settled=served))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 
+from serin.rollout.outcome import Outcome
 from serin.rollout.snapshot import Snapshot
 from serin.rollout.switching import switch_of
 
@@ -36,6 +37,28 @@ def leaving_revisions(snapshot: Snapshot, weights: Mapping[str, int], engines: M
         for revision in revisions
         if weights and engine in engines and revision not in weights
     }
+
+
+def without_third(snapshot: Snapshot, outcome: Outcome, stay: Mapping[str, str]) -> Mapping[str, int]:
+    """The weights of an outcome, without a canary whose pods have a revision that leaves beside the stable.
+
+    A split document has room for two. With a third in it, nothing would show any more which pods still give requests to
+    the revision that leaves, and no such pod would be evicted after a rollback. A person who promotes does not wait.
+
+    Args:
+        snapshot: of the decision.
+        outcome: what is wanted in the end.
+        stay: revisions that leave and are not drained, with their engine revisions.
+    """
+    canary, stable = outcome.canary, outcome.stable
+    if canary is None or stable is None or canary.engine_revision not in stay.values():
+        return outcome.weights
+    known = snapshot.splits[canary.engine_revision].revisions
+    forced = canary.trial is not None and canary.trial.forced
+    if canary.revision in known or canary.revision not in outcome.weights or forced:
+        return outcome.weights
+    weights = {revision: weight for revision, weight in outcome.weights.items() if revision != canary.revision}
+    return weights | {stable.revision: weights.get(stable.revision, 0) + outcome.weights[canary.revision]}
 
 
 def is_revision_drained(snapshot: Snapshot, revision: str, engine_revision: str) -> bool:

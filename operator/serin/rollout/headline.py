@@ -75,6 +75,10 @@ def headline(
         if records:  # a canary leaves
             wait = switching or _drain_wait(snapshot, "its pods")
             return Headline(Phase.ROLLING_BACK, Reason.WITHDRAWING, f"{Reason.WITHDRAWING.explanation} {wait}")
+    entering = outcome.canary if outcome.reason is Reason.CANARY_ENTERING else None
+    if switching and entering and entering.revision not in snapshot.route.weights:
+        wait = f"Revision {entering.revision} enters when the one before it has left its pods. {switching}"
+        return Headline(Phase.PREPARING, Reason.CANARY_ENTERING, wait)
     return Headline(phase, outcome.reason, outcome.message, outcome.stalled)
 
 

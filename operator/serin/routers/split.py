@@ -223,7 +223,7 @@ def _shares(
             return existing.shares
         return ((role or _main_record(engine, records.values()).revision, FULL_WEIGHT),)
     canary = decision.canary.revision if decision.canary else None
-    # A revision that leaves goes first where there is a third; a pod splits between two.
+    # Where a person promotes a third, the revision that leaves goes; else the third waits (`serin.rollout.drain`).
     kept = sorted(here, key=lambda r: (here[r] == 0, r != canary))[:2]
     # The order and with it the salt stay, so that a request of a key stays with its revision.
     order = [r for r in before if r in kept]
