@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,7 @@ JUDGED_BY = [
     {"name": "ttft", "preset": "TimeToFirstToken"},
     {"name": "tpot", "preset": "TimePerOutputToken"},
 ]
-OPTIONS = {"replicas": REPLICAS, "steps": AT_HALF, "metrics": JUDGED_BY}
+OPTIONS: dict[str, Any] = {"replicas": REPLICAS, "steps": AT_HALF, "metrics": JUDGED_BY}
 
 
 @dataclass(frozen=True)
