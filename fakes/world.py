@@ -34,10 +34,11 @@ from serin.cluster.port import (
     SERVICE,
 )
 from serin.kube_types import Key
-from serin.manifests.controller_revision import read_record
+from serin.manifests.controller_revision import read_or_explain
 from serin.manifests.evidence_map import name_of
 from serin.manifests.split_document import VOLUME, SplitDocument, engine_of_split, read_split
 from serin.metric_sources.port import Watch
+from serin.rollout.record import Record
 from serin.rollout.snapshot import RouteView
 from serin.routers.gateway_api import GatewayApiRouter
 from serin.routers.split import combined
@@ -294,7 +295,8 @@ class World:
         """The split by revision, from the route and the documents."""
         if self._split is None or self._split[0] != self.cluster.changes:
             route = GatewayApiRouter().read(self.cluster.find(HTTP_ROUTE, *KEY), NAME)
-            records = [read_record(obj) for obj in self.cluster.all(CONTROLLER_REVISION)]
+            read = map(read_or_explain, self.cluster.all(CONTROLLER_REVISION))
+            records = [record for record in read if isinstance(record, Record)]
             self._split = self.cluster.changes, combined(route, self.documents(), records)
         return self._split[1]
 
@@ -369,6 +371,9 @@ class World:
 
     def drop(self, key: Key) -> None:
         self.watches.pop(key, None)
+
+    def watched(self, key: Key) -> Watch | None:
+        return self.watches.get(key)
 
     def readings(self, key: Key) -> MetricReadings:
         watch = self.watches.get(key)

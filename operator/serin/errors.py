@@ -16,6 +16,10 @@ Every message is one sentence with what to do. The reconciler catches these erro
 process.
 """
 
+from __future__ import annotations
+
+from datetime import timedelta
+
 
 class SerinError(Exception):
     """Base class of all errors that Serin raises."""
@@ -35,6 +39,9 @@ class SettingsError(SerinError):
 
 class ClusterError(SerinError):
     """A request to the API server failed."""
+
+    due_in: timedelta | None = None
+    """Time until the clock changes the decision of the reconcile that ends with this error; None: never."""
 
 
 class NotFound(ClusterError):  # noqa: N818 - the API server's own word

@@ -20,11 +20,11 @@ from serin.cluster.port import (
     POD,
     POD_DISRUPTION_BUDGET,
     SERVICE,
-    Cluster,
     Kind,
+    Reader,
 )
 from serin.kube_types import Object
-from serin.manifests.controller_revision import read_record
+from serin.manifests.controller_revision import UnreadableRecord, read_or_explain
 from serin.manifests.observed import engine_of_pod
 from serin.manifests.owner import LABEL_COMPONENT, Owner
 from serin.manifests.split_document import split_name
@@ -46,16 +46,19 @@ class OwnedObjects:
     """The ConfigMaps with split documents."""
 
     @cached_property
-    def _read(self) -> tuple[Record, ...]:
-        return tuple(sorted(map(read_record, self.records), key=lambda record: record.number))
+    def _read(self) -> tuple[tuple[Record, ...], tuple[UnreadableRecord, ...]]:
+        found = [read_or_explain(obj) for obj in self.records]
+        records = (record for record in found if isinstance(record, Record))
+        ordered = tuple(sorted(records, key=lambda record: record.number))
+        return ordered, tuple(record for record in found if isinstance(record, UnreadableRecord))
 
     def read_records(self) -> tuple[Record, ...]:
-        """The records of the ControllerRevisions, oldest first; read once.
+        """The records that can be read, oldest first; read once."""
+        return self._read[0]
 
-        Raises:
-            RecordError: one of them cannot be read.
-        """
-        return self._read
+    def unreadable_records(self) -> tuple[UnreadableRecord, ...]:
+        """What is known of the others."""
+        return self._read[1]
 
 
 def is_owned(obj: Object, owner: Owner) -> bool:
@@ -63,12 +66,8 @@ def is_owned(obj: Object, owner: Owner) -> bool:
     return any(ref.get("uid") == owner.uid for ref in obj["metadata"].get("ownerReferences", []))
 
 
-async def list_owned(cluster: Cluster, owner: Owner) -> OwnedObjects:
-    """The children that have the label of this LLMDeployment.
-
-    Raises:
-        ClusterError: a list request failed.
-    """
+async def list_owned(cluster: Reader, owner: Owner) -> OwnedObjects:
+    """The children that have the label of this LLMDeployment."""
 
     async def listed(kind: Kind) -> list[Object]:
         labels = {LABEL_DEPLOYMENT: owner.name}
@@ -81,7 +80,7 @@ async def list_owned(cluster: Cluster, owner: Owner) -> OwnedObjects:
 
 
 async def add_unlabelled(
-    cluster: Cluster, owner: Owner, listed: OwnedObjects, revisions: Iterable[str], backends: Iterable[str]
+    cluster: Reader, owner: Owner, listed: OwnedObjects, revisions: Iterable[str], backends: Iterable[str]
 ) -> OwnedObjects:
     """The listed children, and those in use that have lost their label.
 
@@ -91,9 +90,6 @@ async def add_unlabelled(
         listed: its children that have the label.
         revisions: those that get requests.
         backends: those that its route names.
-
-    Raises:
-        ClusterError: a request failed.
     """
     running = {engine_of_pod(pod) for pod in listed.pods if not pod["metadata"].get("deletionTimestamp")} - {""}
     records = await add_named(cluster, CONTROLLER_REVISION, owner, listed.records, revisions)
@@ -106,13 +102,9 @@ async def add_unlabelled(
 
 
 async def add_splits(
-    cluster: Cluster, owner: Owner, owned: OwnedObjects, target: Record | None
+    cluster: Reader, owner: Owner, owned: OwnedObjects, target: Record | None
 ) -> tuple[OwnedObjects, frozenset[str]]:
-    """The children with the split documents that have lost their labels; and the names that others have taken.
-
-    Raises:
-        ClusterError: a request failed.
-    """
+    """The children with the split documents that have lost their labels; and the names that others have taken."""
     records = [*owned.read_records(), *([target] if target else [])]
     prefix = child_name(owner.name, "")
     deployed = {obj["metadata"]["name"].removeprefix(prefix) for obj in owned.deployments}
@@ -128,13 +120,9 @@ async def add_splits(
 
 
 async def add_named(
-    cluster: Cluster, kind: Kind, owner: Owner, found: list[Object], revisions: Iterable[str]
+    cluster: Reader, kind: Kind, owner: Owner, found: list[Object], revisions: Iterable[str]
 ) -> list[Object]:
-    """The objects found so far, and the children of these revisions that are missing among them, if they exist.
-
-    Raises:
-        ClusterError: a request failed.
-    """
+    """The objects found so far, and the children of these revisions that are missing among them, if they exist."""
     missing = {child_name(owner.name, revision) for revision in revisions} - {o["metadata"]["name"] for o in found}
     if not missing:  # as a rule
         return found

@@ -64,7 +64,18 @@ async def _apply(cluster: Cluster, plan: Plan) -> ClusterError | None:
             if isinstance(error, Conflict) and await _has_changed(cluster, obj):
                 raise
             first = first or error
+            if plan.reweighted and obj["kind"] == "HTTPRoute" and plan.carries_split(obj):
+                await _reweight(cluster, plan.reweighted)
     return first
+
+
+async def _reweight(cluster: Cluster, route: Object) -> None:
+    """Write the weights alone: what else is new in the route, or in spec.routing, may be why it was refused."""
+    try:
+        await cluster.apply(kind_of(route), route)
+    except ClusterError as error:
+        if isinstance(error, Conflict) and await _has_changed(cluster, route):
+            raise
 
 
 async def _delete(cluster: Cluster, owner: Owner, plan: Plan) -> ClusterError | None:

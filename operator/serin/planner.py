@@ -27,9 +27,16 @@ from serin.rollout.decision import Decision
 from serin.rollout.record import Record
 from serin.rollout.roles import find_stable
 from serin.rollout.route import is_settled
-from serin.rollout.snapshot import Snapshot
+from serin.rollout.snapshot import Fact, Snapshot
 from serin.routers.port import Router
 from serin.routers.split import carried
+
+_FACTS = {
+    "ControllerRevision": Fact.RECORDS,
+    "Deployment": Fact.DEPLOYMENTS,
+    "Service": Fact.SERVICES,
+    "PodDisruptionBudget": Fact.BUDGETS,
+}
 
 
 @dataclass(frozen=True)
@@ -69,10 +76,12 @@ class Plan:
     """Route and split documents in `apply` give more weight to no revision but the stable; they are written even if
     other writes fail."""
 
+    reweighted: Object | None = None
+    """The existing route with the weights of `apply`: written if the one in `apply` is refused."""
+
     def carries_split(self, obj: Object) -> bool:
         """Whether an object in `apply` takes weight from the canary and must be written whatever else is refused."""
-        is_split = obj["kind"] == "ConfigMap" and SPLIT_KEY in obj.get("data", {})
-        return self.withdraws and (is_split or obj["kind"] == "HTTPRoute")
+        return self.withdraws and _carries_split(obj)
 
 
 def plan(owner: Owner, router: Router, snapshot: Snapshot, decision: Decision, existing: Children) -> Plan:
@@ -87,9 +96,12 @@ def plan(owner: Owner, router: Router, snapshot: Snapshot, decision: Decision, e
         measure=lambda engine: _measure(decision, engine),
         checks=checks_for(snapshot.spec.analysis, decision.trial_state if decision.canary else None),
     )
-    route = (
-        [router.render(owner, snapshot.spec.routing, carriers.backends, carriers.sequence)] if decision.weights else []
-    )
+    stored = existing.route
+    same = router.reweight(owner, stored, carriers.backends, carriers.sequence) if decision.weights and stored else None
+    routing, backends = snapshot.spec.routing, carriers.backends
+    route = [router.render(owner, routing, backends, carriers.sequence)] if decision.weights else []
+    if "routing" in snapshot.unreadable_fields:  # what it says now must not replace what was accepted
+        route = [same] if same else []
     # A route without a new backend is written before the pods: a backend loses its weight before its pods, and a
     # refused Deployment does not delay a rollback.
     early = {backend.name for backend in carriers.backends} <= set(view.weights)
@@ -110,13 +122,28 @@ def plan(owner: Owner, router: Router, snapshot: Snapshot, decision: Decision, e
     pairs = ((want, existing.find(want)) for want in wanted)
     pending = ((_with_first_settings(want, found), found) for want, found in pairs)
     pending = ((want, found) for want, found in pending if want["metadata"]["name"] not in existing.taken)
+    pending = ((want, found) for want, found in pending if _may_be_written(want, snapshot, decision))
+    surplus = () if snapshot.unread else _surplus(owner, snapshot, decision, existing, routed)
+    apply = tuple(_conditional(want, found) for want, found in pending if found is None or not contains(found, want))
     return Plan(
-        apply=tuple(_conditional(want, found) for want, found in pending if found is None or not contains(found, want)),
-        delete=tuple(
-            obj for obj in _surplus(owner, snapshot, decision, existing, routed) if _identity(obj) not in names
-        ),
+        apply=apply,
+        delete=tuple(obj for obj in surplus if _identity(obj) not in names),
         withdraws=_withdraws(snapshot, decision),
+        reweighted=_conditional(same, stored) if same and any(obj["kind"] == same["kind"] for obj in apply) else None,
     )
+
+
+def _may_be_written(want: Object, snapshot: Snapshot, decision: Decision) -> bool:
+    """Whether the object was read, so that the write changes only what is wanted; weight is taken in any case."""
+    if _carries_split(want):
+        return snapshot.split_is_known or bool(decision.weights)
+    if want["kind"] == "ConfigMap":
+        return Fact.STATE not in snapshot.unread
+    return _FACTS.get(want["kind"]) not in snapshot.unread
+
+
+def _carries_split(obj: Mapping[str, Any]) -> bool:
+    return obj["kind"] == "HTTPRoute" or (obj["kind"] == "ConfigMap" and SPLIT_KEY in obj.get("data", {}))
 
 
 def _measure(decision: Decision, engine: str) -> Mapping[str, Any] | None:

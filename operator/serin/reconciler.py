@@ -1,22 +1,23 @@
 """One reconcile of an LLMDeployment: observe -> decide -> plan -> execute -> report.
 
 Called by the work queue for one LLMDeployment at a time. Decisions are made in the pure modules that it calls; I/O goes
-through the cluster and the collector. An invalid spec or record becomes a condition. A failed request to the API server
-is raised, and the queue retries.
+through the cluster and the collector. What cannot be read (a spec, a record, an answer of the API server) becomes a
+fact of the snapshot and a condition. The failure of a request is raised at the end, and the queue retries.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from serin.analysis.counts import MetricReadings
 from serin.analysis.trial_state import TrialState
 from serin.api.llmdeployment import LLMDeploymentSpec
 from serin.api.names import ANNOTATION_COMMAND
-from serin.api.parse import parse_llmdeployment
+from serin.api.parse import read_spec
 from serin.api.status import Condition, LLMDeploymentStatus
 from serin.cluster.port import (
     CONFIG_MAP,
@@ -27,7 +28,7 @@ from serin.cluster.port import (
     SECRET,
     Cluster,
 )
-from serin.errors import ClusterError, MetricsError, RecordError, SpecError
+from serin.errors import ClusterError, MetricsError
 from serin.kube_types import Key, Object
 from serin.manifests.engine_defaults import EngineDefaults
 from serin.manifests.evidence_map import name_of, read_evidence
@@ -40,19 +41,21 @@ from serin.owned_objects import OwnedObjects, add_named, add_splits, add_unlabel
 from serin.plan_execution import Failures, execute
 from serin.planner import Children, Plan, plan
 from serin.reporting.events import transition_events
-from serin.reporting.refusal import with_refusal
-from serin.reporting.status import blocked_status, status
-from serin.resolve import Target, resolve
+from serin.reporting.refusal import unread_since, with_refusal
+from serin.reporting.status import status
+from serin.resolve import Target, resolve, without_unreadable
 from serin.rollout.commands import parse_command
 from serin.rollout.decide import decide
 from serin.rollout.decision import Decision
+from serin.rollout.minimal import assumed_split, current_target, with_current_replicas
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record
-from serin.rollout.snapshot import Policy, RouteView, Snapshot
+from serin.rollout.snapshot import Fact, Policy, RouteView, Snapshot
 from serin.routers.port import Router
 from serin.routers.split import combined
 from serin.split_delivery import deliver, evict
 from serin.status_writing import stored_status, write_status
+from serin.tolerant_reads import TolerantReads, read_self
 from serin.workqueue import FORGET
 
 
@@ -63,9 +66,6 @@ class Telemetry(Protocol):
         self, key: Key, generation: int, decision: Decision, conditions: Iterable[Condition], writes: int
     ) -> None:
         """Record a complete reconcile."""
-
-    def stopped(self, key: Key, reason: Reason, message: str) -> None:
-        """Record a reconcile that ended before a decision."""
 
     def forget(self, key: Key) -> None:
         """Drop the metrics of an LLMDeployment that was deleted."""
@@ -83,6 +83,8 @@ class World:
     watchable: bool = True
     """False if the Prometheus server to read is unknown, because its Secret is missing or invalid."""
     pods: tuple[Object, ...] = ()
+    failed_read: ClusterError | None = None
+    """The first read that failed."""
 
 
 @dataclass(frozen=True)
@@ -101,18 +103,14 @@ class Reconciler:
         """Reconcile one LLMDeployment; returns the time until the next reconcile without an event, None for no limit.
 
         Raises:
-            ClusterError: the API server did not answer, or refused a write.
+            ClusterError: the API server did not answer, or refused a write; the rest was done nevertheless.
         """
-        obj = await self.cluster.get(LLMDEPLOYMENT, *key)
+        obj = await read_self(self.cluster, key)
         if obj is None or obj["metadata"].get("deletionTimestamp"):
             self.collector.drop(key)
             self.telemetry.forget(key)
             return FORGET
-        try:
-            world = await self._observe(obj, parse_llmdeployment(obj))
-        except (SpecError, RecordError) as unreadable:
-            await self._report_unreadable(obj, unreadable)
-            return None
+        world = await self._observe(obj)
         decision = decide(world.snapshot)
         todo = plan(world.owner, self.router, world.snapshot, decision, world.children)
         failures = await execute(self.cluster, world.owner, todo)
@@ -124,30 +122,35 @@ class Reconciler:
             snapshot, reported = with_refusal(world.snapshot, decision, failures.refusal, before)
             world = replace(world, snapshot=snapshot)
         status_error = await self._report(key, world, reported, todo)
-        # After a refused write the trial state may not be persisted, so nothing new is watched or acknowledged.
-        if not failures.write:
-            self._watch(key, world, decision)
-        if failure := failures.first or status_error:
+        self._watch(key, world, decision, persisted=failures.write is None)
+        if failure := failures.first or status_error or world.failed_read:
+            failure.due_in = decision.due_in
             raise failure
         return decision.due_in
 
     # Observe ----------------------------------------------------------------------------------------------------------
 
-    async def _observe(self, obj: Object, spec: LLMDeploymentSpec) -> World:
+    async def _observe(self, obj: Object) -> World:
         meta = obj["metadata"]
         owner = Owner(namespace=meta["namespace"], name=meta["name"], uid=meta["uid"])
+        spec, lost_fields, invalid = read_spec(obj)
+        reads = TolerantReads(self.cluster, owner)
         listed, route, evidence_map, prompt, secret = await asyncio.gather(
-            list_owned(self.cluster, owner),
-            self.cluster.get(HTTP_ROUTE, owner.namespace, owner.name),
-            self.cluster.get(CONFIG_MAP, owner.namespace, name_of(owner.name)),
-            self._prompt(owner.namespace, spec),
-            self._secret(owner.namespace, spec),
+            list_owned(reads, owner),
+            reads.get(HTTP_ROUTE, owner.namespace, owner.name),
+            reads.get(CONFIG_MAP, owner.namespace, name_of(owner.name)),
+            self._prompt(reads, owner.namespace, spec),
+            self._secret(reads, owner.namespace, spec),
         )
         by_backend = self._view(route, owner)
         view = combined(by_backend, _documents(owner, listed), listed.read_records())
-        owned = await add_unlabelled(self.cluster, owner, listed, view.weights, by_backend.weights)
-        owned, target = await self._target(owner, spec, prompt, owned)
-        owned, taken = await add_splits(self.cluster, owner, owned, target.record)
+        owned = await add_unlabelled(reads, owner, listed, view.weights, by_backend.weights)
+        owned, target = await self._target(reads, owner, spec, prompt, owned)
+        if not reads.failed.keys().isdisjoint({Fact.PROMPT, Fact.RECORDS}):
+            target = Target(current_target(owned.read_records(), view))
+        if invalid:
+            target = Target(None, Reason.INVALID_SPEC, str(invalid))
+        owned, taken = await add_splits(reads, owner, owned, target.record)
         known = (*owned.read_records(), *([target.record] if target.record else []))
         view = combined(by_backend, _documents(owner, owned), known)
         if view.foreign:
@@ -158,12 +161,10 @@ class Reconciler:
         if taken:
             target = Target(None, Reason.CHILD_REFUSED, _foreign("ConfigMap", min(taken)))
         records = owned.read_records()
-        saved_state = self._saved_state(owner, records, evidence_map)
-        readings = self.collector.readings((owner.namespace, owner.name))
-        try:
-            source, watchable = server(spec.analysis.prometheus, secret), True
-        except MetricsError as error:
-            source, watchable, readings = None, False, replace(readings, error=str(error))
+        saved_state = self._saved_state(owner, records, evidence_map, reads.failed)
+        if not reads.failed.keys().isdisjoint({Fact.ROUTE, Fact.DOCUMENTS}):
+            view = assumed_split(view, saved_state, records)
+        source, watchable, readings = self._source(owner, spec, secret, reads.failed)
         snapshot = Snapshot(
             now=self.clock(),
             spec=spec,
@@ -178,6 +179,10 @@ class Reconciler:
             spec_error=target.message,
             spec_reason=target.reason,
             policy=self.policy,
+            unread={fact: str(error) for fact, error in reads.failed.items() if fact is not Fact.SECRET},
+            unread_since=unread_since(stored_status(obj, LLMDeploymentStatus)),
+            unreadable_records={record.revision: record.promotion for record in owned.unreadable_records()},
+            unreadable_fields=lost_fields,
         )
         children = Children(
             records=tuple(owned.records),
@@ -189,7 +194,10 @@ class Reconciler:
             evidence=evidence_map,
             route=route,
         )
-        return World(owner, obj, snapshot, children, source, watchable, tuple(owned.pods))
+        failed = next(iter(reads.failed.values()), None)
+        return World(
+            owner, obj, with_current_replicas(snapshot), children, source, watchable, tuple(owned.pods), failed
+        )
 
     def _view(self, route: Object | None, owner: Owner) -> RouteView:
         if route and not is_owned(route, owner):
@@ -197,30 +205,49 @@ class Reconciler:
         return self.router.read(route, owner.name)
 
     async def _target(
-        self, owner: Owner, spec: LLMDeploymentSpec, prompt: Object | None, owned: OwnedObjects
+        self, reads: TolerantReads, owner: Owner, spec: LLMDeploymentSpec, prompt: Object | None, owned: OwnedObjects
     ) -> tuple[OwnedObjects, Target]:
         """The revision of the spec, and the children with its record, even if that record has lost its label."""
         target = resolve(owner.name, spec, prompt, owned.read_records(), self.defaults)
-        if target.record is None or target.record.recorded:
-            return owned, target
-        # The record may say that the revision was rejected.
-        named = await add_named(self.cluster, CONTROLLER_REVISION, owner, owned.records, {target.record.revision})
-        owned = replace(owned, records=named)
-        return owned, resolve(owner.name, spec, prompt, owned.read_records(), self.defaults)
+        if target.record is not None and not target.record.recorded:
+            # The record may say that the revision was rejected.
+            named = await add_named(reads, CONTROLLER_REVISION, owner, owned.records, {target.record.revision})
+            owned = replace(owned, records=named)
+            target = resolve(owner.name, spec, prompt, owned.read_records(), self.defaults)
+        return owned, without_unreadable(target, owned.unreadable_records())
 
-    def _saved_state(self, owner: Owner, records: Iterable[Record], evidence_map: Object | None) -> TrialState | None:
+    def _saved_state(
+        self, owner: Owner, records: Iterable[Record], evidence_map: Object | None, failed: Container[Fact]
+    ) -> TrialState | None:
         # Without a running trial the state is not needed, and most LLMDeployments run none.
-        state = read_evidence(evidence_map) if any(r.trial and not r.rejection for r in records) else None
+        needed = any(r.trial and not r.rejection for r in records) or Fact.RECORDS in failed or Fact.ROUTE in failed
+        state = read_evidence(evidence_map) if needed else None
         if state:  # acknowledged here too, because the reconcile that persisted it may have failed afterwards
             self.collector.acknowledge((owner.namespace, owner.name), state.until, state.live_epochs)
         return state
 
-    async def _prompt(self, namespace: str, spec: LLMDeploymentSpec) -> Object | None:
-        return await self.cluster.get(PROMPTVERSION, namespace, spec.prompt.name) if spec.prompt else None
+    def _source(
+        self, owner: Owner, spec: LLMDeploymentSpec, secret: Object | None, failed: Mapping[Fact, ClusterError]
+    ) -> tuple[Server | None, bool, MetricReadings]:
+        """The server to read, whether it is known, and what was read."""
+        key = (owner.namespace, owner.name)
+        readings = self.collector.readings(key)
+        if Fact.SECRET in failed:  # its content was valid when the watch was set
+            watch = self.collector.watched(key)
+            if watch:
+                return watch.server, True, readings
+            return None, False, replace(readings, error=str(failed[Fact.SECRET]))
+        try:
+            return server(spec.analysis.prometheus, secret), True, readings
+        except MetricsError as error:
+            return None, False, replace(readings, error=str(error))
 
-    async def _secret(self, namespace: str, spec: LLMDeploymentSpec) -> Object | None:
+    async def _prompt(self, reads: TolerantReads, namespace: str, spec: LLMDeploymentSpec) -> Object | None:
+        return await reads.get(PROMPTVERSION, namespace, spec.prompt.name) if spec.prompt else None
+
+    async def _secret(self, reads: TolerantReads, namespace: str, spec: LLMDeploymentSpec) -> Object | None:
         named = spec.analysis.prometheus and spec.analysis.prometheus.auth_secret_ref
-        return await self.cluster.get(SECRET, namespace, named.name) if named else None
+        return await reads.get(SECRET, namespace, named.name) if named else None
 
     # Report -----------------------------------------------------------------------------------------------------------
 
@@ -240,20 +267,27 @@ class Reconciler:
         self.telemetry.decided(key, generation, decision, after.conditions, writes)
         return error
 
-    async def _report_unreadable(self, obj: Object, error: SpecError | RecordError) -> None:
-        """Write only the status: without a readable spec and readable records nothing else is safe."""
-        reason = Reason.INVALID_SPEC if isinstance(error, SpecError) else Reason.RECORD_UNREADABLE
-        generation, before = obj["metadata"]["generation"], stored_status(obj, LLMDeploymentStatus)
-        after = blocked_status(generation, self.clock(), before, reason, str(error))
-        await write_status(self.cluster, LLMDEPLOYMENT, obj, after)
-        self.telemetry.stopped((obj["metadata"]["namespace"], obj["metadata"]["name"]), reason, str(error))
+    def _watch(self, key: Key, world: World, decision: Decision, *, persisted: bool) -> None:
+        """Tell the collector what to read next, which also acknowledges what the persisted state contains.
 
-    def _watch(self, key: Key, world: World, decision: Decision) -> None:
-        """Tell the collector what to read next, which also acknowledges what the persisted state contains."""
-        if decision.wanted is None or not world.watchable:
-            self.collector.drop(key)
-        else:
-            self.collector.set_watch(Watch(**vars(decision.wanted), namespace=key[0], name=key[1], server=world.server))
+        Args:
+            key: the LLMDeployment.
+            world: what was observed.
+            decision: what is wanted.
+            persisted: whether the state of the decision is stored; if not, its counts are still needed.
+        """
+        wanted, saved, snapshot = decision.wanted, world.snapshot.saved_state, world.snapshot
+        if not snapshot.unread.keys().isdisjoint({Fact.STATE, Fact.RECORDS}) and self.collector.watched(key):
+            return  # what it asks for was decided with all facts
+        if wanted is None or not world.watchable:
+            if not snapshot.unread:
+                self.collector.drop(key)
+            return
+        if not persisted and wanted.read_until is not None:
+            if saved is None or saved.trial != (decision.trial_state.trial if decision.trial_state else None):
+                return  # the state of a trial that begins; its canary gets no weight before that is stored
+            wanted = replace(wanted, read_until=saved.until, epochs=saved.live_epochs)
+        self.collector.set_watch(Watch(**vars(wanted), namespace=key[0], name=key[1], server=world.server))
 
 
 def _documents(owner: Owner, owned: OwnedObjects) -> dict[str, SplitDocument]:

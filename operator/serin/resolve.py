@@ -6,7 +6,7 @@ changed since, so an upgrade of the operator restarts no pod.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from serin.api.content_hash import content_hash
 from serin.api.llmdeployment import LLMDeploymentSpec
 from serin.api.parse import parse_promptversion
 from serin.errors import SpecError
+from serin.manifests.controller_revision import UnreadableRecord
 from serin.manifests.engine_defaults import EngineDefaults
 from serin.manifests.pod_template import render_pod_template
 from serin.prompt_rules import refuse_blind_comparison, refuse_unjudgeable_schema, refuse_unusable_tools
@@ -67,6 +68,19 @@ def resolve(
         return Target(target, *_recreated(running, copied))
     except SpecError as error:
         return Target(None, Reason.INVALID_SPEC, str(error))
+
+
+def without_unreadable(target: Target, unreadable: Sequence[UnreadableRecord]) -> Target:
+    """The target and what to say about records that cannot be read; no target if its own record is one of them."""
+    if not unreadable:
+        return target
+    own = next((record for record in unreadable if target.record and record.revision == target.record.revision), None)
+    if own:
+        return Target(None, Reason.RECORD_UNREADABLE, own.why)
+    if target.reason is not Reason.ACCEPTED:
+        return target
+    others = f" {len(unreadable) - 1} more cannot be read either." if len(unreadable) > 1 else ""
+    return Target(target.record, Reason.RECORD_UNREADABLE, unreadable[0].why + others)
 
 
 def _schema(

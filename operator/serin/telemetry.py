@@ -21,7 +21,6 @@ from serin.cluster.port import Kind
 from serin.kube_types import Key
 from serin.rollout.decision import Decision
 from serin.rollout.phases import Phase
-from serin.rollout.reasons import Reason
 
 log = structlog.get_logger(__name__)
 
@@ -155,12 +154,6 @@ class Telemetry:
             writes=writes,
             due_in=decision.due_in.total_seconds() if decision.due_in else None,
         )
-
-    def stopped(self, key: Key, reason: Reason, message: str) -> None:
-        """Record a reconcile that could not decide, because the spec or a record cannot be read."""
-        self._set_phase(key, Phase.BLOCKED)
-        self._stalled.labels(*key).set(1)
-        log.warning("reconcile blocked", namespace=key[0], name=key[1], reason=str(reason), message=message)
 
     def forget(self, key: Key) -> None:
         """Remove the series of a deleted LLMDeployment."""

@@ -17,7 +17,7 @@ from typing import Final
 
 import structlog
 
-from serin.errors import SerinError
+from serin.errors import ClusterError, SerinError
 from serin.kube_types import Key
 
 FORGET: Final = timedelta.max
@@ -79,11 +79,13 @@ class Schedule:
             wait = min(wait, max(0.0, after.total_seconds()))
         self._end(key, now, wait)
 
-    def failed(self, key: Key, now: float) -> float:
-        """End a failed run; returns the seconds until the retry: 0.5, 1, 2, … 60."""
+    def failed(self, key: Key, now: float, after: timedelta | None = None) -> float:
+        """End a failed run; returns the seconds until the retry: 0.5, 1, 2, … 60, at most `after` if that is given."""
         count = self._failures[key] = self._failures.get(key, 0) + 1
         # The exponent is bounded: after a long outage, 2.0 ** 1024 would overflow.
         delay = float(min(LAST_RETRY, FIRST_RETRY * 2 ** min(count - 1, 10)))
+        if after is not None:
+            delay = min(delay, max(FIRST_RETRY, after.total_seconds()))
         self._not_before[key] = now + FIRST_RETRY
         if key in self._again:
             delay = min(delay, FIRST_RETRY)
@@ -179,7 +181,8 @@ class WorkQueue:
             except (Exception, asyncio.CancelledError) as error:  # one failing key must not stop the queue
                 if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                     raise
-                delay = self._schedule.failed(key, self._clock())
+                due_in = error.due_in if isinstance(error, ClusterError) else None
+                delay = self._schedule.failed(key, self._clock(), due_in)
                 self._report(key, error, delay)
                 self._observed("error", self._clock() - start)
             else:

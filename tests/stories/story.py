@@ -13,9 +13,10 @@ from fakes.operator_in_memory import reconciler
 from fakes.world import KEY, NAME, NAMESPACE, World
 from serin.cluster.port import CONFIG_MAP, CONTROLLER_REVISION, DEPLOYMENT, SERVICE
 from serin.errors import ClusterError
-from serin.manifests.controller_revision import read_record
+from serin.manifests.controller_revision import read_or_explain
 from serin.reconciler import Reconciler
 from serin.rollout.phases import TRANSITIONS, Phase
+from serin.rollout.record import Record
 
 GOLDEN = Path(__file__).parent / "golden"
 QUICK: dict[str, Any] = {
@@ -134,7 +135,7 @@ class Story:
 
     def _check(self) -> None:
         """After every tick, with the operator at rest."""
-        records = {r.revision: r for r in map(read_record, self.world.cluster.all(CONTROLLER_REVISION))}
+        records = {r.revision: r for r in self._records()}
         weights = self.world.weights()
         services = {s["metadata"]["name"] for s in self.world.cluster.all(SERVICE)}
         for backend in self.world.split().backends:
@@ -196,9 +197,14 @@ class Story:
         minutes, seconds = divmod(int((self.world.now - self.world.started).total_seconds()), 60)
         return f"{minutes:3}:{seconds:02}"
 
+    def _records(self) -> list[Record]:
+        """Those that can be read."""
+        found = map(read_or_explain, self.world.cluster.all(CONTROLLER_REVISION))
+        return [record for record in found if isinstance(record, Record)]
+
     def _note(self) -> None:
         status = self.world.status()
-        records = [read_record(obj) for obj in self.world.cluster.all(CONTROLLER_REVISION)]
+        records = self._records()
         names = {r.revision: str(r.number) for r in records}
         split = " ".join(f"r{names.get(r, '?')}={w / 100:g}%" for r, w in self.world.weights().items()) or "no route"
         engines = {

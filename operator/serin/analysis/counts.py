@@ -179,6 +179,8 @@ class MetricReadings:
     """By how much longer than usual the newest counts are behind the operator's clock: late samples, and skew."""
     warnings: tuple[str, ...] = ()
     """What is unusual about the samples although they could be counted, in sentences."""
+    nothing_new: bool = False
+    """Whether the last read succeeded and found no newer sample."""
 
 
 NO_READINGS = MetricReadings()

@@ -276,6 +276,11 @@ def name_of(revision: str, attempt: int) -> str:
     return f"{revision}@{attempt}"
 
 
+def revision_of(state: TrialState) -> str:
+    """The revision that the trial of a state is about."""
+    return state.trial.partition("@")[0]
+
+
 def begin_epoch(state: TrialState, epoch: int, weight: int, now: datetime) -> TrialState:
     """The state in which the label's value `epoch` means a new period; its strata of an older period are closed."""
     metrics = state.metrics

@@ -19,6 +19,7 @@ from serin.api.llmdeployment import LLMDeploymentSpec
 from serin.api.names import MAX_NAME_LENGTH
 from serin.api.nesting import MAX_LEVELS, elements, is_deeper_than
 from serin.api.promptversion import PromptVersionSpec
+from serin.api.salvage import salvage_llmdeployment
 from serin.errors import SpecError
 
 NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
@@ -50,6 +51,14 @@ def parse_llmdeployment(manifest: Mapping[str, Any]) -> LLMDeploymentSpec:
     if len(name) > MAX_NAME_LENGTH or not _is_name(name):
         raise SpecError(f"metadata.name: {NAME_MESSAGE}")
     return _parse(LLMDeploymentSpec, manifest)
+
+
+def read_spec(manifest: Mapping[str, Any]) -> tuple[LLMDeploymentSpec, frozenset[str], SpecError | None]:
+    """The spec of an LLMDeployment, the top-level fields that break a rule, and what is wrong with them."""
+    try:
+        return parse_llmdeployment(manifest), frozenset(), None
+    except SpecError as error:
+        return *salvage_llmdeployment(manifest), error
 
 
 def parse_promptversion(manifest: Mapping[str, Any]) -> PromptVersionSpec:

@@ -68,14 +68,18 @@ def kind_of(obj: Mapping[str, Any]) -> Kind:
     raise LookupError(f"{obj.get('apiVersion')} {obj.get('kind')} is not in serin.cluster.port.KINDS; add it there.")
 
 
-class Cluster(Protocol):
-    """The API server. Every call has a time limit; every failure is a `ClusterError` with one sentence."""
+class Reader(Protocol):
+    """The two verbs that read."""
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
         """The object, or None if it does not exist."""
 
     async def list(self, kind: Kind, namespace: str, *, labels: Mapping[str, str]) -> list[Object]:
         """All objects of a namespace with these labels, each with apiVersion and kind."""
+
+
+class Cluster(Reader, Protocol):
+    """The API server. Every call has a time limit; every failure is a `ClusterError` with one sentence."""
 
     async def apply(self, kind: Kind, obj: Mapping[str, Any]) -> Object:
         """Server-side apply as field manager `serin`, with force; creates the object if it does not exist.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -85,6 +86,27 @@ def read_record(obj: Mapping[str, Any]) -> Record:
             f"this version supports {HASH_SCHEMA}); upgrade the operator."
         )
     return record
+
+
+@dataclass(frozen=True)
+class UnreadableRecord:
+    """What is known of a record that cannot be read."""
+
+    revision: str
+    promotion: int
+    """Number of its promotion; 0: never promoted, as far as that can be read."""
+    why: str
+
+
+def read_or_explain(obj: Mapping[str, Any]) -> Record | UnreadableRecord:
+    """The record of a ControllerRevision, or what its metadata says if it cannot be read."""
+    try:
+        return read_record(obj)
+    except RecordError as error:
+        metadata = obj["metadata"]
+        promotion = str((metadata.get("annotations") or {}).get(ANNOTATION_PROMOTION, ""))
+        revision = str(metadata["name"]).rpartition("-")[2]  # a label may have been changed, a name cannot
+        return UnreadableRecord(revision, int(promotion) if promotion.isdecimal() else 0, str(error))
 
 
 def _data(resolved: Resolved) -> dict[str, Any]:

@@ -88,6 +88,11 @@ class Collector:
         """Remove the watch of the key and what was read for it."""
         self._held.pop(key, None)
 
+    def watched(self, key: Key) -> Watch | None:
+        """The watch of the key."""
+        held = self._held.get(key)
+        return held.watch if held else None
+
     def readings(self, key: Key) -> MetricReadings:
         """What was read for the key and not acknowledged; NO_READINGS without a watch."""
         held = self._held.get(key)

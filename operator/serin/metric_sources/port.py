@@ -83,5 +83,8 @@ class ReadingsSource(Protocol):
     def drop(self, key: Key) -> None:
         """Stop to read for this LLMDeployment."""
 
+    def watched(self, key: Key) -> Watch | None:
+        """What is read now; None: nothing."""
+
     def readings(self, key: Key) -> MetricReadings:
         """What was read and not acknowledged."""

@@ -41,6 +41,8 @@ class Unacknowledged:
     left_out: str | None = None
     warnings: tuple[str, ...] = ()
     late: timedelta = timedelta()
+    nothing_new: bool = False
+    """Whether the last read asked for counts and found none that are newer."""
     woke_at: datetime | None = None
     """End of the newest interval when the reconciler was last woken."""
     urgent: bool = True
@@ -60,7 +62,7 @@ class Unacknowledged:
         else:
             remaining = self.intervals
         if remaining is None:
-            self.intervals, self.woke_at, self.urgent = [], None, True
+            self.intervals, self.woke_at, self.urgent, self.nothing_new = [], None, True, False
         else:
             self.intervals = remaining
         if _baseline_key(old) != _baseline_key(watch):
@@ -110,6 +112,7 @@ class Unacknowledged:
             left_out=self.left_out,
             late=self.late,
             warnings=self.warnings,
+            nothing_new=self.nothing_new,
             intervals=tuple(self.intervals),
             baseline=self.baseline,
             in_flight=self.in_flight,
@@ -136,6 +139,7 @@ class Unacknowledged:
             self.warnings, self.late = new.warnings, new.late
         current = self.next_read
         if _counts_key(current) == _counts_key(requested) and current.read_until == requested.read_until:
+            self.nothing_new = new.error is None and requested.read_until is not None and not new.intervals
             for interval in new.intervals:
                 wakes |= bool(interval.counts)
                 _append(self.intervals, interval)

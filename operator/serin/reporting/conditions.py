@@ -14,9 +14,9 @@ from typing import Literal
 from serin.api.status import Condition
 from serin.rollout.decision import Decision
 from serin.rollout.phases import Phase
-from serin.rollout.reasons import Reason
+from serin.rollout.reasons import Reason, read_reason
 from serin.rollout.route import is_settled, lasting_refusal
-from serin.rollout.snapshot import Snapshot, ready_of
+from serin.rollout.snapshot import Fact, Snapshot, ready_of
 from serin.rollout.switching import switch_of
 
 TYPES = (
@@ -30,7 +30,8 @@ TYPES = (
     "MetricsAvailable",
     "SplitInForce",
 )
-_ON_TRIAL = frozenset({Phase.PREPARING, Phase.RAMPING, Phase.PAUSED, Phase.PROMOTING})
+_ACCEPTED_BUT = frozenset({Reason.PROMPT_SOURCE_MISSING, Reason.PROMPT_CONTENT_CHANGED, Reason.RECORD_UNREADABLE})
+"""Reasons with which a spec is accepted nevertheless."""
 
 Status = Literal["True", "False", "Unknown"]
 
@@ -86,6 +87,12 @@ def _condition(type_: str, answer: _Answer, now: datetime, generation: int, befo
 
 def _available(snapshot: Snapshot, decision: Decision, before: Condition | None) -> _Answer:
     stable = decision.stable
+    if not (snapshot.pods_are_known and snapshot.split_is_known) or (
+        stable is None and (snapshot.unread or snapshot.unreadable_records)
+    ):
+        # Nothing was read that speaks against what the status says.
+        said = _Answer(before.status, read_reason(before.reason), before.message) if before else None
+        return said or _Answer("Unknown", Reason.READ_FAILED, decision.message)
     if stable is None:
         return _Answer("False", decision.reason, decision.message)
     engine = snapshot.engines.get(stable.engine_revision)
@@ -97,15 +104,16 @@ def _available(snapshot: Snapshot, decision: Decision, before: Condition | None)
     first = stable.promotion == 1 and len(snapshot.route.weights) == 1 and (before is None or before.status != "True")
     if first and not is_settled(snapshot.route, snapshot.now, snapshot.policy.settle_seconds):
         # A gateway accepts a route before it serves it, and nothing was served before: `kubectl wait` must not return.
-        if not snapshot.route.programmed:
-            return _with_status("False", _route(snapshot))
         message = "The gateway has accepted the first route; it may need a few seconds to serve it."
-        return _Answer("False", Reason.ROUTE_PENDING, message)
+        served_soon = _Answer("False", Reason.ROUTE_PENDING, message)
+        return served_soon if snapshot.route.programmed else _with_status("False", _route(snapshot))
     pods = ready_of(engine.ready, snapshot.spec.replicas)
     return _Answer("True", Reason.SERVING, f"The stable, revision {stable.revision}, serves. {pods}.")
 
 
 def _ready(snapshot: Snapshot, decision: Decision, available: _Answer) -> _Answer:
+    if snapshot.unread and decision.reason is Reason.READ_FAILED:
+        return _Answer("False", decision.reason, decision.message)
     if available.status != "True":
         return _Answer("False", available.reason, available.message)
     if refusal := lasting_refusal(snapshot):
@@ -144,11 +152,13 @@ def _stalled(snapshot: Snapshot, decision: Decision) -> _Answer:
 
 
 def _accepted(snapshot: Snapshot, decision: Decision) -> _Answer:
+    if snapshot.target is None and snapshot.unread and snapshot.spec_error is None:
+        return _Answer("Unknown", Reason.READ_FAILED, decision.message)
     if snapshot.target is None:
         return _Answer("False", snapshot.spec_reason, snapshot.spec_error or snapshot.spec_reason.explanation)
     if refusal := lasting_refusal(snapshot):
         return _Answer("False", Reason.ROUTE_REFUSED, refusal)
-    if snapshot.spec_reason in {Reason.PROMPT_SOURCE_MISSING, Reason.PROMPT_CONTENT_CHANGED}:
+    if snapshot.spec_reason in _ACCEPTED_BUT:
         return _Answer("True", snapshot.spec_reason, snapshot.spec_error or snapshot.spec_reason.explanation)
     resolved = decision.target.resolved if decision.target else None
     if resolved and resolved.prompt_name and not resolved.serves_prompts:
@@ -165,6 +175,8 @@ def _capacity(decision: Decision) -> _Answer:
 
 def _route(snapshot: Snapshot) -> _Answer:
     route = snapshot.route
+    if Fact.ROUTE in snapshot.unread:
+        return _Answer("Unknown", Reason.READ_FAILED, snapshot.unread[Fact.ROUTE])
     if not route.exists:
         return _Answer("Unknown", Reason.NO_ROUTE, Reason.NO_ROUTE.explanation)
     if route.refused:
@@ -175,7 +187,7 @@ def _route(snapshot: Snapshot) -> _Answer:
 
 
 def _metrics(snapshot: Snapshot, decision: Decision) -> _Answer:
-    if decision.canary is None or decision.phase not in _ON_TRIAL:
+    if decision.canary is None:
         return _Answer("Unknown", Reason.NO_CANARY, Reason.NO_CANARY.explanation)
     if snapshot.readings.error:
         return _Answer("False", Reason.METRICS_UNAVAILABLE, snapshot.readings.error)
@@ -213,17 +225,3 @@ def _split(snapshot: Snapshot, decision: Decision) -> _Answer:
 
 def _with_status(status: Status, answer: _Answer) -> _Answer:
     return replace(answer, status=status)
-
-
-def conditions_when_blocked(
-    generation: int, now: datetime, before: Sequence[Condition], reason: Reason, message: str
-) -> tuple[Condition, ...]:
-    """The conditions if spec or records cannot be read: those about the cluster stay, or are Unknown."""
-    refused: dict[str, Status] = {"Ready": "False", "Accepted": "False", "Reconciling": "False", "Stalled": "True"}
-    old = {condition.type: condition for condition in before}
-    return tuple(
-        old[type_]
-        if type_ in old and type_ not in refused
-        else _condition(type_, _Answer(refused.get(type_, "Unknown"), reason, message), now, generation, old.get(type_))
-        for type_ in TYPES
-    )

@@ -7,7 +7,7 @@ decided. Pure.
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from serin.api.status import LLMDeploymentStatus
 from serin.errors import ClusterError, Conflict, Forbidden, Invalid, NotFound
@@ -46,6 +46,12 @@ def with_refusal(
         snapshot = replace(snapshot, target=None, spec_reason=reason, spec_error=message)
     stalled = reason if final else None
     return snapshot, replace(decision, phase=Phase.BLOCKED, reason=reason, message=message, stalled=stalled)
+
+
+def unread_since(before: LLMDeploymentStatus) -> datetime | None:
+    """Since when reads have failed, as the status so far says; None: they did not."""
+    ready = next((c for c in before.conditions if c.type == "Ready" and c.reason == Reason.READ_FAILED), None)
+    return ready.last_transition_time if ready else None
 
 
 def _has_lasted(snapshot: Snapshot, before: LLMDeploymentStatus) -> bool:

@@ -20,18 +20,13 @@ from serin.api.status import (
     PromptStatus,
     RejectedStatus,
     StableStatus,
-    clip,
 )
 from serin.reporting.caveats import caveats
-from serin.reporting.conditions import conditions, conditions_when_blocked
-from serin.rollout.phases import Phase
+from serin.reporting.conditions import conditions
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from serin.evidence.slices import Counts
     from serin.rollout.decision import Decision
-    from serin.rollout.reasons import Reason
     from serin.rollout.record import Record
     from serin.rollout.snapshot import Snapshot
 
@@ -52,8 +47,8 @@ def status(
         model=newest.resolved.model_name if newest else snapshot.spec.model.name,
         prompt=newest.resolved.prompt_name if newest else None,
         verdict=decision.judgement.verdict if canary and decision.judgement else None,
-        replicas=sum(len([p for p in e.pods if not p.deleting]) for e in snapshot.engines.values()),
-        ready_replicas=sum(e.ready for e in snapshot.engines.values()),
+        replicas=_replicas(snapshot) if snapshot.pods_are_known else before.replicas,
+        ready_replicas=_ready(snapshot) if snapshot.pods_are_known else before.ready_replicas,
         selector=f"{LABEL_DEPLOYMENT}={name}",
         stable=StableStatus(**_side(snapshot, decision, decision.stable)) if decision.stable else None,
         canary=_canary(snapshot, decision, canary) if canary else None,
@@ -61,6 +56,15 @@ def status(
         rejected=_rejected(decision.target),
         last_handled_command=_command(decision, before),
     )
+
+
+def _replicas(snapshot: Snapshot) -> int:
+    """Pods of all revisions; autoscalers read it."""
+    return sum(len([pod for pod in engine.pods if not pod.deleting]) for engine in snapshot.engines.values())
+
+
+def _ready(snapshot: Snapshot) -> int:
+    return sum(engine.ready for engine in snapshot.engines.values())
 
 
 def _side(snapshot: Snapshot, decision: Decision, record: Record) -> dict[str, object]:
@@ -163,17 +167,3 @@ def _command(decision: Decision, before: LLMDeploymentStatus) -> HandledCommand 
 def _percent(weight: int) -> str:
     """`500` of 10,000 is `5%`, `25` is `0.25%`."""
     return f"{weight / 100:.2f}".rstrip("0").rstrip(".") + "%"
-
-
-def blocked_status(
-    generation: int, now: datetime, before: LLMDeploymentStatus, reason: Reason, message: str
-) -> LLMDeploymentStatus:
-    """The status if spec or records cannot be read; everything else stays as it was, because nothing was observed."""
-    return before.model_copy(
-        update={
-            "observed_generation": generation,
-            "phase": Phase.BLOCKED,
-            "message": clip(message),
-            "conditions": conditions_when_blocked(generation, now, before.conditions, reason, message),
-        }
-    )

@@ -26,7 +26,7 @@ from serin.rollout.outcome import Outcome, Situation
 from serin.rollout.ramp import first_weight, pin, pin_budget, pin_holdback, pods_for, with_adaptive_weight
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record, Rejection
-from serin.rollout.snapshot import Snapshot
+from serin.rollout.snapshot import Fact, Snapshot
 from serin.rollout.steady import rejected, settled
 from serin.rollout.trial import Trial
 
@@ -63,7 +63,8 @@ def _current_trial(snapshot: Snapshot, stable: Record, target: Record) -> tuple[
     """The trial with its updated state; a new attempt if none runs against this stable, or if its state is lost."""
     trial = target.trial and target.trial.with_deadline(snapshot.now, frozen=snapshot.spec.paused)
     state = _saved_state(snapshot, target, trial) if trial else None
-    if trial is not None and trial.against == stable.revision and (state or trial.traffic_since is None):
+    goes_on = state or Fact.STATE in snapshot.unread or (trial is not None and trial.traffic_since is None)
+    if trial is not None and trial.against == stable.revision and goes_on:
         updated = state and update.advance(
             state,
             snapshot.readings.intervals,
@@ -284,7 +285,7 @@ def _weight_now(candidate: Candidate) -> int:
     """
     if canary_cannot_be_measured_yet(candidate) or gateway_drops_epoch(candidate):
         return 0
-    held = candidate.snapshot.spec.paused or candidate.snapshot.route.refused
+    held = candidate.snapshot.spec.paused or candidate.snapshot.route.refused or candidate.snapshot.unread
     if candidate.carries(candidate.weight) and not held:
         return candidate.weight
     return min(candidate.weight_on_route, candidate.weight, candidate.weight_of_ready_pods)

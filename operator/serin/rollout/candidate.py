@@ -18,7 +18,7 @@ from serin.api.names import FULL_WEIGHT
 from serin.rollout.ramp import can_compare_arrivals, pods_at_equal_load, pods_for, weight_at
 from serin.rollout.record import Record
 from serin.rollout.route import is_settled
-from serin.rollout.snapshot import EngineView, Snapshot
+from serin.rollout.snapshot import EngineView, Fact, Snapshot
 from serin.rollout.switching import is_new_to_pods
 from serin.rollout.trial import Trial
 
@@ -26,7 +26,7 @@ SCRAPES = 3
 """After this many scrape intervals every pod has been scraped at least once."""
 
 _LONGER = timedelta(milliseconds=1)
-"""By how much more than blindTimeout the source must have failed."""
+"""By how much more than blindTimeout the newest counts must be old."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,18 @@ class Candidate:
         return max(self.pods_needed, replicas if self.is_last else pods_at_equal_load(replicas, self.weight))
 
     def carries(self, weight: int) -> bool:
-        """Whether the canary has the Ready pods that a weight needs; shared pods carry both revisions at any weight."""
-        return self.shared or self.engine.ready >= pods_for(self.snapshot.spec.replicas, weight)
+        """Whether the canary has the Ready pods that a weight needs; shared pods carry both revisions at any weight.
+
+        Pods that were not read count as Ready, because a failed read must not take the weight of a good canary.
+        """
+        if self.shared or not self.snapshot.pods_are_known:
+            return True
+        return self.engine.ready >= pods_for(self.snapshot.spec.replicas, weight)
 
     @property
     def weight_of_ready_pods(self) -> int:
         """The highest weight that the canary's Ready pods can carry."""
-        if self.shared:
+        if self.shared or not self.snapshot.pods_are_known:
             return FULL_WEIGHT
         return min(FULL_WEIGHT, self.engine.ready * FULL_WEIGHT // max(1, self.snapshot.spec.replicas))
 
@@ -191,16 +196,24 @@ class Candidate:
 
     @property
     def blind_in(self) -> timedelta | None:
-        """Time until the canary loses its weight because the source fails; None while it answers."""
-        if self.metrics_answer or self.state is None:
-            return None
-        return self.state.until + self.snapshot.spec.analysis.blind_timeout + _LONGER - self.snapshot.now
+        """Time until the canary loses its weight unless newer counts come; None before its first weight."""
+        seen = self.state.until if self.state else self.snapshot.unread_since if self._state_is_unread else None
+        return seen + self.snapshot.spec.analysis.blind_timeout + _LONGER - self.snapshot.now if seen else None
+
+    @property
+    def unwatched(self) -> bool:
+        """Whether no newer counts come: a source that was not asked yet may still have them."""
+        return not self.metrics_answer or self.snapshot.readings.nothing_new or self._state_is_unread
 
     @property
     def blind_too_long(self) -> bool:
-        """Whether the source has failed for longer than analysis.blindTimeout."""
+        """Whether nothing was counted for longer than analysis.blindTimeout, whatever the reason."""
         left = self.blind_in
-        return left is not None and left <= timedelta()
+        return self.unwatched and left is not None and left <= timedelta()
+
+    @property
+    def _state_is_unread(self) -> bool:
+        return Fact.STATE in self.snapshot.unread
 
     @property
     def loses_requests(self) -> bool:

@@ -1,6 +1,7 @@
 """The decision: from one frozen snapshot to the wanted world. Called by the reconciler each time; pure.
 
     roles -> command -> blocked | install | settled | rejected | on trial -> outcome -> decision
+    while something is not read or not readable: `serin.rollout.minimal` limits the decision
 
 A rollback is a decision like any other. Everything that lasts is in the records and the saved trial state.
 """
@@ -15,7 +16,7 @@ from serin.analysis import presets
 from serin.analysis.companions import baseline_tallies
 from serin.analysis.counts import EPOCHS, Wanted
 from serin.analysis.trial_state import TrialState, begin_epoch
-from serin.rollout import drain, roles
+from serin.rollout import drain, minimal, roles
 from serin.rollout.canary import on_trial
 from serin.rollout.commands import CommandResult, carry_out, handled_elsewhere, ignored, was_handled
 from serin.rollout.decision import Decision
@@ -23,18 +24,26 @@ from serin.rollout.headline import headline
 from serin.rollout.outcome import Outcome, Situation
 from serin.rollout.record import Record
 from serin.rollout.route import REFUSAL_LASTS, is_settled, lasting_refusal, next_split
-from serin.rollout.snapshot import RouteView, Snapshot
+from serin.rollout.snapshot import Fact, RouteView, Snapshot
 from serin.rollout.steady import blocked, install, orphaned, rejected, settled
 from serin.rollout.switching import is_new_to_pods, pod_to_evict, times_left
 
 
 def decide(snapshot: Snapshot) -> Decision:
     """The whole wanted world, and why; a second call on a world that is already so asks for no write."""
-    stable = roles.find_stable(snapshot)
+    decision = _decision(snapshot, *_situation(snapshot, roles.find_stable(snapshot)))
+    return minimal.restrained(snapshot, decision) if snapshot.unread else decision
+
+
+def _situation(snapshot: Snapshot, stable: Record | None) -> tuple[Outcome, CommandResult | None]:
+    if Fact.RECORDS in snapshot.unread and stable is None:
+        return minimal.without_records(snapshot), None
+    if lost := minimal.unreadable_stable(snapshot, stable):
+        return minimal.without_stable_record(snapshot, lost), None
     if unrecorded := roles.unrecorded(snapshot, stable):
-        return _decision(snapshot, orphaned(snapshot, unrecorded), None)
+        return orphaned(snapshot, unrecorded), None
     target, result = _obey(snapshot, stable)
-    return _decision(snapshot, _outcome(snapshot, stable, target), result)
+    return _outcome(snapshot, stable, target), result
 
 
 def _obey(snapshot: Snapshot, stable: Record | None) -> tuple[Record | None, CommandResult | None]:
@@ -51,7 +60,7 @@ def _outcome(snapshot: Snapshot, stable: Record | None, target: Record | None) -
     if target is None:
         return blocked(snapshot, stable)
     if stable is None:
-        return install(snapshot, target)
+        return minimal.waiting(snapshot, target) if snapshot.unread else install(snapshot, target)
     if target.revision == stable.revision or not _differs(stable, target):
         return settled(snapshot, stable, target)
     if target.rejection:
@@ -68,7 +77,7 @@ def _decision(snapshot: Snapshot, outcome: Outcome, command: CommandResult | Non
     """The decision: the next safe split, what drains, what is written and removed, and the headline."""
     served = is_settled(snapshot.route, snapshot.now, snapshot.policy.settle_seconds)
     inside = drain.leaving_revisions(snapshot, outcome.weights, outcome.engines)
-    stay = {r: e for r, e in inside.items() if not drain.is_revision_drained(snapshot, r, e)}
+    stay = {r: e for r, e in inside.items() if snapshot.unread or not drain.is_revision_drained(snapshot, r, e)}
     new = {r.revision for r in (outcome.canary,) if r and is_new_to_pods(snapshot, r)}
     wanted = drain.without_third(snapshot, outcome, stay)
     split = next_split(snapshot.route.weights, wanted, settled=served, unknown=new, stay=stay)
@@ -131,8 +140,8 @@ def _epoch(
     canary = weights.get(outcome.canary.revision, 0) if outcome.canary else 0
     # An unchanged split needs a new epoch if the state does not say when it began: the trial starts, or a hand edit.
     known = state is None or not canary or route.epoch in state.epochs
-    if route.epoch is not None and weights == route.weights and known:
-        return route.epoch, None, state
+    if weights == route.weights and (not snapshot.split_is_known or (route.epoch is not None and known)):
+        return route.epoch or 0, None, state
     sequence = _next_sequence(route, state)
     epoch = sequence % EPOCHS
     return epoch, sequence if weights else None, begin_epoch(state, epoch, canary, snapshot.now) if state else None

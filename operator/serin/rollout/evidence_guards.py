@@ -66,7 +66,8 @@ def metrics_failed_beyond_blind_timeout(c: Candidate) -> Finding | None:
     """Holds a canary without weight because metrics were unavailable for longer than analysis.blindTimeout."""
     if not c.trial.blinded or c.trial.forced:
         return None
-    message = f"{Reason.BLIND.explanation} {c.snapshot.readings.error or ''}".strip()
+    old = "Prometheus answers, but has no newer sample; check its clock and its disk." if c.unwatched else ""
+    message = f"{Reason.BLIND.explanation} {c.snapshot.readings.error or old}".strip()
     return Finding(Reason.BLIND, message)
 
 

@@ -34,6 +34,7 @@ from serin.rollout.ramp_guards import (
     gateway_refuses_route,
     minimum_bake_has_not_passed,
     pause_step_has_not_ended,
+    something_was_not_read,
     spec_is_paused,
     weight_was_not_held_long_enough,
 )
@@ -48,6 +49,8 @@ GUARDS: tuple[Guard, ...] = (
     # A bad canary is rejected, whatever else holds it.
     canary_pod_crashed,
     verdict_is_fail,
+    # Those below would judge what is not known.
+    something_was_not_read,
     # Before more traffic: pods, permission, metrics, route.
     too_few_pods_are_ready,
     spec_is_paused,

@@ -9,6 +9,7 @@ from serin.api.duration import format_duration
 from serin.rollout.candidate import Candidate
 from serin.rollout.evidence_guards import no_traffic, with_counts
 from serin.rollout.finding import Finding
+from serin.rollout.minimal import sentence
 from serin.rollout.reasons import Reason
 
 _IN_THE_PODS = "The pods get the canary's weight with their split document; the route stays as it is."
@@ -17,6 +18,11 @@ _IN_THE_PODS = "The pods get the canary's weight with their split document; the 
 def spec_is_paused(c: Candidate) -> Finding | None:
     """Holds ramp and promotion while `spec.paused` is true."""
     return Finding(Reason.PAUSED, Reason.PAUSED.explanation) if c.snapshot.spec.paused else None
+
+
+def something_was_not_read(c: Candidate) -> Finding | None:
+    """Holds the canary while a read of the API server fails: what is not known speaks for no more traffic."""
+    return Finding(Reason.READ_FAILED, sentence(c.snapshot)) if c.snapshot.unread else None
 
 
 def gateway_refuses_route(c: Candidate) -> Finding | None:

@@ -122,13 +122,17 @@ class Reason(StrEnum):
     )
     PROMPT_SOURCE_MISSING = "PromptSourceMissing", "The PromptVersion was deleted; Serin uses its recorded copy."
     CHILD_REFUSED = "ChildRefused", "The API server refuses an object that Serin needs to write."
+    READ_FAILED = (
+        "ReadFailed",
+        "The API server does not answer a read; no weight grows and nothing is deleted until it does.",
+    )
     STABLE_RECORD_MISSING = (
         "StableRecordMissing",
         "The route serves a revision whose ControllerRevision is missing; Serin changes nothing.",
     )
     RECORD_UNREADABLE = (
         "RecordUnreadable",
-        "Serin cannot read a ControllerRevision of the LLMDeployment and changes nothing.",
+        "A ControllerRevision of the LLMDeployment cannot be read; Serin goes on without that revision.",
     )
     INVALID_SPEC = "InvalidSpec", "The spec is invalid; the message says what to correct."
     # Commands

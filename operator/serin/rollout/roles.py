@@ -37,10 +37,11 @@ def _target_with_all_traffic(snapshot: Snapshot) -> Record | None:
 
 
 def unrecorded(snapshot: Snapshot, stable: Record | None) -> tuple[str, ...]:
-    """Revisions without a record that get at least as much traffic as the stable."""
+    """Revisions without a record that get at least as much traffic as the stable; not those with an unreadable one."""
     weights = snapshot.route.weights
     known = {r.revision for r in snapshot.records} | ({stable.revision} if stable else set())
     least = weights.get(stable.revision, 0) if stable else 0
+    known |= snapshot.unreadable_records.keys()
     unknown = {r: w for r, w in weights.items() if w and r not in known}
     return tuple(sorted(unknown)) if max(unknown.values(), default=-1) >= least else ()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from serin.analysis.counts import NO_READINGS, MetricReadings
@@ -117,6 +118,21 @@ class SplitView:
     """When our field manager last changed it (whole seconds)."""
 
 
+class Fact(StrEnum):
+    """What a reconcile reads from the API server; the value stands in messages."""
+
+    ROUTE = "the HTTPRoute"
+    RECORDS = "ControllerRevisions"
+    STATE = "the ConfigMap of the trial state"
+    DOCUMENTS = "the ConfigMaps of the split documents"
+    DEPLOYMENTS = "Deployments"
+    PODS = "Pods"
+    SERVICES = "Services"
+    BUDGETS = "PodDisruptionBudgets"
+    PROMPT = "the PromptVersion"
+    SECRET = "the Secret of Prometheus"  # noqa: S105 - words for a message
+
+
 @dataclass(frozen=True)
 class Policy:
     """The operator's settings that decisions depend on."""
@@ -156,3 +172,21 @@ class Snapshot:
     spec_reason: Reason = Reason.ACCEPTED
     """Why the spec is or is not accepted: Accepted, InvalidSpec, or a reason about its prompt."""
     policy: Policy = Policy()
+    unread: Mapping[Fact, str] = field(default_factory=dict)
+    """What was not read, and why, in one sentence each. What is absent above because of that may exist."""
+    unread_since: datetime | None = None
+    """Since when reads have failed, as the status says; None: since this reconcile, or they do not."""
+    unreadable_records: Mapping[str, int] = field(default_factory=dict)
+    """Revisions whose record cannot be read and is not in `records`, with the number of their promotion; 0: none."""
+    unreadable_fields: frozenset[str] = frozenset()
+    """Top-level fields of the spec that break a rule: in `spec` they have what can be read of them, else defaults."""
+
+    @property
+    def pods_are_known(self) -> bool:
+        """Whether Deployments and pods were read; if not, `engines` says nothing."""
+        return self.unread.keys().isdisjoint({Fact.DEPLOYMENTS, Fact.PODS})
+
+    @property
+    def split_is_known(self) -> bool:
+        """Whether route and split documents were read; if not, `route` has the weights that the trial state names."""
+        return self.unread.keys().isdisjoint({Fact.ROUTE, Fact.DOCUMENTS})

@@ -11,6 +11,7 @@ backend.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -93,6 +94,30 @@ class GatewayApiRouter:
             "spec": route,
         }
 
+    def reweight(
+        self, owner: Owner, obj: Mapping[str, Any], backends: Sequence[Backend], sequence: int
+    ) -> dict[str, Any] | None:
+        """See `Router.reweight`."""
+        weights = {child_name(owner.name, backend.name): backend.weight for backend in backends}
+        route: dict[str, Any] = copy.deepcopy(dict(obj.get("spec") or {}))
+        epoch = sequence % EPOCHS
+        for rule in route.get("rules") or ():
+            refs = [ref for ref in rule.get("backendRefs") or () if ref["name"] in weights]
+            if sum(weights[ref["name"]] for ref in refs) != FULL_WEIGHT:
+                return None
+            rule["backendRefs"] = refs
+            for ref in refs:
+                ref["weight"] = weights[ref["name"]]
+            for holder in (rule, *refs):
+                _restamp(holder.get("filters"), epoch, f"{epoch}.{token_of(owner)}")
+        metadata = owner.metadata(owner.name, common_labels(owner.name, "route"))
+        return {
+            "apiVersion": obj["apiVersion"],
+            "kind": obj["kind"],
+            "metadata": metadata | {"annotations": {ANNOTATION_SEQUENCE: str(sequence)}},
+            "spec": route,
+        }
+
     def read(self, obj: Mapping[str, Any] | None, owner_name: str) -> RouteView:
         """See `Router.read`."""
         if obj is None:
@@ -109,6 +134,14 @@ class GatewayApiRouter:
             sequence=_sequence(obj, epoch),
             backends=tuple(weights),
         )
+
+
+def _restamp(filters: Any, epoch: int, stamped: str) -> None:
+    """Put another epoch into filters that set one, in the form that they have it in."""
+    for wanted in filters or ():
+        for header in (wanted.get("requestHeaderModifier") or {}).get("set") or ():
+            if _header_name(header) == EPOCH_HEADER:
+                header["value"] = stamped if "." in str(header.get("value")) else str(epoch)
 
 
 def _reference(owner: Owner, backend: Backend) -> dict[str, Any]:

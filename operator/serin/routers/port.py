@@ -41,5 +41,13 @@ class Router(Protocol):
             ValueError: the weights are negative or do not sum to 10,000.
         """
 
+    def reweight(
+        self, owner: Owner, obj: Mapping[str, Any], backends: Sequence[Backend], sequence: int
+    ) -> dict[str, Any] | None:
+        """The existing route with these weights and another epoch, and nothing else changed.
+
+        The API server has accepted everything else in it before. No backend enters: None if a new one has weight.
+        """
+
     def read(self, obj: Mapping[str, Any] | None, owner_name: str) -> RouteView:
         """The split of a route by backend, and whether the gateway serves it; `obj` is None if there is no route."""

@@ -134,8 +134,23 @@ def carried(
                 new_split=decision.sequence is not None,
             )
             for engine, parts in shares.items()
-        },
+        }
+        | _resplit(decision, documents, records),
     )
+
+
+def _resplit(decision: Decision, documents: Documents, records: Mapping[str, Record]) -> Documents:
+    """The documents of engines without any readable record that split between revisions, with the new weights only."""
+    known, found = {record.engine_revision for record in records.values()}, {}
+    for engine, document in documents.items():
+        names = [name for name, _ in document.shares]
+        total = sum(decision.weights.get(name, 0) for name in names)
+        if engine in known or len(names) == 1 or total == 0 or decision.sequence is None:
+            continue
+        second = [(name, round(decision.weights.get(name, 0) * FULL_WEIGHT / total)) for name in names[1:]]
+        shares = ((names[0], FULL_WEIGHT - sum(weight for _, weight in second)), *second)
+        found[engine] = replace(document, shares=shares, sequence=decision.sequence, epoch=decision.sequence % EPOCHS)
+    return found
 
 
 def _with_prompts(document: SplitDocument, routing: Routing, records: Mapping[str, Record]) -> SplitDocument:

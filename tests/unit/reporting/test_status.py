@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from serin.reporting.status import blocked_status
 from serin.rollout.commands import parse_command
 from serin.rollout.decide import decide
 from serin.rollout.phases import Phase
@@ -157,14 +156,3 @@ def test_long_message_is_truncated() -> None:
     assert seen.message is not None
     assert len(seen.message) <= 4_096
 
-
-def test_unreadable_spec_changes_only_its_own_conditions() -> None:
-    first = blocked_status(1, NOON, NO_STATUS, Reason.INVALID_SPEC, "replicas: too many")
-    assert statuses(first) == ("Unknown", "False", "False", "True")
-    assert first.phase == Phase.BLOCKED
-    before = status_of(serving())
-    after = blocked_status(8, NOON + MINUTE, before, Reason.INVALID_SPEC, "replicas: too many")
-    assert statuses(after) == ("True", "False", "False", "True")
-    assert (after.stable, after.observed_generation) == (before.stable, 8)
-    assert "replicas: too many" in str(after.message)
-    assert blocked_status(8, NOON + HOUR, after, Reason.INVALID_SPEC, "replicas: too many") == after
