@@ -108,6 +108,15 @@ def test_retry_delay_doubles_up_to_a_minute(schedule: Schedule) -> None:
     assert (waits[0], waits[-1]) == (FIRST_RETRY, LAST_RETRY)
 
 
+def test_retry_comes_no_later_than_the_clock_changes_the_decision(schedule: Schedule) -> None:
+    schedule.mark(A, 0.0)
+    for _ in range(9):
+        schedule.take(1e6)
+        assert schedule.failed(A, 0.0, timedelta(seconds=7)) <= 7.0
+    schedule.take(1e6)
+    assert schedule.failed(A, 0.0, timedelta(seconds=-7)) == FIRST_RETRY
+
+
 def test_success_resets_the_retry_delay(schedule: Schedule) -> None:
     for now in (0.0, 10.0, 20.0):
         schedule.mark(A, now)

@@ -24,6 +24,9 @@ MAX_PAGES = 200
 NOTE_BYTES = 1024
 """Maximum length of an Event's note in events.k8s.io/v1."""
 
+_BUILT_IN = frozenset({"v1", "apps/v1", "policy/v1"})
+"""Groups that every API server has."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -68,6 +71,8 @@ class KubernetesCluster:
             try:
                 page = await self._api.request("GET", _path(kind, namespace), query=query)
             except NotFound:
+                if kind.api_version in _BUILT_IN:  # then the answer does not mean that there are no such objects
+                    raise
                 return []
             # The items of a list have no apiVersion and kind; callers need both.
             items, meta = page.get("items"), page.get("metadata")

@@ -134,15 +134,14 @@ def restrained(snapshot: Snapshot, decision: Decision) -> Decision:
     writes_split = bool(decision.weights) and (snapshot.split_is_known or takes)
     rejection = decision.target.rejection if decision.target else None
     trial = decision.canary.trial if decision.canary else None
-    said = sentence(snapshot)
+    said = decision.message if decision.message.startswith(sentence(snapshot)) else sentence(snapshot)
     more = decision.message if rejection else Reason.BLIND.explanation if trial and trial.blinded else ""
-    message = decision.message if decision.message.startswith(said) else f"{said} {more}".strip()
     lasts = snapshot.unread_since is not None and snapshot.now - snapshot.unread_since >= TEMPORARY
     return replace(
         decision,
         phase=Phase.BLOCKED,
         reason=Reason.READ_FAILED,
-        message=message,
+        message=f"{said} {more}".strip(),
         stalled=Reason.READ_FAILED if lasts else None,
         weights=decision.weights if writes_split else {},
         sequence=decision.sequence if writes_split else None,

@@ -139,9 +139,9 @@ def carried(
     )
 
 
-def _resplit(decision: Decision, documents: Documents, records: Mapping[str, Record]) -> Documents:
+def _resplit(decision: Decision, documents: Documents, records: Mapping[str, Record]) -> dict[str, SplitDocument]:
     """The documents of engines without any readable record that split between revisions, with the new weights only."""
-    known, found = {record.engine_revision for record in records.values()}, {}
+    known, found = {record.engine_revision for record in records.values()}, dict[str, SplitDocument]()
     for engine, document in documents.items():
         names = [name for name, _ in document.shares]
         total = sum(decision.weights.get(name, 0) for name in names)

@@ -159,6 +159,21 @@ async def test_idle_time_is_one_interval_that_can_be_cut_anywhere() -> None:
     assert one.readings(A.key).intervals == (grown(10, 15, 0), grown(15, 20))
 
 
+async def test_source_without_newer_sample_is_reported_until_one_comes() -> None:
+    source = Table()
+    one, _ = collector(source)
+    assert one.watched(A.key) is None
+    one.set_watch(A)
+    assert one.watched(A.key) == A
+    assert not one.readings(A.key).nothing_new, "it was not asked yet"
+    await collected(one, source, 5, 5)
+    assert one.readings(A.key).nothing_new
+    await collected(one, source, 10)
+    assert not one.readings(A.key).nothing_new
+    one.set_watch(replace(A, read_until=at(-60)))
+    assert not one.readings(A.key).nothing_new
+
+
 async def test_idle_time_wakes_at_once_and_then_rarely() -> None:
     source = Table()
     one, woken = collector(source)

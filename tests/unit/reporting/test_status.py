@@ -9,16 +9,13 @@ import pytest
 
 from serin.rollout.commands import parse_command
 from serin.rollout.decide import decide
-from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Rejection
 from tests.unit.reporting.statuses import (
-    NO_STATUS,
     NOTHING_COUNTED,
     REJECTED,
     ROLLED_BACK,
     status_of,
-    statuses,
 )
 from tests.unit.rollout.cases import (
     BAD,
@@ -26,7 +23,6 @@ from tests.unit.rollout.cases import (
     DOUBTFUL,
     FEW,
     GOOD,
-    HOUR,
     MINUTE,
     NOON,
     REJECTION,
@@ -155,4 +151,3 @@ def test_long_message_is_truncated() -> None:
     seen = status_of(serving(target=endless, records=(STABLE, endless)))
     assert seen.message is not None
     assert len(seen.message) <= 4_096
-

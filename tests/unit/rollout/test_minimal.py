@@ -1,0 +1,120 @@
+"""The minimal path: what is decided while something cannot be read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serin.analysis.counts import MetricReadings
+from serin.rollout import roles
+from serin.rollout.decide import decide
+from serin.rollout.minimal import assumed_split, unreadable_stable
+from serin.rollout.phases import Phase
+from serin.rollout.reasons import Reason
+from serin.rollout.snapshot import NO_ROUTE, Fact, Snapshot
+from tests.unit.rollout.cases import (
+    BAD,
+    GOOD,
+    HOUR,
+    MINUTE,
+    NOON,
+    A,
+    B,
+    C,
+    canary_at,
+    make_evidence,
+    read_until,
+    weight_of,
+)
+from tests.unit.rollout.worlds import canaries, snapshots
+
+WHY = "list pods is forbidden."
+FACTS = [fact for fact in Fact if fact is not Fact.SECRET]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.one_of(snapshots(), canaries()), st.sets(st.sampled_from(FACTS), min_size=1))
+def test_no_weight_grows_and_nothing_is_deleted(seen: Snapshot, facts: set[Fact]) -> None:
+    seen = replace(seen, unread=dict.fromkeys(facts, WHY))
+    decision, stable = decide(seen), roles.find_stable(seen)
+    assert not decision.retired
+    assert not decision.forgotten
+    assert decision.evicted is None
+    assert (decision.phase, decision.reason) == (Phase.BLOCKED, Reason.READ_FAILED)
+    assert WHY in decision.message or decision.target is None or decision.target.rejection
+    if sum(seen.route.weights.values()) != 10_000:
+        return  # edited by hand: any split is new
+    rises = {r for r, weight in decision.weights.items() if weight > seen.route.weights.get(r, 0)}
+    rejected = {r.revision for r in seen.records if r.rejection}
+    assert not rises & rejected or (stable is not None and rises == {stable.revision})
+    canary = decision.canary.revision if decision.canary else None
+    assert canary not in rises
+
+
+@pytest.mark.parametrize("fact", [fact for fact in FACTS if fact not in {Fact.STATE, Fact.RECORDS}])
+def test_bad_canary_is_rejected_whatever_else_is_unread(fact: Fact) -> None:
+    decision = decide(canary_at(counts=BAD, unread={fact: WHY}))
+    assert weight_of(decision, B) == 0
+    assert decision.target
+    assert decision.target.rejection
+    assert WHY in decision.message
+    assert "rolled back" in decision.message
+
+
+@pytest.mark.parametrize("fact", FACTS)
+def test_good_canary_keeps_its_weight(fact: Fact) -> None:
+    before = canary_at(counts=GOOD, engines={} if fact in {Fact.PODS, Fact.DEPLOYMENTS} else canary_at().engines)
+    decision = decide(replace(before, unread={fact: WHY}))
+    assert decision.weights in ({}, dict(before.route.weights))
+    assert decision.stalled is None
+    lasting = decide(replace(before, unread={fact: WHY}, unread_since=NOON - MINUTE))
+    assert lasting.stalled is Reason.READ_FAILED
+
+
+def test_unread_state_makes_canary_blind_after_its_time() -> None:
+    seen = canary_at(saved_state=None, unread={Fact.STATE: WHY}, unread_since=NOON - 9 * MINUTE)
+    assert weight_of(decide(seen), B) == weight_of(decide(canary_at()), B)
+    assert decide(seen).due_in == MINUTE + timedelta(milliseconds=1)
+    late = decide(replace(seen, unread_since=NOON - 11 * MINUTE))
+    assert weight_of(late, B) == 0
+    assert Reason.BLIND.explanation in late.message
+
+
+def test_source_without_newer_samples_is_as_blind_as_none() -> None:
+    old = canary_at(saved_state=read_until(NOON - HOUR))
+    assert weight_of(decide(old), B) > 0, "the operator may only have been away"
+    seen = replace(old, readings=MetricReadings(nothing_new=True))
+    assert weight_of(decide(seen), B) == 0
+    assert "no newer sample" in decide(seen).message
+
+
+def test_state_alone_takes_weight_from_bad_canary() -> None:
+    seen = canary_at(counts=BAD, records=(), target=None, unread={Fact.RECORDS: WHY})
+    assert seen.saved_state
+    seen = replace(seen, saved_state=replace(seen.saved_state, against=A))
+    assert decide(seen).weights == {A: 10_000, B: 0}
+    good = replace(seen, saved_state=replace(make_evidence(GOOD), against=A))
+    assert decide(good).weights in ({}, dict(good.route.weights))
+
+
+def test_split_that_is_not_read_is_that_of_the_trial_state() -> None:
+    seen = canary_at()
+    assert seen.saved_state
+    state = replace(seen.saved_state, against=A)
+    assert assumed_split(NO_ROUTE, state, seen.records).weights == dict(seen.route.weights)
+    assert assumed_split(NO_ROUTE, None, seen.records).weights == dict(seen.route.weights)
+    assert assumed_split(seen.route, replace(state, epochs={}), seen.records) == seen.route
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"), [({C: 2}, C), ({C: 0}, None), ({C: 1}, None), ({C: 0, B: 3}, B), ({}, None)]
+)
+def test_stable_is_unreadable_only_if_its_promotion_is_the_newest(
+    numbers: dict[str, int], expected: str | None
+) -> None:
+    seen = canary_at(unreadable_records=numbers)
+    assert unreadable_stable(seen, roles.find_stable(seen)) == expected
