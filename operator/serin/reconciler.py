@@ -28,7 +28,7 @@ from serin.cluster.port import (
     SECRET,
     Cluster,
 )
-from serin.errors import ClusterError, MetricsError
+from serin.errors import ClusterError, Conflict, MetricsError
 from serin.kube_types import Key, Object
 from serin.manifests.engine_defaults import EngineDefaults
 from serin.manifests.evidence_map import name_of, read_evidence
@@ -113,7 +113,12 @@ class Reconciler:
         world = await self._observe(obj)
         decision = decide(world.snapshot)
         todo = plan(world.owner, self.router, world.snapshot, decision, world.children)
-        failures = await execute(self.cluster, world.owner, todo)
+        try:
+            failures = await execute(self.cluster, world.owner, todo)
+        except Conflict:  # counting goes on even if another writer is always faster
+            self._watch(key, world, decision, persisted=False)
+            raise
+        self._watch(key, world, decision, persisted=failures.write is None)
         await deliver(self.cluster, world.pods, _digests(world, todo, failures))
         evicted = None if failures.write else await evict(self.cluster, world.pods, decision.evicted)
         reported = replace(decision, message=f"{evicted} {decision.message}") if evicted else decision
@@ -122,7 +127,6 @@ class Reconciler:
             snapshot, reported = with_refusal(world.snapshot, decision, failures.refusal, before)
             world = replace(world, snapshot=snapshot)
         status_error = await self._report(key, world, reported, todo)
-        self._watch(key, world, decision, persisted=failures.write is None)
         if failure := failures.first or status_error or world.failed_read:
             failure.due_in = decision.due_in
             raise failure

@@ -1,8 +1,8 @@
 """Any one request that fails: a canary that is rejected or unwatched loses its weight all the same, and the status says
 why.
 
-The requests are recorded in an undisturbed run, so a new one is covered by itself. `make test` plays each with every
-failure and draws failover and cause; `SERIN_TRIALS=all` plays the whole product.
+The requests are recorded in an undisturbed run, so a new one is covered by itself. `make test` draws half of the
+failures of each request, each with or without a failover at that moment; `SERIN_TRIALS=all` plays the whole product.
 """
 
 from __future__ import annotations
@@ -205,3 +205,18 @@ async def test_rejected_or_unwatched_canary_loses_weight_whatever_fails(story: S
             (verb, kind, name), failure, failover = case
             found[f"{verb} {kind} {name} {failure} failover={failover}"] = wrong
     assert not found, "\n".join(f"{case}: {wrong}" for case, wrong in found.items())
+
+
+async def test_good_canary_keeps_its_weight_while_reads_fail(story: Story) -> None:
+    requests = [request for request in await requests_of(story, "rejected") if request[0] == "read"]
+    for request in requests:
+        good = again(story)
+        good._check = lambda: None  # type: ignore[method-assign]
+        weights, phase = good.world.weights(), good.phase
+        fail(good, request, "500")
+        await good.run(20 / 60)
+        assert good.world.weights() == weights, request
+        good.world.cluster.before = None
+        await good.run(20 / 60)
+        assert (good.world.weights(), good.phase) == (weights, phase), request
+        assert good.conditions["Ready"][0] == "True", request

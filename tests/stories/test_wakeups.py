@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from fakes.fake_cluster import Call
 from fakes.operator_in_memory import spec
 from fakes.world import KEY, Behaviour
-from serin.cluster.port import HTTP_ROUTE
+from serin.cluster.port import HTTP_ROUTE, POD, SERVICE, Kind
+from serin.errors import ClusterError
 from serin.rollout.phases import Phase
 from tests.stories.story import Story
 from tests.stories.woken import STEP_SECONDS, WokenStory
@@ -105,3 +107,21 @@ async def test_counts_of_a_rolled_back_canary_stay_until_the_spec_changes() -> N
     story.world.user_applies(spec("better"))
     await story.until_phase(Phase.PREPARING)
     assert story.world.status()["metrics"] == []
+
+
+@pytest.mark.parametrize("kind", [SERVICE, POD, HTTP_ROUTE], ids=str)
+async def test_weight_leaves_at_blind_timeout_although_each_reconcile_fails(kind: Kind) -> None:
+    """The wait before a retry grows to a minute; the time at which the canary is blind comes first."""
+    story = await on_trial(HELD, "25%")
+
+    def before(call: Call) -> None:
+        if call.kind == kind and not call.writes:
+            raise ClusterError(f"{call} failed; Serin retries.")
+
+    story.world.cluster.before = before
+    story.world.metrics_error = DOWN
+    down = story.seconds
+    await story.run(10, lambda s: 2500 not in s.world.weights().values())
+    assert story.seconds - down <= BLIND_SECONDS + 2 * STEP_SECONDS
+    await story.run(1)
+    assert str(kind) in story.world.status()["message"]

@@ -14,6 +14,7 @@ from fakes.world import KEY, World
 from serin.analysis.counts import MetricReadings
 from serin.api.names import LABEL_DEPLOYMENT
 from serin.cluster.port import LLMDEPLOYMENT, PROMPTVERSION
+from serin.errors import ClusterError
 from serin.handlers import CHILDREN
 from serin.kube_types import Key
 from serin.metric_sources.collector import Collector
@@ -80,8 +81,12 @@ class WokenStory(Story):
             if self.schedule.take(self.seconds) is None:
                 return
             self.reconciles += 1
-            due = await self.reconciler().reconcile(KEY)
-            self.schedule.done(KEY, self.seconds, due)
+            try:
+                due = await self.reconciler().reconcile(KEY)
+            except ClusterError as error:
+                self.schedule.failed(KEY, self.seconds, error.due_in)
+            else:
+                self.schedule.done(KEY, self.seconds, due)
             self._check_weights()
             self._note()
             self._watch()
