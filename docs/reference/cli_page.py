@@ -16,6 +16,8 @@ GUIDES = {
     "serin replay": "../how-to/replay-evidence.md",
     "serin simulate": "../how-to/simulate.md",
     "serin prompt": "../how-to/work-with-prompts.md",
+    "serin prompt import": "../how-to/move-from-langfuse.md",
+    "serin prompt export": "../how-to/move-from-langfuse.md#and-back",
 }
 _HEAD = """# Commands
 
@@ -30,7 +32,8 @@ def cli_page() -> list[str]:
     """The page of all commands."""
     lines = [*_HEAD.splitlines(), ""]
     for name, text, parser in _commands(make_parser()):
-        guide = f" Guide: [{GUIDES[name].rpartition('/')[2]}]({GUIDES[name]})." if name in GUIDES else ""
+        target = GUIDES.get(name, "")
+        guide = f" Guide: [{target.rpartition('/')[2].partition('#')[0]}]({target})." if target else ""
         lines += [f"{'##' if name.count(' ') == 1 else '###'} {name}", "", f"{_sentence(text)}{guide}", ""]
         if rows := list(_rows(parser)):
             lines += [*table(("argument", "default", "meaning"), rows), ""]
