@@ -42,7 +42,7 @@ export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)
 FAST_TESTS := tests/unit tests/stories tests/contract tests/integration sandbox/tests model_server/tests examples/tests
 E2E_TESTS := tests/e2e model_server/tests/slow
 
-.PHONY: help demo test check e2e faults sandbox down crds fmt bench bench-decision bench-latency bench-model-server bench-rollback bench-switching bench-gateways environment
+.PHONY: help demo test check e2e faults sandbox down crds fmt bench bench-decision decision-rows decision-trials bench-latency bench-model-server bench-rollback bench-switching bench-gateways environment
 
 help:
 	@echo "Serin: canary rollouts of LLMs on Kubernetes. Verbs:"
@@ -84,17 +84,22 @@ fmt: environment ## format the code and fix what lint can fix
 	@$(BIN)/ruff check --fix --quiet
 	@$(BIN)/ruff format --quiet
 
-faults: environment ## canaries on a real vLLM whose requests hang, vanish or are not found; about fifteen minutes
+faults: environment ## canaries on a real vLLM whose requests hang, vanish or are not found, and canaries at equal load; about twenty minutes
 	@$(PYTHON) -m pytest -q -n 0 $(PYTEST) tests/faults
 
 bench: environment ## benchmarks of processor time; bench-decision, -latency, -rollback, -switching, -gateways, -model-server: see the Makefile
 	@$(PYTHON) -m $(BENCH)
 
 # The decision engine against its limits and the rules of others; fails if one is exceeded; writes
-# bench/decision/results.md. Then all two hundred rollouts of identical canaries, of which `make test` plays a quarter.
-# About fifteen minutes.
+# bench/decision/results.md. Beside it all two hundred rollouts of identical canaries, of which `make test` plays a
+# quarter: they are not compiled, so they keep one processor busy for minutes.
 bench-decision: environment
+	@$(MAKE) --no-print-directory --jobs=2 decision-rows decision-trials
+
+decision-rows:
 	@$(PYTHON) -m bench.decision
+
+decision-trials:
 	@SERIN_TRIALS=all $(PYTHON) -m pytest -q tests/stories/test_two_hundred.py
 
 # The cost of the measuring middleware for a real vLLM, about ten minutes; writes bench/model_server/results.md.

@@ -27,8 +27,8 @@ RUNS, PLAIN_RUNS = 60, 20
 def latency_rows(scale: float) -> Iterator[Row]:
     """All rows, with `scale` times as many trials."""
     for kind, words, scenario in rows():
-        alike = shares(scenario, max(2, round(RUNS * scale)), by_load)
-        mixed = shares(scenario, max(2, round(PLAIN_RUNS * scale)), plain)
+        played = [max(2, round(runs * scale)) for runs in (RUNS, PLAIN_RUNS)]
+        alike, mixed = shares(scenario, (by_load, played[0]), (plain, played[1]))
         n = alike.runs
         holds: bool | None = None
         if kind == "more load":

@@ -45,7 +45,7 @@ def main() -> int:
         if arguments.only not in words:
             continue
         began = time.monotonic()
-        mixed, alike = (shares(scenario, arguments.runs, judge) for judge in (plain, by_load))
+        mixed, alike = shares(scenario, (plain, arguments.runs), (by_load, arguments.runs))
         took = time.monotonic() - began
         print(f"{kind:9}  {words}: loads mixed: {_words(mixed)} | by load: {_words(alike)}  ({took:.0f} s)", flush=True)
     return 0

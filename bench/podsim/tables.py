@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import takewhile
+from multiprocessing import get_context
 
 from bench.podsim.compare import Verdict
 from bench.podsim.trial import Scenario, Series, play
@@ -66,15 +69,26 @@ class Shares:
     """Mean share of the canary's requests that had a counterpart."""
 
 
-def shares(scenario: Scenario, runs: int, judge: Callable[[Series], Verdict]) -> Shares:
-    """Play and judge `runs` trials."""
+Judge = Callable[[Series], Verdict]
 
-    def one(seed: int) -> Verdict:
-        return judge(play(scenario, seed))
 
-    first = one(0)  # alone: this compiles the kernels
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        return _shares([first, *pool.map(one, range(1, runs))])
+def shares(scenario: Scenario, *judges: tuple[Judge, int]) -> list[Shares]:
+    """Play each trial once; each judge sees as many as it asks for, the first one the most. In the order of the judges.
+
+    In processes, because much of a trial is not compiled and would wait for the others.
+    """
+    one = partial(_verdicts, scenario, judges)
+    first = one(0)  # before the processes are forked: this compiles the kernels for all of them
+    trials = range(1, max(runs for _, runs in judges))
+    with ProcessPoolExecutor(os.cpu_count() or 1, mp_context=get_context("fork")) as pool:
+        found = [first, *pool.map(one, trials, chunksize=4)]
+    return [_shares([verdicts[at] for verdicts in found[:runs]]) for at, (_, runs) in enumerate(judges)]
+
+
+def _verdicts(scenario: Scenario, judges: Sequence[tuple[Judge, int]], seed: int) -> list[Verdict]:
+    """What the judges say about a trial, down to the first one that does not see it."""
+    series = play(scenario, seed)
+    return [judge(series) for judge, _ in takewhile(lambda each: seed < each[1], judges)]
 
 
 def _shares(verdicts: list[Verdict]) -> Shares:
