@@ -129,7 +129,8 @@ def canary(*, measured: bool = True, **spec: Any) -> Obedient:
 @st.composite
 def ramps(draw: st.DrawFn) -> dict[str, Any]:
     weights = sorted(draw(st.sets(st.integers(1, 9_999), min_size=1, max_size=5)))
-    holds = st.sampled_from(["0s", "1s", "10m", "24h"])
+    # blindTimeout, 10 minutes, wakes a held canary, so each of up to five days would take 144 ticks.
+    holds = st.sampled_from(["0s", "1s", "10m", "4h"])
     written: list[dict[str, Any]] = []
     for weight in weights:
         written.append({"weight": weight / 100, "hold": draw(holds)})
