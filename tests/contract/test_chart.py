@@ -33,6 +33,7 @@ SHELL = (
     "reconciler.py",
     "prompt_reconciler.py",
     "owned_objects.py",
+    "tolerant_reads.py",
     "plan_execution.py",
     "split_delivery.py",
     "status_writing.py",
@@ -109,7 +110,7 @@ def kinds_read_by_name() -> set[Kind]:
 
 
 def _is_of_cluster(call: ast.Call) -> bool:
-    return isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value).endswith("cluster")
+    return isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value).endswith(("cluster", "reads"))
 
 
 def kinds_rendered() -> set[Kind]:
