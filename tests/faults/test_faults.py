@@ -33,8 +33,22 @@ WARM_UP = 60
 """Requests before the first canary."""
 CLIENTS_WAIT = 600.0
 """Seconds: the default of the OpenAI clients."""
-OFF_WITHIN = {"missing": 200.0, "reset": 300.0, "hang": 300.0}
-"""Seconds from a canary's first weight until it has none."""
+READ, LAG, SCRAPE = 1.0, 4.0, 5.0
+"""Seconds: `prometheus.interval` and `evidenceLag` of the operator in the sandbox, and its scrape interval."""
+STRATUM, SILENT, GRACE, ANSWERED = 60.0, 60.0, 15.0, 5.0
+"""Seconds: of a stratum of excluded answers; of silence (30, or 60 if the stable is slow while a model loads); until
+strata of silent requests close; and within which 99 % of the stable's answers end."""
+SLACK = 40.0
+"""Seconds for the writes, the gateway and the watch on a machine on which a model server has just loaded its model."""
+PER_REQUEST = 2 / RPS
+"""Seconds per canary request: it has half of the traffic."""
+OFF_WITHIN = {
+    "missing": 2 * STRATUM + 2 * READ + LAG + SLACK,
+    "reset": ANSWERED + SCRAPE + 90 * PER_REQUEST + LAG + SLACK,
+    "hang": SILENT + GRACE + 60 * PER_REQUEST + LAG + SLACK,
+}
+"""Seconds from a canary's first weight until it has none: the formulas of docs/concepts/verdict.md, "How soon a canary
+without answers is off", and slack."""
 
 
 def variant(cluster: Cluster, fault: str) -> Object:
