@@ -21,6 +21,7 @@ const (
 	longestStream   = 10 * time.Minute
 	defaultStream   = 500 * time.Millisecond
 	betweenEvents   = 100 * time.Millisecond
+	beforeStream    = 20 * time.Millisecond
 	secondsHeader   = "X-Stream-Seconds"
 	created         = 1700000000
 	promptTokens    = 16
@@ -250,6 +251,11 @@ func (e *engine) reply(x *exchange, r *http.Request, ask asked, stalls bool) boo
 	defer e.pace.leave()
 	x.measured.scheduled = x.measured.mark()
 	if !e.pace.computeFirst(ctx) {
+		return false
+	}
+	// A proxy of Go's net/http, such as Traefik, may cut an answer that begins before it has seen the end of the request
+	// (golang/go#15527). No real engine is that fast.
+	if ask.Stream && !waitUntil(ctx, time.Now().Add(beforeStream)) {
 		return false
 	}
 	x.measured.first = x.measured.mark()
