@@ -20,6 +20,7 @@ from typing import Any
 from examples.demo import conditions as seen
 from examples.demo import prepare
 from examples.demo.cluster import Cluster, Object
+from examples.demo.errors import WaitFailedError
 from examples.demo.follow import Follower
 from examples.demo.place import Place
 from examples.demo.say import Teller
@@ -84,7 +85,7 @@ class Bench:
         deadline = time.monotonic() + PATIENCE
         while not is_programmed(self.cluster.get("httproute/split")):
             if time.monotonic() > deadline:
-                raise TimeoutError("The gateway did not report the route as programmed; see its log.")
+                raise WaitFailedError("The gateway did not report the route as programmed; see its log.")
             time.sleep(0.1)
         time.sleep(SETTLE)
 
@@ -122,7 +123,9 @@ class Bench:
         self.write(weights)
         written = traffic.elapsed
         time.sleep(AFTER)
-        found.late.append(max(0.0, traffic.last_sent.get(self.revision, 0.0) - written))
+        if self.revision not in traffic.last_sent:
+            raise WaitFailedError(f"{self.second} answered nothing while it had weight; see the route and its pods.")
+        found.late.append(max(0.0, traffic.last_sent[self.revision] - written))
 
     @contextmanager
     def _counted(self, traffic: Traffic) -> Iterator[Changes]:
