@@ -29,7 +29,7 @@ class ArrivalsProof:
 
     proven: bool
     kept: float
-    """The share of the canary's requests that arrived, as estimated; 1 if none are lost."""
+    """The share of the canary's requests that arrived, as estimated in its favour; 1 if none are lost."""
     needed: float | None
     """Estimated number of further requests of both sides; None: no number is enough."""
     arrivals: Arrivals
@@ -68,10 +68,19 @@ def arrivals_proof(state: TrialState) -> ArrivalsProof | None:
     expected = sum((each.canary + each.stable) * each.weight for each in compared)
     total = Arrivals(canary, stable, expected / (canary + stable), 0.0)
     odds = total.weight / (1 - total.weight)
-    kept = canary / max(1, stable) / odds
+    kept = min(1.0, (canary + _not_shown_yet(state)) / max(1, stable) / odds)
     judged = 1.0 if canary + stable < FEWEST_JUDGED else kept
     needed = lost.still_needed(log_e, judged, compared[-1].weight, tolerated)
     return ArrivalsProof(log_e >= lost.PROVEN, kept, needed, total)
+
+
+def _not_shown_yet(state: TrialState) -> int:
+    """At most so many requests have arrived at the canary since its pods were scraped.
+
+    The stable's pods may have been scraped later. Without this, at a high rate, the estimate would fall after each
+    scrape of theirs, and say for seconds that a tenth of the requests are lost.
+    """
+    return max((each.canary for each in state.newest_arrivals), default=0)
 
 
 def _known_of_ended(state: TrialState) -> Iterator[tuple[int, RequestsBySide]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serin.analysis.arrivals_proof import arrivals_proof
+from serin.analysis.arrivals_proof import arrivals_proof, arrivals_unproven
 from serin.analysis.trial_state import Arrived, Epoch, TrialState
 from serin.evidence.slices import RequestsBySide
 from tests.unit.analysis.scraped_pods import Traffic, states
@@ -129,3 +129,22 @@ def test_a_tenth_lost_is_proven_in_one_of_twenty_trials_at_most(case: dict[str, 
 )
 def test_identical_canary_is_proven_after_few_scrapes(case: dict[str, Any], scrapes: int) -> None:
     assert share_proven(Traffic(scrapes=scrapes, **case)) >= 0.9
+
+
+def says_lost(of: TrialState) -> bool:
+    return " did not arrive at it" in (arrivals_unproven(of) or "")
+
+
+@pytest.mark.parametrize("scrape", [5.0, 15.0])
+@pytest.mark.parametrize("rps", [50.0, 400.0])
+def test_the_sentence_does_not_say_that_requests_are_lost_while_none_is(rps: float, scrape: float) -> None:
+    """Right after a scrape of the stable, and before the canary's, the sums differ by a scrape interval's requests."""
+    gen = np.random.default_rng(20261130)
+    said = [says_lost(of) for _ in range(10) for of in states(Traffic(rps=rps, scrape=scrape), gen)]
+    assert sum(said) <= len(said) / 100
+
+
+def test_the_sentence_says_that_a_fifth_is_lost() -> None:
+    gen = np.random.default_rng(20261130)
+    last = [list(states(Traffic(rps=400.0, kept=0.8), gen))[-1] for _ in range(5)]
+    assert all(map(says_lost, last))
