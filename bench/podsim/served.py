@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from bench.model_server.load import split_document
@@ -20,6 +21,8 @@ RESULTS = Path(__file__).with_name("results.md")
 FLAGS = ("--max-model-len=256", "--uvicorn-log-level=warning", "--disable-uvicorn-access-log")
 LOAD = {"from": 1.0, "ratio": 1.3}
 """As the operator writes it (docs/reference/decision-engine.md, section 1)."""
+TOKENS = 192
+"""Of each answer: long enough that the engine takes longer than the API server does around it."""
 BOUNDARIES = [0.01, 0.1]
 """Seconds; only the number of requests in each bucket is compared, not how many are above these."""
 
@@ -30,7 +33,7 @@ def vllm() -> Iterator[Target]:
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         with serving(scratch, *FLAGS, middleware=True, split=document()) as server:
-            yield Target.of(f"http://127.0.0.1:{server.port}", MODEL, split_path(scratch))
+            yield replace(Target.of(f"http://127.0.0.1:{server.port}", MODEL, split_path(scratch)), tokens=TOKENS)
 
 
 def document() -> bytes:
@@ -49,7 +52,7 @@ def write(report: Report, load: float) -> None:
         "# Load buckets of a real vLLM",
         "",
         f"vLLM {VLLM_VERSION} on a CPU with the tiny model, {os.cpu_count()} cores, everything on loopback, load",
-        f"{load:.0f} before; {Target.tokens} tokens an answer. The client computes each request's load bucket from its",
+        f"{load:.0f} before; {TOKENS} tokens an answer. The client computes each request's load bucket from its",
         "own clock, as the simulation does; the pod counts its own. The distance is the mean number of buckets between",
         "the two distributions.",
         "",
