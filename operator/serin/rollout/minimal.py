@@ -35,13 +35,17 @@ def assumed_split(view: RouteView, state: TrialState | None, records: Iterable[R
 
     Each split is stored there before the route or a document carries it. What was read of the canary counts more.
     """
+    known = tuple(records)
+    promoted = newest_promoted(known)
+    if state and promoted and promoted.revision == revision_of(state):
+        return view  # the trial has ended, and its state names another stable
     if state and state.newest is not None and state.against:
         stable, canary, weight = state.against, revision_of(state), state.epochs[state.newest].weight
     else:
-        target, stable_record = current_target(records, view), newest_promoted(records)
-        if not (target and stable_record and target.trial and target.trial.traffic_since):
+        target = current_target(known, view)
+        if not (target and promoted and target.trial and target.trial.traffic_since):
             return view
-        stable, canary, weight = stable_record.revision, target.revision, weight_at(target.trial)
+        stable, canary, weight = promoted.revision, target.revision, weight_at(target.trial)
     if canary in view.weights:
         return view
     return replace(view, weights={stable: FULL_WEIGHT - weight, canary: weight}, exists=True)
@@ -135,7 +139,8 @@ def restrained(snapshot: Snapshot, decision: Decision) -> Decision:
     rejection = decision.target.rejection if decision.target else None
     trial = decision.canary.trial if decision.canary else None
     said = decision.message if decision.message.startswith(sentence(snapshot)) else sentence(snapshot)
-    more = decision.message if rejection else Reason.BLIND.explanation if trial and trial.blinded else ""
+    blocked = snapshot.target is None and snapshot.spec_error is not None
+    more = decision.message if rejection or blocked else Reason.BLIND.explanation if trial and trial.blinded else ""
     lasts = snapshot.unread_since is not None and snapshot.now - snapshot.unread_since >= TEMPORARY
     return replace(
         decision,

@@ -108,6 +108,16 @@ def test_split_that_is_not_read_is_that_of_the_trial_state() -> None:
     assert assumed_split(NO_ROUTE, state, seen.records).weights == dict(seen.route.weights)
     assert assumed_split(NO_ROUTE, None, seen.records).weights == dict(seen.route.weights)
     assert assumed_split(seen.route, replace(state, epochs={}), seen.records) == seen.route
+    promoted = replace(seen.records[1], promotion=2, trial=None)
+    assert assumed_split(NO_ROUTE, state, (seen.records[0], promoted)) == NO_ROUTE, "the trial has ended"
+
+
+def test_unread_fact_hides_no_invalid_spec() -> None:
+    seen = canary_at(target=None, spec_error="spec.x: no.", spec_reason=Reason.INVALID_SPEC, unread={Fact.PODS: WHY})
+    decision = decide(seen)
+    assert weight_of(decision, B) == 0
+    assert "spec.x: no." in decision.message
+    assert WHY in decision.message
 
 
 @pytest.mark.parametrize(
