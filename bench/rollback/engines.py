@@ -24,8 +24,9 @@ RAMPS: Mapping[str, Mapping[str, Any]] = {
 }
 _WARM_UP = 60
 _INTRO = f"""\
-The canary fails 90 % of its requests. Seconds are the client's: from the first bad answer of the canary to the last
-request that was sent to it. The limit at a fixed weight is three scrape intervals plus two seconds: {LIMIT:g} s.
+{RUNS} runs each. The canary fails 90 % of its requests. Seconds are the client's: from the first bad answer of the
+canary to the last request that was sent to it. The limit at a fixed weight is three scrape intervals plus two seconds:
+{LIMIT:g} s.
 """
 
 

@@ -16,7 +16,7 @@ LIMIT = 3 * SCRAPE + 2
 TITLE = "# How long a bad canary goes on getting requests"
 _INTRO = f"""\
 Written by `make bench-rollback`: the sandbox's real Envoy and Prometheus, {RATE:g} requests/s, a scrape every
-{SCRAPE:g} s, {RUNS} runs each.
+{SCRAPE:g} s.
 """
 
 

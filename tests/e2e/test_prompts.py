@@ -29,13 +29,13 @@ MANY = 200.0
 """Requests per second of each; its trials together take about as long as its requests."""
 PROMPTS = (
     # A proof that no more requests hang takes half a minute, so two LLMDeployments play at the same time.
+    (("1.1.0", "Be brief.", 0.0), ("1.2.0", "Please be brief.", 0.0), ("1.3.0", "Think first.", 0.0)),
     (
         ("1.1.0", "Be brief.", 0.0),
         ("2.0.0", "Name the team.", 0.5),
-        ("1.2.0", "Please be brief.", 0.0),
-        ("1.3.0", "Think first.", 0.0),
+        ("1.2.0", "Check the priority.", 0.0),
+        ("2.1.0", "Name the team and the urgency.", 1.0),
     ),
-    (("1.1.0", "Be brief.", 0.0), ("1.2.0", "Check the priority.", 0.0), ("2.0.0", "Name the team.", 1.0)),
 )
 """For each LLMDeployment: version, text, and the share of answers with wrong keys."""
 PODS = f"serin.dev/deployment={NAME}"
