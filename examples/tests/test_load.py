@@ -48,11 +48,16 @@ class _Model(BaseHTTPRequestHandler):
         """Log nothing."""
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128
+    """The usual five connections are refused on a busy machine."""
+
+
 @pytest.fixture
 def url() -> Iterator[str]:
     _Model.hang.set()
     _Model.systems.clear()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Model)
+    server = _Server(("127.0.0.1", 0), _Model)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{server.server_address[1]}"
@@ -68,6 +73,7 @@ def test_answers_and_errors_are_recorded_with_their_revision(url: str) -> None:
     load.join()
     outcomes = load.outcomes()
     assert len(outcomes) == 80
+    assert {o.error for o in outcomes if not o.long} == {None}
     assert {o.revision for o in outcomes} == {"abc"}
     assert {o.status for o in outcomes if o.long} == {400}
     assert {o.status for o in outcomes if not o.long} == {200}
