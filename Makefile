@@ -110,7 +110,7 @@ bench-model-server: environment
 bench-rollback: environment
 	@$(PYTHON) -m bench.rollback
 
-# How long a split takes to reach forty pods, on the sandbox, two minutes; writes bench/switching/results.md.
+# How long a split takes to reach sixteen pods, on the sandbox, two minutes; writes bench/switching/results.md.
 bench-switching: environment
 	@$(PYTHON) -m bench.switching
 

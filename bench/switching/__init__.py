@@ -1,1 +1,1 @@
-"""How long forty pods take to use a new split document, on the sandbox's kubelet."""
+"""How long many pods take to use a new split document, on the sandbox's kubelet."""
