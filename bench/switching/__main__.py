@@ -85,6 +85,7 @@ def _page(splits: Splits, *, failed: int, of: int) -> str:
         shares = " / ".join(f"{weight / 100:g} %" for _, weight in document.shares)
         lines.append(f"| {shares} | {seconds[0]:.2f} | {statistics.median(seconds):.2f} | {seconds[-1]:.2f} |")
     where = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    lines += ["", "A time of 0 is not reliable: the watch showed that document no earlier than the pods did."]
     lines += ["", f"Failed requests: {failed} of {of}.", "", f"At {where.stdout.strip() or 'an unknown commit'}.", ""]
     return "\n".join(lines)
 
