@@ -16,8 +16,8 @@ from datetime import datetime
 from typing import Any, Literal, TypeVar, cast
 
 from serin.api.names import FIELD_MANAGER
-from serin.cluster.port import CONTROLLER_REVISION, DEPLOYMENT, POD, SERVICE, Kind, kind_of
-from serin.errors import ClusterError, Conflict
+from serin.cluster.port import CONTROLLER_REVISION, DEPLOYMENT, HTTP_ROUTE, POD, SERVICE, Kind, kind_of
+from serin.errors import ClusterError, Conflict, Invalid
 from serin.kube_types import Object
 
 _Value = TypeVar("_Value")
@@ -32,7 +32,7 @@ _WITHOUT_REFERENCES = 2
 class Call:
     """One request, as passed to the hooks `before` and `after`."""
 
-    verb: Literal["get", "list", "apply", "apply_status", "annotate", "delete", "evict", "event"]
+    verb: Literal["get", "list", "apply", "apply_status", "annotate", "adopt", "delete", "evict", "event"]
     kind: Kind
     namespace: str
     name: str
@@ -99,6 +99,8 @@ class FakeCluster:
         self._check_preconditions(obj, have)
         want = _main_part(kind, obj)
         merged = _merge(have or {}, self._applied.get((place, ""), {}), want)
+        if "ownerReferences" in want["metadata"]:
+            merged["metadata"]["ownerReferences"] = _owners(have or {}, self._applied.get((place, ""), {}), want)
         self._applied[place, ""] = _copy(want)
         self._store(place, merged, manager=FIELD_MANAGER)
         return self._finish(call, self._unpacked(place))
@@ -127,6 +129,25 @@ class FakeCluster:
         new["metadata"]["annotations"] = dict(new["metadata"].get("annotations") or {}) | _copy(dict(annotations))
         self._store((kind, namespace, name), new, manager=FIELD_MANAGER, operation="Update")
         self._finish(call, {})
+
+    async def adopt(self, kind: Kind, obj: Mapping[str, Any]) -> Object:
+        call = self._begin(Call("adopt", kind, *_name(obj), body=obj))
+        place = (kind, *_name(obj))
+        have = self._objects.get(place)
+        if have is None:
+            raise Conflict(f"{kind} {place[2]} is gone; look again.")
+        self._check_preconditions(obj, have)
+        new = _copy(have)
+        new["metadata"]["ownerReferences"] = _copy(obj["metadata"]["ownerReferences"])
+        _refuse_two_controllers(new)
+        # What `managedFields` would say: from now on Serin manages its annotations, and the spec of a route.
+        applied = self._applied.setdefault((place, ""), {"metadata": {}})
+        taken = {k: v for k, v in (new["metadata"].get("annotations") or {}).items() if k.startswith("serin.dev/")}
+        applied["metadata"]["annotations"] = applied["metadata"].get("annotations", {}) | taken
+        if kind == HTTP_ROUTE:
+            applied["spec"] = _copy(new["spec"])
+        self._store(place, new, manager=FIELD_MANAGER, operation="Update")
+        return self._finish(call, self._unpacked(place))
 
     async def delete(
         self, kind: Kind, namespace: str, name: str, *, uid: str | None = None, version: str | None = None
@@ -346,6 +367,26 @@ def _merge(have: Mapping[str, Any], before: Mapping[str, Any], want: Mapping[str
         else:
             merged[key] = _copy(value)
     return merged
+
+
+def _owners(have: Mapping[str, Any], before: Mapping[str, Any], want: Mapping[str, Any]) -> list[Object]:
+    """The merged `ownerReferences`, a list with the key uid."""
+    owners = {
+        ref["uid"]: ref
+        for ref in have.get("metadata", {}).get("ownerReferences") or ()
+        if ref["uid"] not in {own["uid"] for own in before.get("metadata", {}).get("ownerReferences") or ()}
+    }
+    owners |= {ref["uid"]: ref for ref in want["metadata"]["ownerReferences"]}
+    merged = _copy(list(owners.values()))
+    _refuse_two_controllers({"metadata": {"ownerReferences": merged, "name": want["metadata"]["name"]}})
+    return merged
+
+
+def _refuse_two_controllers(obj: Mapping[str, Any]) -> None:
+    meta = obj["metadata"]
+    if sum(bool(ref.get("controller")) for ref in meta["ownerReferences"]) > 1:
+        detail = "metadata.ownerReferences: Only one reference can have Controller set to true"
+        raise Invalid(f"{meta['name']} was refused: {detail}.", detail)
 
 
 def _managed(old: list[Object], entry: Object) -> list[Object]:

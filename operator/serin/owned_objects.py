@@ -1,14 +1,14 @@
 """Finds the objects that an LLMDeployment owns.
 
 Called by the reconciler when it observes. Children are listed by label. A child that lost its label is read by name:
-the route and the pods say which children are in use. Ownership is the uid in `ownerReferences`, never a label or a
-name, so an object of another owner is never changed.
+the route and the pods say which children are in use. Ownership is the uid in `ownerReferences`; a child that has lost
+its owner is found too, and the plan adopts it. An object of another owner is never changed.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -19,15 +19,18 @@ from serin.cluster.port import (
     DEPLOYMENT,
     POD,
     POD_DISRUPTION_BUDGET,
+    PROMPTVERSION,
     SERVICE,
     Kind,
     Reader,
 )
 from serin.kube_types import Object
+from serin.manifests.adoption import has_our_name, is_ours
 from serin.manifests.controller_revision import UnreadableRecord, read_or_explain
 from serin.manifests.observed import engine_of_pod
 from serin.manifests.owner import LABEL_COMPONENT, Owner
-from serin.manifests.split_document import split_name
+from serin.manifests.rebuilt_record import deployed, lost_revisions, rebuilt
+from serin.manifests.split_document import SplitDocument, split_name
 from serin.rollout.record import Record
 
 LISTED_KINDS = (CONTROLLER_REVISION, DEPLOYMENT, POD, SERVICE, POD_DISRUPTION_BUDGET, CONFIG_MAP)
@@ -44,26 +47,27 @@ class OwnedObjects:
     budgets: list[Object]
     splits: list[Object]
     """The ConfigMaps with split documents."""
+    records_of_others: tuple[Object, ...] = ()
+    """ControllerRevisions with the label and the name of a record that cannot be adopted."""
+    rebuilt: tuple[Record, ...] = ()
+    """Records of revisions that run and have no ControllerRevision."""
 
     @cached_property
     def _read(self) -> tuple[tuple[Record, ...], tuple[UnreadableRecord, ...]]:
         found = [read_or_explain(obj) for obj in self.records]
-        records = (record for record in found if isinstance(record, Record))
-        ordered = tuple(sorted(records, key=lambda record: record.number))
-        return ordered, tuple(record for record in found if isinstance(record, UnreadableRecord))
+        stored = [record for record in found if isinstance(record, Record)]
+        unreadable = tuple(record for record in found if isinstance(record, UnreadableRecord))
+        names = {record.revision for record in (*stored, *unreadable)}
+        lost = [record for record in self.rebuilt if record.revision not in names]
+        return tuple(sorted((*stored, *lost), key=lambda record: record.number)), unreadable
 
     def read_records(self) -> tuple[Record, ...]:
-        """The records that can be read, oldest first; read once."""
+        """The records of the ControllerRevisions that can be read and the rebuilt ones, oldest first; read once."""
         return self._read[0]
 
     def unreadable_records(self) -> tuple[UnreadableRecord, ...]:
         """What is known of the others."""
         return self._read[1]
-
-
-def is_owned(obj: Object, owner: Owner) -> bool:
-    """Whether the object names this LLMDeployment as an owner."""
-    return any(ref.get("uid") == owner.uid for ref in obj["metadata"].get("ownerReferences", []))
 
 
 async def list_owned(cluster: Reader, owner: Owner) -> OwnedObjects:
@@ -73,10 +77,12 @@ async def list_owned(cluster: Reader, owner: Owner) -> OwnedObjects:
         labels = {LABEL_DEPLOYMENT: owner.name}
         if kind is CONFIG_MAP:  # not the trial state, which is large
             labels |= {LABEL_COMPONENT: SPLIT}
-        found = await cluster.list(kind, owner.namespace, labels=labels)
-        return [obj for obj in found if kind is POD or is_owned(obj, owner)]
+        return await cluster.list(kind, owner.namespace, labels=labels)
 
-    return OwnedObjects(*await asyncio.gather(*map(listed, LISTED_KINDS)))
+    found = dict(zip(LISTED_KINDS, await asyncio.gather(*map(listed, LISTED_KINDS)), strict=True))
+    ours = [[obj for obj in objects if kind is POD or is_ours(obj, owner)] for kind, objects in found.items()]
+    others = (obj for obj in found[CONTROLLER_REVISION] if not is_ours(obj, owner) and has_our_name(obj, owner))
+    return OwnedObjects(*ours, records_of_others=tuple(others))
 
 
 async def add_unlabelled(
@@ -101,6 +107,32 @@ async def add_unlabelled(
     return replace(listed, records=records, deployments=deployments, services=services, budgets=budgets)
 
 
+async def add_lost_records(
+    cluster: Reader, owner: Owner, owned: OwnedObjects, documents: Mapping[str, SplitDocument]
+) -> OwnedObjects:
+    """The children, and the records of revisions that run without one: read by name, else rebuilt.
+
+    To be called only if all records, Deployments and documents were read: what was not read is not lost. A record that
+    cannot be read is not lost either, and says that the others may be older than they look: nothing is rebuilt then.
+
+    Args:
+        cluster: the API server.
+        owner: the LLMDeployment.
+        owned: its children.
+        documents: the split documents by engine revision.
+    """
+    running = deployed(owner.name, owned.deployments)
+    lost = lost_revisions(running, documents, owned.read_records())
+    if not lost:  # as a rule
+        return owned
+    owned = replace(owned, records=await add_named(cluster, CONTROLLER_REVISION, owner, owned.records, lost))
+    records = owned.read_records()
+    lost = {} if owned.unreadable_records() else lost_revisions(running, documents, records)
+    with_prompt = any(running[engine].revision != name for name, engine in lost.items())
+    prompts = await cluster.list(PROMPTVERSION, owner.namespace, labels={}) if with_prompt else []
+    return replace(owned, rebuilt=rebuilt(lost, running, prompts, records))
+
+
 async def add_splits(
     cluster: Reader, owner: Owner, owned: OwnedObjects, target: Record | None
 ) -> tuple[OwnedObjects, frozenset[str]]:
@@ -114,8 +146,8 @@ async def add_splits(
     if not missing:  # as a rule
         return owned, frozenset()
     read = [obj for name in sorted(missing) if (obj := await cluster.get(CONFIG_MAP, owner.namespace, name))]
-    found = [obj for obj in read if is_owned(obj, owner)]
-    taken = frozenset(obj["metadata"]["name"] for obj in read if not is_owned(obj, owner))
+    found = [obj for obj in read if is_ours(obj, owner)]
+    taken = frozenset(obj["metadata"]["name"] for obj in read if not is_ours(obj, owner))
     return replace(owned, splits=[*owned.splits, *found]), taken
 
 
@@ -127,4 +159,4 @@ async def add_named(
     if not missing:  # as a rule
         return found
     read = await asyncio.gather(*(cluster.get(kind, owner.namespace, name) for name in sorted(missing)))
-    return [*found, *(obj for obj in read if obj and is_owned(obj, owner))]
+    return [*found, *(obj for obj in read if obj and is_ours(obj, owner))]

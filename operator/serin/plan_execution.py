@@ -1,4 +1,4 @@
-"""Carries out a plan: makes its writes in order and reports what the API server refused.
+"""Carries out a plan: adopts orphans, makes the writes in order, and reports what the API server refused.
 
 Called by the reconciler. Each write relies on the writes before it: no pods without their record, no backend without
 its Service. So the first refusal stops all that follow, except a route and split documents that only take weight from a
@@ -7,6 +7,7 @@ canary: a refused Deployment must not delay a rollback. Nothing relies on a dele
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from serin.cluster.port import Cluster, kind_of
@@ -42,21 +43,50 @@ class Failures:
 
 
 async def execute(cluster: Cluster, owner: Owner, plan: Plan) -> Failures:
-    """Make the writes, then the deletions.
+    """Adopt, make the writes, then the deletions.
 
     Raises:
         Conflict: an object has changed since it was read, so the decision relies on an old read.
     """
-    if refused := await _apply(cluster, plan):
+    versions, refused = await _adopt(cluster, plan)
+    if refused := await _apply(cluster, plan, versions, refused):
         return Failures(write=refused)
     return Failures(deletion=await _delete(cluster, owner, plan))
 
 
-async def _apply(cluster: Cluster, plan: Plan) -> ClusterError | None:
-    first: ClusterError | None = None
-    for obj in plan.apply:
-        if first and not plan.carries_split(obj):
+async def _adopt(cluster: Cluster, plan: Plan) -> tuple[dict[str, str], ClusterError | None]:
+    """The new resourceVersions of what was adopted, by uid, and the first refusal, which stops the adoptions."""
+    versions: dict[str, str] = {}
+    for obj in plan.adopt:
+        try:
+            adopted = await cluster.adopt(kind_of(obj), obj)
+        except ClusterError as error:
+            if isinstance(error, Conflict) and await _has_changed(cluster, obj):
+                raise
+            return versions, error
+        versions[obj["metadata"]["uid"]] = adopted["metadata"]["resourceVersion"]
+    return versions, None
+
+
+def _after_adoption(obj: Object, plan: Plan, versions: Mapping[str, str]) -> Object:
+    """The write of an object, fit to what became of its adoption."""
+    meta = obj["metadata"]
+    if meta.get("uid") in versions:
+        return obj | {"metadata": meta | {"resourceVersion": versions[meta["uid"]]}}
+    if meta.get("uid") in {orphan["metadata"]["uid"] for orphan in plan.adopt}:
+        # It still has its old owner, and an object has one controller: the write would be refused for that.
+        return obj | {"metadata": {name: value for name, value in meta.items() if name != "ownerReferences"}}
+    return obj
+
+
+async def _apply(
+    cluster: Cluster, plan: Plan, versions: Mapping[str, str], first: ClusterError | None
+) -> ClusterError | None:
+    """The first refusal, which may be that of an adoption."""
+    for wanted in plan.apply:
+        if first and not plan.carries_split(wanted):
             continue
+        obj = _after_adoption(wanted, plan, versions)
         try:
             refuse_if_too_large(obj)
             await cluster.apply(kind_of(obj), obj)

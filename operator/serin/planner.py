@@ -1,9 +1,9 @@
 """The plan of a decision: which children to apply, in which order, and which to delete. Pure.
 
 Called by the reconciler; `serin.plan_execution` makes the writes. An object that already is as wanted is not written,
-so a reconcile of an unchanged cluster plans nothing. Safety depends on the order: the trial state before all writes
-that follow from it, records before pods, split documents before the pods that mount them, pods and Services before the
-route that names them, deletions last.
+so a reconcile of an unchanged cluster plans nothing. Safety depends on the order: orphans are adopted first, the trial
+state before all writes that follow from it, records before pods, split documents before the pods that mount them, pods
+and Services before the route that names them, deletions last.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from serin.analysis.pod_checks import checks_for
 from serin.analysis.pod_counters import measure_for
 from serin.api.names import LABEL_ENGINE_REVISION, LABEL_REVISION, SPLIT_KEY, child_name
 from serin.kube_types import Object
+from serin.manifests.adoption import adoption, is_orphan, is_owned
 from serin.manifests.children import deployment, pod_disruption_budget, service
 from serin.manifests.contains import contains
 from serin.manifests.controller_revision import render_record
@@ -61,15 +62,22 @@ class Children:
 
     def find(self, wanted: Object) -> Object | None:
         """The existing object of the same kind and name."""
-        single = [obj for obj in (self.evidence, self.route) if obj]
-        everything = [*self.records, *self.deployments, *self.budgets, *self.services, *self.splits, *single]
-        return next((existing for existing in everything if _identity(existing) == _identity(wanted)), None)
+        return next((existing for existing in self.everything if _identity(existing) == _identity(wanted)), None)
+
+    @property
+    def everything(self) -> tuple[Object, ...]:
+        """All of them, in the order in which orphans are adopted: what is remembered first."""
+        memory = (*self.records, *([self.evidence] if self.evidence else []), *self.splits)
+        route = (self.route,) if self.route else ()
+        return (*memory, *self.deployments, *self.services, *self.budgets, *route)
 
 
 @dataclass(frozen=True)
 class Plan:
     """Writes and deletions, in the order in which they must be made."""
 
+    adopt: tuple[Object, ...] = ()
+    """Metadata of children that have lost their owner."""
     apply: tuple[Object, ...] = ()
     delete: tuple[Object, ...] = ()
     withdraws: bool = False
@@ -126,8 +134,13 @@ def plan(owner: Owner, router: Router, snapshot: Snapshot, decision: Decision, e
     surplus = () if snapshot.unread else _surplus(owner, snapshot, decision, existing, routed)
     apply = tuple(_conditional(want, found) for want, found in pending if found is None or not contains(found, want))
     return Plan(
+        # What cannot be read may say whose an orphan is.
+        adopt=()
+        if snapshot.unread
+        else tuple(adoption(obj, owner) for obj in existing.everything if is_orphan(obj, owner)),
         apply=apply,
-        delete=tuple(obj for obj in surplus if _identity(obj) not in names),
+        # What is wanted stays, and so does what is not ours yet.
+        delete=tuple(obj for obj in surplus if _identity(obj) not in names and is_owned(obj, owner)),
         withdraws=_withdraws(snapshot, decision),
         reweighted=_conditional(same, stored) if same and any(obj["kind"] == same["kind"] for obj in apply) else None,
     )
@@ -251,15 +264,16 @@ def _surplus(
     if not snapshot.route.exists or is_settled(snapshot.route, snapshot.now, snapshot.policy.settle_seconds):
         for obj in existing.services:
             backend = _revision_of(owner, obj)
-            if backend and backend not in routed and _is_ours(backend, obj, snapshot):
+            if backend and backend not in routed and _is_known(backend, obj, snapshot):
                 yield obj
     yield from (obj for obj in existing.records if _revision_of(owner, obj) in decision.forgotten)
 
 
-def _is_ours(name: str, obj: Object, snapshot: Snapshot) -> bool:
-    """Whether Serin made the object that ends with this name: a record or its own label says so."""
+def _is_known(backend: str, obj: Object, snapshot: Snapshot) -> bool:
+    """Whether Serin made the Service of this backend: a record, the Service's selector or its label says so."""
     known = {name for record in snapshot.records for name in (record.revision, record.engine_revision)}
-    return name in known or name in {_label(obj, LABEL_REVISION), _label(obj, LABEL_ENGINE_REVISION)}
+    chosen = (obj.get("spec") or {}).get("selector") or {}
+    return backend in known or backend in {chosen.get(LABEL_ENGINE_REVISION), _label(obj, LABEL_REVISION)}
 
 
 def _revision_of(owner: Owner, obj: Mapping[str, Any]) -> str | None:

@@ -30,6 +30,7 @@ from serin.cluster.port import (
 )
 from serin.errors import ClusterError, Conflict, MetricsError
 from serin.kube_types import Key, Object
+from serin.manifests.adoption import controller_of, is_ours
 from serin.manifests.engine_defaults import EngineDefaults
 from serin.manifests.evidence_map import name_of, read_evidence
 from serin.manifests.observed import engines, split_views
@@ -37,7 +38,7 @@ from serin.manifests.owner import Owner
 from serin.manifests.split_document import SplitDocument
 from serin.metric_sources.port import ReadingsSource, Server, Watch
 from serin.metric_sources.server import server
-from serin.owned_objects import OwnedObjects, add_named, add_splits, add_unlabelled, is_owned, list_owned
+from serin.owned_objects import OwnedObjects, add_lost_records, add_named, add_splits, add_unlabelled, list_owned
 from serin.plan_execution import Failures, execute
 from serin.planner import Children, Plan, plan
 from serin.reporting.events import transition_events
@@ -149,6 +150,8 @@ class Reconciler:
         by_backend = self._view(route, owner)
         view = combined(by_backend, _documents(owner, listed), listed.read_records())
         owned = await add_unlabelled(reads, owner, listed, view.weights, by_backend.weights)
+        if reads.failed.keys().isdisjoint({Fact.RECORDS, Fact.DEPLOYMENTS, Fact.DOCUMENTS}):
+            owned = await add_lost_records(reads, owner, owned, _documents(owner, owned))
         owned, target = await self._target(reads, owner, spec, prompt, owned)
         if not reads.failed.keys().isdisjoint({Fact.PROMPT, Fact.RECORDS}):
             target = Target(current_target(owned.read_records(), view))
@@ -159,12 +162,16 @@ class Reconciler:
         view = combined(by_backend, _documents(owner, owned), known)
         if view.foreign:
             target = Target(None, Reason.ROUTE_REFUSED, view.refused)
-        if evidence_map and not is_owned(evidence_map, owner):
-            target = Target(None, Reason.CHILD_REFUSED, _foreign("ConfigMap", name_of(owner.name)))
+        records = owned.read_records()
+        installs = not any(record.promotion for record in records)
+        if evidence_map and not is_ours(evidence_map, owner):
+            if not installs:  # the first revision is not compared with anything
+                target = Target(None, Reason.CHILD_REFUSED, _foreign("ConfigMap", name_of(owner.name)))
             evidence_map = None
         if taken:
             target = Target(None, Reason.CHILD_REFUSED, _foreign("ConfigMap", min(taken)))
-        records = owned.read_records()
+        if owned.records_of_others and installs:  # they may say that the revision was rejected
+            target = Target(None, Reason.CHILD_REFUSED, _unowned_record(owned.records_of_others[0]))
         saved_state = self._saved_state(owner, records, evidence_map, reads.failed)
         if not reads.failed.keys().isdisjoint({Fact.ROUTE, Fact.DOCUMENTS}):
             view = assumed_split(view, saved_state, records)
@@ -204,7 +211,7 @@ class Reconciler:
         )
 
     def _view(self, route: Object | None, owner: Owner) -> RouteView:
-        if route and not is_owned(route, owner):
+        if route and not is_ours(route, owner):
             return RouteView({}, foreign=True, refused=_foreign("HTTPRoute", owner.name))
         return self.router.read(route, owner.name)
 
@@ -267,7 +274,7 @@ class Reconciler:
         if wrote:
             for event in transition_events(before, after):
                 await self.cluster.event(world.obj, event.reason, event.message, event.type, event.action)
-        writes = len(todo.apply) + len(todo.delete) + wrote
+        writes = len(todo.adopt) + len(todo.apply) + len(todo.delete) + wrote
         self.telemetry.decided(key, generation, decision, after.conditions, writes)
         return error
 
@@ -303,6 +310,16 @@ def _digests(world: World, todo: Plan, failures: Failures) -> dict[str, str]:
     written = () if failures.write else todo.apply
     stored = Children(splits=(*world.children.splits, *written)).documents(world.owner.name)
     return {engine: document.digest for engine, document in stored.items()}
+
+
+def _unowned_record(obj: Object) -> str:
+    name, controller = obj["metadata"]["name"], controller_of(obj)
+    if controller is None:
+        return f"ControllerRevision {name} is being deleted; Serin installs nothing before it is gone."
+    return (
+        f"ControllerRevision {name} looks like a record of this LLMDeployment and is owned by {controller}; remove its "
+        "ownerReferences, then Serin adopts it, or delete it."
+    )
 
 
 def _foreign(kind: str, name: str) -> str:

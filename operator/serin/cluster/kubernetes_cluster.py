@@ -105,19 +105,14 @@ class KubernetesCluster:
         self, kind: Kind, namespace: str, name: str, annotations: Mapping[str, str], *, uid: str
     ) -> None:
         """Merge annotations into an object; raises Conflict if it does not exist or has another uid."""
-        self._check_leader(f"annotate {kind} {name}")
-        body: Object = {"metadata": {"uid": uid, "annotations": dict(annotations)}}
-        path, query = _path(kind, namespace, name), {"fieldManager": FIELD_MANAGER}
-        try:
-            await self._api.request("PATCH", path, body=body, query=query, content_type=MERGE_PATCH)
-        except NotFound as error:
-            raise Conflict(f"{kind} {name} was deleted; Serin reads it again.") from error
-        except Invalid as error:
-            # A patch has no preconditions: for the server, another uid is an attempt to change an immutable field.
-            if "metadata.uid" not in error.detail:
-                raise
-            raise Conflict(f"{kind} {name} was replaced by another object; Serin reads it again.") from error
-        self._wrote(kind, "annotate")
+        await self._merge("annotate", kind, namespace, name, {"uid": uid, "annotations": dict(annotations)})
+
+    async def adopt(self, kind: Kind, obj: Mapping[str, Any]) -> Object:
+        """Replace the owners of an object; raises Conflict if it is not the one that was read."""
+        meta = obj["metadata"]
+        fields = ("uid", "resourceVersion", "ownerReferences", "managedFields")
+        change = {field: meta[field] for field in fields if field in meta}
+        return await self._merge("adopt", kind, meta["namespace"], meta["name"], change)
 
     async def delete(
         self, kind: Kind, namespace: str, name: str, *, uid: str | None = None, version: str | None = None
@@ -197,6 +192,23 @@ class KubernetesCluster:
         path = _path(kind, namespace, name) + subresource
         result = await self._api.request("PATCH", path, body=obj, query=query, content_type=APPLY)
         self._wrote(kind, "apply_status" if subresource else "apply")
+        return result
+
+    async def _merge(self, verb: str, kind: Kind, namespace: str, name: str, metadata: Mapping[str, Any]) -> Object:
+        """Merge metadata into an object; raises Conflict if it does not exist or is another one."""
+        self._check_leader(f"{verb} {kind} {name}")
+        path, query = _path(kind, namespace, name), {"fieldManager": FIELD_MANAGER}
+        body = {"metadata": dict(metadata)}
+        try:
+            result = await self._api.request("PATCH", path, body=body, query=query, content_type=MERGE_PATCH)
+        except NotFound as error:
+            raise Conflict(f"{kind} {name} was deleted; Serin reads it again.") from error
+        except Invalid as error:
+            # A patch has no preconditions: for the server, another uid is an attempt to change an immutable field.
+            if "metadata.uid" not in error.detail:
+                raise
+            raise Conflict(f"{kind} {name} was replaced by another object; Serin reads it again.") from error
+        self._wrote(kind, verb)
         return result
 
     def _check_leader(self, what: str) -> None:

@@ -107,6 +107,15 @@ class Cluster(Reader, Protocol):
             Conflict: the object with this name has another uid, or there is none.
         """
 
+    async def adopt(self, kind: Kind, obj: Mapping[str, Any]) -> Object:
+        """Replace the owners of an existing object, and its `managedFields` if `obj` has them; nothing else changes.
+
+        `obj` has apiVersion, kind and metadata; uid and resourceVersion make the write conditional.
+
+        Raises:
+            Conflict: the object does not exist, or has another resourceVersion or uid.
+        """
+
     async def delete(
         self, kind: Kind, namespace: str, name: str, *, uid: str | None = None, version: str | None = None
     ) -> None:

@@ -7,6 +7,7 @@ The reconciler reads all records at the start of every reconcile.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,6 +30,7 @@ from serin.rollout.record import Record, Rejection, Resolved
 from serin.rollout.revision import HASH_SCHEMA
 from serin.rollout.trial import Trial
 
+_PROMOTION = re.compile(r"[0-9]{1,15}")
 MAX_RECORD_LEVELS = 512
 """More than any Serin has written: until 0.1 a prompt of up to about 250 levels could be recorded."""
 
@@ -64,13 +66,12 @@ def read_record(obj: Mapping[str, Any]) -> Record:
     annotations = metadata.get("annotations") or {}
     try:
         resolved = _resolved(obj["data"])
-        promotion = annotations.get(ANNOTATION_PROMOTION)
         rejection = annotations.get(ANNOTATION_REJECTION)
         trial = annotations.get(ANNOTATION_TRIAL)
         record = Record(
             resolved=resolved,
             number=int(obj["revision"]),
-            promotion=int(promotion) if promotion else None,
+            promotion=_read_promotion(annotations.get(ANNOTATION_PROMOTION)),
             rejection=_read_rejection(rejection, metadata) if rejection else None,
             trial=_read_trial(trial) if trial else None,
             handled=_read_handled(annotations.get(ANNOTATION_HANDLED)),
@@ -159,6 +160,11 @@ def _annotations(record: Record) -> dict[str, str]:
     if record.handled:
         annotations[ANNOTATION_HANDLED] = json.dumps(record.handled, separators=(",", ":"))
     return annotations
+
+
+def _read_promotion(text: str | None) -> int | None:
+    """The number of the promotion; None if the annotation is damaged: then the route shows which is the stable."""
+    return int(text) if text and _PROMOTION.fullmatch(text) else None
 
 
 def _read_trial(text: str) -> Trial | None:

@@ -128,7 +128,7 @@ class Reason(StrEnum):
     )
     STABLE_RECORD_MISSING = (
         "StableRecordMissing",
-        "The route serves a revision whose ControllerRevision is missing; Serin changes nothing.",
+        "The ControllerRevision of a revision that serves is missing and cannot be rebuilt; Serin changes nothing.",
     )
     RECORD_UNREADABLE = (
         "RecordUnreadable",

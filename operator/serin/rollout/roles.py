@@ -11,39 +11,89 @@ from serin.rollout.snapshot import Snapshot
 
 
 def find_stable(snapshot: Snapshot) -> Record | None:
-    """The record promoted last; without any promotion, the one with most traffic on the route; else None.
+    """The record promoted last, unless another revision has taken over whose record is lost; None if none is known.
 
-    Records may come back from a backup without their annotations; then the route shows which revision was promoted.
-    That record is returned as promoted, so that the promotion is stored before the split changes.
+    A record on trial, or rejected, is never the stable. Records may come back from a backup without their annotations,
+    or be rebuilt from their Deployments; then the route, or what runs, shows which revision was promoted. That record
+    is returned as promoted, so that the promotion is stored before the split changes.
     """
-    if restored := _target_with_all_traffic(snapshot):
-        return restored
-    promoted = [r for r in snapshot.records if r.promotion is not None]
-    if promoted:
-        return max(promoted, key=lambda r: r.promotion or 0)
+    promoted = [r for r in snapshot.records if r.promotion is not None and not _is_doubtful(r)]
+    newest = max(promoted, key=lambda r: r.promotion or 0, default=None)
+    if newest and not _is_superseded(snapshot, newest, promoted):
+        return newest
+    return _without_promotion(snapshot) or newest
+
+
+def _is_doubtful(record: Record) -> bool:
+    """Whether a record is on trial or rejected; it may have been promoted long ago."""
+    return bool(record.trial or record.rejection)
+
+
+def _is_superseded(snapshot: Snapshot, newest: Record, promoted: list[Record]) -> bool:
+    """Whether the records show an earlier stable, because that of the present one is lost, or its promotion."""
     weights = snapshot.route.weights
-    serving = [r for r in snapshot.records if weights.get(r.revision)]
-    if not serving:
-        return None
-    return replace(max(serving, key=lambda r: (weights[r.revision], -r.number)), promotion=1)
+    if any(_serves(snapshot, record) for record in promoted):
+        return False
+    trusted = {r.revision for r in promoted} | {r.revision for r in snapshot.records if _is_doubtful(r)}
+    others_serve = any(weight and revision not in trusted for revision, weight in weights.items())
+    return others_serve or (newest.engine_revision not in snapshot.engines and _runs_unrecorded(snapshot))
 
 
-def _target_with_all_traffic(snapshot: Snapshot) -> Record | None:
-    """The target, as promoted, if it has all traffic and only its record is lost: no traffic moves then."""
-    target = snapshot.target
-    if target is None or target.recorded or snapshot.route.weights.get(target.revision) != FULL_WEIGHT:
+def _serves(snapshot: Snapshot, record: Record) -> bool:
+    """Whether a revision gets requests, or its Ready pods are still in the route."""
+    weights, engine = snapshot.route.weights, snapshot.engines.get(record.engine_revision)
+    return bool(weights.get(record.revision) or (record.revision in weights and engine and engine.ready))
+
+
+def _without_promotion(snapshot: Snapshot) -> Record | None:
+    """The stable by route, or without a route by what runs, as promoted."""
+    weights, target = snapshot.route.weights, snapshot.target
+    number = next_promotion(snapshot.records)
+    if target and not target.recorded and weights.get(target.revision) == FULL_WEIGHT:
+        return replace(target, promotion=number)
+    able = [r for r in snapshot.records if r.promotion is None and not _is_doubtful(r)]
+    serving = [r for r in able if weights.get(r.revision)]
+    if serving and not _unknown(snapshot):
+        # Of two that serve, the target is the one that may not have been proven.
+        proven = [r for r in serving if target is None or r.revision != target.revision] or serving
+        return replace(max(proven, key=lambda r: (weights[r.revision], -r.number)), promotion=number)
+    if any(weights.values()):
         return None
-    return replace(target, promotion=next_promotion(snapshot.records))
+    running = [r for r in able if not r.recorded and _is_ready(snapshot, r.engine_revision)]
+    oldest = min(running, key=lambda r: r.number, default=None)
+    return replace(oldest, promotion=number) if oldest else None
+
+
+def _runs_unrecorded(snapshot: Snapshot) -> bool:
+    recorded = {r.engine_revision for r in snapshot.records if r.recorded}
+    return any(_is_ready(snapshot, engine) for engine in snapshot.engines.keys() - recorded)
+
+
+def _is_ready(snapshot: Snapshot, engine_revision: str) -> bool:
+    engine = snapshot.engines.get(engine_revision)
+    return engine is not None and engine.ready > 0
+
+
+def _unknown(snapshot: Snapshot) -> set[str]:
+    """Revisions that get requests and have no record, not even one that cannot be read."""
+    known = {r.revision for r in snapshot.records} | snapshot.unreadable_records.keys()
+    return {revision for revision, weight in snapshot.route.weights.items() if weight and revision not in known}
 
 
 def unrecorded(snapshot: Snapshot, stable: Record | None) -> tuple[str, ...]:
-    """Revisions without a record that get at least as much traffic as the stable; not those with an unreadable one."""
-    weights = snapshot.route.weights
-    known = {r.revision for r in snapshot.records} | ({stable.revision} if stable else set())
-    least = weights.get(stable.revision, 0) if stable else 0
-    known |= snapshot.unreadable_records.keys()
-    unknown = {r: w for r, w in weights.items() if w and r not in known}
-    return tuple(sorted(unknown)) if max(unknown.values(), default=-1) >= least else ()
+    """What may be the stable although it has no record: nothing may be decided until it has one.
+
+    Revisions that get requests; without a route, engine revisions with Ready pods. Empty if the stable is known.
+    """
+    if stable and (_serves(snapshot, stable) or stable.promotion == next_promotion(snapshot.records)):
+        return ()  # the others are canaries, and leave
+    if unknown := _unknown(snapshot):
+        return tuple(sorted(unknown))
+    known = {r.engine_revision for r in (*snapshot.records, *([stable] if stable else []))}
+    known |= {snapshot.target.engine_revision} if snapshot.target else set()
+    running = {engine for engine in snapshot.engines.keys() - known if _is_ready(snapshot, engine)}
+    is_deployed = stable is not None and stable.engine_revision in snapshot.engines
+    return () if is_deployed or any(snapshot.route.weights.values()) else tuple(sorted(running))
 
 
 def next_promotion(records: tuple[Record, ...]) -> int:

@@ -16,7 +16,11 @@ from serin.rollout.finding import Finding
 from serin.rollout.outcome import Outcome, Situation
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record
+from serin.rollout.roles import next_promotion
 from serin.rollout.snapshot import ADD_CAPACITY, EngineView, Snapshot, ready_of
+
+CHECK_AGAIN = timedelta(minutes=1)
+"""How often a blocked spec is tried again: what it waits for (a prompt, a ConfigMap of others) may not be watched."""
 
 
 def blocked(snapshot: Snapshot, stable: Record | None) -> Outcome:
@@ -28,24 +32,39 @@ def blocked(snapshot: Snapshot, stable: Record | None) -> Outcome:
         stable=stable,
         # A route that is not ours is not touched.
         weights={stable.revision: FULL_WEIGHT} if stable and not snapshot.route.foreign else {},
-        engines={stable.engine_revision: snapshot.spec.replicas} if stable else {},
+        engines={stable.engine_revision: snapshot.spec.replicas} if stable else _as_they_are(snapshot),
         stalled=snapshot.spec_reason,
+        due_in=CHECK_AGAIN,
     )
+
+
+def _as_they_are(snapshot: Snapshot) -> dict[str, int]:
+    """All pods that run: without a stable it is not known which of them are needed."""
+    return {name: engine.replicas for name, engine in snapshot.engines.items()}
 
 
 def orphaned(snapshot: Snapshot, unrecorded: tuple[str, ...]) -> Outcome:
-    """The route serves revisions without a record: nothing is touched, so that no untested revision replaces them.
+    """Revisions without a record serve: nothing is touched, so that no untested revision replaces them.
 
     A new target is not recorded either: it may be one of them, and then nothing would seem to be missing.
     """
-    have, them = ("has", "it") if len(unrecorded) == 1 else ("have", "them")
+    reason, one = Reason.STABLE_RECORD_MISSING, len(unrecorded) == 1
+    subject = f"Revision {unrecorded[0]} runs" if one else f"Revisions {' and '.join(unrecorded)} run"
     message = (
-        f"The route serves {' and '.join(unrecorded)}, which {have} no ControllerRevision; restore {them} from a "
-        "backup, or delete the HTTPRoute to install the spec's revision from scratch."
+        f"{subject} without a ControllerRevision. Serin rebuilds it from Deployment, split document and PromptVersion, "
+        "and one of these is missing. Restore the ControllerRevision from a backup, without its ownerReferences, or "
+        "create the PromptVersion again."
     )
-    reason = Reason.STABLE_RECORD_MISSING
     target = snapshot.target if snapshot.target and snapshot.target.recorded else None
-    return Outcome(Situation.BLOCKED, reason, message, target=target, stalled=reason)
+    return Outcome(
+        Situation.BLOCKED,
+        reason,
+        message,
+        target=target,
+        engines=_as_they_are(snapshot),
+        stalled=reason,
+        due_in=CHECK_AGAIN,
+    )
 
 
 def install(snapshot: Snapshot, target: Record) -> Outcome:
@@ -53,7 +72,7 @@ def install(snapshot: Snapshot, target: Record) -> Outcome:
     engine = engine_of(snapshot, target)
     needed = max(1, snapshot.spec.replicas)
     if not target.rejection and engine.ready >= needed:
-        promoted = replace(target, promotion=1, trial=None)
+        promoted = replace(target, promotion=next_promotion(snapshot.records), trial=None)
         return settled(snapshot, promoted, promoted, promotes=True)
     wait = _rejected_before(target) if target.rejection else _wait_for_install(snapshot, engine, needed)
     return Outcome(

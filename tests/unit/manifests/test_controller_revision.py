@@ -126,7 +126,6 @@ def test_record_of_a_newer_serin_is_an_error() -> None:
         lambda obj: obj["data"].update(podTemplate=nested(MOST)),
         lambda obj: obj["data"].update(other=nested(MOST)),
         lambda obj: obj.pop("revision"),
-        lambda obj: obj["metadata"]["annotations"].update({"serin.dev/promotion": "first"}),
     ],
 )
 def test_damaged_record_is_an_error_with_its_name(damage: Any) -> None:

@@ -79,14 +79,16 @@ def outside(revisions: dict[str, int]) -> Snapshot:
         ),
         pytest.param(
             outside({A: 10_000}),
-            f"The route serves {A}, which has no ControllerRevision; restore it from a backup, or delete the HTTPRoute "
-            "to install the spec's revision from scratch.",
+            f"Revision {A} runs without a ControllerRevision. Serin rebuilds it from Deployment, split document and "
+            "PromptVersion, and one of these is missing. Restore the ControllerRevision from a backup, without its "
+            "ownerReferences, or create the PromptVersion again.",
             id="one revision without record",
         ),
         pytest.param(
             outside({A: 5_000, B: 5_000}),
-            f"The route serves {A} and {B}, which have no ControllerRevision; restore them from a backup, or delete "
-            "the HTTPRoute to install the spec's revision from scratch.",
+            f"Revisions {A} and {B} run without a ControllerRevision. Serin rebuilds it from Deployment, split "
+            "document and PromptVersion, and one of these is missing. Restore the ControllerRevision from a backup, without its "
+            "ownerReferences, or create the PromptVersion again.",
             id="two revisions without record",
         ),
     ],
