@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import pytest
 
 from serin.cluster.port import CONTROLLER_REVISION, DEPLOYMENT, SERVICE, Cluster, Kind
-from serin.errors import Conflict
+from serin.errors import Conflict, Invalid
 
 NAMESPACE = "default"
 
@@ -200,6 +200,34 @@ async def annotating_merges_and_needs_the_object_that_was_read(h: Harness, name:
     assert await h.cluster.get(DEPLOYMENT, NAMESPACE, f"{name}-gone") is None
 
 
+async def adopting_replaces_owners_and_needs_the_object_that_was_read(h: Harness, name: str) -> None:
+    created = await h.cluster.apply(DEPLOYMENT, deployment(name) | {"metadata": _owned(name, "one")})
+    read = {field: created["metadata"][field] for field in ("name", "namespace", "uid", "resourceVersion")}
+    with pytest.raises(Invalid):
+        await h.cluster.apply(DEPLOYMENT, deployment(name) | {"metadata": _owned(name, "two", also="one")})
+    metadata = read | {"ownerReferences": _owned(name, "two")["ownerReferences"]}
+    adopted = await h.cluster.adopt(DEPLOYMENT, {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata})
+    assert [ref["uid"] for ref in adopted["metadata"]["ownerReferences"]] == ["two"]
+    assert adopted["spec"] == created["spec"]
+    assert adopted["metadata"]["generation"] == created["metadata"]["generation"]
+    for stale in ({}, {"resourceVersion": adopted["metadata"]["resourceVersion"], "uid": "other"}):
+        with pytest.raises(Conflict):
+            await h.cluster.adopt(
+                DEPLOYMENT, {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata | stale}
+            )
+    gone = metadata | {"name": f"{name}-gone"}
+    with pytest.raises(Conflict):
+        await h.cluster.adopt(DEPLOYMENT, {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": gone})
+
+
+def _owned(name: str, *uids: str, also: str | None = None) -> dict[str, Any]:
+    owners = [
+        {"apiVersion": "serin.dev/v1alpha1", "kind": "LLMDeployment", "name": uid, "uid": uid, "controller": True}
+        for uid in (*uids, *([also] if also else []))
+    ]
+    return deployment(name)["metadata"] | {"ownerReferences": owners}
+
+
 CHECKS: tuple[Callable[[Harness, str], Awaitable[None]], ...] = (
     what_is_not_there_is_none,
     applying_creates_and_applying_the_same_again_changes_nothing,
@@ -217,4 +245,5 @@ CHECKS: tuple[Callable[[Harness, str], Awaitable[None]], ...] = (
     managed_fields_tell_when_we_last_changed_what,
     a_record_keeps_its_data_while_its_annotations_change,
     annotating_merges_and_needs_the_object_that_was_read,
+    adopting_replaces_owners_and_needs_the_object_that_was_read,
 )

@@ -18,7 +18,7 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from sandbox.builds.cache import Cache
+from sandbox.builds.cache import Cache, provide
 from sandbox.control_plane import api_tier, credentials
 from sandbox.errors import CommandError
 from sandbox.host import kubectl as kubectl_of_sandbox
@@ -108,6 +108,18 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[api_tier.Ha
 @pytest.fixture(scope="session")
 def kubectl(api_server: api_tier.Handle) -> Kubectl:
     return Kubectl.of(api_server)
+
+
+@pytest.fixture(scope="session")
+def routes(kubectl: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
+    """kubectl against an API server that has the Gateway API."""
+    cache = Cache(from_environment())
+    # Contour's build contains the definitions of the Gateway API, and the sandbox needs that build anyway.
+    provide(cache, ["contour"], tmp_path_factory.mktemp("contour"), None)
+    for definitions in cache.definitions():
+        kubectl("apply", "--server-side", "--filename", str(definitions))
+    kubectl("wait", "--for=condition=Established", "crd/httproutes.gateway.networking.k8s.io", "--timeout=30s")
+    return kubectl
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sandbox.builds.cache import Cache, provide
 from sandbox.control_plane import api_tier
-from sandbox.host.layout import from_environment
 from serin.api.llmdeployment import LLMDeploymentSpec
 from serin.cluster.api_server import ApiServer
 from serin.cluster.kubernetes_cluster import KubernetesCluster
@@ -65,18 +63,6 @@ def children(spec: LLMDeploymentSpec, namespace: str) -> dict[str, Object]:
 
 
 KINDS = tuple(children(samples.make_spec(), "default"))
-
-
-@pytest.fixture(scope="session")
-def routes(kubectl: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
-    """kubectl against an API server that has the Gateway API."""
-    cache = Cache(from_environment())
-    # Contour's build contains the definitions of the Gateway API, and the sandbox needs that build anyway.
-    provide(cache, ["contour"], tmp_path_factory.mktemp("contour"), None)
-    for definitions in cache.definitions():
-        kubectl("apply", "--server-side", "--filename", str(definitions))
-    kubectl("wait", "--for=condition=Established", "crd/httproutes.gateway.networking.k8s.io", "--timeout=30s")
-    return kubectl
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def _is_superseded(snapshot: Snapshot, newest: Record, promoted: list[Record]) -
         return False
     trusted = {r.revision for r in promoted} | {r.revision for r in snapshot.records if _is_doubtful(r)}
     others_serve = any(weight and revision not in trusted for revision, weight in weights.items())
-    return others_serve or (newest.engine_revision not in snapshot.engines and _runs_unrecorded(snapshot))
+    return others_serve or (newest.engine_revision not in snapshot.engines and bool(_running(snapshot)))
 
 
 def _serves(snapshot: Snapshot, record: Record) -> bool:
@@ -51,22 +51,25 @@ def _without_promotion(snapshot: Snapshot) -> Record | None:
     number = next_promotion(snapshot.records)
     if target and not target.recorded and weights.get(target.revision) == FULL_WEIGHT:
         return replace(target, promotion=number)
-    able = [r for r in snapshot.records if r.promotion is None and not _is_doubtful(r)]
-    serving = [r for r in able if weights.get(r.revision)]
-    if serving and not _unknown(snapshot):
-        # Of two that serve, the target is the one that may not have been proven.
-        proven = [r for r in serving if target is None or r.revision != target.revision] or serving
-        return replace(max(proven, key=lambda r: (weights[r.revision], -r.number)), promotion=number)
-    if any(weights.values()):
+    serving = [r for r in _able(snapshot) if weights.get(r.revision)]
+    if any(weights.values()) and (_unknown(snapshot) or not serving):
         return None
-    running = [r for r in able if not r.recorded and _is_ready(snapshot, r.engine_revision)]
-    oldest = min(running, key=lambda r: r.number, default=None)
-    return replace(oldest, promotion=number) if oldest else None
+    able = serving or _running(snapshot)
+    # Of several, the target is the one that may not have been proven.
+    proven = [r for r in able if target is None or r.revision != target.revision] or able
+    first = max(proven, key=lambda r: (weights.get(r.revision, 0), -r.number), default=None)
+    return replace(first, promotion=number) if first else None
 
 
-def _runs_unrecorded(snapshot: Snapshot) -> bool:
-    recorded = {r.engine_revision for r in snapshot.records if r.recorded}
-    return any(_is_ready(snapshot, engine) for engine in snapshot.engines.keys() - recorded)
+def _able(snapshot: Snapshot) -> list[Record]:
+    """Records that may have lost their promotion."""
+    return [r for r in snapshot.records if r.promotion is None and not _is_doubtful(r)]
+
+
+def _running(snapshot: Snapshot) -> list[Record]:
+    """Those with Ready pods. If nothing was ever tried, only those without a record: the others may be installing."""
+    tried = any(r.promotion is not None or _is_doubtful(r) for r in snapshot.records)
+    return [r for r in _able(snapshot) if (tried or not r.recorded) and _is_ready(snapshot, r.engine_revision)]
 
 
 def _is_ready(snapshot: Snapshot, engine_revision: str) -> bool:

@@ -51,9 +51,9 @@ def orphaned(snapshot: Snapshot, unrecorded: tuple[str, ...]) -> Outcome:
     reason, one = Reason.STABLE_RECORD_MISSING, len(unrecorded) == 1
     subject = f"Revision {unrecorded[0]} runs" if one else f"Revisions {' and '.join(unrecorded)} run"
     message = (
-        f"{subject} without a ControllerRevision. Serin rebuilds it from Deployment, split document and PromptVersion, "
-        "and one of these is missing. Restore the ControllerRevision from a backup, without its ownerReferences, or "
-        "create the PromptVersion again."
+        f"{subject} without a ControllerRevision. Serin rebuilds one from Deployment, split document and "
+        "PromptVersion, and one of these is missing. Restore the ControllerRevision from a backup, without its "
+        "ownerReferences, or create the PromptVersion again."
     )
     target = snapshot.target if snapshot.target and snapshot.target.recorded else None
     return Outcome(

@@ -45,6 +45,12 @@ def outside(revisions: dict[str, int]) -> Snapshot:
     return serving(target=make_record(B, recorded=False), records=(), route=make_route(revisions), engines={})
 
 
+REBUILD = (
+    "Serin rebuilds one from Deployment, split document and PromptVersion, and one of these is missing. Restore the "
+    "ControllerRevision from a backup, without its ownerReferences, or create the PromptVersion again."
+)
+
+
 @pytest.mark.parametrize(
     ("snapshot", "message"),
     [
@@ -79,16 +85,12 @@ def outside(revisions: dict[str, int]) -> Snapshot:
         ),
         pytest.param(
             outside({A: 10_000}),
-            f"Revision {A} runs without a ControllerRevision. Serin rebuilds it from Deployment, split document and "
-            "PromptVersion, and one of these is missing. Restore the ControllerRevision from a backup, without its "
-            "ownerReferences, or create the PromptVersion again.",
+            f"Revision {A} runs without a ControllerRevision. {REBUILD}",
             id="one revision without record",
         ),
         pytest.param(
             outside({A: 5_000, B: 5_000}),
-            f"Revisions {A} and {B} run without a ControllerRevision. Serin rebuilds it from Deployment, split "
-            "document and PromptVersion, and one of these is missing. Restore the ControllerRevision from a backup, without its "
-            "ownerReferences, or create the PromptVersion again.",
+            f"Revisions {A} and {B} run without a ControllerRevision. {REBUILD}",
             id="two revisions without record",
         ),
     ],
