@@ -32,7 +32,7 @@ def running(**metadata: Any) -> dict[str, Resolved]:
 
 
 def document(*shares: tuple[str, int]) -> dict[str, SplitDocument]:
-    return {ENGINE: SplitDocument(sequence=1, shares=shares, salt=shares[-1][0], token="t")}  # noqa: S106 - no secret
+    return {ENGINE: SplitDocument(sequence=1, shares=shares, salt=shares[-1][0], token="t")}
 
 
 def test_revision_without_prompt_is_rebuilt_from_its_deployment() -> None:
