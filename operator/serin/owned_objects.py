@@ -82,7 +82,8 @@ async def list_owned(cluster: Reader, owner: Owner) -> OwnedObjects:
     found = dict(zip(LISTED_KINDS, await asyncio.gather(*map(listed, LISTED_KINDS)), strict=True))
     ours = [[obj for obj in objects if kind is POD or is_ours(obj, owner)] for kind, objects in found.items()]
     others = (obj for obj in found[CONTROLLER_REVISION] if not is_ours(obj, owner) and has_our_name(obj, owner))
-    return OwnedObjects(*ours, records_of_others=tuple(others))
+    records, deployments, pods, services, budgets, splits = ours
+    return OwnedObjects(records, deployments, pods, services, budgets, splits, tuple(others))
 
 
 async def add_unlabelled(

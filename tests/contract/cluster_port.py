@@ -225,7 +225,7 @@ def _owned(name: str, *uids: str, also: str | None = None) -> dict[str, Any]:
         {"apiVersion": "serin.dev/v1alpha1", "kind": "LLMDeployment", "name": uid, "uid": uid, "controller": True}
         for uid in (*uids, *([also] if also else []))
     ]
-    return deployment(name)["metadata"] | {"ownerReferences": owners}
+    return {**deployment(name)["metadata"], "ownerReferences": owners}
 
 
 CHECKS: tuple[Callable[[Harness, str], Awaitable[None]], ...] = (

@@ -81,7 +81,7 @@ def _resolved(engine: str, template: Mapping[str, Any]) -> Resolved:
     metadata = {name: value for name, value in (template.get("metadata") or {}).items() if value is not None}
     pod_template = {**template, "metadata": metadata}
     containers = template["spec"].get("containers") or ()
-    container = next((c for c in containers if c.get("name") == CONTAINER), {})
+    container: Mapping[str, Any] = next((c for c in containers if c.get("name") == CONTAINER), {})
     args = [str(arg) for arg in container.get("args") or ()]
     named = (arg.removeprefix(_SERVED_NAME) for arg in args if arg.startswith(_SERVED_NAME))
     resolved = Resolved(

@@ -29,7 +29,7 @@ def stored(obj: dict[str, Any], **metadata: Any) -> dict[str, Any]:
     return obj | {"metadata": obj["metadata"] | {"uid": "own", "resourceVersion": "7"} | metadata}
 
 
-@pytest.fixture(params=MAKERS.values(), ids=MAKERS.keys())
+@pytest.fixture(params=list(MAKERS.values()), ids=list(MAKERS))
 def make(request: pytest.FixtureRequest) -> Callable[[Owner], dict[str, Any]]:
     made: Callable[[Owner], dict[str, Any]] = request.param
     return made
@@ -88,7 +88,7 @@ def test_owned_child_is_no_orphan(make: Callable[[Owner], dict[str, Any]]) -> No
 
 
 def test_adoption_takes_over_annotations_that_a_restore_manages() -> None:
-    fields = {
+    fields: dict[str, Any] = {
         "f:metadata": {
             "f:annotations": {".": {}, "f:serin.dev/trial": {}, "f:team": {}},
             "f:labels": {".": {}, "f:serin.dev/deployment": {}},
