@@ -141,7 +141,10 @@ async def a_route_of_our_name_that_is_not_ours_is_left_alone(story: Story) -> No
     await install(story)
     stolen = story.world.cluster.find(HTTP_ROUTE, *KEY)
     assert stolen
-    stolen["metadata"]["ownerReferences"] = []
+    # Without any owner it would be adopted.
+    stolen["metadata"]["ownerReferences"] = [
+        {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "other", "uid": "x", "controller": True}
+    ]
     before = story.world.cluster.put(stolen)["spec"]
     story.world.user_applies(spec("better"))
     await story.run(2)
