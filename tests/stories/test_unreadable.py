@@ -118,6 +118,57 @@ async def test_unreadable_record_of_stable_leaves_it_all_traffic(story: Story) -
     assert {d["metadata"]["name"] for d in story.world.cluster.all(DEPLOYMENT)} == names
 
 
+@pytest.mark.parametrize("promotion_is_lost", [False, True])
+@pytest.mark.parametrize("route_is_lost", [False, True])
+async def test_pods_of_unreadable_stable_stay(
+    story: Story,
+    promotion_is_lost: bool,  # noqa: FBT001 - a column of the table
+    route_is_lost: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    """Also an earlier stable without pods takes nothing over."""
+    stable, before = story.world.status()["stable"]["revision"], pods(story)
+    earlier = story.world.cluster.find(CONTROLLER_REVISION, NAMESPACE, f"{NAME}-{stable}")
+    assert earlier
+    story._check = story._check_weights = lambda: None  # type: ignore[method-assign]
+    newer_record(story, stable)
+    damaged = story.world.cluster.find(CONTROLLER_REVISION, NAMESPACE, f"{NAME}-{stable}")
+    assert damaged
+    damaged["metadata"]["annotations"] = {} if promotion_is_lost else {PROMOTION: "2"}
+    story.world.cluster.put(damaged)
+    earlier["metadata"] = earlier["metadata"] | {"name": f"{NAME}-0123456789", "annotations": {PROMOTION: "1"}}
+    earlier["data"] |= {"revision": "0123456789", "engineRevision": "9876543210"}
+    story.world.cluster.put(earlier)
+    if route_is_lost:
+        story.world.cluster.remove(HTTP_ROUTE, *KEY)
+    await story.run(10)
+    assert pods(story) == before
+    assert story.phase is Phase.BLOCKED
+    assert story.world.weights() == ({} if route_is_lost else {stable: 10_000})
+
+
+def pods(story: Story) -> dict[str, int]:
+    """Replicas by Deployment."""
+    return {d["metadata"]["name"]: d["spec"]["replicas"] for d in story.world.cluster.all(DEPLOYMENT)}
+
+
+async def test_nothing_is_installed_while_a_record_is_unreadable_and_no_stable_known(story: Story) -> None:
+    story._check = story._check_weights = lambda: None  # type: ignore[method-assign]
+    for obj in story.world.cluster.all(CONTROLLER_REVISION):
+        newer_record(story, obj["data"]["revision"])
+        damaged = story.world.cluster.find(CONTROLLER_REVISION, NAMESPACE, obj["metadata"]["name"])
+        assert damaged
+        damaged["metadata"]["annotations"] = {}
+        story.world.cluster.put(damaged)
+    for kind in (DEPLOYMENT, HTTP_ROUTE):
+        for obj in story.world.cluster.all(kind):
+            story.world.cluster.remove(kind, NAMESPACE, obj["metadata"]["name"])
+    story.world.user_applies(spec("third"))
+    await story.run(5)
+    assert pods(story) == {}
+    assert (story.phase, story.conditions["Stalled"]) == (Phase.BLOCKED, ("True", "RecordUnreadable"))
+    assert "Serin installs nothing before it can read" in str(story.world.status()["message"])
+
+
 async def test_unreadable_record_of_canary_takes_its_weight(story: Story) -> None:
     canary = story.canary
     newer_record(story, canary)

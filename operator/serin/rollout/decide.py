@@ -60,12 +60,19 @@ def _outcome(snapshot: Snapshot, stable: Record | None, target: Record | None) -
     if target is None:
         return blocked(snapshot, stable)
     if stable is None:
-        return minimal.waiting(snapshot, target) if snapshot.unread else install(snapshot, target)
+        return _first(snapshot, target)
     if target.revision == stable.revision or not _differs(stable, target):
         return settled(snapshot, stable, target)
     if target.rejection:
         return rejected(snapshot, stable, target)
     return on_trial(snapshot, stable, target)
+
+
+def _first(snapshot: Snapshot, target: Record) -> Outcome:
+    """The first install, unless what is not known may be that of a stable."""
+    if snapshot.unread:
+        return minimal.waiting(snapshot, target)
+    return minimal.uninstalled(snapshot, target) if snapshot.unreadable_records else install(snapshot, target)
 
 
 def _differs(stable: Record, target: Record) -> bool:

@@ -60,8 +60,9 @@ def current_target(records: Iterable[Record], view: RouteView) -> Record | None:
 
 
 def newest_promoted(records: Iterable[Record]) -> Record | None:
-    """The record with the highest promotion."""
-    return max((r for r in records if r.promotion), key=lambda r: r.promotion or 0, default=None)
+    """The record with the highest promotion; as in `roles.find_stable`, not one on trial or rejected."""
+    promoted = (r for r in records if r.promotion and not roles.is_doubtful(r))
+    return max(promoted, key=lambda r: r.promotion or 0, default=None)
 
 
 def with_current_replicas(snapshot: Snapshot) -> Snapshot:
@@ -77,14 +78,17 @@ def with_current_replicas(snapshot: Snapshot) -> Snapshot:
 
 
 def unreadable_stable(snapshot: Snapshot, stable: Record | None) -> str | None:
-    """The revision that is the stable although its record cannot be read; None if there is none."""
+    """The revision that is the stable although its record cannot be read; None if there is none.
+
+    That is the newest promotion. If no promotion of an unreadable record can be read, and no promoted revision serves,
+    the route shows it.
+    """
     numbers, weights = snapshot.unreadable_records, snapshot.route.weights
     newest = max(numbers, key=lambda r: (numbers[r], weights.get(r, 0)), default=None)
     if newest is None:
         return None
-    stored = max((r.promotion or 0 for r in snapshot.records), default=0)
-    if numbers[newest] or stored:
-        return newest if numbers[newest] > stored else None
+    if numbers[newest] or roles.promoted_serve(snapshot):
+        return newest if numbers[newest] > max((r.promotion or 0 for r in snapshot.records), default=0) else None
     least = weights.get(stable.revision, 0) if stable else 0
     return newest if weights.get(newest, 0) > least else None
 
@@ -99,6 +103,23 @@ def without_stable_record(snapshot: Snapshot, revision: str) -> Outcome:
         f"{snapshot.spec_error or reason.explanation} Revision {revision} is the stable: it gets all traffic, and "
         "Serin neither scales it nor tries a change until its record can be read.",
         weights={revision: FULL_WEIGHT} if serves else {},
+        # A route that names it protects the pods, whose engine is not known; nothing else does.
+        engines={} if serves else {name: engine.replicas for name, engine in snapshot.engines.items()},
+        stalled=reason,
+    )
+
+
+def uninstalled(snapshot: Snapshot, target: Record) -> Outcome:
+    """No stable is known, and a record that cannot be read may be that of the stable: nothing is installed."""
+    reason, names = Reason.RECORD_UNREADABLE, sorted(snapshot.unreadable_records)
+    noun = "revision" if len(names) == 1 else "revisions"
+    return Outcome(
+        Situation.BLOCKED,
+        reason,
+        f"{snapshot.spec_error or reason.explanation} Serin installs nothing before it can read the record of {noun} "
+        f"{' and '.join(names)}.",
+        target=target if target.recorded else None,
+        engines={name: engine.replicas for name, engine in snapshot.engines.items()},
         stalled=reason,
     )
 

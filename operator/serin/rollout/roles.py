@@ -17,14 +17,23 @@ def find_stable(snapshot: Snapshot) -> Record | None:
     or be rebuilt from their Deployments; then the route, or what runs, shows which revision was promoted. That record
     is returned as promoted, so that the promotion is stored before the split changes.
     """
-    promoted = [r for r in snapshot.records if r.promotion is not None and not _is_doubtful(r)]
+    promoted = _promoted(snapshot)
     newest = max(promoted, key=lambda r: r.promotion or 0, default=None)
     if newest and not _is_superseded(snapshot, newest, promoted):
         return newest
     return _without_promotion(snapshot) or newest
 
 
-def _is_doubtful(record: Record) -> bool:
+def promoted_serve(snapshot: Snapshot) -> bool:
+    """Whether a promoted revision serves; if not, the record or the promotion of the one that does is lost."""
+    return any(_serves(snapshot, record) for record in _promoted(snapshot))
+
+
+def _promoted(snapshot: Snapshot) -> list[Record]:
+    return [r for r in snapshot.records if r.promotion is not None and not is_doubtful(r)]
+
+
+def is_doubtful(record: Record) -> bool:
     """Whether a record is on trial or rejected; it may have been promoted long ago."""
     return bool(record.trial or record.rejection)
 
@@ -32,9 +41,9 @@ def _is_doubtful(record: Record) -> bool:
 def _is_superseded(snapshot: Snapshot, newest: Record, promoted: list[Record]) -> bool:
     """Whether the records show an earlier stable, because that of the present one is lost, or its promotion."""
     weights = snapshot.route.weights
-    if any(_serves(snapshot, record) for record in promoted):
+    if promoted_serve(snapshot):
         return False
-    trusted = {r.revision for r in promoted} | {r.revision for r in snapshot.records if _is_doubtful(r)}
+    trusted = {r.revision for r in promoted} | {r.revision for r in snapshot.records if is_doubtful(r)}
     others_serve = any(weight and revision not in trusted for revision, weight in weights.items())
     return others_serve or (newest.engine_revision not in snapshot.engines and bool(_running(snapshot)))
 
@@ -63,12 +72,12 @@ def _without_promotion(snapshot: Snapshot) -> Record | None:
 
 def _able(snapshot: Snapshot) -> list[Record]:
     """Records that may have lost their promotion."""
-    return [r for r in snapshot.records if r.promotion is None and not _is_doubtful(r)]
+    return [r for r in snapshot.records if r.promotion is None and not is_doubtful(r)]
 
 
 def _running(snapshot: Snapshot) -> list[Record]:
     """Those with Ready pods. If nothing was ever tried, only those without a record: the others may be installing."""
-    tried = any(r.promotion is not None or _is_doubtful(r) for r in snapshot.records)
+    tried = any(r.promotion is not None or is_doubtful(r) for r in snapshot.records)
     return [r for r in _able(snapshot) if (tried or not r.recorded) and _is_ready(snapshot, r.engine_revision)]
 
 
