@@ -32,8 +32,12 @@ from serin.manifests.owner import LABEL_COMPONENT, Owner
 from serin.manifests.rebuilt_record import deployed, lost_revisions, rebuilt
 from serin.manifests.split_document import SplitDocument, split_name
 from serin.rollout.record import Record
+from serin.rollout.snapshot import Fact
+from serin.tolerant_reads import TolerantReads
 
 LISTED_KINDS = (CONTROLLER_REVISION, DEPLOYMENT, POD, SERVICE, POD_DISRUPTION_BUDGET, CONFIG_MAP)
+_NEEDED = {Fact.RECORDS, Fact.DEPLOYMENTS, Fact.DOCUMENTS}
+"""To know that a record is lost."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class OwnedObjects:
         found = [read_or_explain(obj) for obj in self.records]
         stored = [record for record in found if isinstance(record, Record)]
         unreadable = tuple(record for record in found if isinstance(record, UnreadableRecord))
-        names = {record.revision for record in (*stored, *unreadable)}
+        names = {record.revision for record in stored} | {record.revision for record in unreadable}
         lost = [record for record in self.rebuilt if record.revision not in names]
         return tuple(sorted((*stored, *lost), key=lambda record: record.number)), unreadable
 
@@ -109,28 +113,30 @@ async def add_unlabelled(
 
 
 async def add_lost_records(
-    cluster: Reader, owner: Owner, owned: OwnedObjects, documents: Mapping[str, SplitDocument]
+    reads: TolerantReads, owner: Owner, owned: OwnedObjects, documents: Mapping[str, SplitDocument]
 ) -> OwnedObjects:
     """The children, and the records of revisions that run without one: read by name, else rebuilt.
 
-    To be called only if all records, Deployments and documents were read: what was not read is not lost. A record that
-    cannot be read is not lost either, and says that the others may be older than they look: nothing is rebuilt then.
+    What was not read is not lost: unless all records, Deployments and documents were read, nothing is rebuilt. A record
+    that cannot be read is not lost either, and says that the others may be older than they look.
 
     Args:
-        cluster: the API server.
+        reads: of this reconcile.
         owner: the LLMDeployment.
         owned: its children.
         documents: the split documents by engine revision.
     """
     running = deployed(owner.name, owned.deployments)
     lost = lost_revisions(running, documents, owned.read_records())
-    if not lost:  # as a rule
+    if not lost or not _NEEDED.isdisjoint(reads.failed):  # as a rule
         return owned
-    owned = replace(owned, records=await add_named(cluster, CONTROLLER_REVISION, owner, owned.records, lost))
+    owned = replace(owned, records=await add_named(reads, CONTROLLER_REVISION, owner, owned.records, lost))
+    if owned.unreadable_records() or not _NEEDED.isdisjoint(reads.failed):
+        return owned
     records = owned.read_records()
-    lost = {} if owned.unreadable_records() else lost_revisions(running, documents, records)
+    lost = lost_revisions(running, documents, records)
     with_prompt = any(running[engine].revision != name for name, engine in lost.items())
-    prompts = await cluster.list(PROMPTVERSION, owner.namespace, labels={}) if with_prompt else []
+    prompts = await reads.list(PROMPTVERSION, owner.namespace, labels={}) if with_prompt else []
     return replace(owned, rebuilt=rebuilt(lost, running, prompts, records))
 
 

@@ -15,7 +15,7 @@ from serin.errors import ClusterError, Conflict
 from serin.kube_types import Object
 from serin.manifests.owner import Owner
 from serin.manifests.split_document import refuse_if_too_large
-from serin.planner import Plan
+from serin.planner import Plan, without_owner
 
 
 class ChangedError(Conflict):
@@ -75,7 +75,7 @@ def _after_adoption(obj: Object, plan: Plan, versions: Mapping[str, str]) -> Obj
         return obj | {"metadata": meta | {"resourceVersion": versions[meta["uid"]]}}
     if meta.get("uid") in {orphan["metadata"]["uid"] for orphan in plan.adopt}:
         # It still has its old owner, and an object has one controller: the write would be refused for that.
-        return obj | {"metadata": {name: value for name, value in meta.items() if name != "ownerReferences"}}
+        return without_owner(obj)
     return obj
 
 
@@ -94,17 +94,17 @@ async def _apply(
             if isinstance(error, Conflict) and await _has_changed(cluster, obj):
                 raise
             first = first or error
-            if plan.reweighted and obj["kind"] == "HTTPRoute" and plan.carries_split(obj):
-                await _reweight(cluster, plan.reweighted)
+            if lesser := plan.lesser_of(wanted):
+                await _apply_lesser(cluster, _after_adoption(lesser, plan, versions))
     return first
 
 
-async def _reweight(cluster: Cluster, route: Object) -> None:
-    """Write the weights alone: what else is new in the route, or in spec.routing, may be why it was refused."""
+async def _apply_lesser(cluster: Cluster, obj: Object) -> None:
+    """Write the weights alone: what else is new in the object, or its owner, may be why it was refused."""
     try:
-        await cluster.apply(kind_of(route), route)
+        await cluster.apply(kind_of(obj), obj)
     except ClusterError as error:
-        if isinstance(error, Conflict) and await _has_changed(cluster, route):
+        if isinstance(error, Conflict) and await _has_changed(cluster, obj):
             raise
 
 

@@ -84,12 +84,18 @@ class Plan:
     """Route and split documents in `apply` give more weight to no revision but the stable; they are written even if
     other writes fail."""
 
-    reweighted: Object | None = None
-    """The existing route with the weights of `apply`: written if the one in `apply` is refused."""
+    lesser: tuple[Object, ...] = ()
+    """Written if the object of the same kind and name in `apply` is refused: the existing route with new weights alone;
+    if route or split documents were not read, them without their owner, since they may have lost it."""
 
     def carries_split(self, obj: Object) -> bool:
         """Whether an object in `apply` takes weight from the canary and must be written whatever else is refused."""
         return self.withdraws and _carries_split(obj)
+
+    def lesser_of(self, obj: Object) -> Object | None:
+        """What is written if an object that takes weight is refused."""
+        same = (lesser for lesser in self.lesser if _identity(lesser) == _identity(obj))
+        return next(same, None) if self.carries_split(obj) else None
 
 
 def plan(owner: Owner, router: Router, snapshot: Snapshot, decision: Decision, existing: Children) -> Plan:
@@ -128,6 +134,9 @@ def plan(owner: Owner, router: Router, snapshot: Snapshot, decision: Decision, e
     names = {_identity(want) for want in wanted}
     routed = {*view.weights, *(backend.name for backend in carriers.backends)}
     pairs = ((want, existing.find(want)) for want in wanted)
+    if snapshot.unread:  # no orphan is adopted
+        pairs = ((_without_owner_of_orphan(want, found, owner), found) for want, found in pairs)
+        same = _without_owner_of_orphan(same, stored, owner) if same else None
     pending = ((_with_first_settings(want, found), found) for want, found in pairs)
     pending = ((want, found) for want, found in pending if want["metadata"]["name"] not in existing.taken)
     pending = ((want, found) for want, found in pending if _may_be_written(want, snapshot, decision))
@@ -142,7 +151,7 @@ def plan(owner: Owner, router: Router, snapshot: Snapshot, decision: Decision, e
         # What is wanted stays, and so does what is not ours yet.
         delete=tuple(obj for obj in surplus if _identity(obj) not in names and is_owned(obj, owner)),
         withdraws=_withdraws(snapshot, decision),
-        reweighted=_conditional(same, stored) if same and any(obj["kind"] == same["kind"] for obj in apply) else None,
+        lesser=tuple(_lesser(snapshot, existing, apply, _conditional(same, stored) if same else None)),
     )
 
 
@@ -220,6 +229,25 @@ def _withdraws(snapshot: Snapshot, decision: Decision) -> bool:
     stable = find_stable(snapshot)
     now = snapshot.route.weights
     return all(w <= now.get(r, 0) or (stable is not None and r == stable.revision) for r, w in decision.weights.items())
+
+
+def _without_owner_of_orphan(want: Object, found: Object | None, owner: Owner) -> Object:
+    """The write, without owner if the object is an orphan: it keeps its old controller, and may not have a second."""
+    return without_owner(want) if found and is_orphan(found, owner) else want
+
+
+def _lesser(snapshot: Snapshot, existing: Children, apply: Iterable[Object], same: Object | None) -> Iterable[Object]:
+    """See `Plan.lesser`; `same` is the existing route with new weights."""
+    for want in apply:
+        if same and _identity(same) == _identity(want):
+            yield same
+        elif _carries_split(want) and existing.find(want) is None and not snapshot.split_is_known:
+            yield without_owner(want)
+
+
+def without_owner(want: Object) -> Object:
+    """The write of an object that keeps the owners that it has."""
+    return want | {"metadata": {name: value for name, value in want["metadata"].items() if name != "ownerReferences"}}
 
 
 def _with_first_settings(want: Object, found: Object | None) -> Object:

@@ -150,8 +150,7 @@ class Reconciler:
         by_backend = self._view(route, owner)
         view = combined(by_backend, _documents(owner, listed), listed.read_records())
         owned = await add_unlabelled(reads, owner, listed, view.weights, by_backend.weights)
-        if reads.failed.keys().isdisjoint({Fact.RECORDS, Fact.DEPLOYMENTS, Fact.DOCUMENTS}):
-            owned = await add_lost_records(reads, owner, owned, _documents(owner, owned))
+        owned = await add_lost_records(reads, owner, owned, _documents(owner, owned))
         owned, target = await self._target(reads, owner, spec, prompt, owned)
         if not reads.failed.keys().isdisjoint({Fact.PROMPT, Fact.RECORDS}):
             target = Target(current_target(owned.read_records(), view))
