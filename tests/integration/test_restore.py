@@ -44,6 +44,8 @@ class NoReadings:
 
     def drop(self, key: object) -> None: ...
 
+    def watched(self, key: object) -> None: ...
+
 
 @pytest.fixture
 async def reconciler(api_server: api_tier.Handle, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Reconciler]:

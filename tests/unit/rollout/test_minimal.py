@@ -12,21 +12,25 @@ from hypothesis import strategies as st
 from serin.analysis.counts import MetricReadings
 from serin.rollout import roles
 from serin.rollout.decide import decide
-from serin.rollout.minimal import assumed_split, unreadable_stable
+from serin.rollout.minimal import assumed_split, newest_promoted, unreadable_stable
 from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason
-from serin.rollout.snapshot import NO_ROUTE, Fact, Snapshot
+from serin.rollout.record import Record
+from serin.rollout.snapshot import NO_ROUTE, Fact, RouteView, Snapshot
 from tests.unit.rollout.cases import (
     BAD,
     GOOD,
     HOUR,
     MINUTE,
     NOON,
+    STABLE,
     A,
     B,
     C,
     canary_at,
     make_evidence,
+    make_record,
+    make_route,
     read_until,
     weight_of,
 )
@@ -128,3 +132,37 @@ def test_stable_is_unreadable_only_if_its_promotion_is_the_newest(
 ) -> None:
     seen = canary_at(unreadable_records=numbers)
     assert unreadable_stable(seen, roles.find_stable(seen)) == expected
+
+
+@pytest.mark.parametrize("number", [0, 2])
+@pytest.mark.parametrize("route", [make_route({A: 7_500, B: 2_500}), make_route({A: 10_000}), NO_ROUTE])
+@pytest.mark.parametrize("earlier", [(), (make_record(C, promotion=1),)], ids=["alone", "after another"])
+def test_unreadable_stable_is_neither_replaced_nor_deleted(
+    number: int, route: RouteView, earlier: tuple[Record, ...]
+) -> None:
+    """Its promotion may be lost, too, and the route; the earlier stable has no pods."""
+    canary = canary_at().records[1]
+    seen = canary_at(records=(*earlier, canary), route=route, unreadable_records={A: number})
+    decision = decide(seen)
+    assert decision.phase is Phase.BLOCKED
+    assert not decision.retired
+    assert all(revision == A or not weight for revision, weight in decision.weights.items())
+    assert decision.engines == {e: v.replicas for e, v in seen.engines.items()}
+    stable = roles.find_stable(seen)
+    assert stable is None or stable in earlier
+
+
+def test_revision_with_unreadable_record_is_not_unrecorded() -> None:
+    """Its pods run and it gets requests, but it is an old canary: the stable goes on without it."""
+    seen = canary_at(records=(STABLE,), target=STABLE, unreadable_records={B: 0})
+    decision = decide(seen)
+    assert roles.unrecorded(seen, STABLE) == ()
+    assert decision.reason is not Reason.STABLE_RECORD_MISSING
+    assert weight_of(decision, B) == 0
+
+
+def test_promoted_record_on_trial_is_not_assumed_to_be_the_stable() -> None:
+    """Promoted long ago or not, it is the canary."""
+    stable, canary = canary_at().records
+    again = replace(canary, promotion=(stable.promotion or 0) + 1)
+    assert newest_promoted((stable, again)) == roles.find_stable(canary_at(records=(stable, again))) == stable
