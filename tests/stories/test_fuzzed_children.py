@@ -6,6 +6,7 @@ SERIN_FUZZ_RUNS sets their number per scenario, SERIN_FUZZ_SEED the first one.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import random
@@ -29,6 +30,7 @@ from serin.cluster.port import (
     SERVICE,
     Kind,
 )
+from serin.errors import ClusterError
 from serin.kube_types import Object
 from serin.manifests.adoption import is_owned
 from serin.manifests.owner import Owner
@@ -203,19 +205,24 @@ def rest_of(story: Story) -> dict[Kind, list[str]]:
     return {kind: [obj["metadata"]["name"] for obj in objects] for kind, objects in found.items()}
 
 
+@pytest.mark.parametrize("reads_fail", [False, True], ids=["", "reads fail"])
 @pytest.mark.parametrize("name", SCENARIOS)
-async def test_damaged_children_cost_nothing_that_serves(worlds: dict[str, Story], name: str) -> None:
+async def test_damaged_children_cost_nothing_that_serves(
+    worlds: dict[str, Story],
+    name: str,
+    reads_fail: bool,  # noqa: FBT001 - a column of the table
+) -> None:
     for seed in range(FIRST, FIRST + RUNS):
         story = await prepared(worlds, name)
         vandal = Vandal(story, seed)
         try:
-            await play(story, SCENARIOS[name], vandal)
+            await play(story, SCENARIOS[name], vandal, reads_fail=reads_fail)
         except Exception as error:
             deeds = "\n".join(vandal.deeds)
             raise AssertionError(f"{name}, seed {seed}: {error!r}\n{deeds}\n" + "\n".join(story.transcript)) from error
 
 
-async def play(story: Story, scenario: Scenario, vandal: Vandal) -> None:
+async def play(story: Story, scenario: Scenario, vandal: Vandal, *, reads_fail: bool) -> None:
     watchman = Watchman(story)
     canary = story.world.status().get("canary", {}).get("revision")
     story.__dict__["_check"] = story.__dict__["_check_weights"] = lambda: None
@@ -227,6 +234,9 @@ async def play(story: Story, scenario: Scenario, vandal: Vandal) -> None:
                 vandal.strike()
                 strikes -= 1
             quiet = 0
+        if reads_fail and quiet < 3 and vandal.random.random() < 0.6:
+            await failing_tick(story, watchman, vandal)
+            continue
         await guarded_tick(story, watchman)
         watchman.tick()
         quiet += 1
@@ -248,6 +258,24 @@ def is_at_rest(story: Story, scenario: Scenario, canary: str | None) -> bool:
         return story.world.status().get("weight") == scenario.weight
     stable = story.world.status()["stable"]["revision"]
     return story.world.weights() == {stable: 10_000} and (stable == canary) is scenario.canary_serves
+
+
+async def failing_tick(story: Story, watchman: Watchman, vandal: Vandal) -> None:
+    """A tick in which one kind cannot be read: nothing is adopted or deleted."""
+    kind = vandal.random.choice((*OURS, POD))
+    vandal.deeds.append(f"{story.clock} fail to read {kind}")
+
+    def before(call: Call) -> None:
+        assert call.verb not in {"adopt", "delete"}, call
+        if call.kind is kind and call.verb in {"get", "list"}:
+            raise ClusterError("The API server is away.")
+
+    story.world.pass_time(5)
+    story.world.cluster.before, story.world.cluster.after = before, watchman.after
+    with contextlib.suppress(ClusterError):
+        await story.reconciler().reconcile(KEY)
+    story.world.cluster.before = story.world.cluster.after = None
+    story._note()
 
 
 async def guarded_tick(story: Story, watchman: Watchman) -> None:
