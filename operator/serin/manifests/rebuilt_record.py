@@ -40,14 +40,17 @@ def lost_revisions(
         documents: the split documents by engine revision.
         records: those that exist.
     """
-    known = {record.revision: record.engine_revision for record in records}
+    existing = tuple(records)
+    known = {record.revision: record.engine_revision for record in existing}
     lost: dict[str, str] = {}
     for engine, resolved in running.items():
         if engine in documents:
             named = [name for name, _ in documents[engine].shares]
-        else:  # without the document it is not known which prompt the pods apply
-            named = [] if resolved.serves_prompts or engine in known.values() else [resolved.revision]
-        lost |= {name: engine for name in named if name not in known}
+        elif resolved.serves_prompts:  # without the document, only a canary says whose prompt the pods apply
+            named = [r.trial.against for r in existing if r.engine_revision == engine and r.trial and not r.rejection]
+        else:
+            named = [] if engine in known.values() else [resolved.revision]
+        lost |= {name: engine for name in named if name and name not in known}
     return lost
 
 

@@ -30,7 +30,12 @@ def promoted_serve(snapshot: Snapshot) -> bool:
 
 
 def _promoted(snapshot: Snapshot) -> list[Record]:
-    return [r for r in snapshot.records if r.promotion is not None and not is_doubtful(r)]
+    return [r for r in snapshot.records if is_proven(r)]
+
+
+def is_proven(record: Record) -> bool:
+    """Whether a record says that its revision was promoted, and nothing against it."""
+    return record.promotion is not None and not is_doubtful(record)
 
 
 def is_doubtful(record: Record) -> bool:
@@ -76,9 +81,14 @@ def _able(snapshot: Snapshot) -> list[Record]:
 
 
 def _running(snapshot: Snapshot) -> list[Record]:
-    """Those with Ready pods. If nothing was ever tried, only those without a record: the others may be installing."""
+    """Those with Ready pods. If nothing was ever tried, not the target: it may be installing.
+
+    Another revision is never installed over them: the annotations of all records may be lost, and the route too.
+    """
     tried = any(r.promotion is not None or is_doubtful(r) for r in snapshot.records)
-    return [r for r in _able(snapshot) if (tried or not r.recorded) and _is_ready(snapshot, r.engine_revision)]
+    target = snapshot.target.revision if snapshot.target else None
+    able = [r for r in _able(snapshot) if tried or not r.recorded or r.revision != target]
+    return [r for r in able if _is_ready(snapshot, r.engine_revision)]
 
 
 def _is_ready(snapshot: Snapshot, engine_revision: str) -> bool:
@@ -101,11 +111,24 @@ def unrecorded(snapshot: Snapshot, stable: Record | None) -> tuple[str, ...]:
         return ()  # the others are canaries, and leave
     if unknown := _unknown(snapshot):
         return tuple(sorted(unknown))
+    is_deployed = stable is not None and stable.engine_revision in snapshot.engines
+    if not is_deployed and (lost := _tried_against(snapshot)):
+        return (lost,)
     known = {r.engine_revision for r in (*snapshot.records, *([stable] if stable else []))}
     known |= {snapshot.target.engine_revision} if snapshot.target else set()
     running = {engine for engine in snapshot.engines.keys() - known if _is_ready(snapshot, engine)}
-    is_deployed = stable is not None and stable.engine_revision in snapshot.engines
     return () if is_deployed or any(snapshot.route.weights.values()) else tuple(sorted(running))
+
+
+def _tried_against(snapshot: Snapshot) -> str | None:
+    """The stable that the target is on trial against, if its record is lost and the target's pods may serve it."""
+    target = snapshot.target
+    if target is None or target.trial is None or target.rejection or not target.trial.against:
+        return None
+    shared = target.resolved.serves_prompts and _is_ready(snapshot, target.engine_revision)
+    known = {r.revision for r in snapshot.records} | snapshot.unreadable_records.keys()
+    serves = shared or any(snapshot.route.weights.values())
+    return target.trial.against if serves and target.trial.against not in known else None
 
 
 def next_promotion(records: tuple[Record, ...]) -> int:

@@ -17,7 +17,9 @@ from serin.api.routing import Routing, Sticky
 from serin.manifests.served_prompt import served_prompts
 from serin.manifests.split_document import SplitDocument
 from serin.rollout.decision import Decision
+from serin.rollout.phases import Phase
 from serin.rollout.record import Record
+from serin.rollout.roles import is_doubtful, is_proven
 from serin.rollout.route import is_settled
 from serin.rollout.snapshot import RouteView, Snapshot
 from serin.routers.port import Backend
@@ -46,7 +48,8 @@ def combined(route: RouteView, documents: Documents, records: Iterable[Record]) 
         elif backend in documents:
             parts = _parts(documents[backend].shares, weight)
         elif backend in engines:  # the document is lost
-            parts = {_main_record(backend, known.values()).revision: weight}
+            served = _without_document(backend, known)
+            parts = {served.revision if served else backend: weight}
         else:
             parts = {backend: weight}
         for revision, part in parts.items():
@@ -103,11 +106,12 @@ def carried(
     backends = _backends(decision, route, records, documents)
     settled = is_settled(snapshot.route, snapshot.now, snapshot.policy.settle_seconds)
     served = {name for name, weight in route.weights.items() if weight or not settled}
-    shares = {
+    found = {
         engine: _shares(engine, decision, documents.get(engine), records, served=engine in served)
         for engine in decision.engines
         if any(r.engine_revision == engine and r.resolved.reads_split for r in records.values())
     }
+    shares = {engine: parts for engine, parts in found.items() if parts}
     within_pods = any(len(shares.get(backend.name, ())) > 1 and backend.weight for backend in backends)
     latest = snapshot.route.sequence or 0
     sequence = decision.sequence if decision.sequence is not None else latest
@@ -222,8 +226,10 @@ def _shares(
     records: Mapping[str, Record],
     *,
     served: bool,
-) -> tuple[tuple[str, int], ...]:
+) -> tuple[tuple[str, int], ...] | None:
     """The revisions of an engine with their weights in its pods, the one that is on trial last; at most two.
+
+    None: no document is written, and one that is stored stays as it is.
 
     A backend that loses its weight may be `served` with the old one for a moment. Until that is over its pods keep what
     they have: another revision would get the old weight there, above the first step of its trial.
@@ -231,12 +237,7 @@ def _shares(
     here = {r: w for r, w in decision.weights.items() if r in records and records[r].engine_revision == engine}
     total, before = sum(here.values()), dict(existing.shares) if existing else {}
     if total == 0:  # no route, or the backend is at 0
-        if served and existing and before.keys() <= records.keys():
-            return existing.shares
-        role = next((record.revision for record in _roles(decision) if record.engine_revision == engine), None)
-        if role is None and existing and before.keys() <= records.keys():
-            return existing.shares
-        return ((role or _main_record(engine, records.values()).revision, FULL_WEIGHT),)
+        return _without_weight(engine, decision, existing, records, served=served)
     canary = decision.canary.revision if decision.canary else None
     # Where a person promotes a third, the revision that leaves goes; else the third waits (`serin.rollout.drain`).
     kept = sorted(here, key=lambda r: (here[r] == 0, r != canary))[:2]
@@ -248,6 +249,30 @@ def _shares(
     return ((kept[0], FULL_WEIGHT - sum(weight for _, weight in second)), *second)
 
 
+def _without_weight(
+    engine: str,
+    decision: Decision,
+    existing: SplitDocument | None,
+    records: Mapping[str, Record],
+    *,
+    served: bool,
+) -> tuple[tuple[str, int], ...] | None:
+    """See `_shares`, of an engine that the decision gives no weight.
+
+    A revision with a role comes into the pods only if nothing else is served there, and if the decision says what is:
+    otherwise they may have a stable whose record is lost.
+    """
+    kept = existing.shares if existing and {name for name, _ in existing.shares} <= records.keys() else None
+    role = next((record for record in _roles(decision) if record.engine_revision == engine), None)
+    decides = bool(decision.weights) or decision.phase is Phase.INSTALLING
+    if existing and (served or role is None or not decides):
+        return kept
+    if role and (is_proven(role) or (decides and not served)):
+        return ((role.revision, FULL_WEIGHT),)
+    main = _without_document(engine, records)
+    return ((main.revision, FULL_WEIGHT),) if main else None
+
+
 def _parts(shares: Iterable[tuple[str, int]], weight: int) -> dict[str, int]:
     """A backend's weight, divided as its pods do; the sum is exact."""
     (first, _), *others = shares
@@ -255,10 +280,22 @@ def _parts(shares: Iterable[tuple[str, int]], weight: int) -> dict[str, int]:
     return {first: weight - sum(parts.values())} | parts
 
 
-def _main_record(engine: str, records: Iterable[Record]) -> Record:
-    """The record that the pods of an engine serve if no document says so: the one promoted last, else the newest."""
-    same = [record for record in records if record.engine_revision == engine]
-    return max(same, key=lambda record: (record.promotion or 0, record.rejection is None, record.number))
+def _without_document(engine: str, records: Mapping[str, Record]) -> Record | None:
+    """The record that the pods of an engine serve if no document says so; None: not known.
+
+    Pods that apply prompts may serve a stable whose record is lost, too. So it is never a rejected revision there, and
+    one on trial only if its stable has other pods.
+    """
+    same = [record for record in records.values() if record.engine_revision == engine]
+    newest = max(same, key=lambda record: (record.promotion or 0, record.rejection is None, record.number))
+    if not newest.resolved.serves_prompts:  # their answers are all the same
+        return newest
+    on_trial = [record for record in same if record.trial and not record.rejection]
+    if on_trial:
+        canary = max(on_trial, key=lambda record: record.number)
+        stable = records.get(canary.trial.against) if canary.trial else None
+        return (stable if stable.engine_revision == engine else canary) if stable else None
+    return newest if is_proven(newest) or (len(same) == 1 and not is_doubtful(newest)) else None
 
 
 def _roles(decision: Decision) -> list[Record]:

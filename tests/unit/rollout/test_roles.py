@@ -41,7 +41,8 @@ REJECTED = canary_at(record={"rejection": REJECTION, "trial": None})
     ("records", "route", "expected"),
     [
         pytest.param((), NO_ROUTE, None, id="nothing there"),
-        pytest.param((make_record(A),), NO_ROUTE, None, id="a record without promotion and without traffic"),
+        pytest.param((make_record(A),), NO_ROUTE, A, id="nothing is installed over what runs"),
+        pytest.param((make_record(C),), NO_ROUTE, None, id="a record that is not the target and does not run"),
         pytest.param((STABLE, make_record(B)), NO_ROUTE, A, id="the promoted one, route or not"),
         pytest.param(
             (STABLE, make_record(B, promotion=2)), make_route({A: 10_000}), B, id="the newest promotion, route or not"

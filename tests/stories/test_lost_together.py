@@ -1,0 +1,159 @@
+"""Two things are lost at once: no revision gains weight but the one that is known to be the stable."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from fakes.operator_in_memory import spec
+from fakes.world import KEY, NAME, NAMESPACE, Behaviour
+from serin.cluster.port import CONFIG_MAP, CONTROLLER_REVISION, DEPLOYMENT, HTTP_ROUTE, Kind
+from serin.manifests.split_document import split_name
+from serin.rollout.phases import Phase
+from tests.stories.prompts import PromptStory, prompt, serves_prompts
+from tests.stories.story import Story
+
+HELD: dict[str, Any] = {
+    "replicas": 1,
+    "rollout": {"ramp": {"steps": [{"weight": 60, "hold": "5h"}]}, "drainTimeout": "10s", "minimumBake": "0s"},
+    "analysis": {"blindTimeout": "60s", "metrics": [{"name": "errors", "preset": "ErrorRate"}]},
+}
+"""A canary that gets 60 % and keeps it."""
+
+
+@pytest.fixture(scope="module")
+def worlds() -> dict[str, Story]:
+    return {}
+
+
+def unchecked(prepared: Story) -> Story:
+    """A copy without the checks of each tick, which need whole records."""
+    story = copy.deepcopy(prepared)
+    story.world.cluster.clock = lambda: story.world.now
+    story.__dict__["_check"] = story.__dict__["_check_weights"] = lambda: None
+    story.each_tick = None
+    return story
+
+
+@pytest.fixture
+async def engines(worlds: dict[str, Story]) -> Story:
+    """A canary with other pods at 60 %."""
+    if "engines" not in worlds:
+        made = Story()
+        made.world.behaviours = {n: Behaviour(load_seconds=5, drain_seconds=5) for n in ("first", "third", "fourth")}
+        made.world.traffic.rps = 1_000
+        made.world.user_applies(spec("first", **HELD))
+        await made.until_phase(Phase.STABLE, 5)
+        made.world.user_applies(spec("third", **HELD))
+        await made.run(10, lambda s: s.world.status().get("weight") == "60%")
+        worlds["engines"] = made
+    return unchecked(worlds["engines"])
+
+
+@pytest.fixture(params=["alone", "an earlier revision is recorded"])
+async def prompts(worlds: dict[str, Story], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Story:
+    """A canary with another prompt in the pods of the stable at 60 %."""
+    serves_prompts(monkeypatch)
+    if request.param not in worlds:
+        made = PromptStory()
+        made.each_tick = None
+        if request.param != "alone":
+            made.world.behaviours["first"] = Behaviour(load_seconds=5, drain_seconds=5)
+            made.world.user_applies(spec("first", **HELD))
+            await made.until_phase(Phase.STABLE, 5)
+        made.world.user_applies(prompt(1, **HELD))
+        if request.param != "alone":
+            await made.until_phase(Phase.RAMPING, 5)
+            made.world.user_commands(f"promote@{made.canary}#1")
+        await made.run(5, lambda s: s.phase is Phase.STABLE and len(s.world.cluster.all(DEPLOYMENT)) == 1)
+        await made.run(0.5)
+        made.world.user_applies(prompt(2, **HELD))
+        await made.run(10, lambda s: s.world.status().get("weight") == "60%")
+        worlds[request.param] = made
+    return unchecked(worlds[request.param])
+
+
+def sides(story: Story) -> tuple[str, str]:
+    return story.world.status()["stable"]["revision"], story.canary
+
+
+def delete(story: Story, kind: Kind, name: str) -> None:
+    assert story.world.cluster.find(kind, NAMESPACE, name)
+    story.world.cluster.remove(kind, NAMESPACE, name)
+
+
+def strip(story: Story, kind: Kind, field: str) -> None:
+    """Take all labels or annotations off all objects of a kind."""
+    for obj in story.world.cluster.all(kind):
+        story.world.cluster.put(obj | {"metadata": obj["metadata"] | {field: {}}}, manager="somebody")
+
+
+def lose_record_and_document(story: Story) -> None:
+    status = story.world.status()["stable"]
+    delete(story, CONTROLLER_REVISION, f"{NAME}-{status['revision']}")
+    delete(story, CONFIG_MAP, split_name(NAME, status["engineRevision"]))
+
+
+async def keeps_below(story: Story, revision: str, weight: int, minutes: float = 1) -> None:
+    """No tick gives a revision more than this."""
+    for _ in range(int(minutes * 12)):
+        await story.tick()
+        assert story.world.weights().get(revision, 0) <= weight, story.clock
+        for document in story.world.documents().values():
+            if len(story.world.cluster.all(DEPLOYMENT)) > 1:  # each revision has its own
+                break
+            assert dict(document.shares).get(revision, 0) <= weight, story.clock
+
+
+async def test_prompt_on_trial_does_not_replace_a_stable_whose_record_and_document_are_lost(prompts: Story) -> None:
+    stable, canary = sides(prompts)
+    lose_record_and_document(prompts)
+    await keeps_below(prompts, canary, 6_000)
+    assert prompts.world.status()["stable"]["revision"] == stable
+
+
+async def test_nothing_is_written_into_pods_whose_stable_cannot_be_known(prompts: Story) -> None:
+    lose_record_and_document(prompts)
+    prompts.world.user_deletes_prompt("triage-1")
+    await prompts.run(1)
+    assert (prompts.phase, prompts.conditions["Stalled"]) == (Phase.BLOCKED, ("True", "StableRecordMissing"))
+    assert prompts.world.documents() == {}
+
+
+@pytest.mark.parametrize("phase", [Phase.ROLLING_BACK, Phase.ROLLED_BACK])
+async def test_rejected_prompt_does_not_replace_a_stable_whose_record_and_document_are_lost(
+    prompts: Story, phase: Phase
+) -> None:
+    _, canary = sides(prompts)
+    prompts.world.revision_error_rates[canary] = 0.9
+    await prompts.until_phase(phase, 2)
+    lose_record_and_document(prompts)
+    await keeps_below(prompts, canary, 0)
+
+
+async def test_prompt_on_trial_gains_nothing_if_promotion_document_and_route_are_lost(prompts: Story) -> None:
+    _, canary = sides(prompts)
+    lose_record_and_document(prompts)
+    delete(prompts, HTTP_ROUTE, NAME)
+    prompts.world.user_deletes_prompt("triage-1")
+    await keeps_below(prompts, canary, 6_000)
+    assert prompts.phase is Phase.BLOCKED
+
+
+@pytest.mark.parametrize("rejected", [False, True])
+async def test_nothing_is_installed_over_pods_that_run_if_all_promotions_and_the_route_are_lost(
+    engines: Story,
+    rejected: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    stable, canary = sides(engines)
+    if rejected:
+        engines.world.behaviours["third"].error_rate = 0.9
+        await engines.until_phase(Phase.ROLLING_BACK, 1)
+    strip(engines, CONTROLLER_REVISION, "annotations")
+    engines.world.cluster.remove(HTTP_ROUTE, *KEY)
+    await keeps_below(engines, canary, 6_000)
+    assert engines.world.status()["stable"]["revision"] == stable
+    if rejected:
+        await engines.until_phase(Phase.ROLLED_BACK, 2)
