@@ -30,7 +30,7 @@ from serin.manifests.controller_revision import UnreadableRecord, read_or_explai
 from serin.manifests.observed import engine_of_pod
 from serin.manifests.owner import LABEL_COMPONENT, Owner
 from serin.manifests.rebuilt_record import deployed, lost_revisions, rebuilt
-from serin.manifests.split_document import SplitDocument, split_name
+from serin.manifests.split_document import SplitDocument, engine_of_split, split_name
 from serin.rollout.record import Record
 from serin.rollout.snapshot import Fact
 from serin.tolerant_reads import TolerantReads
@@ -90,6 +90,30 @@ async def list_owned(cluster: Reader, owner: Owner) -> OwnedObjects:
     return OwnedObjects(records, deployments, pods, services, budgets, splits, tuple(others))
 
 
+async def add_documents(cluster: Reader, owner: Owner, listed: OwnedObjects, backends: Iterable[str]) -> OwnedObjects:
+    """The listed children, and the split documents in use that have lost their labels.
+
+    First of all that is not listed: they name the revisions whose records are read by name.
+
+    Args:
+        cluster: the API server.
+        owner: the LLMDeployment.
+        listed: its children that have the label.
+        backends: those that its route names.
+    """
+    named = {engine_of_split(owner.name, obj) for obj in listed.splits}
+    without = {
+        name for r in listed.read_records() if not r.resolved.reads_split for name in (r.revision, r.engine_revision)
+    }
+    missing = {*backends, *_running(listed)} - named - without
+    return (await _with_splits(cluster, owner, listed, missing))[0]
+
+
+def _running(listed: OwnedObjects) -> set[str]:
+    """The engine revisions whose pods run."""
+    return {engine_of_pod(pod) for pod in listed.pods if not pod["metadata"].get("deletionTimestamp")} - {""}
+
+
 async def add_unlabelled(
     cluster: Reader, owner: Owner, listed: OwnedObjects, revisions: Iterable[str], backends: Iterable[str]
 ) -> OwnedObjects:
@@ -102,7 +126,7 @@ async def add_unlabelled(
         revisions: those that get requests.
         backends: those that its route names.
     """
-    running = {engine_of_pod(pod) for pod in listed.pods if not pod["metadata"].get("deletionTimestamp")} - {""}
+    running = _running(listed)
     records = await add_named(cluster, CONTROLLER_REVISION, owner, listed.records, revisions)
     deployments = await add_named(cluster, DEPLOYMENT, owner, listed.deployments, running)
     services = await add_named(cluster, SERVICE, owner, listed.services, backends)
@@ -149,10 +173,17 @@ async def add_splits(
     deployed = {obj["metadata"]["name"].removeprefix(prefix) for obj in owned.deployments}
     deployed |= {target.engine_revision} if target else set()
     engines = {r.engine_revision for r in records if r.resolved.reads_split and r.engine_revision in deployed}
+    return await _with_splits(cluster, owner, owned, engines)
+
+
+async def _with_splits(
+    cluster: Reader, owner: Owner, owned: OwnedObjects, engines: Iterable[str]
+) -> tuple[OwnedObjects, frozenset[str]]:
     missing = {split_name(owner.name, engine) for engine in engines} - {o["metadata"]["name"] for o in owned.splits}
     if not missing:  # as a rule
         return owned, frozenset()
-    read = [obj for name in sorted(missing) if (obj := await cluster.get(CONFIG_MAP, owner.namespace, name))]
+    answers = await asyncio.gather(*(cluster.get(CONFIG_MAP, owner.namespace, name) for name in sorted(missing)))
+    read = [obj for obj in answers if obj]
     found = [obj for obj in read if is_ours(obj, owner)]
     taken = frozenset(obj["metadata"]["name"] for obj in read if not is_ours(obj, owner))
     return replace(owned, splits=[*owned.splits, *found]), taken

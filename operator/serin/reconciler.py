@@ -38,7 +38,15 @@ from serin.manifests.owner import Owner
 from serin.manifests.split_document import SplitDocument
 from serin.metric_sources.port import ReadingsSource, Server, Watch
 from serin.metric_sources.server import server
-from serin.owned_objects import OwnedObjects, add_lost_records, add_named, add_splits, add_unlabelled, list_owned
+from serin.owned_objects import (
+    OwnedObjects,
+    add_documents,
+    add_lost_records,
+    add_named,
+    add_splits,
+    add_unlabelled,
+    list_owned,
+)
 from serin.plan_execution import Failures, execute
 from serin.planner import Children, Plan, plan
 from serin.reporting.events import transition_events
@@ -148,6 +156,7 @@ class Reconciler:
             self._secret(reads, owner.namespace, spec),
         )
         by_backend = self._view(route, owner)
+        listed = await add_documents(reads, owner, listed, by_backend.weights)
         view = combined(by_backend, _documents(owner, listed), listed.read_records())
         owned = await add_unlabelled(reads, owner, listed, view.weights, by_backend.weights)
         owned = await add_lost_records(reads, owner, owned, _documents(owner, owned))

@@ -9,7 +9,7 @@ import pytest
 
 from fakes.operator_in_memory import spec
 from fakes.world import KEY, NAME, NAMESPACE, Behaviour
-from serin.cluster.port import CONFIG_MAP, CONTROLLER_REVISION, DEPLOYMENT, HTTP_ROUTE, Kind
+from serin.cluster.port import CONFIG_MAP, CONTROLLER_REVISION, DEPLOYMENT, HTTP_ROUTE, SERVICE, Kind
 from serin.manifests.split_document import split_name
 from serin.rollout.phases import Phase
 from tests.stories.prompts import PromptStory, prompt, serves_prompts
@@ -85,9 +85,11 @@ def delete(story: Story, kind: Kind, name: str) -> None:
 
 
 def strip(story: Story, kind: Kind, field: str) -> None:
-    """Take all labels or annotations off all objects of a kind."""
+    """Take all labels, annotations or owners off all objects of a kind."""
     for obj in story.world.cluster.all(kind):
-        story.world.cluster.put(obj | {"metadata": obj["metadata"] | {field: {}}}, manager="somebody")
+        story.world.cluster.put(
+            obj | {"metadata": obj["metadata"] | {field: [] if field == "ownerReferences" else {}}}, manager="somebody"
+        )
 
 
 def lose_record_and_document(story: Story) -> None:
@@ -157,3 +159,27 @@ async def test_nothing_is_installed_over_pods_that_run_if_all_promotions_and_the
     assert engines.world.status()["stable"]["revision"] == stable
     if rejected:
         await engines.until_phase(Phase.ROLLED_BACK, 2)
+
+
+@pytest.mark.parametrize("owners", [True, False], ids=["", "and their owners"])
+@pytest.mark.parametrize(
+    "kinds",
+    [(CONTROLLER_REVISION, CONFIG_MAP), (CONTROLLER_REVISION, CONFIG_MAP, DEPLOYMENT, SERVICE, HTTP_ROUTE)],
+    ids=["records and documents", "all children"],
+)
+async def test_children_that_have_all_lost_their_labels_are_found_by_name(
+    engines: Story,
+    kinds: tuple[Kind, ...],
+    owners: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    stable, canary = sides(engines)
+    for kind in kinds:
+        strip(engines, kind, "labels")
+        if not owners:
+            strip(engines, kind, "ownerReferences")
+    await engines.run(0.25)
+    assert sides(engines) == (stable, canary)
+    assert all(obj["metadata"]["labels"] for kind in kinds for obj in engines.world.cluster.all(kind))
+    engines.world.revision_error_rates[canary] = 0.9
+    await engines.until_phase(Phase.ROLLED_BACK, 2)
+    assert engines.world.weights() == {stable: 10_000}
