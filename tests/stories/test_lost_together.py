@@ -183,3 +183,16 @@ async def test_children_that_have_all_lost_their_labels_are_found_by_name(
     engines.world.revision_error_rates[canary] = 0.9
     await engines.until_phase(Phase.ROLLED_BACK, 2)
     assert engines.world.weights() == {stable: 10_000}
+
+
+async def test_backend_without_record_and_pods_serves_nobody(engines: Story) -> None:
+    """An old route is restored, or edited by hand."""
+    stable, _ = sides(engines)
+    engines.world.user_applies(spec("first", **HELD))
+    await engines.run(3, lambda s: s.phase is Phase.STABLE and len(s.world.cluster.all(DEPLOYMENT)) == 1)
+    route = engines.world.cluster.find(HTTP_ROUTE, *KEY)
+    assert route
+    route["spec"]["rules"][0]["backendRefs"][0]["name"] = f"{NAME}-0123456789"
+    engines.world.cluster.put(route, manager="restore")
+    await engines.run(0.5, lambda s: s.world.weights() == {stable: 10_000})
+    await engines.until_phase(Phase.STABLE, 1)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from serin.api.names import FULL_WEIGHT
 from serin.rollout.commands import names
 from serin.rollout.record import Record
-from serin.rollout.snapshot import Snapshot
+from serin.rollout.snapshot import Fact, Snapshot
 
 
 def find_stable(snapshot: Snapshot) -> Record | None:
@@ -45,23 +45,32 @@ def is_doubtful(record: Record) -> bool:
 
 def _is_superseded(snapshot: Snapshot, newest: Record, promoted: list[Record]) -> bool:
     """Whether the records show an earlier stable, because that of the present one is lost, or its promotion."""
-    weights = snapshot.route.weights
     if promoted_serve(snapshot):
         return False
-    trusted = {r.revision for r in promoted} | {r.revision for r in snapshot.records if is_doubtful(r)}
-    others_serve = any(weight and revision not in trusted for revision, weight in weights.items())
-    return others_serve or (newest.engine_revision not in snapshot.engines and bool(_running(snapshot)))
+    return _others_serve(snapshot, promoted) or (
+        newest.engine_revision not in snapshot.engines and bool(_running(snapshot))
+    )
 
 
 def _serves(snapshot: Snapshot, record: Record) -> bool:
     """Whether a revision gets requests, or its Ready pods are still in the route."""
-    weights, engine = snapshot.route.weights, snapshot.engines.get(record.engine_revision)
-    return bool(weights.get(record.revision) or (record.revision in weights and engine and engine.ready))
+    weights = snapshot.route.weights
+    if weights.get(record.revision):
+        return True
+    # A revision that has the weight may have been promoted; then these pods leave.
+    leaves = _others_serve(snapshot, _promoted(snapshot))
+    return record.revision in weights and _is_ready(snapshot, record.engine_revision) and not leaves
+
+
+def _others_serve(snapshot: Snapshot, promoted: list[Record]) -> bool:
+    """Whether a revision gets requests that is neither promoted nor on trial or rejected: its promotion is lost."""
+    trusted = {r.revision for r in promoted} | {r.revision for r in snapshot.records if is_doubtful(r)}
+    return any(weight and revision not in trusted for revision, weight in _weights(snapshot).items())
 
 
 def _without_promotion(snapshot: Snapshot) -> Record | None:
     """The stable by route, or without a route by what runs, as promoted."""
-    weights, target = snapshot.route.weights, snapshot.target
+    weights, target = _weights(snapshot), snapshot.target
     number = next_promotion(snapshot.records)
     if target and not target.recorded and weights.get(target.revision) == FULL_WEIGHT:
         return replace(target, promotion=number)
@@ -99,7 +108,24 @@ def _is_ready(snapshot: Snapshot, engine_revision: str) -> bool:
 def _unknown(snapshot: Snapshot) -> set[str]:
     """Revisions that get requests and have no record, not even one that cannot be read."""
     known = {r.revision for r in snapshot.records} | snapshot.unreadable_records.keys()
-    return {revision for revision, weight in snapshot.route.weights.items() if weight and revision not in known}
+    return {revision for revision, weight in _weights(snapshot).items() if weight and revision not in known}
+
+
+def _weights(snapshot: Snapshot) -> dict[str, int]:
+    """The weights of the route, without those of revisions that have neither a record nor pods: they serve nobody."""
+    known = {r.revision for r in snapshot.records} | snapshot.unreadable_records.keys()
+    return {r: w for r, w in snapshot.route.weights.items() if r in known or _may_run(snapshot, r)}
+
+
+def _may_run(snapshot: Snapshot, revision: str) -> bool:
+    """Whether a revision without a record may have pods. Where they read no document, it does not have their name."""
+    if not snapshot.pods_are_known or Fact.DOCUMENTS in snapshot.unread:
+        return True
+    in_pods = {
+        name for engine, split in snapshot.splits.items() if engine in snapshot.engines for name in split.revisions
+    }
+    reading = {r.engine_revision for r in snapshot.records if r.resolved.reads_split}
+    return revision in {*in_pods, *snapshot.engines} or not reading or not snapshot.engines.keys() <= reading
 
 
 def unrecorded(snapshot: Snapshot, stable: Record | None) -> tuple[str, ...]:
@@ -117,7 +143,7 @@ def unrecorded(snapshot: Snapshot, stable: Record | None) -> tuple[str, ...]:
     known = {r.engine_revision for r in (*snapshot.records, *([stable] if stable else []))}
     known |= {snapshot.target.engine_revision} if snapshot.target else set()
     running = {engine for engine in snapshot.engines.keys() - known if _is_ready(snapshot, engine)}
-    return () if is_deployed or any(snapshot.route.weights.values()) else tuple(sorted(running))
+    return () if is_deployed or any(_weights(snapshot).values()) else tuple(sorted(running))
 
 
 def _tried_against(snapshot: Snapshot) -> str | None:

@@ -169,3 +169,14 @@ def test_pruning_spares_records_in_use() -> None:
 def test_pruning_spares_record_named_by_current_command() -> None:
     """Without its tokens the same annotation would be carried out once more."""
     assert prunable_of(3, set(), command=parse_command(f"promote@{A}#1")) == {B, C}
+
+
+def test_weight_shows_the_stable_sooner_than_pods_that_leave() -> None:
+    """Right after a promotion, the promoted record loses its annotations; one pod of the old stable is still Ready."""
+    snapshot = serving(
+        records=(STABLE, make_record(B)),
+        target=make_record(B),
+        route=make_route({A: 0, B: 10_000}),
+        engines=by_name(make_engine(A, *make_pods(1), replicas=3), make_engine(B, *make_pods(3))),
+    )
+    assert find_stable(snapshot) == make_record(B, promotion=2)
