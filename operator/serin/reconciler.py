@@ -8,7 +8,7 @@ fact of the snapshot and a condition. The failure of a request is raised at the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -59,6 +59,7 @@ from serin.rollout.decision import Decision
 from serin.rollout.minimal import assumed_split, current_target, with_current_replicas
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record
+from serin.rollout.roles import is_proven
 from serin.rollout.snapshot import Fact, Policy, RouteView, Snapshot
 from serin.routers.port import Router
 from serin.routers.split import combined
@@ -180,7 +181,7 @@ class Reconciler:
             target = Target(None, Reason.CHILD_REFUSED, _foreign("ConfigMap", min(taken)))
         if owned.records_of_others and installs:  # they may say that the revision was rejected
             target = Target(None, Reason.CHILD_REFUSED, _unowned_record(owned.records_of_others[0]))
-        saved_state = self._saved_state(owner, records, evidence_map, reads.failed)
+        saved_state = self._saved_state(owner, records, evidence_map, view, reads.failed)
         if not reads.failed.keys().isdisjoint({Fact.ROUTE, Fact.DOCUMENTS}):
             view = assumed_split(view, saved_state, records)
         source, watchable, readings = self._source(owner, spec, secret, reads.failed)
@@ -236,10 +237,17 @@ class Reconciler:
         return owned, without_unreadable(target, owned.unreadable_records())
 
     def _saved_state(
-        self, owner: Owner, records: Iterable[Record], evidence_map: Object | None, failed: Container[Fact]
+        self,
+        owner: Owner,
+        records: Collection[Record],
+        evidence_map: Object | None,
+        view: RouteView,
+        failed: Container[Fact],
     ) -> TrialState | None:
         # Without a running trial the state is not needed, and most LLMDeployments run none.
         needed = any(r.trial and not r.rejection for r in records) or Fact.RECORDS in failed or Fact.ROUTE in failed
+        # It names both sides, also if the records have lost what they remember.
+        needed = needed or not any(is_proven(r) and view.weights.get(r.revision) for r in records)
         state = read_evidence(evidence_map) if needed else None
         if state:  # acknowledged here too, because the reconcile that persisted it may have failed afterwards
             self.collector.acknowledge((owner.namespace, owner.name), state.until, state.live_epochs)

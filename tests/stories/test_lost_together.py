@@ -10,6 +10,7 @@ import pytest
 from fakes.operator_in_memory import spec
 from fakes.world import KEY, NAME, NAMESPACE, Behaviour
 from serin.cluster.port import CONFIG_MAP, CONTROLLER_REVISION, DEPLOYMENT, HTTP_ROUTE, SERVICE, Kind
+from serin.manifests.evidence_map import name_of
 from serin.manifests.split_document import split_name
 from serin.rollout.phases import Phase
 from tests.stories.prompts import PromptStory, prompt, serves_prompts
@@ -196,3 +197,31 @@ async def test_backend_without_record_and_pods_serves_nobody(engines: Story) -> 
     engines.world.cluster.put(route, manager="restore")
     await engines.run(0.5, lambda s: s.world.weights() == {stable: 10_000})
     await engines.until_phase(Phase.STABLE, 1)
+
+
+SPECS: dict[str, Any] = {
+    "prompt missing": {"prompt": {"name": "not-restored-yet"}},
+    "invalid": {"fieldOfTomorrow": True},
+}
+
+
+@pytest.mark.parametrize("asked", ["prompt missing", "invalid", "another revision"])
+async def test_canary_is_not_the_stable_if_all_promotions_are_lost(engines: Story, asked: str) -> None:
+    stable, canary = sides(engines)
+    strip(engines, CONTROLLER_REVISION, "annotations")
+    behaviour = "third" if asked in SPECS else "fourth"
+    engines.world.user_applies(spec(behaviour, **HELD) | SPECS.get(asked, {}))
+    await keeps_below(engines, canary, 6_000)
+    assert engines.world.status()["stable"]["revision"] == stable
+    assert engines.world.weights()[stable] >= 4_000
+
+
+async def test_nothing_changes_if_neither_records_nor_trial_state_name_the_stable(engines: Story) -> None:
+    before = engines.world.weights()
+    strip(engines, CONTROLLER_REVISION, "annotations")
+    delete(engines, CONFIG_MAP, name_of(NAME))
+    engines.world.user_applies(spec("fourth", **HELD))
+    await engines.run(1)
+    assert engines.world.weights() == before
+    assert engines.conditions["Stalled"] == ("True", "StableRecordMissing")
+    assert "says which of them was promoted" in engines.world.status()["message"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from serin.analysis.trial_state import revision_of
 from serin.api.names import FULL_WEIGHT
 from serin.rollout.commands import names
 from serin.rollout.record import Record
@@ -74,14 +75,23 @@ def _without_promotion(snapshot: Snapshot) -> Record | None:
     number = next_promotion(snapshot.records)
     if target and not target.recorded and weights.get(target.revision) == FULL_WEIGHT:
         return replace(target, promotion=number)
-    serving = [r for r in _able(snapshot) if weights.get(r.revision)]
-    if any(weights.values()) and (_unknown(snapshot) or not serving):
-        return None
-    able = serving or _running(snapshot)
-    # Of several, the target is the one that may not have been proven.
-    proven = [r for r in able if target is None or r.revision != target.revision] or able
-    first = max(proven, key=lambda r: (weights.get(r.revision, 0), -r.number), default=None)
-    return replace(first, promotion=number) if first else None
+    claims = _claimants(snapshot)
+    return replace(claims[0], promotion=number) if len(claims) == 1 else None
+
+
+def _claimants(snapshot: Snapshot) -> list[Record]:
+    """Records that may have lost the promotion of the stable: of those that serve, else of those that run."""
+    weights, target, state = _weights(snapshot), snapshot.target, snapshot.saved_state
+    able = [r for r in _able(snapshot) if weights.get(r.revision)]
+    if any(weights.values()) and (_unknown(snapshot) or not able):
+        return []
+    able = able or _running(snapshot)
+    # The target is the one that may not have been proven.
+    claims = [r for r in able if target is None or r.revision != target.revision] or able
+    names = {r.revision for r in able}
+    if len(claims) > 1 and state and {state.against, revision_of(state)} <= names:
+        return [r for r in claims if r.revision == state.against]
+    return claims
 
 
 def _able(snapshot: Snapshot) -> list[Record]:
@@ -129,7 +139,7 @@ def _may_run(snapshot: Snapshot, revision: str) -> bool:
 
 
 def unrecorded(snapshot: Snapshot, stable: Record | None) -> tuple[str, ...]:
-    """What may be the stable although it has no record: nothing may be decided until it has one.
+    """What may be the stable although it has no record, or no promotion: nothing may be decided until it has one.
 
     Revisions that get requests; without a route, engine revisions with Ready pods. Empty if the stable is known.
     """
@@ -140,6 +150,10 @@ def unrecorded(snapshot: Snapshot, stable: Record | None) -> tuple[str, ...]:
     is_deployed = stable is not None and stable.engine_revision in snapshot.engines
     if not is_deployed and (lost := _tried_against(snapshot)):
         return (lost,)
+    if stable is None or _is_superseded(snapshot, stable, _promoted(snapshot)):
+        claims = sorted(record.revision for record in _claimants(snapshot))
+        if len(claims) > 1:
+            return tuple(claims)
     known = {r.engine_revision for r in (*snapshot.records, *([stable] if stable else []))}
     known |= {snapshot.target.engine_revision} if snapshot.target else set()
     running = {engine for engine in snapshot.engines.keys() - known if _is_ready(snapshot, engine)}

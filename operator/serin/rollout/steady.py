@@ -48,13 +48,9 @@ def orphaned(snapshot: Snapshot, unrecorded: tuple[str, ...]) -> Outcome:
 
     A new target is not recorded either: it may be one of them, and then nothing would seem to be missing.
     """
-    reason, one = Reason.STABLE_RECORD_MISSING, len(unrecorded) == 1
-    subject = f"Revision {unrecorded[0]} runs" if one else f"Revisions {' and '.join(unrecorded)} run"
-    message = (
-        f"{subject} without a ControllerRevision. Serin rebuilds one from Deployment, split document and "
-        "PromptVersion, and one of these is missing. Restore the ControllerRevision from a backup, without its "
-        "ownerReferences, or create the PromptVersion again."
-    )
+    reason = Reason.STABLE_RECORD_MISSING
+    recorded = {record.revision for record in snapshot.records}
+    message = _unpromoted(unrecorded) if recorded.issuperset(unrecorded) else _without_record(unrecorded)
     target = snapshot.target if snapshot.target and snapshot.target.recorded else None
     return Outcome(
         Situation.BLOCKED,
@@ -64,6 +60,24 @@ def orphaned(snapshot: Snapshot, unrecorded: tuple[str, ...]) -> Outcome:
         engines=_as_they_are(snapshot),
         stalled=reason,
         due_in=CHECK_AGAIN,
+    )
+
+
+def _without_record(revisions: tuple[str, ...]) -> str:
+    one = len(revisions) == 1
+    subject = f"Revision {revisions[0]} runs" if one else f"Revisions {' and '.join(revisions)} run"
+    return (
+        f"{subject} without a ControllerRevision. Serin rebuilds one from Deployment, split document and "
+        "PromptVersion, and one of these is missing. Restore the ControllerRevision from a backup, without its "
+        "ownerReferences, or create the PromptVersion again."
+    )
+
+
+def _unpromoted(revisions: tuple[str, ...]) -> str:
+    return (
+        f"Revisions {' and '.join(revisions)} run, and no ControllerRevision says which of them was promoted. Restore "
+        "the annotations of the ControllerRevisions from a backup, or change the spec to the revision that is not the "
+        "stable."
     )
 
 

@@ -53,8 +53,8 @@ REJECTED = canary_at(record={"rejection": REJECTION, "trial": None})
             A,
             id="promoted again after another",
         ),
-        pytest.param((UNANNOTATED, make_record(B)), make_route({A: 9_500, B: 500}), A, id="the route as witness"),
-        pytest.param((UNANNOTATED, make_record(B)), make_route({A: 5_000, B: 5_000}), A, id="the older one of a tie"),
+        pytest.param((UNANNOTATED, make_record(B)), make_route({A: 9_500, B: 0}), A, id="the route as witness"),
+        pytest.param((UNANNOTATED, make_record(B)), make_route({A: 4_000, B: 6_000}), None, id="the one or the other"),
         pytest.param((UNANNOTATED,), make_route({A: 0, B: 10_000}), None, id="no witness for a backend at 0"),
     ],
 )
