@@ -225,10 +225,14 @@ def _with_a_role(decision: Decision) -> list[Record]:
 
 
 def _withdraws(snapshot: Snapshot, decision: Decision) -> bool:
-    """Whether no revision gains weight but the stable of the stored records, which the decision may want to replace."""
-    stable = find_stable(snapshot)
-    now = snapshot.route.weights
-    return all(w <= now.get(r, 0) or (stable is not None and r == stable.revision) for r, w in decision.weights.items())
+    """Whether no revision gains weight but the stable of the stored records, which the decision may want to replace.
+
+    If the decision knows no stable, it is the one that the trial state names.
+    """
+    stable, state, now = find_stable(snapshot), snapshot.saved_state, snapshot.route.weights
+    kept = {stable.revision} if stable else set()
+    kept |= {state.against} if state and decision.stable is None else set()
+    return all(w <= now.get(r, 0) or r in kept for r, w in decision.weights.items())
 
 
 def _without_owner_of_orphan(want: Object, found: Object | None, owner: Owner) -> Object:

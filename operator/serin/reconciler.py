@@ -306,6 +306,8 @@ class Reconciler:
         wanted, saved, snapshot = decision.wanted, world.snapshot.saved_state, world.snapshot
         if not snapshot.unread.keys().isdisjoint({Fact.STATE, Fact.RECORDS}) and self.collector.watched(key):
             return  # what it asks for was decided with all facts
+        if decision.reason is Reason.STABLE_RECORD_MISSING and saved and self.collector.watched(key):
+            return  # a canary that still serves is judged by what it counts
         if wanted is None or not world.watchable:
             if not snapshot.unread:
                 self.collector.drop(key)

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from fakes.fake_cluster import Call
 from fakes.operator_in_memory import spec
 from fakes.world import KEY, NAME, NAMESPACE, Behaviour
 from serin.cluster.port import CONFIG_MAP, CONTROLLER_REVISION, DEPLOYMENT, HTTP_ROUTE, SERVICE, Kind
+from serin.errors import ClusterError
 from serin.manifests.evidence_map import name_of
 from serin.manifests.split_document import split_name
 from serin.rollout.phases import Phase
@@ -85,9 +87,11 @@ def delete(story: Story, kind: Kind, name: str) -> None:
     story.world.cluster.remove(kind, NAMESPACE, name)
 
 
-def strip(story: Story, kind: Kind, field: str) -> None:
+def strip(story: Story, kind: Kind, field: str, name: str = "") -> None:
     """Take all labels, annotations or owners off all objects of a kind."""
     for obj in story.world.cluster.all(kind):
+        if name not in {"", obj["metadata"]["name"]}:
+            continue
         story.world.cluster.put(
             obj | {"metadata": obj["metadata"] | {field: [] if field == "ownerReferences" else {}}}, manager="somebody"
         )
@@ -225,3 +229,101 @@ async def test_nothing_changes_if_neither_records_nor_trial_state_name_the_stabl
     assert engines.world.weights() == before
     assert engines.conditions["Stalled"] == ("True", "StableRecordMissing")
     assert "says which of them was promoted" in engines.world.status()["message"]
+
+
+@pytest.fixture
+async def orphaned(worlds: dict[str, Story]) -> Story:
+    """The record and the PromptVersion of the stable are deleted while a canary has 60 %."""
+    if "orphaned" not in worlds:
+        made = Story()
+        made.world.behaviours = {name: Behaviour(load_seconds=5, drain_seconds=5) for name in ("first", "third")}
+        made.world.traffic.rps = 1_000
+        made.world.user_writes_prompt("triage-1", "Be brief.")
+        made.world.user_applies(spec("first", **HELD, prompt={"name": "triage-1"}))
+        await made.until_phase(Phase.STABLE, 5)
+        made.world.user_applies(spec("third", **HELD))
+        await made.run(10, lambda s: s.world.status().get("weight") == "60%")
+        worlds["orphaned"] = made
+    story = unchecked(worlds["orphaned"])
+    delete(story, CONTROLLER_REVISION, f"{NAME}-{sides(story)[0]}")
+    story.world.user_deletes_prompt("triage-1")
+    return story
+
+
+@pytest.mark.parametrize("unread", [None, SERVICE], ids=["", "a read fails"])
+@pytest.mark.parametrize("cause", ["bad", "unwatched"])
+async def test_bad_or_unwatched_canary_loses_its_weight_while_the_record_of_the_stable_is_missing(
+    orphaned: Story, cause: str, unread: Kind | None
+) -> None:
+    stable, canary = sides(orphaned)
+    if cause == "bad":
+        orphaned.world.behaviours["third"].error_rate = 0.9
+    else:
+        orphaned.world.metrics_error = "Prometheus is away."
+    if unread:
+        fail(orphaned, "list", unread)
+    await orphaned.run(2, lambda s: s.world.weights().get(canary, 0) == 0)
+    assert orphaned.world.weights()[stable] == 10_000
+    assert len(orphaned.world.cluster.all(DEPLOYMENT)) == 2
+
+
+async def test_good_canary_keeps_its_weight_while_the_record_of_the_stable_is_missing(orphaned: Story) -> None:
+    before = orphaned.world.weights()
+    await orphaned.run(5)
+    assert orphaned.world.weights() == before
+
+
+async def test_bad_prompt_loses_its_weight_while_the_record_of_the_stable_is_missing(prompts: Story) -> None:
+    stable, canary = sides(prompts)
+    delete(prompts, CONTROLLER_REVISION, f"{NAME}-{stable}")
+    prompts.world.user_deletes_prompt("triage-1")
+    await prompts.run(0.5)
+    assert prompts.world.weights() == {stable: 4_000, canary: 6_000}
+    prompts.world.revision_error_rates[canary] = 0.9
+    await prompts.run(2, lambda s: s.world.weights().get(canary, 0) == 0)
+    assert prompts.world.weights()[stable] == 10_000
+
+
+def fail(story: Story, verb: str, kind: Kind) -> None:
+    """Let one kind of read fail."""
+
+    def before(call: Call) -> None:
+        if (call.verb, call.kind) == (verb, kind):
+            raise ClusterError("The API server is away.")
+
+    story.world.cluster.before = before
+
+
+@pytest.mark.parametrize(
+    ("verb", "unread", "damage"),
+    [
+        ("list", DEPLOYMENT, "record"),
+        ("get", CONTROLLER_REVISION, "record"),
+        ("get", CONTROLLER_REVISION, "labels of the record"),
+        ("list", CONTROLLER_REVISION, "document"),
+        ("list", CONTROLLER_REVISION, "labels of the document"),
+        ("list", CONFIG_MAP, "labels of the record"),
+        ("list", CONFIG_MAP, "record"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("error_rate", [0.01, 0.9])
+async def test_prompt_gains_no_weight_while_a_read_fails_and_something_is_lost(
+    prompts: Story, verb: str, unread: Kind, damage: str, error_rate: float
+) -> None:
+    stable, canary = sides(prompts)
+    engine = prompts.world.status()["stable"]["engineRevision"]
+    is_record = "record" in damage
+    kind, name = (CONTROLLER_REVISION, f"{NAME}-{stable}") if is_record else (CONFIG_MAP, split_name(NAME, engine))
+    fail(prompts, verb, unread)
+    if "labels" in damage:
+        strip(prompts, kind, "labels", name)
+    else:
+        delete(prompts, kind, name)
+    prompts.world.revision_error_rates[canary] = error_rate
+    await keeps_below(prompts, canary, 6_000, minutes=2)
+    prompts.world.cluster.before = None
+    await keeps_below(prompts, canary, 6_000)
+    assert prompts.world.status()["stable"]["revision"] == stable
+    if error_rate > 0.5:
+        await prompts.run(1, lambda s: s.world.weights() == {stable: 10_000})

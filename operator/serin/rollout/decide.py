@@ -41,7 +41,7 @@ def _situation(snapshot: Snapshot, stable: Record | None) -> tuple[Outcome, Comm
     if lost := minimal.unreadable_stable(snapshot, stable):
         return minimal.without_stable_record(snapshot, lost), None
     if unrecorded := roles.unrecorded(snapshot, stable):
-        return orphaned(snapshot, unrecorded), None
+        return minimal.by_trial_state(snapshot, orphaned(snapshot, unrecorded)), None
     target, result = _obey(snapshot, stable)
     return _outcome(snapshot, stable, target), result
 

@@ -126,9 +126,25 @@ def uninstalled(snapshot: Snapshot, target: Record) -> Outcome:
 
 def without_records(snapshot: Snapshot) -> Outcome:
     """No record can be read: the trial state alone names both sides, and what was counted decides."""
-    state, message = snapshot.saved_state, sentence(snapshot)
-    hold = Outcome(Situation.BLOCKED, Reason.READ_FAILED, message)
-    if state is None or not (state.against and snapshot.route.weights.get(state.against)):
+    return by_trial_state(snapshot, Outcome(Situation.BLOCKED, Reason.READ_FAILED, sentence(snapshot)))
+
+
+def waiting(snapshot: Snapshot, target: Record | None) -> Outcome:
+    """There is no stable yet, or it is not known: nothing but a canary's weight changes until everything is read."""
+    recorded = target if target and target.recorded else None
+    hold = Outcome(Situation.BLOCKED, Reason.READ_FAILED, sentence(snapshot), target=recorded)
+    return by_trial_state(snapshot, hold)
+
+
+def by_trial_state(snapshot: Snapshot, hold: Outcome) -> Outcome:
+    """An outcome that knows no stable; a bad or unwatched canary loses its weight to the stable that its trial names.
+
+    Args:
+        snapshot: of the decision.
+        hold: the outcome, which changes no weight.
+    """
+    state, timeout = snapshot.saved_state, snapshot.spec.analysis.blind_timeout
+    if state is None or not (state.against and snapshot.route.weights.get(state.against)) or snapshot.route.foreign:
         return hold
     canary = revision_of(state)
     if not snapshot.route.weights.get(canary):
@@ -137,17 +153,12 @@ def without_records(snapshot: Snapshot) -> Outcome:
     judgement = judge(state)
     if judgement.verdict is Verdict.FAIL:
         why = f"Revision {canary} gets no traffic ({Reason.VERDICT_FAILED}): {judgement.message}"
-    elif snapshot.now - state.until > snapshot.spec.analysis.blind_timeout:
+    elif snapshot.now - state.until > timeout:
         why = f"Revision {canary} gets no traffic ({Reason.BLIND}): {Reason.BLIND.explanation}"
     else:
-        return replace(hold, due_in=state.until + snapshot.spec.analysis.blind_timeout - snapshot.now)
-    return replace(hold, message=f"{message} {why}", weights={state.against: FULL_WEIGHT, canary: 0})
-
-
-def waiting(snapshot: Snapshot, target: Record | None) -> Outcome:
-    """There is no stable yet, or it is not known: nothing changes until everything is read."""
-    recorded = target if target and target.recorded else None
-    return Outcome(Situation.BLOCKED, Reason.READ_FAILED, sentence(snapshot), target=recorded)
+        left = state.until + timeout - snapshot.now
+        return replace(hold, due_in=left if hold.due_in is None else min(left, hold.due_in))
+    return replace(hold, message=f"{hold.message} {why}", weights={state.against: FULL_WEIGHT, canary: 0})
 
 
 # The decision -------------------------------------------------------------------------------------------------------

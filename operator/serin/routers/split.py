@@ -106,12 +106,17 @@ def carried(
     backends = _backends(decision, route, records, documents)
     settled = is_settled(snapshot.route, snapshot.now, snapshot.policy.settle_seconds)
     served = {name for name, weight in route.weights.items() if weight or not settled}
+    resplit = _resplit(decision, documents, records)
     found = {
         engine: _shares(engine, decision, documents.get(engine), records, served=engine in served)
         for engine in decision.engines
         if any(r.engine_revision == engine and r.resolved.reads_split for r in records.values())
     }
-    shares = {engine: parts for engine, parts in found.items() if parts}
+    shares = {
+        engine: parts
+        for engine, parts in found.items()
+        if parts and engine not in resplit and not _gains(engine, parts, documents.get(engine), snapshot, decision)
+    }
     within_pods = any(len(shares.get(backend.name, ())) > 1 and backend.weight for backend in backends)
     latest = snapshot.route.sequence or 0
     sequence = decision.sequence if decision.sequence is not None else latest
@@ -139,22 +144,38 @@ def carried(
             )
             for engine, parts in shares.items()
         }
-        | _resplit(decision, documents, records),
+        | resplit,
     )
 
 
 def _resplit(decision: Decision, documents: Documents, records: Mapping[str, Record]) -> dict[str, SplitDocument]:
-    """The documents of engines without any readable record that split between revisions, with the new weights only."""
-    known, found = {record.engine_revision for record in records.values()}, dict[str, SplitDocument]()
+    """The documents that give weight to a revision without a readable record, with the new weights only."""
+    found = dict[str, SplitDocument]()
     for engine, document in documents.items():
         names = [name for name, _ in document.shares]
+        unknown = sum(decision.weights.get(name, 0) for name in names if name not in records)
         total = sum(decision.weights.get(name, 0) for name in names)
-        if engine in known or len(names) == 1 or total == 0 or decision.sequence is None:
+        if unknown == 0 or len(names) == 1 or decision.sequence is None:
             continue
         second = [(name, round(decision.weights.get(name, 0) * FULL_WEIGHT / total)) for name in names[1:]]
         shares = ((names[0], FULL_WEIGHT - sum(weight for _, weight in second)), *second)
         found[engine] = replace(document, shares=shares, sequence=decision.sequence, epoch=decision.sequence % EPOCHS)
     return found
+
+
+def _gains(
+    engine: str,
+    parts: Iterable[tuple[str, int]],
+    existing: SplitDocument | None,
+    snapshot: Snapshot,
+    decision: Decision,
+) -> bool:
+    """Whether another revision than the stable gets more in the pods than it has, although something was not read."""
+    if not snapshot.unread or (existing is None and engine not in snapshot.engines and snapshot.pods_are_known):
+        return False
+    before = dict(existing.shares) if existing else {}
+    stable = decision.stable.revision if decision.stable else None
+    return any(share > before.get(revision, 0) for revision, share in parts if revision != stable)
 
 
 def _with_prompts(document: SplitDocument, routing: Routing, records: Mapping[str, Record]) -> SplitDocument:
