@@ -16,7 +16,7 @@ from serin.analysis.pod_checks import checks_for
 from serin.analysis.pod_counters import measure_for
 from serin.api.names import LABEL_ENGINE_REVISION, LABEL_REVISION, SPLIT_KEY, child_name
 from serin.kube_types import Object
-from serin.manifests.adoption import adoption, is_orphan, is_owned
+from serin.manifests.adoption import adoption, beside_controller, is_orphan, is_owned
 from serin.manifests.children import deployment, pod_disruption_budget, service
 from serin.manifests.contains import contains
 from serin.manifests.controller_revision import render_record
@@ -133,7 +133,11 @@ def plan(owner: Owner, router: Router, snapshot: Snapshot, decision: Decision, e
     ]
     names = {_identity(want) for want in wanted}
     routed = {*view.weights, *(backend.name for backend in carriers.backends)}
-    pairs = ((want, existing.find(want)) for want in wanted)
+    found = ((want, existing.find(want)) for want in wanted)
+    pairs = (
+        (beside_controller(want, have, owner) if have and is_owned(have, owner) else want, have) for want, have in found
+    )
+    same = beside_controller(same, stored, owner) if same and stored and is_owned(stored, owner) else same
     if snapshot.unread:  # no orphan is adopted
         pairs = ((_without_owner_of_orphan(want, found, owner), found) for want, found in pairs)
         same = _without_owner_of_orphan(same, stored, owner) if same else None
@@ -291,7 +295,8 @@ def _surplus(
     yield from (obj for engine, obj in engines.items() if engine in decision.retired)
     for obj in existing.splits:  # once the Deployment is gone: its pods do not start without the document
         engine = engine_of_split(owner.name, obj)
-        if engine and engine not in snapshot.engines.keys() | decision.engines.keys():
+        # While no stable is known, it may be what says which revision a backend serves.
+        if engine and decision.stable and engine not in snapshot.engines.keys() | decision.engines.keys():
             yield obj
     if not snapshot.route.exists or is_settled(snapshot.route, snapshot.now, snapshot.policy.settle_seconds):
         for obj in existing.services:

@@ -327,3 +327,33 @@ async def test_prompt_gains_no_weight_while_a_read_fails_and_something_is_lost(
     assert prompts.world.status()["stable"]["revision"] == stable
     if error_rate > 0.5:
         await prompts.run(1, lambda s: s.world.weights() == {stable: 10_000})
+
+
+def give_another_controller(story: Story, kind: Kind) -> None:
+    """Our own reference stays, but not as that of the controller."""
+    other = {"apiVersion": "x/v1", "kind": "App", "name": "app", "uid": "app-1", "controller": True}
+    for obj in story.world.cluster.all(kind):
+        ours = [ref | {"controller": False} for ref in obj["metadata"]["ownerReferences"]]
+        metadata = obj["metadata"] | {"ownerReferences": [*ours, other]}
+        story.world.cluster.put(obj | {"metadata": metadata}, manager="somebody")
+
+
+MEMORY = pytest.mark.parametrize("kind", [HTTP_ROUTE, CONFIG_MAP, CONTROLLER_REVISION], ids=str)
+
+
+@MEMORY
+async def test_canary_loses_its_weight_although_its_objects_have_another_controller(engines: Story, kind: Kind) -> None:
+    stable, canary = sides(engines)
+    give_another_controller(engines, kind)
+    engines.world.revision_error_rates[canary] = 0.9
+    await engines.until_phase(Phase.ROLLED_BACK, 3)
+    assert engines.world.weights() == {stable: 10_000}
+
+
+@MEMORY
+async def test_prompt_loses_its_weight_although_its_objects_have_another_controller(prompts: Story, kind: Kind) -> None:
+    stable, canary = sides(prompts)
+    give_another_controller(prompts, kind)
+    prompts.world.revision_error_rates[canary] = 0.9
+    await prompts.until_phase(Phase.ROLLED_BACK, 3)
+    assert prompts.world.weights() == {stable: 10_000}
