@@ -102,7 +102,8 @@ decision-rows:
 decision-trials:
 	@SERIN_TRIALS=all $(PYTHON) -m pytest -q tests/stories/test_two_hundred.py
 
-# The cost of the measuring middleware for a real vLLM, about ten minutes; writes bench/model_server/results.md.
+# The cost of the middleware for a real vLLM, alone, with a prompt and with checks, half an hour; writes
+# bench/model_server/results.md.
 bench-model-server: environment
 	@$(PYTHON) -m bench.model_server
 

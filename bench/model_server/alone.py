@@ -11,18 +11,20 @@ import logging
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from bench.model_server.load import EPOCH, split_document
+from bench.model_server.cases import Body, Case
+from bench.model_server.load import CHAT, EPOCH
 from model_server.serin_model_server.asgi import Application, Message, Receive, Scope, Send
 from model_server.serin_model_server.channel import Channel
 from model_server.serin_model_server.identity import Identity
 from model_server.serin_model_server.metrics import MAX_PAIRS, Metrics
 from model_server.serin_model_server.middleware import Middleware
+from model_server.serin_model_server.prompting.stage import Prompting
 from model_server.serin_model_server.recorder import Recorder
 from model_server.serin_model_server.timings import Times
 
@@ -45,21 +47,21 @@ _ENGINE_ID = "chatcmpl-0b3f4f6e-9f0e-4d0e-8c44-3a8f1d2c5b6a"
 
 @dataclass(frozen=True)
 class Cost:
-    """Microseconds that the middleware adds to a request of `size` bytes that is answered by 22 events."""
+    """Microseconds that the middleware adds to a request that is answered by 22 events."""
 
-    size: int
+    body: Body
     median: float
     highest: float
 
 
-def costs(sizes: Iterable[int]) -> list[Cost]:
-    """Measure every size."""
+def costs(case: Case) -> list[Cost]:
+    """Measure every body."""
     with tempfile.TemporaryDirectory() as folder:
         document = Path(folder, "split.json")
-        document.write_bytes(split_document())
+        document.write_bytes(case.split)
         channel = Channel(document, Path(folder, "copy"), CollectorRegistry())
         channel.start()
-        return [asyncio.run(_cost(size, channel)) for size in sizes]
+        return [asyncio.run(_cost(body, channel, prompted=case.prompt is not None)) for body in case.bodies]
 
 
 def page_milliseconds() -> float:
@@ -78,7 +80,7 @@ def page_milliseconds() -> float:
     return statistics.median(taken) * 1e3
 
 
-async def _cost(size: int, channel: Channel) -> Cost:
+async def _cost(body: Body, channel: Channel, *, prompted: bool) -> Cost:
     registry = CollectorRegistry()
     recorder = Recorder(Metrics(registry))
     recorder.engine_reports = True
@@ -94,21 +96,20 @@ async def _cost(size: int, channel: Channel) -> Cost:
         recorder.report([(_ENGINE_ID, times)])
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    measured = Middleware(app, recorder, channel)
-    added = []
+    measured = Middleware(app, recorder, channel, Prompting() if prompted else None)
+    content, added = body.made(0), []
     for _ in range(ROUNDS):
-        bare = await _seconds(app, size)
-        added.append((await _seconds(measured, size) - bare) / REQUESTS * 1e6)
+        bare = await _seconds(app, content)
+        added.append((await _seconds(measured, content) - bare) / REQUESTS * 1e6)
     if registry.get_sample_value("serin_middleware_failures_total"):
         logging.getLogger(__name__).error("the middleware failed to measure; the results are invalid")
-    return Cost(size, statistics.median(added), max(added))
+    return Cost(body, statistics.median(added), max(added))
 
 
-async def _seconds(app: Application, size: int) -> float:
-    body = bytes(size)
+async def _seconds(app: Application, content: bytes) -> float:
     chunks: list[Message] = [
-        {"type": "http.request", "body": body[at : at + CHUNK], "more_body": at + CHUNK < size}
-        for at in range(0, size, CHUNK)
+        {"type": "http.request", "body": content[at : at + CHUNK], "more_body": at + CHUNK < len(content)}
+        for at in range(0, len(content), CHUNK)
     ]
 
     async def send(_message: Message) -> None:
@@ -121,7 +122,6 @@ async def _seconds(app: Application, size: int) -> float:
         async def receive(messages: Iterator[Message] = messages) -> Message:
             return next(messages)
 
-        await app(
-            {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": _HEADERS}, receive, send
-        )
+        headers = list(_HEADERS)  # one that is prompted loses its length
+        await app({"type": "http", "method": "POST", "path": CHAT, "headers": headers}, receive, send)
     return time.process_time() - began

@@ -9,12 +9,14 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from model_server.serin_model_server.document import canonical
 
 CHAT = "/v1/chat/completions"
+REVISION = "abcdef0123"
 EPOCH = "7.0123456789abcdef"
 """What the route sets in the header x-serin-epoch: epoch and token."""
 
@@ -34,34 +36,50 @@ class Round:
         return len(self.first_tokens) / self.elapsed
 
 
-def request(model: str, size: int, number: int) -> bytes:
-    """A streaming chat request whose body has `size` bytes; every number gives another prompt."""
+def body(model: str, size: int, number: int, *, system: str | None = None, escaped: bool = False) -> bytes:
+    """The body of a streaming chat request, of `size` bytes or one less; every number gives another prompt.
+
+    Args:
+        model: its name.
+        size: bytes.
+        number: of the request.
+        system: the text of a system message.
+        escaped: whether most of it is one escape sequence of JSON after the other.
+    """
+    user = {"role": "user", "content": f"Ticket {number}: vpn issue for Ana, urgent."}
     asked = {
         "model": model,
-        "messages": [{"role": "user", "content": f"Ticket {number}: vpn issue for Ana, urgent."}],
+        "messages": [{"role": "system", "content": system}, user] if system else [user],
         "max_tokens": 4,
         "ignore_eos": True,
         "stream": True,
         "user": "",
     }
-    asked["user"] = "x" * max(0, size - len(json.dumps(asked)))
-    body = json.dumps(asked).encode()
+    missing = max(0, size - len(json.dumps(asked)))
+    asked["user"] = "\N{LATIN SMALL LETTER E WITH ACUTE}" * (missing // 6) if escaped else "x" * missing
+    return json.dumps(asked).encode()
+
+
+def request(content: bytes) -> bytes:
+    """The request with a body."""
     head = (
         f"POST {CHAT} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
-        f"x-serin-epoch: {EPOCH}\r\ncontent-length: {len(body)}\r\n\r\n"
+        f"x-serin-epoch: {EPOCH}\r\ncontent-length: {len(content)}\r\n\r\n"
     )
-    return head.encode() + body
+    return head.encode() + content
 
 
-def split_document() -> bytes:
+def split_document(prompt: Mapping[str, Any] | None = None, checks: Sequence[Mapping[str, Any]] = ()) -> bytes:
     """The split document of a pod with one revision, while the gateway splits."""
+    prompts = {"prompts": {"triage": prompt}} if prompt else {}
     content = {
         "schema": 1,
         "sequence": 7,
         "epoch": None,
-        "salt": "abcdef0123",
+        "salt": REVISION,
         "token": EPOCH.partition(".")[2],
-        "revisions": [{"revision": "abcdef0123", "weight": 10_000}],
+        "revisions": [{"revision": REVISION, "weight": 10_000} | prompts],
+        "checks": list(checks),
         "reveal": False,
     }
     return json.dumps(content | {"sha256": hashlib.sha256(canonical(content)).hexdigest()}).encode()

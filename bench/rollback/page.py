@@ -1,11 +1,11 @@
-"""The page of results: one section for each kind of canary, and what all of them have in common. Pure but for git."""
+"""The page of results: one section for each kind of canary, and what all of them have in common."""
 
 from __future__ import annotations
 
-import re
 import statistics
-import subprocess
 from collections.abc import Mapping, Sequence
+
+from bench.sections import joined
 
 RUNS = 10
 RATE = 80.0
@@ -45,13 +45,4 @@ def page(before: str, sections: Mapping[str, str], order: Sequence[str]) -> str:
         sections: text by title.
         order: titles of all sections.
     """
-    old = dict(re.findall(r"^## (.+?)\n\n(.*?)(?=^## |\Z)", before, re.MULTILINE | re.DOTALL))
-    at = f"\nAt {_commit()}."
-    texts = {title: f"{text.strip()}\n{at}" for title, text in sections.items()}
-    parts = [f"## {title}\n\n{(texts.get(title) or old[title]).strip()}" for title in order if title in {*old, *texts}]
-    return "\n".join([TITLE, "", _INTRO, "\n\n".join(parts), ""])
-
-
-def _commit() -> str:
-    where = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return where.stdout.strip() or "an unknown commit"
+    return "\n".join([TITLE, "", _INTRO, joined(before, sections, order), ""])
