@@ -1,7 +1,8 @@
 """Children are damaged at random moments: what serves users is never deleted, and all comes to rest where it should.
 
 Labels, annotations and owners are removed or changed, objects and pods deleted, several at once. The runs are seeded:
-SERIN_FUZZ_RUNS sets their number per scenario, SERIN_FUZZ_SEED the first one.
+SERIN_FUZZ_RUNS sets their number per scenario (half of it for two whole damages at once),
+SERIN_FUZZ_SEED the first one.
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ from serin.kube_types import Object
 from serin.manifests.adoption import is_owned
 from serin.manifests.owner import Owner
 from serin.rollout.phases import Phase
+from tests.stories.prompts import PromptStory, serves_prompts
 from tests.stories.story import Story
 
-RUNS = int(os.environ.get("SERIN_FUZZ_RUNS", "40"))
+RUNS = int(os.environ.get("SERIN_FUZZ_RUNS", "30"))
 FIRST = int(os.environ.get("SERIN_FUZZ_SEED", "0"))
 OURS = (DEPLOYMENT, POD_DISRUPTION_BUDGET, SERVICE, CONTROLLER_REVISION, HTTP_ROUTE, CONFIG_MAP)
 REPAIR_TICKS = 6
@@ -105,6 +107,19 @@ class Vandal:
         self.story, self.random = story, random.Random(seed)
         self.deeds: list[str] = []
 
+    def strike_twice(self) -> None:
+        """Two damages of different objects at once, whole ones: nothing but the pods is spared."""
+        cluster = self.story.world.cluster
+        found = [(kind, obj) for kind in OURS for obj in cluster.all(kind)]
+        for kind, obj in self.random.sample(found, 2):
+            field = self.random.choice(["", "labels", "annotations", "ownerReferences"])
+            if field:
+                obj["metadata"][field] = [] if field == "ownerReferences" else {}
+                cluster.put(obj, manager="vandal")
+            else:
+                self._delete(obj)
+            self.deeds.append(f"{self.story.clock} take {field or 'everything'} off {kind} {obj['metadata']['name']}")
+
     def strike(self) -> None:
         cluster = self.story.world.cluster
         kind = self.random.choice((*OURS, POD))
@@ -166,6 +181,9 @@ class Watchman:
         self.story = story
         status = story.world.status()
         self.stable = status["stable"]
+        record = story.world.cluster.find(CONTROLLER_REVISION, NAMESPACE, f"{NAME}-{self.stable['revision']}")
+        assert record
+        self.before = int(record["metadata"]["annotations"][ANNOTATION_PROMOTION])
         self.promoted = False
         self.weightless = 0
 
@@ -174,7 +192,7 @@ class Watchman:
         if call.kind is CONTROLLER_REVISION and call.verb == "apply" and call.body:
             annotations = call.body["metadata"].get("annotations") or {}
             other = call.name != f"{NAME}-{self.stable['revision']}"
-            self.promoted |= other and int(annotations.get(ANNOTATION_PROMOTION, 0)) > 2
+            self.promoted |= other and int(annotations.get(ANNOTATION_PROMOTION, 0)) > self.before
         if call.verb != "delete":
             return
         assert call.kind is not HTTP_ROUTE
@@ -292,3 +310,59 @@ async def guarded_tick(story: Story, watchman: Watchman) -> None:
             return
         story._note()
     raise AssertionError("the operator keeps writing to a world that stands still")
+
+
+async def prepared_prompt(worlds: dict[str, Story]) -> Story:
+    """A copy of the world in which the canary is a prompt in the pods of the stable."""
+    if "prompt" not in worlds:
+        story = PromptStory()
+        story.each_tick = None
+        for number, end in ((1, Phase.STABLE), (2, Phase.RAMPING)):
+            story.world.user_applies(wanted_spec("held", "good") | {"prompt": {"name": f"triage-{number}"}})
+            await story.until_phase(end, 5)
+            await story.run(0.5)
+        await story.run(10, lambda s: s.world.status().get("weight") == "25%")
+        worlds["prompt"] = story
+    story = copy.deepcopy(worlds["prompt"])
+    story.world.cluster.clock = lambda: story.world.now
+    return story
+
+
+@pytest.mark.parametrize("reads_fail", [False, True], ids=["", "reads fail"])
+@pytest.mark.parametrize("name", ["held", "prompt"])
+async def test_two_damages_at_once_give_no_canary_more_weight(
+    worlds: dict[str, Story],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    reads_fail: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    if name == "prompt":
+        serves_prompts(monkeypatch)
+    for seed in range(FIRST, FIRST + RUNS // 2):
+        story = await (prepared_prompt(worlds) if name == "prompt" else prepared(worlds, name))
+        vandal = Vandal(story, seed)
+        try:
+            await play_twice(story, vandal, reads_fail=reads_fail)
+        except Exception as error:
+            deeds = "\n".join(vandal.deeds)
+            raise AssertionError(f"{name}, seed {seed}: {error!r}\n{deeds}\n" + "\n".join(story.transcript)) from error
+
+
+async def play_twice(story: Story, vandal: Vandal, *, reads_fail: bool) -> None:
+    """The canary turns bad or not; it has all traffic at no time, and none in the end if it is bad."""
+    canary = story.world.status()["canary"]["revision"]
+    story.__dict__["_check"] = story.__dict__["_check_weights"] = lambda: None
+    watchman, bad = Watchman(story), vandal.random.random() < 0.5
+    if bad:
+        story.world.revision_error_rates[canary] = 0.5
+    vandal.strike_twice()
+    for turn in range(24):
+        if reads_fail and turn < 6:
+            await failing_tick(story, watchman, vandal)
+        else:
+            await guarded_tick(story, watchman)
+        assert story.world.weights().get(canary, 0) <= 2_500, story.clock
+        assert not watchman.promoted
+        shared = [shares for d in story.world.documents().values() if len(shares := dict(d.shares)) > 1]
+        assert all(shares.get(canary, 0) <= 2_500 for shares in shared), story.clock
+    assert not bad or not story.world.weights().get(canary), story.world.status()["message"]

@@ -43,9 +43,13 @@ def assumed_split(view: RouteView, state: TrialState | None, records: Iterable[R
         stable, canary, weight = state.against, revision_of(state), state.epochs[state.newest].weight
     else:
         target = current_target(known, view)
-        if not (target and promoted and target.trial and target.trial.traffic_since):
+        if not (target and target.trial and target.trial.traffic_since):
             return view
-        stable, canary, weight = promoted.revision, target.revision, weight_at(target.trial)
+        # An earlier revision may be the newest that is known to be promoted.
+        against = target.trial.against or (promoted.revision if promoted else "")
+        if not against:
+            return view
+        stable, canary, weight = against, target.revision, weight_at(target.trial)
     if canary in view.weights:
         return view
     return replace(view, weights={stable: FULL_WEIGHT - weight, canary: weight}, exists=True)

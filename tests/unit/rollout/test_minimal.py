@@ -112,6 +112,8 @@ def test_split_that_is_not_read_is_that_of_the_trial_state() -> None:
     assert assumed_split(NO_ROUTE, state, seen.records).weights == dict(seen.route.weights)
     assert assumed_split(NO_ROUTE, None, seen.records).weights == dict(seen.route.weights)
     assert assumed_split(seen.route, replace(state, epochs={}), seen.records) == seen.route
+    unpromoted = (replace(seen.records[0], promotion=None), make_record(C, promotion=1), seen.records[1])
+    assert assumed_split(NO_ROUTE, None, unpromoted).weights == dict(seen.route.weights), "not an earlier stable"
     promoted = replace(seen.records[1], promotion=2, trial=None)
     assert assumed_split(NO_ROUTE, state, (seen.records[0], promoted)) == NO_ROUTE, "the trial has ended"
 
