@@ -128,7 +128,7 @@ class Reason(StrEnum):
     )
     STABLE_RECORD_MISSING = (
         "StableRecordMissing",
-        "The ControllerRevision of a revision that serves is missing and cannot be rebuilt; Serin changes nothing.",
+        "The record of a revision that serves, or its promotion, is missing; Serin only withdraws a bad canary.",
     )
     RECORD_UNREADABLE = (
         "RecordUnreadable",
