@@ -61,7 +61,7 @@ class OwnedObjects:
         found = [read_or_explain(obj) for obj in self.records]
         stored = [record for record in found if isinstance(record, Record)]
         unreadable = tuple(record for record in found if isinstance(record, UnreadableRecord))
-        names = {record.revision for record in stored} | {record.revision for record in unreadable}
+        names = {record.revision for record in found}
         lost = [record for record in self.rebuilt if record.revision not in names]
         return tuple(sorted((*stored, *lost), key=lambda record: record.number)), unreadable
 

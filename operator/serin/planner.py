@@ -133,14 +133,9 @@ def plan(owner: Owner, router: Router, snapshot: Snapshot, decision: Decision, e
     ]
     names = {_identity(want) for want in wanted}
     routed = {*view.weights, *(backend.name for backend in carriers.backends)}
-    found = ((want, existing.find(want)) for want in wanted)
-    pairs = (
-        (beside_controller(want, have, owner) if have and is_owned(have, owner) else want, have) for want, have in found
-    )
-    same = beside_controller(same, stored, owner) if same and stored and is_owned(stored, owner) else same
-    if snapshot.unread:  # no orphan is adopted
-        pairs = ((_without_owner_of_orphan(want, found, owner), found) for want, found in pairs)
-        same = _without_owner_of_orphan(same, stored, owner) if same else None
+    pairs = ((want, existing.find(want)) for want in wanted)
+    pairs = ((_beside_other_owners(want, found, owner, snapshot), found) for want, found in pairs)
+    same = _beside_other_owners(same, stored, owner, snapshot) if same else None
     pending = ((_with_first_settings(want, found), found) for want, found in pairs)
     pending = ((want, found) for want, found in pending if want["metadata"]["name"] not in existing.taken)
     pending = ((want, found) for want, found in pending if _may_be_written(want, snapshot, decision))
@@ -239,9 +234,16 @@ def _withdraws(snapshot: Snapshot, decision: Decision) -> bool:
     return all(w <= now.get(r, 0) or r in kept for r, w in decision.weights.items())
 
 
-def _without_owner_of_orphan(want: Object, found: Object | None, owner: Owner) -> Object:
-    """The write, without owner if the object is an orphan: it keeps its old controller, and may not have a second."""
-    return without_owner(want) if found and is_orphan(found, owner) else want
+def _beside_other_owners(want: Object, found: Object | None, owner: Owner, snapshot: Snapshot) -> Object:
+    """The write with as much of our ownership as the owners of the existing object permit: one is the controller.
+
+    An orphan is adopted first; while something is not read it is not, and keeps its old controller.
+    """
+    if found is None:
+        return want
+    if is_orphan(found, owner):
+        return without_owner(want) if snapshot.unread else want
+    return beside_controller(want, found, owner) if is_owned(found, owner) else want
 
 
 def _lesser(snapshot: Snapshot, existing: Children, apply: Iterable[Object], same: Object | None) -> Iterable[Object]:

@@ -58,12 +58,12 @@ def controller_of(obj: Mapping[str, Any]) -> str | None:
     return next((f"{ref.get('kind')} {ref.get('name')}" for ref in _references(obj) if ref.get("controller")), None)
 
 
-def beside_controller(want: _Fields, found: Mapping[str, Any] | None, owner: Owner) -> _Fields:
+def beside_controller(want: _Fields, found: Mapping[str, Any], owner: Owner) -> _Fields:
     """The write of a child, as its owner but not as its controller if somebody has given it another controller.
 
     An object has one controller: otherwise every write would be refused, also one that takes weight from a canary.
     """
-    if found is None or not any(ref.get("controller") and ref.get("uid") != owner.uid for ref in _references(found)):
+    if not any(ref.get("controller") and ref.get("uid") != owner.uid for ref in _references(found)):
         return want
     reference = {name: value for name, value in owner.reference().items() if name != "controller"}
     return want | {"metadata": want["metadata"] | {"ownerReferences": [reference]}}

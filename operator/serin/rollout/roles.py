@@ -18,9 +18,8 @@ def find_stable(snapshot: Snapshot) -> Record | None:
     or be rebuilt from their Deployments; then the route, or what runs, shows which revision was promoted. That record
     is returned as promoted, so that the promotion is stored before the split changes.
     """
-    promoted = _promoted(snapshot)
-    newest = max(promoted, key=lambda r: r.promotion or 0, default=None)
-    if newest and not _is_superseded(snapshot, newest, promoted):
+    newest = max(_promoted(snapshot), key=lambda r: r.promotion or 0, default=None)
+    if newest and not _is_superseded(snapshot, newest):
         return newest
     return _without_promotion(snapshot) or newest
 
@@ -44,13 +43,11 @@ def is_doubtful(record: Record) -> bool:
     return bool(record.trial or record.rejection)
 
 
-def _is_superseded(snapshot: Snapshot, newest: Record, promoted: list[Record]) -> bool:
+def _is_superseded(snapshot: Snapshot, newest: Record) -> bool:
     """Whether the records show an earlier stable, because that of the present one is lost, or its promotion."""
     if promoted_serve(snapshot):
         return False
-    return _others_serve(snapshot, promoted) or (
-        newest.engine_revision not in snapshot.engines and bool(_running(snapshot))
-    )
+    return _others_serve(snapshot) or (newest.engine_revision not in snapshot.engines and bool(_running(snapshot)))
 
 
 def _serves(snapshot: Snapshot, record: Record) -> bool:
@@ -59,13 +56,13 @@ def _serves(snapshot: Snapshot, record: Record) -> bool:
     if weights.get(record.revision):
         return True
     # A revision that has the weight may have been promoted; then these pods leave.
-    leaves = _others_serve(snapshot, _promoted(snapshot))
-    return record.revision in weights and _is_ready(snapshot, record.engine_revision) and not leaves
+    ready = record.revision in weights and _is_ready(snapshot, record.engine_revision)
+    return ready and not _others_serve(snapshot)
 
 
-def _others_serve(snapshot: Snapshot, promoted: list[Record]) -> bool:
+def _others_serve(snapshot: Snapshot) -> bool:
     """Whether a revision gets requests that is neither promoted nor on trial or rejected: its promotion is lost."""
-    trusted = {r.revision for r in promoted} | {r.revision for r in snapshot.records if is_doubtful(r)}
+    trusted = {r.revision for r in snapshot.records if is_proven(r) or is_doubtful(r)}
     return any(weight and revision not in trusted for revision, weight in _weights(snapshot).items())
 
 
@@ -117,13 +114,17 @@ def _is_ready(snapshot: Snapshot, engine_revision: str) -> bool:
 
 def _unknown(snapshot: Snapshot) -> set[str]:
     """Revisions that get requests and have no record, not even one that cannot be read."""
-    known = {r.revision for r in snapshot.records} | snapshot.unreadable_records.keys()
-    return {revision for revision, weight in _weights(snapshot).items() if weight and revision not in known}
+    return {r for r, weight in _weights(snapshot).items() if weight} - _known(snapshot)
+
+
+def _known(snapshot: Snapshot) -> set[str]:
+    """Revisions that have a record, also if it cannot be read."""
+    return {r.revision for r in snapshot.records} | snapshot.unreadable_records.keys()
 
 
 def _weights(snapshot: Snapshot) -> dict[str, int]:
     """The weights of the route, without those of revisions that have neither a record nor pods: they serve nobody."""
-    known = {r.revision for r in snapshot.records} | snapshot.unreadable_records.keys()
+    known = _known(snapshot)
     return {r: w for r, w in snapshot.route.weights.items() if r in known or _may_run(snapshot, r)}
 
 
@@ -150,7 +151,7 @@ def unrecorded(snapshot: Snapshot, stable: Record | None) -> tuple[str, ...]:
     is_deployed = stable is not None and stable.engine_revision in snapshot.engines
     if not is_deployed and (lost := _tried_against(snapshot)):
         return (lost,)
-    if stable is None or _is_superseded(snapshot, stable, _promoted(snapshot)):
+    if stable is None or _is_superseded(snapshot, stable):
         claims = sorted(record.revision for record in _claimants(snapshot))
         if len(claims) > 1:
             return tuple(claims)
@@ -166,9 +167,8 @@ def _tried_against(snapshot: Snapshot) -> str | None:
     if target is None or target.trial is None or target.rejection or not target.trial.against:
         return None
     shared = target.resolved.serves_prompts and _is_ready(snapshot, target.engine_revision)
-    known = {r.revision for r in snapshot.records} | snapshot.unreadable_records.keys()
     serves = shared or any(snapshot.route.weights.values())
-    return target.trial.against if serves and target.trial.against not in known else None
+    return target.trial.against if serves and target.trial.against not in _known(snapshot) else None
 
 
 def next_promotion(records: tuple[Record, ...]) -> int:
