@@ -19,7 +19,7 @@ from typing import Any
 
 from examples.demo import conditions as seen
 from examples.demo import prepare
-from examples.demo.cluster import Cluster, Object
+from examples.demo.cluster import Cluster, Object, temporary_namespace
 from examples.demo.errors import WaitFailedError
 from examples.demo.follow import Follower
 from examples.demo.place import Place
@@ -159,13 +159,8 @@ def main() -> int:
     place = prepare.sandbox(tell)
     prepare.operator(tell, place)
     load_image(tell, place)
-    cluster = Cluster(place.environment, "bench-gateways")
-    cluster.make_namespace()
-    try:
+    with temporary_namespace(place.environment, "bench-gateways") as cluster:
         page = _page(place, _measure(tell, place, cluster))
-    finally:
-        cluster.kubectl("delete", "llmdeployments", "--all", "--wait", timeout=60)
-        cluster.kubectl("delete", "namespace", cluster.namespace, "--wait=false")
     Path(__file__).with_name(f"{place.gateway_program}.md").write_text(page)
     print(page)
     return 0

@@ -12,7 +12,7 @@ import time
 
 from examples.demo import conditions as seen
 from examples.demo import prepare
-from examples.demo.cluster import Cluster, Object, load_manifest
+from examples.demo.cluster import Cluster, Object, load_manifest, temporary_namespace
 from examples.demo.errors import WaitFailedError
 from examples.demo.follow import Follower
 from examples.demo.place import ROOT
@@ -36,24 +36,21 @@ def main() -> int:
     place = prepare.sandbox(tell)
     prepare.engines(tell)
     prepare.operator(tell, place)
-    cluster = Cluster(place.environment, "bench-latency")
-    cluster.make_namespace()
-    # Half of the tickets are long: only they wait longer at the slow canary.
-    load = Load(place.gateway_url, NAME, rps=RPS, seconds=1800, timeout=120, long_share=0.5, host=host(cluster))
-    try:
-        with Follower(cluster, NAME) as follower:
-            _apply(cluster, "01-install.yaml")
-            follower.wait_for("it serves", seen.is_settled, PATIENCE)
-            _warm_up(load)
-            promoted = _promote_equal(cluster, follower, tell)
-            rejected = _roll_back_slow(cluster, follower, promoted, tell)
-    except WaitFailedError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    finally:
-        load.stop()
-        cluster.kubectl("delete", "llmdeployments", "--all", "--wait", timeout=60)
-        cluster.kubectl("delete", "namespace", cluster.namespace, "--wait=false")
+    with temporary_namespace(place.environment, "bench-latency") as cluster:
+        # Half of the tickets are long: only they wait longer at the slow canary.
+        load = Load(place.gateway_url, NAME, rps=RPS, seconds=1800, timeout=120, long_share=0.5, host=host(cluster))
+        try:
+            with Follower(cluster, NAME) as follower:
+                _apply(cluster, "01-install.yaml")
+                follower.wait_for("it serves", seen.is_settled, PATIENCE)
+                _warm_up(load)
+                promoted = _promote_equal(cluster, follower, tell)
+                rejected = _roll_back_slow(cluster, follower, promoted, tell)
+        except WaitFailedError as error:
+            print(f"bench: {error}", file=sys.stderr)
+            return 1
+        finally:
+            load.stop()
     failed = [o.error for o in load.outcomes() if o.revision == rejected["revision"] and o.failed]
     if not rejected["message"].startswith("ttft: ") or failed:
         print(f"bench: rolled back for {rejected['message']!r}, with the errors {failed}", file=sys.stderr)

@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.rollback import engines, prompts
 from bench.rollback.page import page
 from examples.demo import prepare
-from examples.demo.cluster import Cluster
+from examples.demo.cluster import temporary_namespace
 from examples.demo.say import Teller
 from examples.light.image import load_image
 
@@ -34,14 +34,9 @@ def main() -> int:
     load_image(tell, place)
     sections, good = {}, True
     for name in [only] if only else PARTS:
-        cluster = Cluster(place.environment, f"bench-rollback-{name}")
-        cluster.make_namespace()
-        try:
+        with temporary_namespace(place.environment, f"bench-rollback-{name}") as cluster:
             sections[PARTS[name].TITLE], within = PARTS[name].measure(place, cluster, tell)
-            good &= within
-        finally:
-            cluster.kubectl("delete", "llmdeployments", "--all", "--wait", timeout=60)
-            cluster.kubectl("delete", "namespace", cluster.namespace, "--wait=false")
+        good &= within
     before = RESULTS.read_text() if RESULTS.exists() else ""
     RESULTS.write_text(page(before, sections, [part.TITLE for part in PARTS.values()]))
     print(RESULTS.read_text())

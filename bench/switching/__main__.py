@@ -7,15 +7,15 @@ Starts the sandbox if needed and leaves it running.
 from __future__ import annotations
 
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from bench.sections import commit
 from bench.switching.watching import EVERY, Splits, Watcher
 from examples.demo import conditions as seen
 from examples.demo import prepare
-from examples.demo.cluster import Cluster
+from examples.demo.cluster import temporary_namespace
 from examples.demo.follow import Follower
 from examples.demo.say import Teller
 from examples.light.image import load_image
@@ -38,29 +38,23 @@ def main() -> int:
     place = prepare.sandbox(tell)
     prepare.operator(tell, place)
     load_image(tell, place)
-    cluster = Cluster(place.environment, "bench-switching")
-    cluster.make_namespace()
-    try:
-        with Follower(cluster, NAME) as follower:
-            story = Story(cluster, follower)
-            cluster.apply(prompt_version("1.0.0"))
-            engine = seen.side(story.install(prompt=name_of("1.0.0"), **SETTINGS), "stable")["engineRevision"]
-            pods = cluster.items("pods", f"serin.dev/engine-revision={engine}")
-            port = pods[0]["spec"]["containers"][0]["ports"][0]["containerPort"]
-            names = [pod["metadata"]["name"] for pod in pods]
-            with (
-                Traffic(place, cluster, RATE) as traffic,
-                Watcher(cluster, f"{NAME}-{engine}-split", names, port) as watcher,
-            ):
-                traffic.wait_for(int(RATE * 10), PATIENCE)
-                cluster.apply(prompt_version("1.1.0"))
-                trial = story.change("0", prompt=name_of("1.1.0"), **SETTINGS)
-                story.promoted(seen.side(trial, "canary")["revision"])
-                # The last document, without the old prompt, is written with the end of the trial.
-                traffic.wait_for(int(RATE * LIMIT / 2), PATIENCE)
-    finally:
-        cluster.kubectl("delete", "llmdeployments", "--all", "--wait", timeout=60)
-        cluster.kubectl("delete", "namespace", cluster.namespace, "--wait=false")
+    with temporary_namespace(place.environment, "bench-switching") as cluster, Follower(cluster, NAME) as follower:
+        story = Story(cluster, follower)
+        cluster.apply(prompt_version("1.0.0"))
+        engine = seen.side(story.install(prompt=name_of("1.0.0"), **SETTINGS), "stable")["engineRevision"]
+        pods = cluster.items("pods", f"serin.dev/engine-revision={engine}")
+        port = pods[0]["spec"]["containers"][0]["ports"][0]["containerPort"]
+        names = [pod["metadata"]["name"] for pod in pods]
+        with (
+            Traffic(place, cluster, RATE) as traffic,
+            Watcher(cluster, f"{NAME}-{engine}-split", names, port) as watcher,
+        ):
+            traffic.wait_for(int(RATE * 10), PATIENCE)
+            cluster.apply(prompt_version("1.1.0"))
+            trial = story.change("0", prompt=name_of("1.1.0"), **SETTINGS)
+            story.promoted(seen.side(trial, "canary")["revision"])
+            # The last document, without the old prompt, is written with the end of the trial.
+            traffic.wait_for(int(RATE * LIMIT / 2), PATIENCE)
     RESULTS.write_text(_page(watcher.splits, failed=len(traffic.failures), of=traffic.ended))
     print(RESULTS.read_text())
     numbers = range(1, len(watcher.splits.documents))
@@ -84,9 +78,8 @@ def _page(splits: Splits, *, failed: int, of: int) -> str:
         seconds = splits.seconds(number)
         shares = " / ".join(f"{weight / 100:g} %" for _, weight in document.shares)
         lines.append(f"| {shares} | {seconds[0]:.2f} | {statistics.median(seconds):.2f} | {seconds[-1]:.2f} |")
-    where = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     lines += ["", "A time of 0 is not reliable: the watch showed that document no earlier than the pods did."]
-    lines += ["", f"Failed requests: {failed} of {of}.", "", f"At {where.stdout.strip() or 'an unknown commit'}.", ""]
+    lines += ["", f"Failed requests: {failed} of {of}.", "", f"At {commit()}.", ""]
     return "\n".join(lines)
 
 

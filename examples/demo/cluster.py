@@ -6,7 +6,8 @@ Called by all modules that use a cluster. Not here: watching (follow).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,19 @@ class Cluster:
         metadata = {"name": self.namespace, "labels": dict(labels or {})}
         manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
         self.kubectl("apply", "--filename=-", stdin=yaml.safe_dump(manifest))
+
+
+@contextmanager
+def temporary_namespace(environment: Mapping[str, str], name: str) -> Iterator[Cluster]:
+    """A namespace that is removed at the end with everything in it."""
+    here = Cluster(environment, name)
+    here.make_namespace()
+    try:
+        yield here
+    finally:
+        # The model first: a namespace needs a minute to end its pods, and the operator would report them as failures.
+        here.kubectl("delete", "llmdeployments", "--all", "--wait", timeout=60)
+        here.kubectl("delete", "namespace", name, "--wait=false")
 
 
 def load_manifests(path: Path) -> list[Object]:

@@ -10,13 +10,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
 
 from examples.demo import prepare
-from examples.demo.cluster import Cluster
+from examples.demo.cluster import Cluster, temporary_namespace
 from examples.demo.place import ROOT, Place
 from examples.demo.say import Teller
 from examples.light.image import load_image
@@ -54,7 +53,7 @@ def light_image(place: Place) -> str:
 def cluster(place: Place, light_image: str, request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A namespace for one test, removed with everything in it."""
     assert light_image == IMAGE
-    with namespace(place, _name("e2e", request.node.name)) as here:
+    with temporary_namespace(place.environment, _name("e2e", request.node.name)) as here:
         yield here
 
 
@@ -62,22 +61,9 @@ def cluster(place: Place, light_image: str, request: pytest.FixtureRequest) -> I
 def other_cluster(place: Place, light_image: str, request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """A second namespace for one test, removed with everything in it."""
     assert light_image == IMAGE
-    with namespace(place, _name("e2e-other", request.node.name)) as here:
+    with temporary_namespace(place.environment, _name("e2e-other", request.node.name)) as here:
         yield here
 
 
 def _name(prefix: str, test: str) -> str:
     return re.sub("[^a-z0-9]+", "-", f"{prefix}-{test}".lower())[:40].strip("-")
-
-
-@contextmanager
-def namespace(place: Place, name: str) -> Iterator[Cluster]:
-    """A namespace that is removed at the end with everything in it."""
-    here = Cluster(place.environment, name)
-    here.make_namespace()
-    try:
-        yield here
-    finally:
-        # The model first: a namespace needs a minute to end its pods, and the operator would report them as failures.
-        here.kubectl("delete", "llmdeployments", "--all", "--wait", timeout=60)
-        here.kubectl("delete", "namespace", name, "--wait=false")

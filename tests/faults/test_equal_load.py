@@ -22,13 +22,12 @@ from typing import Any
 import pytest
 
 from examples.demo import conditions as seen
-from examples.demo.cluster import Object
+from examples.demo.cluster import Object, temporary_namespace
 from examples.demo.errors import WaitFailedError
 from examples.demo.follow import Follower
 from examples.demo.place import Place
 from examples.light.story import IMAGE, LOADED, METRICS, NAME, Story
 from examples.light.traffic import Traffic
-from tests.e2e.conftest import namespace
 
 EQUAL, SLOWER = 10, 2
 """Namespaces at a time, one canary in each. With ten, the node has 85 pods of the 110 that it may have."""
@@ -69,7 +68,7 @@ class Ended:
 @contextmanager
 def serving(place: Place, name: str) -> Iterator[Story]:
     """A stable of loaded engines in a namespace of its own, and traffic for it that has run for a while."""
-    with namespace(place, name) as cluster, Follower(cluster, NAME) as follower:
+    with temporary_namespace(place.environment, name) as cluster, Follower(cluster, NAME) as follower:
         story = Story(cluster, follower)
         story.install(args=LOADED, **OPTIONS)
         with Traffic(place, cluster, RATE, connections=IN_FLIGHT, tokens=TOKENS) as traffic:

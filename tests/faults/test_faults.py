@@ -15,13 +15,12 @@ import pytest
 
 from examples.demo import conditions as seen
 from examples.demo import prepare
-from examples.demo.cluster import Cluster, Object, load_manifest
+from examples.demo.cluster import Cluster, Object, load_manifest, temporary_namespace
 from examples.demo.follow import Follower
 from examples.demo.place import ROOT, Place
 from examples.demo.say import Teller
 from examples.light.story import host
 from examples.load import Load
-from tests.e2e.conftest import namespace
 
 EXAMPLE = ROOT / "examples" / "04-judged-by-latency" / "01-install.yaml"
 FAULTS = Path(__file__).parent / "sitecustomize.py"
@@ -97,7 +96,7 @@ class Serving:
 def serving(place: Place) -> Iterator[Serving]:
     """A real vLLM without a fault, and six requests per second that wait as long as clients do; one for all faults."""
     prepare.engines(Teller())
-    with namespace(place, "faults") as cluster, Follower(cluster, NAME) as follower:
+    with temporary_namespace(place.environment, "faults") as cluster, Follower(cluster, NAME) as follower:
         cluster.kubectl("create", "configmap", "faults", f"--from-file={FAULTS}")
         load = Load(
             place.gateway_url, NAME, rps=RPS, seconds=1800, timeout=CLIENTS_WAIT, host=host(cluster), concurrency=1000
