@@ -11,7 +11,14 @@ from typing import Any
 from fakes.fake_cluster import Call
 from fakes.operator_in_memory import reconciler
 from fakes.world import KEY, NAME, NAMESPACE, World
-from serin.cluster.port import CONFIG_MAP, CONTROLLER_REVISION, DEPLOYMENT, SERVICE
+from serin.cluster.port import (
+    CONFIG_MAP,
+    CONTROLLER_REVISION,
+    DEPLOYMENT,
+    HTTP_ROUTE,
+    POD_DISRUPTION_BUDGET,
+    SERVICE,
+)
 from serin.errors import ClusterError
 from serin.manifests.controller_revision import read_or_explain
 from serin.reconciler import Reconciler
@@ -30,6 +37,14 @@ QUICK: dict[str, Any] = {
     "analysis": {"metrics": [{"name": "errors", "preset": "ErrorRate"}]},
 }
 """Changes of a spec: two pods, and a ramp of two short steps that waits for nothing else."""
+HELD: dict[str, Any] = {
+    "replicas": 1,
+    "rollout": {"ramp": {"steps": [{"weight": 25, "hold": "1h"}]}, "drainTimeout": "10s"},
+    "analysis": {"metrics": [{"name": "errors", "preset": "ErrorRate"}]},
+}
+"""Changes of a spec: one pod, and a canary that gets 25 % and keeps it."""
+OURS = (DEPLOYMENT, POD_DISRUPTION_BUDGET, SERVICE, CONTROLLER_REVISION, HTTP_ROUTE, CONFIG_MAP)
+"""What Serin writes; pods belong to the controller of their Deployment."""
 TICK_SECONDS = 5
 FEW_ALIKE = 2
 TURNS_PER_TICK = 12

@@ -22,7 +22,6 @@ from fakes.operator_in_memory import spec
 from fakes.world import KEY, NAME, NAMESPACE, Behaviour
 from serin.api.names import ANNOTATION_PROMOTION
 from serin.cluster.port import (
-    CONFIG_MAP,
     CONTROLLER_REVISION,
     DEPLOYMENT,
     HTTP_ROUTE,
@@ -37,11 +36,10 @@ from serin.manifests.adoption import is_owned
 from serin.manifests.owner import Owner
 from serin.rollout.phases import Phase
 from tests.stories.prompts import PromptStory, serves_prompts
-from tests.stories.story import Story
+from tests.stories.story import OURS, Story
 
 RUNS = int(os.environ.get("SERIN_FUZZ_RUNS", "30"))
 FIRST = int(os.environ.get("SERIN_FUZZ_SEED", "0"))
-OURS = (DEPLOYMENT, POD_DISRUPTION_BUDGET, SERVICE, CONTROLLER_REVISION, HTTP_ROUTE, CONFIG_MAP)
 REPAIR_TICKS = 6
 """Ticks of 5 seconds after a damage until every backend with weight has Ready pods again: they load for 5 seconds."""
 

@@ -21,15 +21,7 @@ from serin.cluster.port import (
     Kind,
 )
 from serin.rollout.phases import Phase
-from tests.stories.story import Story
-
-QUICK: dict[str, Any] = {
-    "replicas": 1,
-    "rollout": {"ramp": {"steps": [{"weight": 25, "hold": "1h"}]}, "drainTimeout": "10s"},
-    "analysis": {"metrics": [{"name": "errors", "preset": "ErrorRate"}]},
-}
-OURS = (DEPLOYMENT, POD_DISRUPTION_BUDGET, SERVICE, CONTROLLER_REVISION, HTTP_ROUTE, CONFIG_MAP)
-"""What Serin writes; pods belong to the controller of their Deployment."""
+from tests.stories.story import HELD, OURS, Story
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +36,11 @@ async def prepared(worlds: dict[str, Story], request: pytest.FixtureRequest) -> 
         story = Story()
         quick: dict[str, Any] = {"load_seconds": 5, "drain_seconds": 5}
         story.world.behaviours = {"good": Behaviour(**quick), "turning": Behaviour(**quick)}
-        story.world.user_applies(spec(**QUICK))
+        story.world.user_applies(spec(**HELD))
         await story.until_phase(Phase.STABLE)
         await story.run(0.5)
         if request.param != "settled":
-            story.world.user_applies(spec("turning", **QUICK))
+            story.world.user_applies(spec("turning", **HELD))
             await story.run(10, lambda s: s.world.status().get("weight") == "25%")
         if request.param == "rolled back":
             story.world.behaviours["turning"].error_rate = 0.9
@@ -130,10 +122,10 @@ async def test_pod_without_its_label_is_replaced_and_its_deployment_stays(prepar
 async def test_canary_without_label_is_removed_completely(kind: Kind, value: str | None) -> None:
     calm = Story()
     calm.world.behaviours = {"turning": Behaviour(error_rate=0.9)}
-    calm.world.user_applies(spec(**QUICK))
+    calm.world.user_applies(spec(**HELD))
     await calm.until_phase(Phase.STABLE)
     stable = children(calm)
-    calm.world.user_applies(spec("turning", **QUICK))
+    calm.world.user_applies(spec("turning", **HELD))
     await calm.run(10, lambda s: 0 in s.world.weights().values() and s.phase is Phase.ROLLING_BACK)
     for _, name, label in [m for m in marks(calm) if m[0] is kind and (m[0], m[1]) not in stable]:
         story = copy_of(calm)
@@ -147,7 +139,7 @@ async def test_canary_without_label_is_removed_completely(kind: Kind, value: str
 
 async def test_deployment_that_serin_did_not_make_is_neither_scaled_nor_deleted() -> None:
     story = Story()
-    story.world.user_applies(spec(**QUICK))
+    story.world.user_applies(spec(**HELD))
     await story.until_phase(Phase.STABLE)
     (made,) = story.world.cluster.all(DEPLOYMENT)
     other = copy.deepcopy(made)

@@ -341,19 +341,20 @@ def give_another_controller(story: Story, kind: Kind) -> None:
 MEMORY = pytest.mark.parametrize("kind", [HTTP_ROUTE, CONFIG_MAP, CONTROLLER_REVISION], ids=str)
 
 
+async def loses_its_weight(story: Story, kind: Kind) -> None:
+    """A bad canary, although its objects have another controller."""
+    stable, canary = sides(story)
+    give_another_controller(story, kind)
+    story.world.revision_error_rates[canary] = 0.9
+    await story.until_phase(Phase.ROLLED_BACK, 3)
+    assert story.world.weights() == {stable: 10_000}
+
+
 @MEMORY
 async def test_canary_loses_its_weight_although_its_objects_have_another_controller(engines: Story, kind: Kind) -> None:
-    stable, canary = sides(engines)
-    give_another_controller(engines, kind)
-    engines.world.revision_error_rates[canary] = 0.9
-    await engines.until_phase(Phase.ROLLED_BACK, 3)
-    assert engines.world.weights() == {stable: 10_000}
+    await loses_its_weight(engines, kind)
 
 
 @MEMORY
 async def test_prompt_loses_its_weight_although_its_objects_have_another_controller(prompts: Story, kind: Kind) -> None:
-    stable, canary = sides(prompts)
-    give_another_controller(prompts, kind)
-    prompts.world.revision_error_rates[canary] = 0.9
-    await prompts.until_phase(Phase.ROLLED_BACK, 3)
-    assert prompts.world.weights() == {stable: 10_000}
+    await loses_its_weight(prompts, kind)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
 import pytest
 
@@ -17,8 +16,6 @@ from serin.cluster.port import (
     HTTP_ROUTE,
     LLMDEPLOYMENT,
     POD,
-    POD_DISRUPTION_BUDGET,
-    SERVICE,
     Kind,
 )
 from serin.errors import Forbidden
@@ -26,23 +23,19 @@ from serin.manifests.adoption import is_owned
 from serin.manifests.evidence_map import name_of
 from serin.manifests.owner import Owner
 from serin.rollout.phases import Phase
-from tests.stories.story import Story
+from tests.stories.story import HELD, OURS, Story
 
-QUICK: dict[str, Any] = {
-    "replicas": 1,
-    "rollout": {"ramp": {"steps": [{"weight": 25, "hold": "1h"}]}, "drainTimeout": "10s"},
-    "analysis": {"metrics": [{"name": "errors", "preset": "ErrorRate"}]},
-}
-CHILDREN = (CONTROLLER_REVISION, DEPLOYMENT, SERVICE, POD_DISRUPTION_BUDGET, HTTP_ROUTE, CONFIG_MAP)
+CHILDREN = tuple(sorted(OURS, key=lambda kind: kind is not CONTROLLER_REVISION))
+"""Records first, as a restore has them."""
 
 
 async def on_trial(*, bad: bool = False) -> Story:
     """A canary with 25 %; a bad one is then rolled back."""
     story = Story()
     story.world.behaviours = {name: Behaviour(load_seconds=5, drain_seconds=5) for name in ("good", "next")}
-    story.world.user_applies(spec(**QUICK))
+    story.world.user_applies(spec(**HELD))
     await story.until_phase(Phase.STABLE)
-    story.world.user_applies(spec("next", **QUICK))
+    story.world.user_applies(spec("next", **HELD))
     await story.run(10, lambda s: s.world.status().get("weight") == "25%")
     if bad:
         story.world.behaviours["next"].error_rate = 0.9
@@ -187,7 +180,7 @@ async def test_configmap_of_others_blocks_a_canary_and_not_the_install() -> None
     story = Story()
     meta = {"namespace": NAMESPACE, "name": name_of(NAME)}
     story.world.cluster.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"a": "b"}})
-    story.world.user_applies(spec(**QUICK))
+    story.world.user_applies(spec(**HELD))
     await story.run(5, lambda s: sum(s.world.weights().values()) == 10_000)
     await story.until_phase(Phase.BLOCKED, 1)
     assert "ConfigMap triage-serin-evidence exists" in story.world.status()["message"]
@@ -201,7 +194,7 @@ async def test_unlabelled_route_of_others_is_not_adopted() -> None:
     rules = [{"backendRefs": [{"name": "mine", "port": 80}]}]
     route = {"apiVersion": HTTP_ROUTE.api_version, "kind": "HTTPRoute", "metadata": meta}
     story.world.cluster.put(route | {"spec": {"parentRefs": [{"name": "llm"}], "rules": rules}})
-    story.world.user_applies(spec(**QUICK))
+    story.world.user_applies(spec(**HELD))
     await story.reconciler().reconcile(KEY)
     found = story.world.cluster.find(HTTP_ROUTE, *KEY)
     assert found

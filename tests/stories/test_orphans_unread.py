@@ -15,11 +15,11 @@ from serin.errors import ClusterError, Forbidden
 from serin.rollout.phases import Phase
 from serin.rollout.snapshot import Fact
 from tests.stories.prompts import serves_prompts
-from tests.stories.story import Story
+from tests.stories.story import HELD, Story
 from tests.stories.test_minimal_path import WITHIN, prompt_canary, turns_bad, weight_taken
-from tests.stories.test_orphans import CHILDREN, QUICK, restore, unowned
+from tests.stories.test_orphans import CHILDREN, restore, unowned
 
-BLIND = QUICK | {"analysis": QUICK["analysis"] | {"blindTimeout": "60s"}}
+BLIND = HELD | {"analysis": HELD["analysis"] | {"blindTimeout": "60s"}}
 GONE = {"apiVersion": "serin.dev/v1alpha1", "kind": "LLMDeployment", "name": NAME, "uid": "gone", "controller": True}
 
 

@@ -26,13 +26,8 @@ from serin.cluster.port import (
 )
 from serin.errors import ClusterError, Conflict
 from serin.rollout.phases import Phase
-from tests.stories.story import Story
+from tests.stories.story import HELD, Story
 
-QUICK: dict[str, Any] = {
-    "replicas": 1,
-    "rollout": {"ramp": {"steps": [{"weight": 25, "hold": "1h"}]}, "drainTimeout": "10s"},
-    "analysis": {"metrics": [{"name": "errors", "preset": "ErrorRate"}]},
-}
 WHY = "because of that"
 
 
@@ -72,9 +67,9 @@ async def story(prepared: Story) -> Story:
     if not prepared.transcript:
         quick: dict[str, Any] = {"load_seconds": 5, "drain_seconds": 5}
         prepared.world.behaviours = {"good": Behaviour(**quick), "turning": Behaviour(**quick)}
-        prepared.world.user_applies(spec(**QUICK))
+        prepared.world.user_applies(spec(**HELD))
         await prepared.until_phase(Phase.STABLE)
-        prepared.world.user_applies(spec("turning", **QUICK))
+        prepared.world.user_applies(spec("turning", **HELD))
         await prepared.run(10, lambda s: s.world.status().get("weight") == "25%")
         prepared.world.behaviours["turning"].error_rate = 0.9
     story = copy.deepcopy(prepared)
@@ -177,7 +172,7 @@ async def test_canary_is_still_measured_when_status_write_fails(story: Story) ->
 async def test_failing_deletion_does_not_hold_up_next_canary(story: Story) -> None:
     await story.run(0.5, weight_taken)
     fail(story, "delete", DEPLOYMENT, answer(500))
-    story.world.user_applies(spec("better", **QUICK))
+    story.world.user_applies(spec("better", **HELD))
     await story.run(5, lambda s: 2500 in s.world.weights().values())
 
 
