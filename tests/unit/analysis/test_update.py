@@ -242,12 +242,22 @@ def test_ceilings_and_user_metrics_are_not_compared_between_pods() -> None:
     assert [metric.noise.halves for metric in state.metrics] == [{}, {}, {}]
 
 
-def test_histograms_without_common_bucket_stay_incomparable() -> None:
+@pytest.mark.parametrize(
+    ("canary", "stable"),
+    [
+        ({"0.3": 5, "+Inf": 5}, {"0.5": 90, "+Inf": 95}),
+        ({"0.5": 5}, {"0.5": 90, "+Inf": 95}),
+        ({"0.5": 5, "+Inf": 5}, {"0.5": 90}),
+        ({"0.5": 5}, {"0.5": 90}),
+    ],
+    ids=["no bucket in common", "canary without +Inf", "stable without +Inf", "neither has +Inf"],
+)
+def test_histograms_without_common_bucket_stay_incomparable(canary: dict[str, int], stable: dict[str, int]) -> None:
     analysis = Analysis.model_validate({"metrics": [{"name": "t", "preset": "TimeToFirstToken", "source": "Engine"}]})
     pinned = measurements(analysis, DEFAULT_SERIES, Baseline(NOON, 10.0), measured=True)
     begun = fresh(metrics=tuple(map(MetricState.begin, pinned)))
-    points: dict[Point, int] = {(B, 1, "0.3"): 5, (B, 1, "+Inf"): 5, (A, 1, "0.5"): 90, (A, 1, "+Inf"): 95}
-    bounds = {pinned[0].total: {B: frozenset({"0.3", "+Inf"}), A: frozenset({"0.5", "+Inf"})}}
+    points: dict[Point, int] = {(side, 1, le): n for side, each in ((B, canary), (A, stable)) for le, n in each.items()}
+    bounds = {pinned[0].total: {B: frozenset(canary), A: frozenset(stable)}}
     state = after(begun, replace(grown(points, tally=pinned[0].total), bounds=bounds))
     assert judge(state).verdict is Verdict.INCONCLUSIVE
     assert "no bucket in common" in judge(state).message
