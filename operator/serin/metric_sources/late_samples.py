@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 ADVANCES_WITHIN = 3
-"""Scrape intervals without a newer sample after which a process counts as gone."""
+"""Scrape intervals without a newer sample, while others have one, after which a process counts as gone."""
+PERIOD = 0.98
+"""Share of the scrape interval that passes between two scrapes at the least: they are not exactly periodic."""
 MOST = timedelta(minutes=4)
 """The longest that is waited for late samples: Prometheus shows a newest sample for five minutes."""
 FORGOTTEN_AFTER = timedelta(minutes=10)
@@ -61,7 +63,9 @@ class LateSamples:
                 continue
             if known is None or at > known.at:
                 self.newest[place] = _Newest(at, now, max(timedelta(), now - at), known is not None)
-        self.gone_before = now - ADVANCES_WITHIN * scrape
+        # While no process advances, the samples of all are late: their way is interrupted, and they come in a burst.
+        newest = max((each.advanced for each in self.newest.values()), default=now)
+        self.gone_before = newest - ADVANCES_WITHIN * scrape
         for place in [place for place, each in self.newest.items() if now - each.advanced > FORGOTTEN_AFTER]:
             del self.newest[place]
 
@@ -78,7 +82,7 @@ class LateSamples:
     def known_until(self, place: Place, scrape: timedelta) -> datetime | None:
         """The time until which no sample of a process can be missing; None if that is not known."""
         known = self.newest.get(place)
-        return known.at + scrape if known and known.advanced >= self.gone_before else None
+        return known.at + PERIOD * scrape if known and known.advanced >= self.gone_before else None
 
     def _running(self) -> Iterator[_Newest]:
         return (each for each in self.newest.values() if each.advanced >= self.gone_before)

@@ -18,10 +18,13 @@ TARGET = {"instance": "a", "job": "vllm", "revision": "r1", "epoch": "1", "outco
 
 
 class Remote:
-    """A Prometheus whose samples can be queried `late` seconds after their time, and whose clock is `skew` ahead."""
+    """A Prometheus whose samples can be queried `late` seconds after their time, and whose clock is `skew` ahead.
 
-    def __init__(self, late: float, skew: float = 0.0) -> None:
-        self.late, self.skew, self.seconds = late, skew, 0
+    Samples become visible only every so many seconds, all that are due at once.
+    """
+
+    def __init__(self, late: float, skew: float = 0.0, every: int = 1) -> None:
+        self.late, self.skew, self.every, self.seconds = late, skew, every, 0
         self.store = FakePrometheus(lambda: self._ms(self.seconds + skew))
         self.coming: list[tuple[float, dict[str, str], int, float]] = []
 
@@ -36,15 +39,17 @@ class Remote:
             if seconds % 15 == phase:
                 stamp = self._ms(seconds + self.skew)
                 self.coming.append((seconds + self.late, TARGET | {"instance": instance}, stamp, seconds * per_second))
-        for each in [each for each in self.coming if each[0] <= seconds]:
+        for each in [each for each in self.coming if each[0] <= seconds and seconds % self.every == 0]:
             self.coming.remove(each)
             self.store.store(REQUESTS.selector, each[1], each[2], float(each[3]))
 
 
-@pytest.mark.parametrize("late", [0, 5, 17, 30, 200])
-@pytest.mark.parametrize("skew", [0, -60, 60])
-async def test_late_samples_are_counted_exactly(late: int, skew: int) -> None:
-    remote, phases = Remote(late, skew), {"a": 2, "b": 9}
+@pytest.mark.parametrize(
+    ("late", "skew", "every"),
+    [*((late, skew, 1) for late in (0, 5, 17, 30, 200) for skew in (0, -60, 60)), (5, 0, 60), (20, 0, 100)],
+)
+async def test_late_samples_are_counted_exactly(late: int, skew: int, every: int) -> None:
+    remote, phases = Remote(late, skew, every), {"a": 2, "b": 9}
     now = NOW
     source = Prometheus(Settings(identity="test"), clock=lambda: now, connect=answering(remote.store))
     position, total, first, warnings = None, 0, 0, ()
@@ -74,7 +79,7 @@ async def test_late_samples_are_counted_exactly(late: int, skew: int) -> None:
     assert total == truth
     assert any("Samples can be queried up to" in warning for warning in warnings) == (late > 15)
     assert any("clock is 60 s" in warning for warning in warnings) == (skew != 0)
-    assert now - position <= timedelta(seconds=late + 60 + 15 + 15 + 5)
+    assert now - position <= timedelta(seconds=late + every + 60 + 15 + 15 + 5)
 
 
 def test_process_that_is_gone_is_not_waited_for() -> None:
@@ -83,7 +88,16 @@ def test_process_that_is_gone_is_not_waited_for() -> None:
         found = {("a",): NOW + (seconds // 15 * 15) * SECOND, ("b",): NOW}
         late.note(found, NOW + seconds * SECOND, SCRAPE)
     assert late.most <= 5 * SECOND
-    assert late.known_until(("a",), SCRAPE) == NOW + 300 * SECOND
+    assert late.known_until(("a",), SCRAPE) == NOW + 285 * SECOND + late_samples.PERIOD * SCRAPE
+
+
+def test_processes_that_all_stand_still_are_late_and_not_gone() -> None:
+    late = LateSamples()
+    for seconds in range(0, 300, 5):
+        late.note({("a",): NOW, ("b",): NOW + 9 * SECOND}, NOW + seconds * SECOND, SCRAPE)
+    assert late.known_until(("a",), SCRAPE) == NOW + late_samples.PERIOD * SCRAPE
+    late.note({("a",): NOW, ("b",): NOW + 300 * SECOND}, NOW + 310 * SECOND, SCRAPE)
+    assert late.known_until(("a",), SCRAPE) is None
 
 
 def test_wait_and_memory_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
