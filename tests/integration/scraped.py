@@ -94,6 +94,8 @@ class Pods:
     """Pods that a second job scrapes as well."""
     relabel: list[str] = field(default_factory=list)
     """Rules of `metric_relabel_configs`, as YAML in one line."""
+    receiver: str = ""
+    """Where Prometheus writes its samples as well, under the name of a replica."""
 
     def add(self, name: str, *, age: float = 0.0, reload: bool = True, **labels: str) -> Pod:
         """Add a new pod, which Prometheus scrapes from now on."""
@@ -106,22 +108,41 @@ class Pods:
     def reload(self) -> None:
         """Make Prometheus scrape the present pods."""
         assert self.tier.prometheus_config
-        targets = {
-            name: f'  - targets: ["{self.address}"]\n    labels: {{__metrics_path__: /{name}, '
-            + ", ".join(f'{label}: "{value}"' for label, value in labels.items())
-            + "}\n"
-            for name, labels in self.labels.items()
-        }
         rules = "".join(f"  - {rule}\n" for rule in self.relabel)
         config = (
             "global: {scrape_interval: 1s}\nscrape_configs:\n- job_name: pods\n"
             + (f"  metric_relabel_configs:\n{rules}" if rules else "")
-            + f"  static_configs:\n{''.join(targets.values())}"
+            + f"  static_configs:\n{self.targets(*self.labels)}"
         )
-        if again := "".join(targets[name] for name in sorted(self.second_job & targets.keys())):
+        if self.receiver:
+            config = (
+                f'remote_write: [{{url: "{self.receiver}", queue_config: {{batch_send_deadline: 1s}}}}]\n'
+                + config.replace("1s}", "1s, external_labels: {prometheus_replica: a}}", 1)
+            )
+        if again := self.targets(*sorted(self.second_job & self.labels.keys())):
             config += f"- job_name: second\n  static_configs:\n{again}"
         self.tier.prometheus_config.write_text(config)
         self.tier.reload_prometheus()
+
+    def targets(self, *names: str) -> str:
+        """These pods as entries of `static_configs`."""
+        return "".join(
+            f'  - targets: ["{self.address}"]\n    labels: {{__metrics_path__: /{name}, '
+            + ", ".join(f'{label}: "{value}"' for label, value in self.labels[name].items())
+            + "}\n"
+            for name in names
+        )
+
+    @contextmanager
+    def written_to(self, receiver: str) -> Iterator[None]:
+        """Let Prometheus write what it scrapes to this address as well."""
+        self.receiver = receiver
+        self.reload()
+        try:
+            yield
+        finally:
+            self.receiver = ""
+            self.reload()
 
 
 @contextmanager

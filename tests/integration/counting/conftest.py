@@ -17,7 +17,7 @@ def tier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Handle]:
 
 
 KINDS: tuple[dict[str, str], ...] = (
-    *({} for _ in range(6)),
+    *({} for _ in range(13)),
     {"namespace": "ns", "deployment": "triage"},
     {"namespace": "other", "deployment": "triage"},
     {"namespace": "gateway"},
