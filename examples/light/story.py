@@ -48,6 +48,7 @@ def manifest(
     ramp: Mapping[str, Any] | None = None,
     loss_tolerance: float = 0.3,
     prompt: str | None = None,
+    pod_template: Mapping[str, Any] | None = None,
 ) -> Object:
     """Return an LLMDeployment; each variant makes an engine revision of its own, `prompt` names its PromptVersion.
 
@@ -66,6 +67,7 @@ def manifest(
                 "resources": {"limits": {}, "requests": {"cpu": "10m", "memory": "32Mi"}},
             },
             **({"prompt": {"name": prompt}} if prompt else {}),
+            **({"podTemplate": pod_template} if pod_template else {}),
             "replicas": replicas,
             "routing": {
                 "gateway": {"parentRefs": [{"name": "llm", "namespace": "gateway"}], "hostnames": [host(cluster)]},
