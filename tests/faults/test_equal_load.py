@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -118,13 +118,19 @@ def judge(story: Story, variant: str, args: Mapping[str, str]) -> Ended:
 def stories(place: Place, light_image: str, request: pytest.FixtureRequest) -> Iterator[Sequence[Story]]:
     """As many stories as the test asks for, each with its own traffic."""
     assert light_image == IMAGE
-    with ExitStack() as stack:
-        # At the same time, because each needs minutes; every one is ended, also if another one did not begin.
-        with ThreadPoolExecutor(request.param) as pool:
-            begun = pool.map(
-                lambda number: stack.enter_context(serving(place, f"equal-load-{number}")), range(request.param)
-            )
-        yield list(begun)
+    stacks = [ExitStack() for _ in range(request.param)]
+
+    def begin(number: int) -> Story:
+        return stacks[number].enter_context(serving(place, f"equal-load-{number}"))
+
+    # At the same time, because each needs minutes; every one is ended, also if another one did not begin.
+    with ThreadPoolExecutor(request.param) as pool:
+        begun = [pool.submit(begin, number) for number in range(request.param)]
+        wait(begun)
+        try:
+            yield [each.result() for each in begun]
+        finally:
+            list(pool.map(ExitStack.close, stacks))
 
 
 @pytest.mark.parametrize("stories", [EQUAL], indirect=True)
