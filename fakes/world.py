@@ -64,6 +64,8 @@ class Behaviour:
     error_rate: float = 0.01
     crash: str | None = None
     """`CrashLoopBackOff` or `OOMKilled`; the pod then does not become Ready."""
+    exits: int = 0
+    """How often the engine has ended and been started again without a back-off."""
     schedulable: bool = True
     first_token: Mapping[str, float] = field(default_factory=lambda: dict(QUICK))
     """By seconds, the share of answers whose first token came within them."""
@@ -511,10 +513,12 @@ def _is_first_token(tally: Tally) -> bool:
 
 
 def _container(behaviour: Behaviour, *, ready: bool) -> dict[str, Any]:
-    base: dict[str, Any] = {"name": "engine", "restartCount": 0, "ready": ready, "state": {"running": {}}}
+    exits = behaviour.exits
+    base: dict[str, Any] = {"name": "engine", "restartCount": exits, "ready": ready, "state": {"running": {}}}
+    last = {"terminated": {"reason": "Error", "exitCode": 1}}
     if behaviour.crash == "OOMKilled":
-        return base | {"restartCount": 1, "lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}
+        return base | {"restartCount": exits + 1, "lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}
     if behaviour.crash:
-        last = {"terminated": {"reason": "Error", "exitCode": 1}}
-        return base | {"restartCount": 2, "state": {"waiting": {"reason": behaviour.crash}}, "lastState": last}
-    return base
+        waiting = {"waiting": {"reason": behaviour.crash}}
+        return base | {"restartCount": exits + 2, "state": waiting, "lastState": last}
+    return base | ({"lastState": last} if exits else {})

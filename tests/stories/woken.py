@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 from fakes.world import KEY, World
@@ -48,6 +49,8 @@ class WokenStory(Story):
     """One rollout; between two wake-ups nothing is reconciled."""
 
     reconciles: int = 0
+    operator_ahead: float = 0.0
+    """Seconds by which the clock of the operator differs from that of the API server."""
     schedule: Schedule = field(default_factory=lambda: Schedule(RESYNC_SECONDS))
     collector: Collector = field(init=False)
     _versions: dict[tuple[str, str], Any] = field(default_factory=dict)
@@ -62,7 +65,8 @@ class WokenStory(Story):
         return (self.world.now - self.world.started).total_seconds()
 
     def reconciler(self) -> Reconciler:
-        return replace(super().reconciler(), collector=self.collector)
+        ahead = timedelta(seconds=self.operator_ahead)
+        return replace(super().reconciler(), collector=self.collector, clock=lambda: self.world.now + ahead)
 
     async def run(self, minutes: float, until: Callable[[Story], bool] | None = None) -> None:
         for _ in range(int(minutes * 60 / STEP_SECONDS)):

@@ -93,7 +93,7 @@ def read_pod(pod: Mapping[str, Any]) -> PodView:
         waiting=_waiting(container),
         deleting=bool(pod["metadata"].get("deletionTimestamp")),
         ready_since=datetime.fromisoformat(since) if is_ready and (since := ready.get("lastTransitionTime")) else None,
-        created_at=datetime.fromisoformat(pod["metadata"]["creationTimestamp"]),
+        exits=_exits(container),
     )
 
 
@@ -123,11 +123,18 @@ def _crash(container: Mapping[str, Any]) -> str | None:
     ended = [s["terminated"] for s in (state, container.get("lastState", {})) if "terminated" in s]
     if any(end.get("reason") == OUT_OF_MEMORY for end in ended):
         return "the engine ran out of memory (OOMKilled)"
-    times = container.get("restartCount", 0) + ("waiting" in state)
+    times = _exits(container)
     if state.get("waiting", {}).get("reason") == BACKING_OFF and times >= 2:
         code = next((end.get("exitCode") for end in ended), "unknown")
         return f"the engine exited {times} times, last with exit code {code}; see its logs"
     return None
+
+
+def _exits(container: Mapping[str, Any]) -> int:
+    """How often the container has ended; a first start that still waits is no end."""
+    state, restarts = container.get("state", {}), int(container.get("restartCount", 0))
+    ended = "terminated" in state or ("waiting" in state and "terminated" in container.get("lastState", {}))
+    return restarts + ended
 
 
 def _waiting(container: Mapping[str, Any]) -> str | None:

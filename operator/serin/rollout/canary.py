@@ -72,6 +72,8 @@ def _current_trial(snapshot: Snapshot, stable: Record, target: Record) -> tuple[
             stable=stable.revision,
             pods=_stable_pods(snapshot, stable),
         )
+        if trial.exits_before is None and snapshot.pods_are_known:
+            trial = replace(trial, exits_before=_exits(snapshot, target))
         return trial, updated
     rollout = snapshot.spec.rollout
     new = Trial(
@@ -81,8 +83,15 @@ def _current_trial(snapshot: Snapshot, stable: Record, target: Record) -> tuple[
         budget=pin_budget(snapshot.spec.ramp),
         holdback=pin_holdback(rollout.holdback),
         started_at=snapshot.now,
+        exits_before=_exits(snapshot, target) if snapshot.pods_are_known else None,
     )
     return new, None
+
+
+def _exits(snapshot: Snapshot, target: Record) -> dict[str, int]:
+    """How often the engines in the target's pods have ended, by pod; pods without an end are left out."""
+    engine = snapshot.engines.get(target.engine_revision)
+    return {pod.name: pod.exits for pod in engine.pods if pod.exits} if engine else {}
 
 
 def _stable_pods(snapshot: Snapshot, stable: Record) -> StablePods | None:

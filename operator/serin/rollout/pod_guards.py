@@ -10,17 +10,25 @@ from serin.rollout.finding import Finding, if_positive, rejection
 from serin.rollout.reasons import Reason
 from serin.rollout.snapshot import ADD_CAPACITY, ready_of
 
-_WHOLE_SECOND = timedelta(seconds=1)
-"""Kubernetes writes times in whole seconds, cut off."""
+KEEPS_EXITING = 3
+"""So many ends of one pod's engine in a trial are a crash, also if hours lie between them: then nothing backs off."""
 
 
 def canary_pod_crashed(c: Candidate) -> Finding | None:
-    """Rejects a canary with a pod that crash-loops or ran out of memory."""
+    """Rejects a canary with a pod that crash-loops, keeps exiting or ran out of memory.
+
+    Only ends of this attempt count, and they are told apart by their number: the clocks of operator, API server and
+    nodes may differ.
+    """
     for pod in c.engine.pods:
-        # A pod of an earlier attempt may have crashed before this attempt began.
-        earlier = pod.created_at is not None and pod.created_at < c.trial.started_at - _WHOLE_SECOND
-        if pod.crash and not pod.deleting and not earlier:
+        exits = pod.exits - (c.trial.exits_before or {}).get(pod.name, 0)
+        if pod.deleting or exits <= 0:
+            continue
+        if pod.crash:
             return rejection(Reason.CANARY_CRASHED, f"Pod {pod.name} failed: {pod.crash}.")
+        if exits >= KEEPS_EXITING:
+            why = f"Pod {pod.name} failed: the engine exited {exits} times since the trial began; see its logs."
+            return rejection(Reason.CANARY_CRASHED, why)
     return None
 
 

@@ -40,7 +40,8 @@ class PodView:
     deleting: bool = False
     ready_since: datetime | None = None
     """When the pod last became Ready; None while it is not, or if that is unknown."""
-    created_at: datetime | None = None
+    exits: int = 0
+    """How often the engine container has ended since the pod was created."""
 
 
 @dataclass(frozen=True)

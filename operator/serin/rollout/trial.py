@@ -7,7 +7,8 @@ counted is stored elsewhere (`serin.analysis.trial_state`). Times are UTC.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Annotated, NamedTuple
 
@@ -108,6 +109,11 @@ class Trial:
     """The canary lost its weight because metrics were unavailable for longer than analysis.blindTimeout."""
     withdrawn_because: Annotated[str | None, Field(exclude_if=lambda because: because is None)] = None
     """Why the canary has no weight until a person commands resume: its requests were lost. None: it is not so."""
+    exits_before: Annotated[Mapping[str, int] | None, Field(exclude_if=lambda exits: exits == {})] = field(
+        default_factory=dict
+    )
+    """By pod, how often its engine had ended before the trial started; pods without an end are left out. None: pods
+    could not be read yet."""
     exposed_before: Annotated[Seconds, Field(alias="exposedSeconds")] = timedelta()
     """Time with traffic until the exposure's clock last stopped."""
     exposed_since: Time | None = None

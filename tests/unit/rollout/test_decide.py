@@ -111,7 +111,7 @@ def test_crash_or_fail_takes_canary_weight_at_once(snapshot: Snapshot, trouble: 
     assert snapshot.target.trial is not None
     attempt = snapshot.target.trial.attempt
     if trouble == "crash":
-        crashed = PodView("crashed", ready=False, not_ready_since=NOON, crash="OOMKilled")
+        crashed = PodView("crashed", ready=False, not_ready_since=NOON, crash="OOMKilled", exits=1)
         snapshot = replace(snapshot, engines=dict(snapshot.engines) | by_name(make_engine(B, crashed)))
     else:
         snapshot = replace(snapshot, saved_state=make_evidence(BAD, attempt=attempt))

@@ -48,7 +48,7 @@ from tests.unit.rollout.cases import (
 )
 
 NOT_ARRIVED = make_evidence(GOOD, expected_without_sample=20.0)
-CRASHED = PodView("canary-1", ready=False, not_ready_since=NOON - MINUTE, crash="the engine ran out of memory")
+CRASHED = PodView("canary-1", ready=False, not_ready_since=NOON - MINUTE, crash="the engine ran out of memory", exits=1)
 
 NO_NODE = {"unschedulable": "0/3 nodes are available."}
 
@@ -166,6 +166,9 @@ def test_guard_holds_canary_at_its_weight(snapshot: Snapshot, phase: Phase, reas
     ("snapshot", "reason"),
     [
         pytest.param(canary_at(engines=canary_pods(CRASHED)), Reason.CANARY_CRASHED, id="crash"),
+        pytest.param(
+            canary_at(engines=canary_pods(replace(make_pods(1)[0], exits=3))), Reason.CANARY_CRASHED, id="three exits"
+        ),
         pytest.param(
             canary_at(engines=canary_pods(*make_pods(1), CRASHED)), Reason.CANARY_CRASHED, id="crash beside a Ready pod"
         ),

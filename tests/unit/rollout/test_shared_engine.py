@@ -38,7 +38,7 @@ from tests.unit.rollout.cases import (
     weight_of,
 )
 
-CRASHED = PodView("pod", ready=False, not_ready_since=NOON - MINUTE, crash="the engine ran out of memory")
+CRASHED = PodView("pod", ready=False, not_ready_since=NOON - MINUTE, crash="the engine ran out of memory", exits=1)
 
 
 def template(*variables: str) -> dict[str, Any]:

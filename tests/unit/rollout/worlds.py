@@ -73,6 +73,7 @@ pods = st.builds(
     crash=st.none() | st.none() | st.just("OOMKilled"),
     waiting=st.none() | st.just("ImagePullBackOff"),
     deleting=st.booleans(),
+    exits=st.integers(0, 4),
 )
 trials = st.builds(
     Trial,
@@ -85,6 +86,7 @@ trials = st.builds(
     held_before=st.timedeltas(timedelta(), HOUR),
     clock_started_at=st.none() | moments,
     traffic_since=st.none() | moments,
+    exits_before=st.sampled_from([{}, {"p1": 2}]),
     counted=st.sampled_from([0, 0, 10, 10_000]),
     budget=st.none() | st.sampled_from([pin_budget(spec.ramp) for spec in SPECS]),
     weight=st.sampled_from([0, 20, 2_500]),
