@@ -10,8 +10,9 @@ import pytest
 from fakes.fake_cluster import Call
 from fakes.operator_in_memory import spec
 from fakes.world import KEY, Behaviour
-from serin.cluster.port import HTTP_ROUTE, POD, SERVICE, Kind
+from serin.cluster.port import HTTP_ROUTE, POD, SECRET, SERVICE, Kind
 from serin.errors import ClusterError
+from serin.rollout.decide import READ_SECRET_EVERY
 from serin.rollout.phases import Phase
 from tests.stories.story import Story
 from tests.stories.woken import STEP_SECONDS, WokenStory
@@ -125,3 +126,52 @@ async def test_weight_leaves_at_blind_timeout_although_each_reconcile_fails(kind
     assert story.seconds - down <= BLIND_SECONDS + 2 * STEP_SECONDS
     await story.run(1)
     assert str(kind) in story.world.status()["message"]
+
+
+SERVER = {"url": "https://prometheus.example.com", "authSecretRef": {"name": "access"}}
+
+
+def secret_appears(story: WokenStory) -> None:
+    meta = {"namespace": KEY[0], "name": "access"}
+    story.world.cluster.put({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": {"token": "dDBrZW4="}})
+
+
+async def test_secret_that_is_created_is_noticed_within_half_a_minute() -> None:
+    story = WokenStory()
+    story.world.user_applies(spec())
+    await story.until_phase(Phase.STABLE)
+    story.world.user_applies(spec("better", analysis=PROVABLE | {"prometheus": SERVER}))
+    await story.run(5)
+    assert story.collector.watched(KEY) is None
+    secret_appears(story)
+    await story.run((READ_SECRET_EVERY.total_seconds() + 2 * STEP_SECONDS) / 60)
+    assert story.collector.watched(KEY) is not None
+
+
+async def test_weight_leaves_at_blind_timeout_after_the_secret_is_deleted() -> None:
+    story = WokenStory()
+    secret_appears(story)
+    story.world.user_applies(spec())
+    await story.until_phase(Phase.STABLE)
+    analysis = PROVABLE | {"prometheus": SERVER, "blindTimeout": "1m"}
+    story.world.user_applies(spec("better", rollout=HELD, analysis=analysis))
+    await story.run(30, lambda s: weight(s) == "25%")
+    await story.run(2)
+    story.world.cluster.remove(SECRET, KEY[0], "access")
+    deleted = story.seconds
+    await story.run(10, lambda s: weight(s) == "0%")
+    assert story.seconds - deleted <= BLIND_SECONDS + READ_SECRET_EVERY.total_seconds() + 5.0
+
+
+async def test_deadline_stalls_on_time() -> None:
+    """`rollout.deadline` is over long after the last change of anything that is watched."""
+    story = WokenStory()
+    story.world.traffic.rps = 2  # a proof needs far more
+    story.world.user_applies(spec())
+    await story.until_phase(Phase.STABLE)
+    held = {"ramp": {"steps": [{"weight": 25, "hold": "30s"}]}, "minimumBake": "30s", "deadline": "10m"}
+    story.world.user_applies(spec("better", rollout=held, analysis=PROVABLE))
+    await story.run(30, lambda s: weight(s) == "25%")
+    began = story.seconds
+    await story.run(20, lambda s: s.conditions["Stalled"] == ("True", "Inconclusive"))
+    assert abs(story.seconds - began - 600) <= 5.0

@@ -28,6 +28,9 @@ from serin.rollout.snapshot import Fact, RouteView, Snapshot
 from serin.rollout.steady import blocked, install, orphaned, rejected, settled
 from serin.rollout.switching import is_new_to_pods, pod_to_evict, times_left
 
+READ_SECRET_EVERY = timedelta(seconds=30)
+"""How often the Secret of Prometheus is read while a canary is on trial: Serin may get Secrets and not watch them."""
+
 
 def decide(snapshot: Snapshot) -> Decision:
     """The whole wanted world, and why; a second call on a world that is already so asks for no write."""
@@ -229,6 +232,8 @@ def _due(
         due.append(timedelta(seconds=snapshot.policy.settle_seconds + 1))
     if draining:
         due.append(drain.CHECK_EVERY)
+    if outcome.canary and snapshot.spec.analysis.prometheus and snapshot.spec.analysis.prometheus.auth_secret_ref:
+        due.append(READ_SECRET_EVERY)
     engines = switching | ({outcome.canary.engine_revision} if outcome.canary else set())
     due += [left for engine in engines for left in times_left(snapshot, engine)]
     return min(due) if due else None
