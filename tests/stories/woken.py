@@ -49,6 +49,8 @@ class WokenStory(Story):
     """One rollout; between two wake-ups nothing is reconciled."""
 
     reconciles: int = 0
+    step: float = STEP_SECONDS
+    """Seconds by which time passes at once; between two steps any number of reconciles may happen."""
     operator_ahead: float = 0.0
     """Seconds by which the clock of the operator differs from that of the API server."""
     schedule: Schedule = field(default_factory=lambda: Schedule(RESYNC_SECONDS))
@@ -69,14 +71,16 @@ class WokenStory(Story):
         return replace(super().reconciler(), collector=self.collector, clock=lambda: self.world.now + ahead)
 
     async def run(self, minutes: float, until: Callable[[Story], bool] | None = None) -> None:
-        for _ in range(int(minutes * 60 / STEP_SECONDS)):
+        for _ in range(int(minutes * 60 / self.step)):
             await self.tick()
             if until and until(self):
                 return
         assert until is None, f"did not happen in {minutes} minutes:\n" + "\n".join(self.transcript)
 
     async def tick(self) -> None:
-        self.world.pass_time(STEP_SECONDS)
+        self.world.pass_time(self.step)
+        if self.each_tick:
+            self.each_tick(self)
         self._watch()
         if self.seconds - self._read_at >= READ_EVERY:
             self._read_at = self.seconds
