@@ -14,6 +14,7 @@ from serin.cluster.port import CONFIG_MAP, DEPLOYMENT, HTTP_ROUTE, POD
 from serin.errors import ClusterError
 from serin.rollout.phases import Phase
 from tests.stories.prompts import BAD, PromptStory, prompt, record_of, serves_prompts, untouched
+from tests.stories.woken import WokenStory
 
 Tell = Callable[[PromptStory], Awaitable[None]]
 
@@ -132,6 +133,17 @@ STORIES: tuple[Tell, ...] = (
     engine_and_prompt_change_together_as_an_engine_canary,
     a_changed_prompt_in_mid_engine_canary_starts_a_new_trial,
 )
+
+
+class WokenPromptStory(PromptStory, WokenStory):
+    """A prompt story in which only wake-ups reconcile."""
+
+
+@pytest.mark.parametrize("tell", STORIES, ids=lambda tell: tell.__name__)
+async def test_prompt_story_ends_alike_if_only_wake_ups_reconcile(tell: Tell) -> None:
+    story = WokenPromptStory(step=1.7)
+    await story.installed()
+    await tell(story)
 
 
 @pytest.mark.parametrize("tell", STORIES, ids=lambda tell: tell.__name__)
