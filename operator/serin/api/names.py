@@ -49,7 +49,7 @@ ANNOTATION_REJECTION = f"{GROUP}/rejection"
 ANNOTATION_TRIAL = f"{GROUP}/trial"
 """On a ControllerRevision: JSON of the running trial (`serin.rollout.trial.Trial`) if the revision is the canary."""
 ANNOTATION_HANDLED = f"{GROUP}/handled"
-"""On a ControllerRevision: JSON list of the tokens of commands already handled, newest last, at most 20."""
+"""On a ControllerRevision: JSON list of the commands already handled (`promote#token`), newest last, at most 500."""
 
 MAX_NAME_LENGTH = 40
 """Longest name of an LLMDeployment: a child adds 11 characters, its pods 17 more (28), and a label value holds 63."""

@@ -189,7 +189,7 @@ def _read_rejection(text: str, metadata: Mapping[str, Any]) -> Rejection:
 
 
 def _read_handled(text: str | None) -> tuple[str, ...]:
-    """The tokens of handled commands; empty if the annotation is damaged."""
+    """The handled commands; empty if the annotation is damaged."""
     try:
         tokens = load_json(text) if text else []
     except ValueError:

@@ -43,7 +43,10 @@ def transition_events(before: LLMDeploymentStatus, after: LLMDeploymentStatus) -
     command = after.last_handled_command
     if command and command != before.last_handled_command:
         kind: Literal["Normal", "Warning"] = "Normal" if command.outcome == "CommandDone" else "Warning"
-        events.append(TransitionEvent(command.outcome or "", command.message or "", kind, "Command"))
+        message = command.message or ""
+        if command.command and command.command not in message:
+            message = f"{command.command}: {message}"
+        events.append(TransitionEvent(command.outcome or "", message, kind, "Command"))
     return tuple(events)
 
 

@@ -15,8 +15,8 @@ from serin.rollout.reasons import Reason
 from serin.rollout.record import Record, Rejection
 from serin.rollout.trial import Trial
 
-HANDLED_LIMIT = 20
-"""Tokens stored per revision, the newest ones."""
+HANDLED_LIMIT = 500
+"""Commands stored per revision, at most 38 KB. None is ever forgotten: a command that stays in Git would run again."""
 RAW_LIMIT = 256
 """Characters of the annotation that a report repeats; an annotation may have 256 KiB."""
 
@@ -43,6 +43,11 @@ class Command:
     verb: Verb
     revision: str
     token: str
+
+    @property
+    def handled_as(self) -> str:
+        """What a record remembers of it."""
+        return f"{self.verb}#{self.token}"
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ def parse_command(raw: str | None) -> Command | MalformedCommand | None:
 def carry_out(
     command: Command | MalformedCommand, target: Record, stable: Record | None, now: datetime
 ) -> tuple[Record, CommandResult | None]:
-    """The target after the command, and what to report; the target unchanged and None if the token was handled before.
+    """The target after the command, and what to report; the target unchanged and None if it was handled before.
 
     A canary runs if the target has a trial and is not rejected.
     """
@@ -88,18 +93,56 @@ def carry_out(
             f"one, write {command.verb}@{target.revision}#<token>."
         )
         return target, ignored(command, why)
-    if command.token in target.handled:
+    if _is_handled(command, target):
         return target, None
-    changed, problem = _apply(command.verb, target, stable, now)
+    if len(target.handled) >= HANDLED_LIMIT:
+        return _carry_out_unrecorded(command, target, stable, now)
+    changed, problem = target, _token_used(command, target)
+    if problem is None:
+        changed, problem = _apply(command.verb, target, stable, now)
     if problem:
         # The token counts as handled, or the command would be carried out weeks later on another canary.
         return _with_token(target, command), ignored(command, problem)
-    message = f"Serin carried out {command.raw}."
-    return _with_token(changed, command), CommandResult(command.raw, Reason.COMMAND_DONE, message)
+    return _with_token(changed, command), CommandResult(command.raw, Reason.COMMAND_DONE, _done(command))
+
+
+def _carry_out_unrecorded(
+    command: Command, target: Record, stable: Record | None, now: datetime
+) -> tuple[Record, CommandResult | None]:
+    """The result for a record that has no room for another command: only abort, which cannot be undone then."""
+    if command.verb is Verb.ABORT:
+        if target.rejection:  # perhaps by this very command
+            return target, None
+        changed, problem = _apply(command.verb, target, stable, now)
+        if problem is None:
+            return changed, CommandResult(command.raw, Reason.COMMAND_DONE, _done(command))
+    why = (
+        f"Revision {target.revision} has had {HANDLED_LIMIT} commands, and Serin remembers no more; it can only be "
+        "aborted. Change the spec to make a new revision."
+    )
+    return target, ignored(command, why)
+
+
+def _done(command: Command) -> str:
+    return f"Serin carried out {command.raw}."
+
+
+def _is_handled(command: Command, record: Record) -> bool:
+    """Whether the record has the command. Serin 0.1 stored tokens without their verb."""
+    return not {command.handled_as, command.token}.isdisjoint(record.handled)
+
+
+def _token_used(command: Command, record: Record) -> str | None:
+    """The sentence about another verb that had the same token; None if there is none."""
+    used = (entry.partition("#") for entry in record.handled)
+    verb = next((verb for verb, _, token in used if token == command.token), None)
+    return verb and f"The token {command.token} was used for {verb} before; write the command again with another token."
 
 
 def _with_token(record: Record, command: Command) -> Record:
-    return replace(record, handled=(*record.handled, command.token)[-HANDLED_LIMIT:])
+    if len(record.handled) >= HANDLED_LIMIT:
+        return record
+    return replace(record, handled=(*record.handled, command.handled_as))
 
 
 def _apply(verb: Verb, target: Record, stable: Record | None, now: datetime) -> tuple[Record, str | None]:
@@ -134,7 +177,7 @@ def _after(verb: Verb, trial: Trial, now: datetime) -> Trial:
 def handled_elsewhere(
     command: Command | MalformedCommand | None, records: tuple[Record, ...], target: Record | None
 ) -> tuple[Record, ...]:
-    """The record of another revision than the spec's that the command names, with the token added as handled.
+    """The record of another revision than the spec's that the command names, with the command added as handled.
 
     Otherwise the command would be carried out later, when the spec returns to that revision.
     """
@@ -143,14 +186,14 @@ def handled_elsewhere(
     return tuple(
         _with_token(record, command)
         for record in records
-        if names(command, record.revision) and command.token not in record.handled
+        if names(command, record.revision) and not _is_handled(command, record)
     )
 
 
 def was_handled(command: Command | MalformedCommand, records: tuple[Record, ...]) -> bool:
-    """Whether the record that a command names has its token; then it was reported before."""
+    """Whether the record that a command names has it; then it was reported before."""
     return isinstance(command, Command) and any(
-        names(command, record.revision) and command.token in record.handled for record in records
+        names(command, record.revision) and _is_handled(command, record) for record in records
     )
 
 

@@ -101,7 +101,7 @@ class Record:
     rejection: Rejection | None = None
     trial: Trial | None = None
     handled: tuple[str, ...] = ()
-    """Tokens of the commands that were handled for this revision, newest last."""
+    """Commands handled for this revision, newest last: `promote#token`, or the token alone as Serin 0.1 wrote it."""
 
     @property
     def revision(self) -> str:

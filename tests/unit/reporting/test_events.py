@@ -82,6 +82,13 @@ def test_command_is_one_event() -> None:
     assert [(e.reason, e.action) for e in transition_events(before, done)][-1] == (Reason.COMMAND_DONE, "Command")
 
 
+def test_event_of_ignored_command_quotes_it() -> None:
+    before = status_of(canary_at())
+    ignored = status_of(canary_at(command=parse_command(f"resume@{B}#1")), before)
+    (event,) = transition_events(before, ignored)
+    assert event.message.startswith(f"resume@{B}#1: ")
+
+
 def test_ignored_command_is_a_warning_once() -> None:
     before = status_of(canary_at())
     ignored = status_of(canary_at(command=parse_command("nonsense")), before)

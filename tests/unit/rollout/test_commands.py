@@ -58,7 +58,7 @@ def test_command_moves_the_ramp(verb: str, target: Record, step: int) -> None:
     assert reason is Reason.COMMAND_DONE
     assert after.trial is not None
     assert (after.trial.step, after.trial.entered_at(), after.trial.held(NOON)) == (step, NOON, NOON - NOON)
-    assert after.handled == ("1",)
+    assert after.handled == (f"{verb}#1",)
     assert (after.rejection, after.promotion) == (None, None)
 
 
@@ -124,19 +124,58 @@ def test_command_for_another_revision_is_ignored() -> None:
     assert B in result.message
 
 
-def test_token_is_carried_out_once() -> None:
+def test_command_is_carried_out_once() -> None:
     once, _ = obey(f"skip@{B}#1", RUNNING)
     assert obey(f"skip@{B}#1", once) == (once, None)
-    assert obey(f"abort@{B}#1", once) == (once, None)
     twice, result = obey(f"skip@{B}#2", once)
     assert result is not None
-    assert twice.handled == ("1", "2")
+    assert twice.handled == ("skip#1", "skip#2")
 
 
-def test_only_newest_tokens_are_stored() -> None:
-    target = replace(RUNNING, handled=tuple(f"old-{n}" for n in range(HANDLED_LIMIT)))
-    after, _ = obey(f"skip@{B}#new", target)
-    assert after.handled == (*target.handled[1:], "new")
+@pytest.mark.parametrize("verb", [verb for verb in Verb if verb is not Verb.SKIP])
+def test_token_of_another_verb_is_reported_and_changes_nothing(verb: Verb) -> None:
+    once, _ = obey(f"skip@{B}#1", RUNNING)
+    after, result = obey(f"{verb}@{B}#1", once)
+    assert result is not None
+    assert result.reason is Reason.COMMAND_IGNORED
+    assert result.command == f"{verb}@{B}#1"
+    assert "The token 1 was used for skip before" in result.message
+    assert replace(after, handled=once.handled) == once
+    assert obey(f"{verb}@{B}#1", after) == (after, None), "it is reported twice"
+
+
+@pytest.mark.parametrize("verb", list(Verb))
+def test_token_stored_without_verb_counts_for_every_verb(verb: Verb) -> None:
+    target = replace(RUNNING, handled=("monday",))
+    assert obey(f"{verb}@{B}#monday", target) == (target, None)
+
+
+def test_command_is_remembered_whatever_comes_after_it() -> None:
+    target, _ = obey(f"skip@{B}#in-git", RUNNING)
+    for number in range(2 * HANDLED_LIMIT):
+        target, _ = obey(f"resume@{B}#{number}", target)
+    assert len(target.handled) == HANDLED_LIMIT
+    assert obey(f"skip@{B}#in-git", target) == (target, None)
+
+
+FULL = replace(RUNNING, handled=tuple(f"resume#{n}" for n in range(HANDLED_LIMIT)))
+
+
+@pytest.mark.parametrize("verb", [verb for verb in Verb if verb is not Verb.ABORT])
+def test_revision_with_too_many_commands_gets_no_other(verb: Verb) -> None:
+    after, result = obey(f"{verb}@{B}#new", FULL)
+    assert after == FULL
+    assert result is not None
+    assert result.reason is Reason.COMMAND_IGNORED
+    assert f"has had {HANDLED_LIMIT} commands" in result.message
+
+
+def test_revision_with_too_many_commands_is_aborted_once() -> None:
+    after, result = obey(f"abort@{B}#new", FULL)
+    assert result is not None
+    assert (result.reason, after.rejection is not None) == (Reason.COMMAND_DONE, True)
+    assert obey(f"abort@{B}#new", after) == (after, None)
+    assert obey(f"retry@{B}#newer", after)[0] == after, "retry would make the abort run twice"
 
 
 def test_spaces_around_a_command_are_ignored() -> None:
