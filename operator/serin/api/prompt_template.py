@@ -114,7 +114,7 @@ class Variable(ApiModel):
     ]
     """Name of the variable, as used between double braces."""
     required: bool = False
-    """Whether a request without the variable is rejected."""
+    """Whether a request without the variable is rejected. Default: false."""
     default: Annotated[str | None, Field(max_length=4096)] = None
     """Value for requests that do not set the variable, as text. Default: the empty string."""
     description: Annotated[str | None, Field(max_length=1024)] = None

@@ -49,7 +49,8 @@ def _convert(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[
             # OpenAPI v3.0 has a boolean beside the bound; JSON Schema has the bound itself.
             result |= {bound: node[exclusive], exclusive: True}
     if node.get("type") == "array":
-        result["items"] = _convert(node["items"], definitions)
+        # The API server fills a default in where GitOps tools cannot tell it from a difference: in an entry of a list.
+        result["items"] = _without_defaults(_convert(node["items"], definitions))
         result.setdefault("x-kubernetes-list-type", "atomic")
     if node.get("type") == "object":
         _convert_object(node, result, definitions)
@@ -91,6 +92,17 @@ def _default(default: Any, node: Mapping[str, Any]) -> Any:
     if isinstance(default, list):
         return [_without_nulls(each) for each in default] or None
     return default
+
+
+def _without_defaults(node: Mapping[str, Any]) -> dict[str, Any]:
+    """A converted node without defaults at any level; the models still have them."""
+    result = {key: value for key, value in node.items() if key != "default"}
+    for key in ("items", "additionalProperties"):
+        if isinstance(result.get(key), Mapping):
+            result[key] = _without_defaults(result[key])
+    if "properties" in result:
+        result["properties"] = {name: _without_defaults(each) for name, each in result["properties"].items()}
+    return result
 
 
 def _without_nulls(value: Any) -> Any:

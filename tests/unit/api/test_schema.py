@@ -145,6 +145,17 @@ def test_every_field_has_a_limit_and_a_description(path: str, node: Mapping[str,
         assert rule["message"].endswith("."), rule
 
 
+def test_no_field_inside_a_list_has_a_default() -> None:
+    # A GitOps tool that compares the manifest with the stored object would see a difference for ever.
+    assert [path for path, node in _every_node() if "[]" in path and "default" in node] == []
+    assert any("default" in node for _, node in _every_node())
+
+
+def test_defaults_inside_lists_stay_in_the_model_only() -> None:
+    assert "default" not in FIELDS["pairs"]["items"]["properties"]["count"]
+    assert Outer.model_validate({"text": "a", "pairs": [{}]}).pairs[0].count == Inner().count
+
+
 @pytest.mark.parametrize("resource", CUSTOM_RESOURCES, ids=lambda resource: resource.kind)
 def test_status_says_not_observed_until_it_is_written(resource: CustomResource) -> None:
     status = render_crd(resource)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
