@@ -10,8 +10,9 @@ import pytest
 
 from fakes.fake_cluster import Call
 from fakes.world import KEY, NAME, NAMESPACE
-from serin.cluster.port import CONFIG_MAP, DEPLOYMENT, HTTP_ROUTE, POD
+from serin.cluster.port import CONFIG_MAP, CONTROLLER_REVISION, DEPLOYMENT, HTTP_ROUTE, POD
 from serin.errors import ClusterError
+from serin.manifests.controller_revision import read_record
 from serin.rollout.phases import Phase
 from tests.stories.prompts import BAD, PromptStory, prompt, record_of, serves_prompts, untouched
 from tests.stories.woken import WokenStory
@@ -439,3 +440,20 @@ async def test_lost_document_does_not_reuse_the_epoch_in_force() -> None:
     (after,) = story.world.documents().values()
     assert after.epoch != before.epoch
     await story.run(5, lambda s: s.world.weights() == {canary: 10_000})
+
+
+async def test_history_of_prompts_is_bounded() -> None:
+    story, limit = PromptStory(), 2
+    for number in range(4, 12):
+        story.world.user_writes_prompt(f"triage-{number}", f"Triage the ticket. Version {number}.")
+    await story.installed()
+    first = story.world.status()["stable"]["revision"]
+    for number in range(2, 12):
+        story.world.user_applies(prompt(number, revisionHistoryLimit=limit))
+        await story.run(1)
+    await story.until_phase(Phase.STABLE, 10)
+    await story.run(1)
+    found = {record.revision: record for record in map(read_record, story.world.cluster.all(CONTROLLER_REVISION))}
+    assert first in found, "the Deployment was made from its template"
+    assert story.world.status()["stable"]["revision"] in found
+    assert len(found) == 2 + limit

@@ -182,12 +182,18 @@ def closed_trials(snapshot: Snapshot, keep: str | None) -> list[Record]:
 
 
 def prunable(snapshot: Snapshot, spared: set[str]) -> frozenset[str]:
-    """The oldest records beyond `revisionHistoryLimit`; those in `spared`, running or in the route do not count."""
-    running = {r.revision for r in snapshot.records if r.engine_revision in snapshot.engines}
+    """The oldest records beyond `revisionHistoryLimit`; those in `spared` or in use do not count.
+
+    In use are the revisions in the route and in split documents, and one record of each engine that runs: the oldest,
+    from which its Deployment was made. The other prompts of that engine are history.
+    """
+    by_age = sorted(snapshot.records, key=lambda r: r.number)
+    oldest = {r.engine_revision: r.revision for r in reversed(by_age) if r.engine_revision in snapshot.engines}
+    in_pods = {revision for split in snapshot.splits.values() for revision in split.revisions}
     candidates = [
         r.revision
-        for r in sorted(snapshot.records, key=lambda r: r.number)
-        if r.revision not in spared | running | set(snapshot.route.weights)
+        for r in by_age
+        if r.revision not in spared | set(oldest.values()) | in_pods | set(snapshot.route.weights)
         and not names(snapshot.command, r.revision)  # it has the token of the command that is still annotated
     ]
     excess = len(candidates) - snapshot.spec.revision_history_limit

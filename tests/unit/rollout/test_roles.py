@@ -166,6 +166,12 @@ def test_pruning_spares_records_in_use() -> None:
     assert prunable_of(1, {letter * 10 for letter in "abcdef"}) == frozenset()
 
 
+def test_prompts_of_a_running_engine_are_pruned_but_the_oldest() -> None:
+    pods = make_engine(A)
+    records = tuple(make_record(letter * 10, engine_revision=pods.engine_revision) for letter in "abcdef")
+    assert prunable_of(2, {records[-1].revision}, engines=by_name(pods), records=records) == {B, C}
+
+
 def test_pruning_spares_record_named_by_current_command() -> None:
     """Without its tokens the same annotation would be carried out once more."""
     assert prunable_of(3, set(), command=parse_command(f"promote@{A}#1")) == {B, C}
