@@ -78,7 +78,7 @@ class FakeCluster:
         self._objects: dict[Place, Object] = {}
         self._packed: dict[Place, bytes] = {}
         """The objects that were read since they were stored, as bytes, from which a copy is quick to make."""
-        self._applied: dict[tuple[Place, str], Object] = {}
+        self._applied: dict[Place, Object] = {}
         self._versions = itertools.count(1)
         self._uids = itertools.count(1)
 
@@ -98,10 +98,10 @@ class FakeCluster:
         have = self._objects.get(place)
         self._check_preconditions(obj, have)
         want = _main_part(kind, obj)
-        merged = _merge(have or {}, self._applied.get((place, ""), {}), want)
+        merged = _merge(have or {}, self._applied.get(place, {}), want)
         if "ownerReferences" in want["metadata"]:
-            merged["metadata"]["ownerReferences"] = _owners(have or {}, self._applied.get((place, ""), {}), want)
-        self._applied[place, ""] = _copy(want)
+            merged["metadata"]["ownerReferences"] = _owners(have or {}, self._applied.get(place, {}), want)
+        self._applied[place] = _copy(want)
         self._store(place, merged, manager=FIELD_MANAGER)
         return self._finish(call, self._unpacked(place))
 
@@ -112,10 +112,8 @@ class FakeCluster:
         if have is None:
             raise Conflict(f"{kind} {place[2]} is gone; look again.")
         self._check_preconditions(obj, have)
-        want = {"status": _copy(dict(obj.get("status") or {}))}
-        merged = _merge(have, self._applied.get((place, "status"), {}), want)
-        self._applied[place, "status"] = want
-        self._store(place, merged, manager=FIELD_MANAGER, subresource="status")
+        new = _copy(have) | {"status": _copy(dict(obj["status"]))}
+        self._store(place, new, manager=FIELD_MANAGER, operation="Update", subresource="status")
         return self._finish(call, self._unpacked(place))
 
     async def annotate(
@@ -141,7 +139,7 @@ class FakeCluster:
         new["metadata"]["ownerReferences"] = _copy(obj["metadata"]["ownerReferences"])
         _refuse_two_controllers(new)
         # What `managedFields` would say: from now on Serin manages its annotations, and the spec of a route.
-        applied = self._applied.setdefault((place, ""), {"metadata": {}})
+        applied = self._applied.setdefault(place, {"metadata": {}})
         taken = {k: v for k, v in (new["metadata"].get("annotations") or {}).items() if k.startswith("serin.dev/")}
         applied["metadata"]["annotations"] = applied["metadata"].get("annotations", {}) | taken
         if kind == HTTP_ROUTE:
@@ -229,8 +227,7 @@ class FakeCluster:
         self.changes += place in self._objects
         self._objects.pop(place, None)
         self._packed.pop(place, None)
-        for subresource in ("", "status"):
-            self._applied.pop((place, subresource), None)
+        self._applied.pop(place, None)
 
     def collect_garbage(self) -> None:
         """Remove objects whose owners do not exist any more, as the garbage collector does."""

@@ -126,6 +126,22 @@ async def a_status_needs_its_object_at_the_named_version(h: Harness, name: str) 
         await h.cluster.apply_status(DEPLOYMENT, with_status(name, 2, version))
 
 
+async def a_status_is_replaced_with_what_others_wrote_in_it(h: Harness, name: str) -> None:
+    await h.cluster.apply(DEPLOYMENT, deployment(name))
+    with_more = with_status(name, 2)
+    with_more["status"] |= {"updatedReplicas": 2, "conditions": [condition("Foreign")]}
+    await h.cluster.apply_status(DEPLOYMENT, with_more)
+    with_other = with_status(name, 2)
+    with_other["status"] |= {"conditions": [condition("Ours")]}
+    replaced = await h.cluster.apply_status(DEPLOYMENT, with_other)
+    assert "updatedReplicas" not in replaced["status"]
+    assert [each["type"] for each in replaced["status"]["conditions"]] == ["Ours"]
+
+
+def condition(type_: str) -> dict[str, str]:
+    return {"type": type_, "status": "True"}
+
+
 async def deleting_is_bound_to_the_uid(h: Harness, name: str) -> None:
     created = await h.cluster.apply(DEPLOYMENT, deployment(name))
     with pytest.raises(Conflict):
@@ -163,8 +179,8 @@ async def managed_fields_tell_when_we_last_changed_what(h: Harness, name: str) -
     await h.cluster.apply_status(DEPLOYMENT, with_status(name, 1))
     obj = await h.cluster.get(DEPLOYMENT, NAMESPACE, name)
     assert obj is not None
-    ours = [e for e in obj["metadata"]["managedFields"] if e["manager"] == "serin" and e["operation"] == "Apply"]
-    assert sorted(e.get("subresource", "") for e in ours) == ["", "status"]
+    ours = [e for e in obj["metadata"]["managedFields"] if e["manager"] == "serin"]
+    assert sorted((e["operation"], e.get("subresource", "")) for e in ours) == [("Apply", ""), ("Update", "status")]
     assert all(e["time"].endswith("Z") for e in ours)
 
 
@@ -238,6 +254,7 @@ CHECKS: tuple[Callable[[Harness, str], Awaitable[None]], ...] = (
     a_write_bound_to_a_uid_does_not_bring_back_what_was_deleted,
     status_and_spec_are_written_apart,
     a_status_needs_its_object_at_the_named_version,
+    a_status_is_replaced_with_what_others_wrote_in_it,
     deleting_is_bound_to_the_uid,
     deleting_is_bound_to_the_version,
     deleting_what_is_gone_is_fine,

@@ -42,6 +42,24 @@ async def test_unchanged_status_is_not_written(cluster: FakeCluster, deployment:
     assert [call.verb for call in cluster.writes] == ["apply_status"]
 
 
+async def test_foreign_fields_of_a_status_go_with_one_write(cluster: FakeCluster, deployment: Object) -> None:
+    await write_status(cluster, LLMDEPLOYMENT, deployment, STABLE)
+    stored = await cluster.get(LLMDEPLOYMENT, "ns", "triage")
+    assert stored
+    edited = stored["status"] | {"rejected": {"revision": "b" * 10}, "metrics": [{"name": "mine"}], "note": "foreign"}
+    cluster.set_status(LLMDEPLOYMENT, "ns", "triage", edited)
+    wrote = []
+    for _ in range(2):
+        stored = await cluster.get(LLMDEPLOYMENT, "ns", "triage")
+        assert stored
+        wrote.append(await write_status(cluster, LLMDEPLOYMENT, stored, STABLE))
+    assert wrote == [True, False]
+    after = await cluster.get(LLMDEPLOYMENT, "ns", "triage")
+    assert after
+    assert after["status"].keys().isdisjoint({"rejected", "note"})
+    assert after["status"].get("metrics", []) == []
+
+
 async def test_status_of_an_object_that_has_changed_is_a_conflict(cluster: FakeCluster, deployment: Object) -> None:
     await write_status(cluster, LLMDEPLOYMENT, deployment, STABLE)
     with pytest.raises(Conflict):

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import structlog
 
 from serin.api.names import FIELD_MANAGER
-from serin.cluster.api_server import APPLY, MERGE_PATCH, ApiServer
+from serin.cluster.api_server import APPLY, JSON_PATCH, MERGE_PATCH, ApiServer
 from serin.cluster.port import EVENT, POD, Kind
 from serin.errors import ClusterError, Conflict, Invalid, NotFound
 from serin.kube_types import Object
@@ -92,14 +92,24 @@ class KubernetesCluster:
 
     async def apply(self, kind: Kind, obj: Mapping[str, Any]) -> Object:
         """Server-side apply with force."""
-        return await self._apply(kind, obj, "")
+        return await self._apply(kind, obj)
 
     async def apply_status(self, kind: Kind, obj: Mapping[str, Any]) -> Object:
-        """Server-side apply of the status; raises Conflict if the object does not exist."""
+        """Replace the status; raises Conflict if the object does not exist or has another resourceVersion."""
+        meta, name = obj["metadata"], obj["metadata"]["name"]
+        self._check_leader(f"write the status of {kind} {name}")
+        # Neither apply nor merge removes what others wrote. `add` replaces a value; the server compares the version.
+        patch: list[Object] = [{"op": "add", "path": "/status", "value": obj["status"]}]
+        if version := meta.get("resourceVersion"):
+            patch.append({"op": "replace", "path": "/metadata/resourceVersion", "value": version})
+        path = _path(kind, meta.get("namespace", ""), name) + "/status"
+        query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
         try:
-            return await self._apply(kind, obj, "/status")
+            result = await self._api.request("PATCH", path, body=patch, query=query, content_type=JSON_PATCH)
         except NotFound as error:
-            raise Conflict(f"{kind} {obj['metadata']['name']} was deleted; Serin reads it again.") from error
+            raise Conflict(f"{kind} {name} was deleted; Serin reads it again.") from error
+        self._wrote(kind, "apply_status")
+        return result
 
     async def annotate(
         self, kind: Kind, namespace: str, name: str, annotations: Mapping[str, str], *, uid: str
@@ -183,15 +193,15 @@ class KubernetesCluster:
         else:
             self._wrote(EVENT, "create")
 
-    async def _apply(self, kind: Kind, obj: Mapping[str, Any], subresource: str) -> Object:
+    async def _apply(self, kind: Kind, obj: Mapping[str, Any]) -> Object:
         name, namespace = obj["metadata"]["name"], obj["metadata"].get("namespace", "")
         self._check_leader(f"write {kind} {name}")
         # Strict: the API server rejects a field that is not in its schema instead of dropping it. Without the header
         # filter, the canary's requests would get the prompt of the stable.
         query = {"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"}
-        path = _path(kind, namespace, name) + subresource
+        path = _path(kind, namespace, name)
         result = await self._api.request("PATCH", path, body=obj, query=query, content_type=APPLY)
-        self._wrote(kind, "apply_status" if subresource else "apply")
+        self._wrote(kind, "apply")
         return result
 
     async def _merge(self, verb: str, kind: Kind, namespace: str, name: str, metadata: Mapping[str, Any]) -> Object:

@@ -92,7 +92,7 @@ class Cluster(Reader, Protocol):
         """
 
     async def apply_status(self, kind: Kind, obj: Mapping[str, Any]) -> Object:
-        """Server-side apply of the status subresource: `obj` has apiVersion, kind, metadata and status.
+        """Replace the status, so that fields of others go: `obj` has apiVersion, kind, metadata and status.
 
         Raises:
             Conflict: the object does not exist, or has another resourceVersion than `obj`.
