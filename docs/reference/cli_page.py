@@ -22,7 +22,8 @@ GUIDES = {
 _HEAD = """# Commands
 
 `serin` without a command runs the operator, with the settings of [its environment](settings.md). The commands below are
-for people; they need no operator. In a checkout, write `PYTHONPATH=operator .venv/bin/python -m serin` for `serin`.
+for people; they need no operator. [Install them](../how-to/install.md#the-command-serin) with `pip install .` in a
+checkout, or write `PYTHONPATH=operator .venv/bin/python -m serin` for `serin` there.
 The exit status is 0, or 2 if the command could not do its work. It is 1 if `replay --check` or `prompt diff` finds a
 difference, `prompt lint` an error, or `prompt try` an answer that does not satisfy the output schema.
 """
