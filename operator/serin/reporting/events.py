@@ -37,9 +37,8 @@ def transition_events(before: LLMDeploymentStatus, after: LLMDeploymentStatus) -
     if (before.phase, reason_before, before.step) != (after.phase, reason, after.step):
         bad = stalled == "True" or after.phase in _BAD_PHASES or reason in _BAD_REASONS
         step = {None: "", "adaptive": " The ramp is adaptive.", "holdback": ""}.get(after.step, f" Step {after.step}.")
-        events.append(
-            TransitionEvent(reason, f"{after.message}{step}", "Warning" if bad else "Normal", after.phase or "")
-        )
+        message = f"{after.message}{step}{_revision(after)}"
+        events.append(TransitionEvent(reason, message, "Warning" if bad else "Normal", after.phase or ""))
     command = after.last_handled_command
     if command and command != before.last_handled_command:
         kind: Literal["Normal", "Warning"] = "Normal" if command.outcome == "CommandDone" else "Warning"
@@ -48,6 +47,13 @@ def transition_events(before: LLMDeploymentStatus, after: LLMDeploymentStatus) -
             message = f"{command.command}: {message}"
         events.append(TransitionEvent(command.outcome or "", message, kind, "Command"))
     return tuple(events)
+
+
+def _revision(after: LLMDeploymentStatus) -> str:
+    """Which revision an Event is about: the canary, else the stable; empty if its message names it."""
+    side, name = (after.canary, "Canary") if after.canary else (after.stable, "Stable")
+    revision = side.revision if side else None
+    return "" if revision is None or revision in (after.message or "") else f" {name}: {revision}."
 
 
 def _status_and_reason(status: LLMDeploymentStatus, type_: str) -> tuple[str, str]:

@@ -26,6 +26,7 @@ from tests.unit.rollout.cases import (
     canary_at,
     make_evidence,
     make_spec,
+    serving,
 )
 
 
@@ -60,7 +61,17 @@ def test_bad_phase_or_reason_is_a_warning(snapshot: Snapshot, reason: Reason) ->
 
 def test_event_of_a_step_names_the_step() -> None:
     (event,) = transition_events(status_of(canary_at()), status_of(canary_at(1)))
-    assert event.message.endswith(" Step 2/3.")
+    assert event.message.endswith(f" Step 2/3. Canary: {B}.")
+
+
+@pytest.mark.parametrize("snapshot", [canary_at(), canary_at(1), canary_at(counts=BAD), serving()])
+def test_event_names_its_revision_once(snapshot: Snapshot) -> None:
+    after = status_of(snapshot)
+    (event,) = transition_events(NO_STATUS, after)
+    revision = after.canary.revision if after.canary else A if after.rejected is None else after.rejected.revision
+    assert revision is not None
+    message = event.message.replace(f"@{revision}#", "")
+    assert message.count(revision) == 1, event.message
 
 
 @pytest.mark.parametrize(
@@ -73,7 +84,7 @@ def test_event_of_a_step_names_the_step() -> None:
 def test_event_without_a_numbered_step_names_none(changes: dict[str, Any], end: str) -> None:
     after = status_of(canary_at(**changes))
     (event,) = transition_events(NO_STATUS, after)
-    assert event.message == f"{after.message}{end}"
+    assert event.message == f"{after.message}{end} Canary: {B}."
 
 
 def test_command_is_one_event() -> None:
