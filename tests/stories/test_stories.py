@@ -14,7 +14,7 @@ from fakes.operator_in_memory import spec
 from fakes.world import KEY, SLOW, Behaviour
 from serin.cluster.port import HTTP_ROUTE
 from serin.rollout.phases import Phase
-from tests.stories.story import Story
+from tests.stories.story import HELD, Story
 from tests.stories.woken import WokenStory
 
 Tell = Callable[[Story], Awaitable[None]]
@@ -531,3 +531,21 @@ async def test_story_ends_alike_if_only_wake_ups_reconcile(tell: Tell) -> None:
 @pytest.mark.parametrize("tell", SKEWED, ids=lambda tell: tell.__name__)
 async def test_story_ends_alike_if_the_operators_clock_is_wrong(tell: Tell, ahead: float) -> None:
     await tell(WokenStory(step=WOKEN_STEP, operator_ahead=ahead))
+
+
+async def test_promoting_canary_without_weight_leaves_stable_available() -> None:
+    story = Story()
+    story.world.user_applies(spec(**HELD))
+    await story.until_phase(Phase.STABLE)
+    story.world.gateway_lags = True
+    story.world.user_applies(spec("better", **HELD, paused=True))
+    await story.run(5, lambda s: "canary" in s.world.status())
+    await story.run(1)
+    canary = story.canary
+    assert not story.world.weights().get(canary)
+    seen = []
+    story.each_tick = lambda s: seen.append(s.conditions["Available"])
+    story.world.user_commands(f"promote@{canary}#1")
+    story.world.user_applies(spec("better", **HELD))
+    await story.run(5, lambda s: s.world.weights() == {canary: 10_000})
+    assert {status for status, _ in seen} == {"True"}, seen

@@ -15,6 +15,7 @@ from serin.api.status import Condition
 from serin.rollout.decision import Decision
 from serin.rollout.phases import Phase
 from serin.rollout.reasons import Reason, read_reason
+from serin.rollout.record import Record
 from serin.rollout.route import is_settled, lasting_refusal
 from serin.rollout.snapshot import Fact, Snapshot, ready_of
 from serin.rollout.switching import switch_of
@@ -100,7 +101,7 @@ def _available(snapshot: Snapshot, decision: Decision, before: Condition | None)
         message = f"No pod of the stable, revision {stable.revision}, is Ready; see its pods and their logs."
         return _Answer("False", Reason.STABLE_UNAVAILABLE, message)
     if not snapshot.route.weights.get(stable.revision) or not snapshot.route.accepted:
-        return _with_status("False", _route(snapshot))
+        return _without_weight(snapshot, stable)
     first = stable.promotion == 1 and len(snapshot.route.weights) == 1 and (before is None or before.status != "True")
     if first and not is_settled(snapshot.route, snapshot.now, snapshot.policy.settle_seconds):
         # A gateway accepts a route before it serves it, and nothing was served before: `kubectl wait` must not return.
@@ -109,6 +110,20 @@ def _available(snapshot: Snapshot, decision: Decision, before: Condition | None)
         return served_soon if snapshot.route.programmed else _with_status("False", _route(snapshot))
     pods = ready_of(engine.ready, snapshot.spec.replicas)
     return _Answer("True", Reason.SERVING, f"The stable, revision {stable.revision}, serves. {pods}.")
+
+
+def _without_weight(snapshot: Snapshot, stable: Record) -> _Answer:
+    """Available while the stable gets no requests: a new stable that had no weight may be entering the route."""
+    for record in snapshot.records if snapshot.route.accepted else ():
+        engine = snapshot.engines.get(record.engine_revision)
+        if record.promotion is not None and engine and engine.ready and snapshot.route.weights.get(record.revision):
+            return _Answer(
+                "True",
+                Reason.SERVING,
+                f"Revision {record.revision} serves until the gateway sends requests to the stable, revision "
+                f"{stable.revision}.",
+            )
+    return _with_status("False", _route(snapshot))
 
 
 def _ready(snapshot: Snapshot, decision: Decision, available: _Answer) -> _Answer:
