@@ -194,8 +194,8 @@ def _route(snapshot: Snapshot) -> _Answer:
         return _Answer("Unknown", Reason.READ_FAILED, snapshot.unread[Fact.ROUTE])
     if not route.exists:
         return _Answer("Unknown", Reason.NO_ROUTE, Reason.NO_ROUTE.explanation)
-    if route.refused:
-        return _Answer("False", Reason.ROUTE_REFUSED, route.refused)
+    if refusal := lasting_refusal(snapshot):
+        return _Answer("False", Reason.ROUTE_REFUSED, refusal)
     if not route.programmed:
         return _Answer("False", Reason.ROUTE_PENDING, Reason.ROUTE_PENDING.explanation)
     return _Answer("True", Reason.ROUTE_PROGRAMMED, Reason.ROUTE_PROGRAMMED.explanation)

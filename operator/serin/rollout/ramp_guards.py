@@ -11,6 +11,7 @@ from serin.rollout.evidence_guards import no_traffic, with_counts
 from serin.rollout.finding import Finding
 from serin.rollout.minimal import sentence
 from serin.rollout.reasons import Reason
+from serin.rollout.route import lasting_refusal
 
 _IN_THE_PODS = "The pods get the canary's weight with their split document; the route stays as it is."
 
@@ -26,10 +27,10 @@ def something_was_not_read(c: Candidate) -> Finding | None:
 
 
 def gateway_refuses_route(c: Candidate) -> Finding | None:
-    """Holds the canary until the gateway accepts the route."""
-    if refused := c.snapshot.route.refused:
+    """Holds the canary until the gateway accepts the route; right after a change it may not know a new Service yet."""
+    if refused := lasting_refusal(c.snapshot):
         return Finding(Reason.ROUTE_REFUSED, refused)
-    return None
+    return Finding(Reason.CANARY_ENTERING, Reason.CANARY_ENTERING.explanation) if c.snapshot.route.refused else None
 
 
 def gateway_does_not_serve_weight_yet(c: Candidate) -> Finding | None:

@@ -30,6 +30,7 @@ from tests.unit.rollout.cases import (
     NOON,
     REJECTION,
     STABLE,
+    UNSETTLED,
     A,
     B,
     C,
@@ -122,6 +123,14 @@ def test_rejected_prompt_on_the_stables_pods_is_one_row_of_the_table() -> None:
         pytest.param(
             serving(spec_reason=Reason.PROMPT_CONTENT_CHANGED, spec_error="Other content; rename it."), "Accepted",
             ("True", Reason.PROMPT_CONTENT_CHANGED), id="prompt recreated with other content",
+        ),
+        pytest.param(
+            canary_at(route=make_route({A: 10_000}, UNSETTLED, refused="No.", programmed=False)), "RouteProgrammed",
+            ("False", Reason.ROUTE_PENDING), id="refused by the gateway right after a change",
+        ),
+        pytest.param(
+            canary_at(route=make_route({A: 10_000}, refused="No.", programmed=False)), "RouteProgrammed",
+            ("False", Reason.ROUTE_REFUSED), id="refused by the gateway for long",
         ),
         pytest.param(
             canary_at(route=make_route({A: 10_000}, refused="No.", programmed=False)), "Accepted",

@@ -91,6 +91,10 @@ def waiting(since: datetime, **facts: Any) -> Snapshot:
             Phase.PREPARING, Reason.ROUTE_REFUSED, id="the gateway refuses",
         ),
         pytest.param(
+            canary_at(route=make_route({A: 9_500, B: 500}, UNSETTLED, refused="BackendNotFound", programmed=False)),
+            Phase.RAMPING, Reason.CANARY_ENTERING, id="the gateway does not know a new Service yet",
+        ),
+        pytest.param(
             canary_at(route=make_route({A: 9_500, B: 500}, UNSETTLED)),
             Phase.RAMPING, Reason.CANARY_ENTERING, id="the weight is not served yet",
         ),
