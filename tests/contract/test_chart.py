@@ -24,6 +24,7 @@ from serin.api.names import LABEL_DEPLOYMENT, LABEL_ENGINE_REVISION
 from serin.cluster import port
 from serin.cluster.port import Kind
 from serin.metric_sources.promql import with_matcher
+from serin.rollout.commands import Verb
 from serin.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -239,7 +240,7 @@ def test_lease_role_grants_exactly_the_calls_of_the_election(render: Render) -> 
 def test_every_binding_names_a_role_and_the_service_account(render: Render) -> None:
     documents = render("watchNamespaces={team-a}", "serviceAccount.name=somebody")
     roles = {(each["kind"], each["metadata"]["name"]) for each in documents if each["kind"].endswith("Role")}
-    bindings = [each for each in documents if each["kind"].endswith("Binding")]
+    bindings = [each for each in documents if each["kind"].endswith("RoleBinding")]
     pod = find(documents, "Deployment", "serin")["spec"]["template"]["spec"]
 
     assert bindings
@@ -252,13 +253,59 @@ def test_every_binding_names_a_role_and_the_service_account(render: Render) -> N
 def test_only_the_operator_can_write_status(render: Render) -> None:
     aggregated = [each for each in render() if any("aggregate-to" in label for label in each["metadata"]["labels"])]
 
-    assert len(aggregated) == 2
+    assert len(aggregated) == 4
     for role in aggregated:
         assert not {
             right
             for right in granted(role)
             if right[1].endswith("/status") and right[2] not in {"get", "list", "watch"}
         }
+
+
+VERBS = {"promote", "skip", "resume", "abort", "retry"}
+
+
+@pytest.mark.parametrize(
+    ("role", "verbs"), [("operate", VERBS), ("brake", {"abort"}), ("edit", set()), ("view", set())]
+)
+def test_commands_are_rights_of_two_roles(render: Render, role: str, verbs: set[str]) -> None:
+    found = find(render(), "ClusterRole", f"serin:{role}")
+
+    assert {verb for _, _, verb in granted(found)} & VERBS == verbs
+    assert set(Verb) == VERBS
+
+
+def test_release_for_some_namespaces_has_roles_and_policies_of_its_own(render: Render) -> None:
+    documents = render("watchNamespaces={team-a}")
+    bindings = [each for each in documents if each["kind"] == "ValidatingAdmissionPolicyBinding"]
+    scopes = {each["metadata"]["name"].split(".")[0]: each["spec"].get("matchResources") for each in bindings}
+    selector = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["team-a"]}
+    scope = {"namespaceSelector": {"matchExpressions": [selector]}}
+
+    assert find(documents, "ClusterRole", "serin-system:serin:operate")
+    assert scopes == {
+        "serin-no-more-than-yourself": scope,
+        "serin-commands": scope,
+        "serin-operator": None,  # its account has no business anywhere else either
+        "serin-records": scope,
+    }
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "mentions"), [("{team-a}", 1), ("{serin-system,team-a}", 0)], ids=["apart", "its own"]
+)
+def test_namespace_of_the_release_is_protected_unless_it_is_served(
+    render: Render, namespaces: str, mentions: int
+) -> None:
+    documents = render(f"watchNamespaces={namespaces}")
+    rules = find(documents, "ValidatingAdmissionPolicy", "serin-operator.serin-system")["spec"]["validations"]
+    (expression,) = (each["expression"] for each in rules if "kube-public" in each["expression"])
+
+    assert expression.count("'serin-system'") == mentions
+
+
+def test_policies_can_be_left_out(render: Render) -> None:
+    assert not [each for each in render("admission.enabled=false") if "Admission" in each["kind"]]
 
 
 def environment(documents: list[dict[str, Any]]) -> dict[str, str]:
@@ -490,6 +537,9 @@ def _words(text: str) -> list[str]:
         ("prometheus.gateway=nginx", "prometheus/gateway"),
         ("prometheus.podMonitor.enabled=auto", "podMonitor/enabled"),
         ("rbac.create=maybe", "rbac/create"),
+        ("admission.enabled=audit", "admission/enabled"),
+        ("admission.controllers={a'b}", "admission/controllers"),
+        ("admission.protectedNamespaces={Kube_System}", "protectedNamespaces"),
         ("extraEnv[0].name=SERIN_PROMETHEUS_TENANT", "extraEnv/0/name"),
     ],
     ids=lambda text: text.split("=")[0],

@@ -1,6 +1,7 @@
 """A real kube-apiserver with etcd for every test that asks for one, started once per test process.
 
-`api_server` is its handle, with Serin's CRDs in place; `kubectl` runs commands against it; `api` speaks HTTP to it,
+`api_server` is its handle, with Serin's CRDs and its chart in place, so the admission policies are in force; `kubectl`
+runs commands against it; `api` speaks HTTP to it,
 which is fast enough for hundreds of manifests. Nothing here runs controllers: no pod ever starts in this tier.
 """
 
@@ -23,6 +24,7 @@ from sandbox.control_plane import api_tier, credentials
 from sandbox.errors import CommandError
 from sandbox.host import kubectl as kubectl_of_sandbox
 from sandbox.host.layout import from_environment
+from tests.integration.installed import RELEASE, SYSTEM_NAMESPACE, install, kubeconfig_of
 
 ROOT = Path(__file__).parents[2]
 IDLE_SECONDS = 30.0
@@ -43,9 +45,21 @@ class Kubectl:
         binary = Cache(from_environment()).path("kubectl")
         return cls(kubectl_of_sandbox.Kubectl(environment, [f"--kubeconfig={tier.kubeconfig}"], binary))
 
-    def __call__(self, *arguments: str, manifest: object = None, fails: bool = False) -> str:
-        """Return its standard output, or its standard error when it is expected to fail."""
-        stdin = None if manifest is None else json.dumps(manifest)
+    def __call__(
+        self,
+        *arguments: str,
+        manifest: object = None,
+        text: str | None = None,
+        fails: bool = False,
+        may_fail: bool = False,
+    ) -> str:
+        """Return its standard output, or its standard error when it is expected to fail, or fails where it may."""
+        stdin = text if manifest is None else json.dumps(manifest)
+        if may_fail:
+            try:
+                return self.run(*arguments, stdin=stdin)
+            except CommandError as error:
+                return error.stderr
         if fails:
             with pytest.raises(CommandError) as failure:
                 self.run(*arguments, stdin=stdin)
@@ -70,7 +84,7 @@ class Answer:
 
 @dataclass
 class Api:
-    """HTTP requests to one API server, as its administrator."""
+    """HTTP requests to one API server, as its administrator or as another user."""
 
     connection: HTTPSConnection
     used: float = 0.0
@@ -82,6 +96,7 @@ class Api:
         body: object = None,
         *,
         content_type: str = "application/json",
+        user: str | None = None,
         **query: str,
     ) -> Answer:
         target = f"{path}?{urlencode(query)}" if query else path
@@ -89,7 +104,8 @@ class Api:
         # The API server closes a connection after 90 s without a request: open a new one well before.
         if time.monotonic() - self.used > IDLE_SECONDS:
             self.connection.close()
-        self.connection.request(method, target, payload, {"Content-Type": content_type})
+        headers = {"Content-Type": content_type} | ({"Impersonate-User": user} if user else {})
+        self.connection.request(method, target, payload, headers)
         response = self.connection.getresponse()
         content = json.loads(response.read())
         self.used = time.monotonic()
@@ -102,7 +118,14 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[api_tier.Ha
         kubectl = Kubectl.of(handle)
         kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
         kubectl("wait", "--for", ESTABLISHED, "--timeout=30s", "-f", str(ROOT / "crds"))
+        install(kubectl)
         yield handle
+
+
+@pytest.fixture(scope="session")
+def operator_kubeconfig(api_server: api_tier.Handle, kubectl: Kubectl) -> Path:
+    """A kubeconfig of the operator's own account, with the rights that the chart gives it."""
+    return kubeconfig_of(api_server, kubectl, RELEASE, SYSTEM_NAMESPACE)
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,8 @@ from sandbox.control_plane.api_tier import Handle
 from sandbox.host.ports import free_port
 from serin.cluster.api_server import ApiServer
 from serin.recursion import allow_deep_json
+from tests.integration.conftest import ESTABLISHED, Kubectl
+from tests.integration.installed import RELEASE, SYSTEM_NAMESPACE, install, kubeconfig_of
 
 ROOT = Path(__file__).parents[2]
 LONG = 60.0
@@ -91,11 +93,12 @@ class Process:
 @contextmanager
 def operator(tier: Handle, directory: Path, name: str, extra: Mapping[str, str] | None = None) -> Iterator[Process]:
     probes, metrics = free_port(), free_port()
+    account = tier.directory / f"kubeconfig-{SYSTEM_NAMESPACE}-{RELEASE}"
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT / "operator"),
         "PYTHONSAFEPATH": "1",
-        "KUBECONFIG": str(tier.kubeconfig),
+        "KUBECONFIG": str(account if account.exists() else tier.kubeconfig),
         "SERIN_IDENTITY": name,
         "SERIN_NAMESPACE": "default",
         "SERIN_LEASE_NAME": directory.name.lower().replace("_", "-")[:50],
@@ -119,8 +122,22 @@ def operator(tier: Handle, directory: Path, name: str, extra: Mapping[str, str] 
 
 @pytest.fixture(scope="module")
 def tier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Handle]:
+    """An API tier with the chart in force, whose kubeconfig is that of the operator's account."""
     with api_tier.start(tmp_path_factory.mktemp("process")) as handle:
+        kubectl = Kubectl.of(handle)
+        kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
+        kubectl("wait", "--for", ESTABLISHED, "--timeout=30s", "-f", str(ROOT / "crds"))
+        install(kubectl)
+        # Here each test has a Lease of its own, in the namespace default.
+        kubectl("create", "role", "leases", "--verb=create,get,update", "--resource=leases.coordination.k8s.io")
+        kubectl("create", "rolebinding", "leases", "--role=leases", f"--serviceaccount={SYSTEM_NAMESPACE}:{RELEASE}")
         yield handle
+
+
+@pytest.fixture(scope="module", autouse=True)
+def account(tier: Handle) -> Path:
+    """The kubeconfig with which `operator` runs."""
+    return kubeconfig_of(tier, Kubectl.of(tier), RELEASE, SYSTEM_NAMESPACE)
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from fakes.operator_in_memory import SilentTelemetry
-from sandbox.control_plane import api_tier
 from serin.analysis.counts import NO_READINGS, MetricReadings
 from serin.cluster.api_server import ApiServer
 from serin.cluster.kubernetes_cluster import KubernetesCluster
@@ -48,8 +48,8 @@ class NoReadings:
 
 
 @pytest.fixture
-async def reconciler(api_server: api_tier.Handle, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Reconciler]:
-    monkeypatch.setenv("KUBECONFIG", str(api_server.kubeconfig))
+async def reconciler(operator_kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Reconciler]:
+    monkeypatch.setenv("KUBECONFIG", str(operator_kubeconfig))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     api = await ApiServer.connect(10.0)
     yield Reconciler(
@@ -154,7 +154,8 @@ async def test_backup_by_kubectl_restores_the_memory_of_a_rollout(
 
     # The restoring tool manages the annotations until Serin takes them over: else a rejection could not be lifted.
     rejected = before["rejected"]["revision"]
-    routes("annotate", "llmdeployment", "triage", f"--namespace={target}", f"serin.dev/do=retry@{rejected}#1")
+    signed = f"serin.dev/do=retry@{rejected}#1", "serin.dev/by=serin-sandbox-admin"
+    routes("annotate", "llmdeployment", "triage", f"--namespace={target}", *signed)
     assert (await settle(reconciler, target))["canary"]["revision"] == rejected
     (record,) = [r for r in items(routes, target, "controllerrevisions") if r["metadata"]["name"].endswith(rejected)]
     assert "serin.dev/rejection" not in record["metadata"]["annotations"]

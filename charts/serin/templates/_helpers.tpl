@@ -19,6 +19,11 @@
 {{- printf "%s:%s" .Release.Namespace (include "serin.fullname" .) -}}
 {{- end -}}
 
+{{/* Prefix of the ClusterRoles for people: serin:operate. A release for some namespaces has its own. */}}
+{{- define "serin.userRole" -}}
+{{- .Values.watchNamespaces | empty | ternary (include "serin.fullname" .) (include "serin.clusterName" .) -}}
+{{- end -}}
+
 {{- define "serin.serviceAccount" -}}
 {{- if .Values.serviceAccount.create -}}
 {{- default (include "serin.fullname" .) .Values.serviceAccount.name -}}
