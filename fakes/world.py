@@ -134,10 +134,10 @@ class World:
             }
         )
 
-    def user_commands(self, command: str) -> None:
+    def user_commands(self, command: str, by: str = "alice") -> None:
         have = self.cluster.find(LLMDEPLOYMENT, *KEY)
         assert have
-        have["metadata"]["annotations"] = {"serin.dev/do": command}
+        have["metadata"]["annotations"] = {"serin.dev/do": command, "serin.dev/by": by}
         self.cluster.put(have)
 
     def user_writes_prompt(self, name: str, text: str) -> None:

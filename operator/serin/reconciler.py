@@ -16,7 +16,7 @@ from typing import Protocol
 from serin.analysis.counts import MetricReadings
 from serin.analysis.trial_state import TrialState
 from serin.api.llmdeployment import LLMDeploymentSpec
-from serin.api.names import ANNOTATION_COMMAND
+from serin.api.names import ANNOTATION_COMMAND, ANNOTATION_SIGNATURE
 from serin.api.parse import read_spec
 from serin.api.status import Condition, LLMDeploymentStatus
 from serin.cluster.port import (
@@ -198,7 +198,10 @@ class Reconciler:
             splits=split_views(owner.name, owned.splits),
             readings=readings,
             saved_state=saved_state,
-            command=parse_command(meta.get("annotations", {}).get(ANNOTATION_COMMAND)),
+            command=parse_command(
+                meta.get("annotations", {}).get(ANNOTATION_COMMAND),
+                meta.get("annotations", {}).get(ANNOTATION_SIGNATURE),
+            ),
             spec_error=target.message,
             spec_reason=target.reason,
             policy=self.policy,

@@ -320,7 +320,8 @@ async def test_command_on_blocked_spec_is_answered() -> None:
     await story.until_phase(Phase.BLOCKED)
     story.world.user_commands("abort@0123456789#1")
     await story.run(0.5)
-    assert story.world.status()["lastHandledCommand"]["outcome"] == "CommandIgnored"
+    answered = story.world.status()["lastHandledCommand"]
+    assert (answered["outcome"], answered["by"]) == ("CommandIgnored", "alice")
 
 
 @pytest.mark.parametrize("kind", [HTTP_ROUTE, CONTROLLER_REVISION], ids=str)

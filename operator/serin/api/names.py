@@ -41,6 +41,9 @@ ANNOTATION_IMPORTED_FROM = f"{GROUP}/imported-from"
 ANNOTATION_COMMAND = f"{GROUP}/do"
 """On an LLMDeployment: a command, ``<verb>@<revision>#<token>``. Each token is carried out once."""
 
+ANNOTATION_SIGNATURE = f"{GROUP}/by"
+"""On an LLMDeployment: the user name of the person who wrote the command; the chart's policies refuse another one."""
+
 # On a ControllerRevision: the persisted state of the rollout, one annotation per fact.
 ANNOTATION_PROMOTION = f"{GROUP}/promotion"
 """On a ControllerRevision: decimal counter; the revision with the highest value is the stable."""

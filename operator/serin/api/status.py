@@ -165,6 +165,9 @@ class HandledCommand(StatusModel):
 
     command: Text | None = None
     """Value of the annotation `serin.dev/do`."""
+    by: Text | None = None
+    """Who signed it in the annotation `serin.dev/by`; `unknown` without a signature. The chart's admission policies
+    refuse the name of another person."""
     outcome: Annotated[str | None, Field(max_length=63)] = None
     """Outcome in CamelCase; docs/reference/reasons.md lists all outcomes."""
     message: Text | None = None

@@ -45,6 +45,8 @@ def transition_events(before: LLMDeploymentStatus, after: LLMDeploymentStatus) -
         message = command.message or ""
         if command.command and command.command not in message:
             message = f"{command.command}: {message}"
+        if command.by:
+            message += f" Signed by {command.by}."
         events.append(TransitionEvent(command.outcome or "", message, kind, "Command"))
     return tuple(events)
 

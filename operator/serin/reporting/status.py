@@ -161,7 +161,7 @@ def _command(decision: Decision, before: LLMDeploymentStatus) -> HandledCommand 
     result = decision.command
     if result is None:
         return before.last_handled_command
-    return HandledCommand(command=result.command, outcome=result.reason, message=result.message)
+    return HandledCommand(command=result.command, by=result.by, outcome=result.reason, message=result.message)
 
 
 def _percent(weight: int) -> str:

@@ -1,4 +1,4 @@
-"""Commands from people: the annotation `serin.dev/do: "<verb>@<revision>#<token>"`.
+"""Commands from people: the annotation `serin.dev/do: "<verb>@<revision>#<token>"`, signed in `serin.dev/by`.
 
 A command names a revision and is carried out once per token, so a stale or repeated command does nothing. The
 reconciler parses the annotation once (`parse_command`); `serin.rollout.decide` carries the command out.
@@ -18,7 +18,9 @@ from serin.rollout.trial import Trial
 HANDLED_LIMIT = 500
 """Commands stored per revision, at most 38 KB. None is ever forgotten: a command that stays in Git would run again."""
 RAW_LIMIT = 256
-"""Characters of the annotation that a report repeats; an annotation may have 256 KiB."""
+"""Characters of an annotation that a report repeats; an annotation may have 256 KiB."""
+UNSIGNED = "unknown"
+"""Who wrote a command without a signature."""
 
 
 class Verb(StrEnum):
@@ -43,6 +45,8 @@ class Command:
     verb: Verb
     revision: str
     token: str
+    by: str = UNSIGNED
+    """The user name that signs it; the chart's admission policies make sure that it is the writer's."""
 
     @property
     def handled_as(self) -> str:
@@ -55,6 +59,7 @@ class MalformedCommand:
     """An annotation that is not a command; it is reported and changes nothing."""
 
     raw: str
+    by: str = UNSIGNED
 
 
 @dataclass(frozen=True)
@@ -65,15 +70,18 @@ class CommandResult:
     """The annotation, at most RAW_LIMIT characters of it."""
     reason: Reason
     message: str
+    by: str = UNSIGNED
+    """Who signed the command, at most RAW_LIMIT characters."""
 
 
-def parse_command(raw: str | None) -> Command | MalformedCommand | None:
-    """The command in the value of the annotation; None without a value."""
+def parse_command(raw: str | None, signature: str | None = None) -> Command | MalformedCommand | None:
+    """The command in the value of the annotation, signed with the value of the other one; None without a command."""
     raw = (raw or "").strip()
     if not raw:
         return None
+    by = (signature or "").strip()[:RAW_LIMIT] or UNSIGNED
     parsed = _PATTERN.fullmatch(raw)
-    return Command(raw, Verb(parsed[1]), parsed[2], parsed[3]) if parsed else MalformedCommand(raw)
+    return Command(raw, Verb(parsed[1]), parsed[2], parsed[3], by) if parsed else MalformedCommand(raw, by)
 
 
 def carry_out(
@@ -103,7 +111,7 @@ def carry_out(
     if problem:
         # The token counts as handled, or the command would be carried out weeks later on another canary.
         return _with_token(target, command), ignored(command, problem)
-    return _with_token(changed, command), CommandResult(command.raw, Reason.COMMAND_DONE, _done(command))
+    return _with_token(changed, command), CommandResult(command.raw, Reason.COMMAND_DONE, _done(command), command.by)
 
 
 def _carry_out_unrecorded(
@@ -115,7 +123,7 @@ def _carry_out_unrecorded(
             return target, None
         changed, problem = _apply(command.verb, target, stable, now)
         if problem is None:
-            return changed, CommandResult(command.raw, Reason.COMMAND_DONE, _done(command))
+            return changed, CommandResult(command.raw, Reason.COMMAND_DONE, _done(command), command.by)
     why = (
         f"Revision {target.revision} has had {HANDLED_LIMIT} commands, and Serin remembers no more; it can only be "
         "aborted. Change the spec to make a new revision."
@@ -204,4 +212,4 @@ def names(command: Command | MalformedCommand | None, revision: str) -> bool:
 
 def ignored(command: Command | MalformedCommand, why: str) -> CommandResult:
     """The report of a command that is not carried out."""
-    return CommandResult(command.raw[:RAW_LIMIT], Reason.COMMAND_IGNORED, why)
+    return CommandResult(command.raw[:RAW_LIMIT], Reason.COMMAND_IGNORED, why, command.by)

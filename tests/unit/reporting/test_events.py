@@ -100,6 +100,16 @@ def test_event_of_ignored_command_quotes_it() -> None:
     assert event.message.startswith(f"resume@{B}#1: ")
 
 
+@pytest.mark.parametrize(("signature", "by"), [("alice", "alice"), (None, "unknown")], ids=["signed", "unsigned"])
+def test_event_of_a_command_says_who_signed_it(signature: str | None, by: str) -> None:
+    before = status_of(canary_at())
+    for raw in (f"skip@{B}#1", "nonsense"):
+        after = status_of(canary_at(command=parse_command(raw, signature)), before)
+        assert after.last_handled_command
+        assert after.last_handled_command.by == by
+        assert transition_events(before, after)[-1].message.endswith(f" Signed by {by}.")
+
+
 def test_ignored_command_is_a_warning_once() -> None:
     before = status_of(canary_at())
     ignored = status_of(canary_at(command=parse_command("nonsense")), before)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from serin.rollout.commands import (
     HANDLED_LIMIT,
     RAW_LIMIT,
+    UNSIGNED,
     Command,
     CommandResult,
     MalformedCommand,
@@ -75,6 +76,21 @@ def test_command_moves_the_ramp(verb: str, target: Record, step: int) -> None:
 )
 def test_annotation_is_parsed_into_command(raw: str | None, expected: Command | MalformedCommand | None) -> None:
     assert parse_command(raw) == expected
+
+
+@pytest.mark.parametrize(
+    ("signature", "by"),
+    [("alice", "alice"), (" alice\n", "alice"), (None, UNSIGNED), (" ", UNSIGNED), ("x" * 300, "x" * RAW_LIMIT)],
+    ids=["signed", "blanks", "unsigned", "only blanks", "endless"],
+)
+@pytest.mark.parametrize("raw", [f"skip@{B}#1", "nonsense"], ids=["command", "malformed"])
+def test_command_says_who_signed_it(raw: str, signature: str | None, by: str) -> None:
+    command = parse_command(raw, signature)
+    assert command is not None
+    assert command.by == by
+    _, result = carry_out(command, RUNNING, STABLE, NOON)
+    assert result is not None
+    assert result.by == by
 
 
 def test_abort_rejects_the_canary() -> None:
