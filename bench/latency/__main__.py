@@ -12,7 +12,7 @@ import time
 
 from examples.demo import conditions as seen
 from examples.demo import prepare
-from examples.demo.cluster import Cluster, Object, load_manifest, temporary_namespace
+from examples.demo.cluster import HOST_PODS, Cluster, Object, load_manifest, temporary_namespace
 from examples.demo.errors import WaitFailedError
 from examples.demo.follow import Follower
 from examples.demo.place import ROOT
@@ -36,7 +36,7 @@ def main() -> int:
     place = prepare.sandbox(tell)
     prepare.engines(tell)
     prepare.operator(tell, place)
-    with temporary_namespace(place.environment, "bench-latency") as cluster:
+    with temporary_namespace(place.environment, "bench-latency", HOST_PODS) as cluster:
         # Half of the tickets are long: only they wait longer at the slow canary.
         load = Load(place.gateway_url, NAME, rps=RPS, seconds=1800, timeout=120, long_share=0.5, host=host(cluster))
         try:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from examples.demo import own_cluster, prepare, prompt_scenes, scenes
-from examples.demo.cluster import Cluster
+from examples.demo.cluster import HOST_PODS, Cluster
 from examples.demo.errors import DemoError
 from examples.demo.follow import Follower
 from examples.demo.place import users_cluster
@@ -68,6 +68,7 @@ def _demo(tell: Teller, rps: float, *, prepare_only: bool) -> int:
         tell.say("Everything is installed; no scene was run. The cluster keeps running.")
         return 0
     cluster = Cluster(place.environment, NAMESPACE)
+    cluster.make_namespace(HOST_PODS if place.sandbox else None)
     remove_earlier_run(cluster, tell)
     prepared = tell.elapsed
     ledger = Ledger(tell)
@@ -124,7 +125,8 @@ def _retry(story: Story) -> str:
     """The kubectl command that retries the rejected revision."""
     rejected = (story.follower.latest.get("status") or {}).get("rejected") or {}
     revision = rejected.get("revision", "<revision>")
-    return f"kubectl --namespace {NAMESPACE} annotate --overwrite llmdep {NAME} serin.dev/do=retry@{revision}#again"
+    command = f"serin.dev/do=retry@{revision}#again serin.dev/by={story.cluster.user()}"
+    return f"kubectl --namespace {NAMESPACE} annotate --overwrite llmdep {NAME} {command}"
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

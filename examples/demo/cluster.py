@@ -21,6 +21,9 @@ from sandbox.host.kubectl import Kubectl
 
 Object = dict[str, Any]
 
+HOST_PODS = {"serin.dev/pods": "Unrestricted"}
+"""Label of a namespace whose pods may mount the sandbox's vLLM by hostPath."""
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -56,6 +59,10 @@ class Cluster:
             )
         except SandboxError as error:
             raise CommandError(str(error)) from error
+
+    def user(self) -> str:
+        """The name that the API server knows this user by, with which commands are signed."""
+        return self.kubectl("auth", "whoami", "--output=jsonpath={.status.userInfo.username}").strip()
 
     def get(self, resource: str, *arguments: str) -> Object:
         """One object, or a List object, from `kubectl get`."""
@@ -95,10 +102,12 @@ class Cluster:
 
 
 @contextmanager
-def temporary_namespace(environment: Mapping[str, str], name: str) -> Iterator[Cluster]:
-    """A namespace that is removed at the end with everything in it."""
+def temporary_namespace(
+    environment: Mapping[str, str], name: str, labels: Mapping[str, str] | None = None
+) -> Iterator[Cluster]:
+    """A namespace with these labels that is removed at the end with everything in it."""
     here = Cluster(environment, name)
-    here.make_namespace()
+    here.make_namespace(labels)
     try:
         yield here
     finally:

@@ -46,7 +46,8 @@ def first_prompt(story: Story) -> None:
     began = time.time()
     story.apply(FIRST_PROMPT)
     canary = seen.side(canary_takes_traffic(story, since=began), "canary")
-    command = ("annotate", "--overwrite", RESOURCE, f"serin.dev/do=promote@{canary['revision']}#first-prompt")
+    promote_it = f"serin.dev/do=promote@{canary['revision']}#first-prompt"
+    command = ("annotate", "--overwrite", RESOURCE, promote_it, f"serin.dev/by={story.cluster.user()}")
     story.tell.say(f"kubectl {' '.join(command)}")
     story.cluster.kubectl(*command)
     story.follower.wait_for("the first prompt serves all requests", _is_stable(canary["revision"]), 60, since=began)

@@ -98,7 +98,6 @@ class Story:
 
 def remove_earlier_run(cluster: Cluster, tell: Teller) -> None:
     """Remove the LLMDeployment and the prompts of an earlier run, so that scene 1 is a first install."""
-    cluster.make_namespace()
     if cluster.find(RESOURCE) is not None:
         tell.say("removing the LLMDeployment of an earlier run")
         cluster.kubectl("delete", RESOURCE, "--wait", timeout=120)

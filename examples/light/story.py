@@ -149,7 +149,8 @@ class Story:
 
     def command(self, verb: str, revision: str, token: str) -> None:
         """Give the operator a command by annotation, as a person does."""
-        self.cluster.kubectl("annotate", RESOURCE, "--overwrite", f"serin.dev/do={verb}@{revision}#{token}")
+        command = f"serin.dev/do={verb}@{revision}#{token}", f"serin.dev/by={self.cluster.user()}"
+        self.cluster.kubectl("annotate", RESOURCE, "--overwrite", *command)
 
     def pods(self, engine_revision: str) -> dict[str, int]:
         """Return the UIDs of the pods that are not being deleted, with their restarts."""
