@@ -102,8 +102,13 @@ def operator_values(image: Image, place: Place) -> dict[str, str | int]:
         # The sandbox has no registry; the image is loaded into the node.
         values["image.pullPolicy"] = "Never"
         values["prometheus.gateway"] = place.gateway_program
+        job = {"contour": "envoy"}.get(place.gateway_program, place.gateway_program)
+        values["prometheus.requests.matchers"] = f'job="{job}"'
         # The sandbox's Prometheus scrapes every 5 seconds, with a timeout of 4 seconds (sandbox/node/config_files.py).
         values |= {"prometheus.scrapeInterval": 5, "prometheus.evidenceLag": 4, "prometheus.interval": 1}
+    else:
+        # Which target of the user's Prometheus is the gateway is not known; the pods count every request.
+        values["prometheus.gateway"] = "none"
     return values
 
 

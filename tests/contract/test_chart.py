@@ -51,6 +51,9 @@ CHILDREN = {
     "route": port.HTTP_ROUTE,
 }
 
+MATCHERS = 'prometheus.requests.matchers=job="gateway"'
+"""The one value without a default."""
+
 Right = tuple[str, str, str]
 Render = Callable[..., list[dict[str, Any]]]
 
@@ -75,7 +78,7 @@ def run_helm(helm: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 @pytest.fixture(scope="session")
 def render(run_helm: Callable[..., subprocess.CompletedProcess[str]]) -> Render:
     def run(*settings: str) -> list[dict[str, Any]]:
-        sets = [word for setting in settings for word in ("--set", setting)]
+        sets = [word for setting in (MATCHERS, *settings) for word in ("--set", setting)]
         done = run_helm("template", "serin", str(CHART), "-n", "serin-system", "--kube-version", "1.35.4", *sets)
         assert done.returncode == 0, done.stderr
         return [document for document in yaml.safe_load_all(done.stdout) if document]
@@ -321,7 +324,9 @@ def test_every_setting_has_a_value_and_equal_defaults(render: Render) -> None:
 
     assert given.keys() == expected
     # Has no default in the operator, which does not know its own image.
-    assert from_chart == Settings(identity="pod", model_server_image="serin.dev/operator:0.1.0")
+    from_default = Settings(identity="pod", model_server_image="serin.dev/operator:0.1.0")
+    # Which target the gateway is has no default.
+    assert from_chart == from_default.model_copy(update={"requests_metric": REQUESTS})
 
 
 @pytest.mark.parametrize(
@@ -342,6 +347,7 @@ def test_middleware_image_is_the_operator_image(
     assert given["SERIN_MODEL_SERVER_PULL_POLICY"] == policy
 
 
+REQUESTS = 'envoy_cluster_upstream_rq{job="gateway"}'
 CREDENTIALS = ("SERIN_PROMETHEUS_USERNAME", "SERIN_PROMETHEUS_PASSWORD", "SERIN_PROMETHEUS_BEARER_TOKEN")
 
 
@@ -374,7 +380,8 @@ def test_credentials_come_only_from_a_secret(render: Render) -> None:
 
 def test_ca_without_secret_is_rejected(run_helm: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     done = run_helm(
-        "template", "serin", str(CHART), "--kube-version", "1.35.4", "--set", "prometheus.caFromSecret=true"
+        *("template", "serin", str(CHART), "--kube-version", "1.35.4"),
+        *("--set", MATCHERS, "--set", "prometheus.caFromSecret=true"),
     )
 
     assert done.returncode != 0
@@ -471,13 +478,17 @@ def _pod_label(label: str) -> str:
     return "__meta_kubernetes_pod_label_" + re.sub("[^a-zA-Z0-9_]", "_", label)
 
 
+ISTIO_SERVICE = "light-713e603413.docs.svc.cluster.local"
 SERIES = {
-    "contour": ('envoy_cluster_upstream_rq{envoy_cluster_name="docs_light-713e603413_8000"}', "envoy_response_code"),
+    "contour": (
+        'envoy_cluster_upstream_rq{job="gateway",envoy_cluster_name="docs_light-713e603413_8000"}',
+        "envoy_response_code",
+    ),
     "istio": (
-        'istio_requests_total{reporter="source",destination_service="light-713e603413.docs.svc.cluster.local"}',
+        f'istio_requests_total{{reporter="source",job="gateway",destination_service="{ISTIO_SERVICE}"}}',
         "response_code",
     ),
-    "traefik": ('traefik_service_requests_total{backend="docs-light-713e603413"}', "code"),
+    "traefik": ('traefik_service_requests_total{job="gateway",backend="docs-light-713e603413"}', "code"),
     "envoyGateway": ('none{envoy_cluster_name="docs_light-713e603413_8000"}', "envoy_response_code"),
     "none": ('none{envoy_cluster_name="docs_light-713e603413_8000"}', "envoy_response_code"),
 }
@@ -492,6 +503,35 @@ def test_gateway_preset_selects_requests_of_a_backend(render: Render, gateway: s
     selector = with_matcher(read.requests_metric, f'{read.requests_backend_label}="{backend}"')
 
     assert (selector, read.requests_code_label) == SERIES[gateway]
+
+
+COUNTERS = {
+    "contour": ((), None),
+    "istio": (("prometheus.gateway=istio",), None),
+    "own name": (("prometheus.requests.metric=own_total",), None),
+    "own matcher": (('prometheus.requests.metric=own_total{job="edge"}',), 'own_total{job="edge"}'),
+    "both": (
+        ('prometheus.requests.metric=own_total{job="edge"}', 'prometheus.requests.matchers=pod=~"edge-.+"\\,'),
+        'own_total{job="edge",pod=~"edge-.+"}',
+    ),
+    "none": (("prometheus.gateway=none",), "none"),
+    "envoyGateway": (("prometheus.gateway=envoyGateway",), "none"),
+}
+
+
+@pytest.mark.parametrize(("settings", "metric"), COUNTERS.values(), ids=COUNTERS)
+def test_gateway_counter_needs_the_target_of_the_gateway(
+    run_helm: Callable[..., subprocess.CompletedProcess[str]], settings: tuple[str, ...], metric: str | None
+) -> None:
+    sets = [word for setting in settings for word in ("--set", setting)]
+    done = run_helm("template", "serin", str(CHART), "--kube-version", "1.35.4", *sets)
+
+    if metric is None:
+        assert "prometheus.requests.matchers is empty" in done.stderr
+    else:
+        assert (
+            environment([each for each in yaml.safe_load_all(done.stdout) if each])["SERIN_REQUESTS_METRIC"] == metric
+        )
 
 
 def test_written_series_replace_those_of_the_gateway(render: Render) -> None:
@@ -534,6 +574,7 @@ def _words(text: str) -> list[str]:
         ("image.digest=latest", "image/digest"),
         ("watchNamespaces={Team_A}", "watchNamespaces"),
         ("prometheus.requests.backend=fixed", "requests/backend"),
+        ("prometheus.requests.matchers=envoy", "requests/matchers"),
         ("prometheus.gateway=nginx", "prometheus/gateway"),
         ("prometheus.podMonitor.enabled=auto", "podMonitor/enabled"),
         ("rbac.create=maybe", "rbac/create"),
@@ -562,7 +603,8 @@ def test_values_and_schema_have_the_same_keys() -> None:
 
 @pytest.mark.parametrize("chart", ["serin", "serin-crds"])
 def test_helm_lint_passes(run_helm: Callable[..., subprocess.CompletedProcess[str]], chart: str) -> None:
-    done = run_helm("lint", "--strict", str(ROOT / "charts" / chart))
+    sets = ("--set", MATCHERS) if chart == "serin" else ()
+    done = run_helm("lint", "--strict", str(ROOT / "charts" / chart), *sets)
 
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -39,7 +39,7 @@ _FORBIDDEN: tuple[tuple[str, str | None, Manifest], ...] = (
 
 def rendered(*settings: str) -> str:
     """The objects of the chart as YAML."""
-    sets = [word for setting in settings for word in ("--set", setting)]
+    sets = [word for setting in ("prometheus.gateway=none", *settings) for word in ("--set", setting)]
     helm = str(Cache(from_environment()).path("helm"))
     command = [helm, "template", RELEASE, str(ROOT / "charts" / "serin"), "-n", SYSTEM_NAMESPACE, *sets]
     return commands.output(

@@ -135,3 +135,20 @@ codeLabel: envoy_response_code
 backend: "{namespace}_{service}_{port}"
 {{- end -}}
 {{- end -}}
+
+{{/* The gateway's counter, that of the values or of the preset, from the gateway's own target alone. */}}
+{{- define "serin.requestsMetric" -}}
+{{- $root := first . -}}
+{{- $written := last . -}}
+{{- $metric := $written | default (include "serin.gateway" $root | fromYaml).metric -}}
+{{- $matchers := $root.Values.prometheus.requests.matchers | trimSuffix "," -}}
+{{- if eq $metric "none" -}}
+{{- $metric -}}
+{{- else if $matchers -}}
+{{- contains "{" $metric | ternary (printf "%s,%s}" (trimSuffix "}" $metric) $matchers) (printf "%s{%s}" $metric $matchers) -}}
+{{- else if contains "{" $written -}}
+{{- $metric -}}
+{{- else -}}
+{{- fail "prometheus.requests.matchers is empty, so any pod that Prometheus scrapes could export the gateway's counter; set it to the gateway's own target, such as job=\"envoy\", or set prometheus.gateway=none" -}}
+{{- end -}}
+{{- end -}}
