@@ -1,4 +1,4 @@
-"""In all of the other end-to-end tests the API server denied no request of the operator's ServiceAccount.
+"""In all of the other end-to-end tests no request of the operator's ServiceAccount was denied, by RBAC or by a policy.
 
 The last file by name, hence the last to run. Denials before this run, perhaps caused by a person, are ignored.
 """
@@ -16,6 +16,7 @@ from examples.demo.prepare import RELEASE, SYSTEM_NAMESPACE
 
 ACCOUNT = f"system:serviceaccount:{SYSTEM_NAMESPACE}:{RELEASE}"
 DECISION = "authorization.k8s.io/decision"
+POLICY = "ValidatingAdmissionPolicy"
 
 
 def test_no_request_of_the_operator_was_denied(place: Place, began: datetime) -> None:
@@ -27,8 +28,9 @@ def test_no_request_of_the_operator_was_denied(place: Place, began: datetime) ->
 def test_denial_of_this_run_is_found_and_named() -> None:
     began = datetime(2026, 1, 2, tzinfo=UTC)
 
-    def event(verb: str, decision: str, after: timedelta, user: str = ACCOUNT) -> dict[str, Any]:
+    def event(verb: str, decision: str, after: timedelta, user: str = ACCOUNT, message: str = "") -> dict[str, Any]:
         return {
+            "responseStatus": {"message": message},
             "verb": verb,
             "user": {"username": user},
             "annotations": {DECISION: decision},
@@ -43,6 +45,8 @@ def test_denial_of_this_run_is_found_and_named() -> None:
         event("list", "forbid", later, "other"),
     ]
     assert judged(log, since=began) == (1, ["update /leases/serin"])
+    refused = event("patch", "allow", later, message=f"it is forbidden: {POLICY} 'serin-operator' denied request")
+    assert judged([refused], since=began) == (0, ["patch /leases/serin"])
     assert judged([event("get", "allow", -later), event("update", "forbid", -later)], since=began) == (1, [])
 
 
@@ -52,7 +56,8 @@ def judged(log: Iterable[dict[str, Any]], *, since: datetime) -> tuple[int, list
     for event in log:
         if event["user"]["username"] != ACCOUNT:
             continue
-        if (event.get("annotations") or {}).get(DECISION) != "forbid":
+        by_policy = POLICY in str((event.get("responseStatus") or {}).get("message"))
+        if (event.get("annotations") or {}).get(DECISION) != "forbid" and not by_policy:
             allowed += 1
         elif datetime.fromisoformat(event["requestReceivedTimestamp"]) >= since:
             denied.append(f"{event['verb']} {event['requestURI']}")
