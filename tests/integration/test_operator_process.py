@@ -308,6 +308,22 @@ async def test_settled_world_is_reconciled_without_a_write(tier: Handle, api: Ap
     await api.request("DELETE", f"{LLMDEPLOYMENTS}/settled")
 
 
+async def test_refused_host_pod_is_explained_in_the_status(tier: Handle, api: ApiServer, tmp_path: Path) -> None:
+    manifest = _llmdeployment("host")
+    volumes = [{"name": "usr", "hostPath": {"path": "/usr"}}]
+    manifest["spec"]["podTemplate"] = {"spec": {"volumes": volumes}}
+    await api.request("POST", LLMDEPLOYMENTS, body=manifest)
+    with operator(tier, tmp_path, "one") as one:
+        message = ""
+        async with asyncio.timeout(LONG):
+            while "serin.dev/pods=Unrestricted" not in message:
+                await asyncio.sleep(0.05)
+                message = (await api.request("GET", f"{LLMDEPLOYMENTS}/host")).get("status", {}).get("message", "")
+        assert "podTemplate must not mount a hostPath; an administrator may allow it" in message
+        assert one.end() == 0
+    await api.request("DELETE", f"{LLMDEPLOYMENTS}/host")
+
+
 DEEP = 9_000
 """Levels; about the most that an API server takes, other fields and managedFields around them included."""
 
