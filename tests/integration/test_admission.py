@@ -76,7 +76,9 @@ def _bind(kubectl: Kubectl, user: str, kind: str, role: str, name: str) -> None:
     kubectl("create", "--filename=-", manifest=binding)
 
 
-@pytest.fixture(scope="module", autouse=True)
+# Not for the module: tests of other modules run in between if another worker has taken some, and the namespaces, which
+# no controller empties, would be made a second time.
+@pytest.fixture(scope="session", autouse=True)
 def team(routes: Kubectl) -> Iterator[None]:
     """Two namespaces, one of which allows host-level pods, and the users."""
     routes("create", "namespace", TEAM)

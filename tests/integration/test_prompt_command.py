@@ -25,7 +25,9 @@ ROLES = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
+# Not for the module: tests of other modules run in between if another worker has taken some, and the namespace, which
+# no controller empties, would be made a second time.
+@pytest.fixture(scope="session", autouse=True)
 def prompts(kubectl: Kubectl) -> Iterator[None]:
     """Three versions in a namespace, one of them in use, and accounts with some rights."""
     kubectl("create", "namespace", NAMESPACE)
