@@ -19,6 +19,7 @@ from urllib.request import Request, urlopen
 
 from sandbox.control_plane import programs
 from sandbox.control_plane.api_tier import Handle
+from sandbox.host import probe
 from sandbox.host.ports import free_port
 from tests.integration.scraped import LONG, serving
 
@@ -36,7 +37,7 @@ def second_prometheus(tier: Handle, directory: Path, config: str) -> Iterator[st
         process = subprocess.Popen([*command, RECEIVES], stdout=log, stderr=subprocess.STDOUT)
     try:
         deadline = time.monotonic() + LONG
-        while not _ready(f"http://{listen}/-/ready"):
+        while probe.get(f"http://{listen}/-/ready") is None:
             starts = process.poll() is None and time.monotonic() < deadline
             assert starts, (directory / "log").read_text()[-2000:]
             time.sleep(0.05)
@@ -44,14 +45,6 @@ def second_prometheus(tier: Handle, directory: Path, config: str) -> Iterator[st
     finally:
         process.terminate()
         process.wait(LONG)
-
-
-def _ready(url: str) -> bool:
-    try:
-        with urlopen(url, timeout=5):  # noqa: S310 - it is on the loopback
-            return True
-    except OSError:
-        return False
 
 
 @contextmanager
