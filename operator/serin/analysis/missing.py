@@ -174,12 +174,17 @@ def lost_beyond_doubt(state: TrialState | None) -> str | None:
 
 
 def requests_held_for(state: TrialState | None, *, small: bool = True) -> str | None:
-    """Why requests that are missing allow the canary no more weight; None if they do. `small`: see `missing`."""
+    """Why requests that are missing allow the canary no more weight; None if they do. `small`: see `missing`.
+
+    Arrivals at less than 1 % are not compared, so the evidence of a loss neither grows nor falls there, and holds
+    nothing: a ramp that lowered its weight goes on, and finds at a larger weight whether requests are lost.
+    """
     if state is None:
         return None
     if found := missing(state, small=small):
         return found
-    if state.lost.log_e <= AGAINST:
+    compared = state.newest is not None and surely_sent(state.epochs[state.newest].weight) > 0
+    if state.lost.log_e <= AGAINST or not compared:
         return None
     return (
         f"Fewer requests arrive at the canary than its weight sends there (about {state.lost.lost:.0f} are missing); "

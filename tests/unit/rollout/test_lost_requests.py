@@ -108,6 +108,13 @@ def test_weight_does_not_grow_while_arrivals_speak_against_the_canary() -> None:
     assert trial_of(decide(canary_at(step=0, held=HELD, saved_state=losing(0.0)))).step == 1
 
 
+@pytest.mark.parametrize(("weight", "arrived"), [(55, (240, 43_400)), (99, (430, 43_000))])
+def test_arrivals_below_one_percent_hold_no_weight(weight: int, arrived: tuple[int, int]) -> None:
+    now = {"epochs": {1: Epoch(NOON - HOUR, weight)}, "arrived": RequestsBySide(*arrived)}
+    state = replace(losing(AGAINST + 0.1), **now)
+    assert trial_of(decide(canary_at(step=0, held=HELD, saved_state=state))).step == 1
+
+
 @pytest.mark.parametrize(
     ("arrived", "said"),
     [
