@@ -6,7 +6,7 @@ Stories advance its clock in steps of a few seconds. The simulated parts are sim
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -95,6 +95,8 @@ class World:
         self.cluster = FakeCluster(lambda: self.now)
         self.behaviours: dict[str, Behaviour] = {}
         self.traffic = Traffic()
+        self.kubelet: Callable[[Mapping[str, Any], dict[str, Any]], dict[str, Any]] | None = None
+        """Changes the status that a pod would have; stories about pods that are not all alike set it."""
         self.metrics_error: str | None = None
         self.gateway_works = True
         self.gateway_lags = False
@@ -183,7 +185,8 @@ class World:
             if engine and engine not in deployments:  # without the label it is released, and stays
                 self.cluster.remove(POD, NAMESPACE, pod["metadata"]["name"])
         for deployment in deployments.values():
-            mine = [p for p in pods if _chosen(deployment).items() <= p["metadata"]["labels"].items()]
+            chosen = _chosen(deployment) | {"pod-template-hash": "test"}
+            mine = [p for p in pods if chosen.items() <= p["metadata"]["labels"].items() and not _has_ended(p)]
             wanted = deployment["spec"]["replicas"]
             for pod in mine[wanted:]:
                 self.cluster.remove(POD, NAMESPACE, pod["metadata"]["name"])
@@ -201,7 +204,7 @@ class World:
                 "metadata": {
                     "namespace": NAMESPACE,
                     "name": f"{deployment['metadata']['name']}-{self._pods:03}",
-                    "labels": deployment["spec"]["template"]["metadata"]["labels"],
+                    "labels": deployment["spec"]["template"]["metadata"]["labels"] | {"pod-template-hash": "test"},
                     "annotations": {
                         "test/args": " ".join(deployment["spec"]["template"]["spec"]["containers"][0]["args"])
                     }
@@ -230,7 +233,11 @@ class World:
     def _run_pods(self) -> None:
         self._deliver_documents()
         for pod in self.cluster.all(POD):
+            if _has_ended(pod) or "test/args" not in pod["metadata"].get("annotations", {}):  # not from our template
+                continue
             status = self._pod_status(pod)
+            if self.kubelet:
+                status = self.kubelet(pod, status)
             if status != pod.get("status"):
                 self.cluster.set_status(POD, NAMESPACE, pod["metadata"]["name"], status)
 
@@ -480,6 +487,10 @@ class World:
         obj = self.cluster.find(LLMDEPLOYMENT, *KEY)
         assert obj
         return dict(obj.get("status") or {})
+
+
+def _has_ended(pod: Mapping[str, Any]) -> bool:
+    return pod.get("status", {}).get("phase") in {"Failed", "Succeeded"}
 
 
 def _is_ready(pod: Mapping[str, Any]) -> bool:

@@ -153,7 +153,12 @@ def _annotations(record: Record) -> dict[str, str]:
         annotations[ANNOTATION_PROMOTION] = str(record.promotion)
     if record.rejection:
         rejection = record.rejection
-        facts = {"reason": rejection.reason, "message": rejection.message, "at": rejection.at.isoformat()}
+        facts: dict[str, Any] = {
+            "reason": rejection.reason,
+            "message": rejection.message,
+            "at": rejection.at.isoformat(),
+        }
+        facts |= {"log": rejection.log} if rejection.log else {}
         annotations[ANNOTATION_REJECTION] = json.dumps(facts, separators=(",", ":"))
     if record.trial:
         annotations[ANNOTATION_TRIAL] = record.trial.to_json()
@@ -180,12 +185,16 @@ def _read_rejection(text: str, metadata: Mapping[str, Any]) -> Rejection:
     try:
         facts = load_json(text)
         at = datetime.fromisoformat(facts["at"])
-        return Rejection(reason=str(facts["reason"]), message=str(facts["message"]), at=at)
+        return Rejection(str(facts["reason"]), str(facts["message"]), at, _read_lines(facts.get("log")))
     except (ValueError, KeyError, TypeError):
         at = datetime.fromisoformat(metadata["creationTimestamp"])
         return Rejection(
             reason=Reason.ROLLED_BACK, message=f"The reason of the rollback is not readable: {text[:200]}", at=at
         )
+
+
+def _read_lines(log: object) -> tuple[str, ...]:
+    return tuple(str(line) for line in log) if isinstance(log, list) else ()
 
 
 def _read_handled(text: str | None) -> tuple[str, ...]:

@@ -10,12 +10,14 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from serin.api.names import CONTAINER, FIELD_MANAGER, LABEL_ENGINE_REVISION, child_name
+from serin.api.names import FIELD_MANAGER, LABEL_ENGINE_REVISION, child_name
+from serin.manifests.log_lines import one_line
+from serin.manifests.pod_status import is_ended, read_ended, read_pod
 from serin.manifests.split_document import engine_of_split, read_split
-from serin.rollout.snapshot import EngineView, PodView, SplitView
+from serin.rollout.snapshot import EngineView, SplitView
 
-BACKING_OFF = "CrashLoopBackOff"
-OUT_OF_MEMORY = "OOMKilled"
+LABEL_TEMPLATE = "pod-template-hash"
+"""The label that a Deployment gives its pods."""
 
 
 def engines(
@@ -23,22 +25,46 @@ def engines(
 ) -> dict[str, EngineView]:
     """Views by engine revision.
 
-    Ignored are pods whose Deployment does not exist or is being deleted, and Deployments that Serin did not create.
+    Ignored are pods whose Deployment does not exist or is being deleted, pods that only carry its labels, and
+    Deployments that Serin did not create. Pods that have ended are apart: they neither serve nor load.
     """
-    by_revision: dict[str, list[PodView]] = {}
+    by_revision: dict[str, list[Mapping[str, Any]]] = {}
     for pod in pods:
-        by_revision.setdefault(engine_of_pod(pod), []).append(read_pod(pod))
+        by_revision.setdefault(engine_of_pod(pod), []).append(pod)
     made = ((engine_revision_of(owner_name, deployment), deployment) for deployment in deployments)
     return {
-        engine: EngineView(
-            engine_revision=engine,
-            replicas=deployment["spec"].get("replicas", 1),
-            pods=tuple(sorted(by_revision.get(engine, []), key=lambda p: p.name)),
-            replica_failure=_message(deployment, "ReplicaFailure", "True"),
-        )
+        engine: _engine(engine, deployment, by_revision.get(engine, []))
         for engine, deployment in made
         if engine and not deployment["metadata"].get("deletionTimestamp")
     }
+
+
+def _engine(engine: str, deployment: Mapping[str, Any], pods: list[Mapping[str, Any]]) -> EngineView:
+    failure = _condition(deployment, "ReplicaFailure")
+    fails = failure.get("status") == "True"
+    since = failure.get("lastTransitionTime")
+    own = sorted((pod for pod in pods if _is_of(pod, deployment)), key=lambda pod: str(pod["metadata"]["name"]))
+    return EngineView(
+        engine_revision=engine,
+        replicas=deployment["spec"].get("replicas", 1),
+        pods=tuple(read_pod(pod) for pod in own if not is_ended(pod)),
+        replica_failure=one_line(str(failure.get("message") or "ReplicaFailure")) if fails else None,
+        replica_failure_since=datetime.fromisoformat(since) if fails and since else None,
+        ended=tuple(read_ended(pod) for pod in own if is_ended(pod)),
+    )
+
+
+def _is_of(pod: Mapping[str, Any], deployment: Mapping[str, Any]) -> bool:
+    """Whether a pod is the Deployment's: a ReplicaSet of it controls the pod, or will adopt it.
+
+    Other pods with its labels may get requests of its Service, but say nothing about the revision.
+    """
+    metadata = pod["metadata"]
+    controller = next((ref for ref in metadata.get("ownerReferences") or () if ref.get("controller")), None)
+    if controller is None:
+        return LABEL_TEMPLATE in (metadata.get("labels") or {})
+    name, _, _ = str(controller.get("name")).rpartition("-")
+    return controller.get("kind") == "ReplicaSet" and name == str(deployment["metadata"]["name"])
 
 
 def split_views(owner_name: str, splits: Iterable[Mapping[str, Any]]) -> dict[str, SplitView]:
@@ -79,81 +105,6 @@ def engine_of_pod(pod: Mapping[str, Any]) -> str:
     return str((pod["metadata"].get("labels") or {}).get(LABEL_ENGINE_REVISION, ""))
 
 
-def read_pod(pod: Mapping[str, Any]) -> PodView:
-    """The view of a pod, from its status."""
-    ready = _condition(pod, "Ready")
-    is_ready = ready.get("status") == "True"
-    container = _engine_container(pod)
-    return PodView(
-        name=pod["metadata"]["name"],
-        ready=is_ready,
-        not_ready_since=None if is_ready else _not_ready_since(pod),
-        unschedulable=_unschedulable(pod),
-        crash=_crash(container),
-        waiting=_waiting(container),
-        deleting=bool(pod["metadata"].get("deletionTimestamp")),
-        ready_since=datetime.fromisoformat(since) if is_ready and (since := ready.get("lastTransitionTime")) else None,
-        exits=_exits(container),
-    )
-
-
-def _not_ready_since(pod: Mapping[str, Any]) -> datetime:
-    """Time at which the pod was scheduled or last stopped being Ready; waiting for a node does not count as loading."""
-    times = [
-        pod["metadata"]["creationTimestamp"],
-        _condition(pod, "Ready").get("lastTransitionTime"),
-        _condition(pod, "PodScheduled").get("lastTransitionTime"),
-    ]
-    return max(datetime.fromisoformat(time) for time in times if time)
-
-
-def _unschedulable(pod: Mapping[str, Any]) -> str | None:
-    scheduled = _condition(pod, "PodScheduled")
-    if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
-        return str(scheduled.get("message") or "no node can run the pod")
-    return None
-
-
-def _crash(container: Mapping[str, Any]) -> str | None:
-    """Why the container counts as crashed: it ran out of memory once, or exited twice and the kubelet backs off.
-
-    A single exit may be caused by the node, so it does not count.
-    """
-    state = container.get("state", {})
-    ended = [s["terminated"] for s in (state, container.get("lastState", {})) if "terminated" in s]
-    if any(end.get("reason") == OUT_OF_MEMORY for end in ended):
-        return "the engine ran out of memory (OOMKilled)"
-    times = _exits(container)
-    if state.get("waiting", {}).get("reason") == BACKING_OFF and times >= 2:
-        code = next((end.get("exitCode") for end in ended), "unknown")
-        return f"the engine exited {times} times, last with exit code {code}; see its logs"
-    return None
-
-
-def _exits(container: Mapping[str, Any]) -> int:
-    """How often the container has ended; a first start that still waits is no end."""
-    state, restarts = container.get("state", {}), int(container.get("restartCount", 0))
-    ended = "terminated" in state or ("waiting" in state and "terminated" in container.get("lastState", {}))
-    return restarts + ended
-
-
-def _waiting(container: Mapping[str, Any]) -> str | None:
-    waiting = container.get("state", {}).get("waiting", {})
-    if not waiting.get("reason") or waiting["reason"] in {"ContainerCreating", "PodInitializing"}:
-        return None
-    return ": ".join(filter(None, (waiting["reason"], waiting.get("message"))))
-
-
-def _engine_container(pod: Mapping[str, Any]) -> Mapping[str, Any]:
-    statuses = pod.get("status", {}).get("containerStatuses") or []
-    return next((status for status in statuses if status["name"] == CONTAINER), {})
-
-
 def _condition(obj: Mapping[str, Any], type_: str) -> Mapping[str, Any]:
-    conditions = obj.get("status", {}).get("conditions") or []
+    conditions = (obj.get("status") or {}).get("conditions") or ()
     return next((condition for condition in conditions if condition["type"] == type_), {})
-
-
-def _message(obj: Mapping[str, Any], type_: str, status: str) -> str | None:
-    condition = _condition(obj, type_)
-    return str(condition.get("message") or type_) if condition.get("status") == status else None

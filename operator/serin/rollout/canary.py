@@ -50,7 +50,7 @@ def on_trial(snapshot: Snapshot, stable: Record, target: Record) -> Outcome:
         candidate = _at_next_step(candidate)
         finding = first_finding(candidate)
     if finding and finding.rejects:
-        rejection = Rejection(finding.reason, finding.message, snapshot.now)
+        rejection = Rejection(finding.reason, finding.message, snapshot.now, finding.log)
         refused = replace(target, trial=candidate.trial, rejection=rejection)
         return rejected(snapshot, stable, refused, judgement=candidate.judgement, state=state)
     if ends:
@@ -183,6 +183,8 @@ def _continue(candidate: Candidate, finding: Finding | None) -> Outcome:
     running = candidate.in_force and not snapshot.spec.paused and candidate.carries(candidate.weight)
     trial = candidate.trial.with_clock(snapshot.now, running=running)
     trial = trial.with_exposure(snapshot.now, running=candidate.weight_on_route > 0 and not snapshot.spec.paused)
+    if trial.traffic_since is None and candidate.engine.ready and not candidate.shared:
+        trial = replace(trial, was_ready=True)
     state = candidate.state
     if weight and trial.traffic_since is None and candidate.in_route:
         trial = replace(trial, traffic_since=snapshot.now)
@@ -203,7 +205,6 @@ def _continue(candidate: Candidate, finding: Finding | None) -> Outcome:
         trial_state=_state_to_save(snapshot, state),
         had_traffic=candidate.trial.traffic_since is not None,
         stalled=finding.reason if finding.stalls else None,
-        capacity=candidate.engine.no_node,
         due_in=_earliest(finding.due_in, clock_due(replace(candidate, trial=trial, state=state))),
     )
 

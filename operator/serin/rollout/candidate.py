@@ -6,7 +6,7 @@ Built by `serin.rollout.canary` on every reconcile. What a fact means for the ro
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from serin.analysis.missing import Arrivals, lost_beyond_doubt, missing, requests_held_for, unfinished
 from serin.analysis.realised_share import far_above_weight
@@ -98,11 +98,16 @@ class Candidate:
         deadline.
         """
         deadline, engine = self.snapshot.spec.rollout.progress_deadline, self.engine
-        waiting_since = [pod.not_ready_since for pod in engine.pods if pod.not_ready_since and not pod.deleting]
-        if not waiting_since and engine.replica_failure is None:
+        since = engine.not_ready_since(self.snapshot.now, deadline)
+        if since is None and engine.replica_failure is None:
             return deadline
-        start: datetime = max([self.trial.entered_at(), *([min(waiting_since)] if waiting_since else [])])
+        start = max(self.trial.entered_at(), since or self.trial.entered_at())
         return deadline - ((self.trial.frozen_at or self.snapshot.now) - start)
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether a pod of the canary is Ready or was in this attempt: the revision can serve, whatever fails now."""
+        return self.trial.was_ready or self.trial.traffic_since is not None or self.engine.ready > 0
 
     # Step and route
 

@@ -116,12 +116,19 @@ def _decision(snapshot: Snapshot, outcome: Outcome, command: CommandResult | Non
         trial_state=state,
         judgement=outcome.judgement,
         stalled=head.stalled,
-        capacity=outcome.capacity,
+        capacity=_capacity(snapshot, outcome),
         wanted=_wanted(snapshot, outcome, state, frozenset(draining), stay),
         evicted=_evicted(snapshot, outcome, stay),
         command=command,
         due_in=_due(snapshot, outcome, frozenset(stay.values()), settled=served, draining=bool(draining or stay)),
     )
+
+
+def _capacity(snapshot: Snapshot, outcome: Outcome) -> str | None:
+    """What keeps pods that are wanted from starting, the canary's first; pods that leave need no node."""
+    canary = [outcome.canary.engine_revision] if outcome.canary else []
+    wanted = [snapshot.engines[e] for e in (*canary, *sorted(outcome.engines)) if e in snapshot.engines]
+    return next((engine.no_node for engine in wanted if engine.no_node), None)
 
 
 def _changed_records(snapshot: Snapshot, outcome: Outcome) -> tuple[Record, ...]:

@@ -23,11 +23,13 @@ class Finding:
     """A person or the world must act."""
     due_in: timedelta | None = None
     """When the clock alone may end this finding."""
+    log: tuple[str, ...] = ()
+    """The last lines of the log that show why, to be recorded with a rejection."""
 
 
-def rejection(reason: Reason, message: str) -> Finding:
+def rejection(reason: Reason, message: str, log: tuple[str, ...] = ()) -> Finding:
     """A finding that rolls the canary back."""
-    return Finding(reason, message, rejects=True)
+    return Finding(reason, message, rejects=True, log=log)
 
 
 def if_positive(left: timedelta) -> timedelta | None:

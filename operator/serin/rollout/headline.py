@@ -22,6 +22,7 @@ _PREPARING = frozenset(
         Reason.CANARY_LOADING,
         Reason.CANARY_SCALING,
         Reason.CANARY_NOT_READY,
+        Reason.PROGRESS_DEADLINE_EXCEEDED,
         Reason.AWAITING_BASELINE,
         Reason.BLIND,
         Reason.ROUTE_REFUSED,

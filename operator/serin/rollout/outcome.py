@@ -55,7 +55,5 @@ class Outcome:
     """Whether the canary had traffic before this decision."""
     stalled: Reason | None = None
     """Set where a person or the world must act."""
-    capacity: str | None = None
-    """The scheduler's sentence while pods wait for a node."""
     due_in: timedelta | None = None
     """When the clock alone may change the outcome."""

@@ -85,6 +85,8 @@ class Rejection:
     reason: str
     message: str
     at: datetime
+    log: tuple[str, ...] = ()
+    """The last lines of the log of the pod that failed; its pods are deleted with their logs."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -34,14 +34,42 @@ class PodView:
     unschedulable: str | None = None
     """The scheduler's sentence while no node takes the pod."""
     crash: str | None = None
-    """Why the engine container counts as crashed (CrashLoopBackOff, OOMKilled, …), or None."""
+    """Why the engine container counts as crashed (CrashLoopBackOff, OOMKilled, …) with its last words, or None."""
     waiting: str | None = None
-    """Why the container has not started (ImagePullBackOff, …) with the kubelet's message, or None."""
+    """Why a container has not started (ImagePullBackOff, …) with the kubelet's message or its last words, or None."""
     deleting: bool = False
     ready_since: datetime | None = None
     """When the pod last became Ready; None while it is not, or if that is unknown."""
     exits: int = 0
     """How often the engine container has ended since the pod was created."""
+    assigned: bool = True
+    """Whether the scheduler has chosen a node."""
+    log: tuple[str, ...] = ()
+    """The last lines of the log of a container that failed."""
+
+
+@dataclass(frozen=True)
+class EndedPod:
+    """A pod that has ended for good (evicted, refused by its node); only its object is left."""
+
+    name: str
+    why: str
+    created_at: datetime
+    ended_at: datetime
+
+
+@dataclass(frozen=True)
+class PodTrouble:
+    """What one pod says about why it is not Ready."""
+
+    pod: str
+    cause: str
+    log: tuple[str, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """A sentence for the end of a message, with the space before it."""
+        return f" Pod {self.pod}: {self.cause}."
 
 
 @dataclass(frozen=True)
@@ -54,6 +82,9 @@ class EngineView:
     pods: tuple[PodView, ...] = ()
     replica_failure: str | None = None
     """The ReplicaFailure condition's message (quota, admission), or None."""
+    replica_failure_since: datetime | None = None
+    ended: tuple[EndedPod, ...] = ()
+    """Pods that have ended; their Deployment replaces them."""
 
     @property
     def ready(self) -> int:
@@ -66,6 +97,39 @@ class EngineView:
         pending = next((pod.unschedulable for pod in self.pods if pod.unschedulable and not pod.deleting), None)
         return pending or self.replica_failure
 
+    @property
+    def unassigned(self) -> str | None:
+        """The sentence that the scheduler says nothing about a pod; every new pod is so for a moment."""
+        found = next((p.name for p in self._not_ready if not (p.assigned or p.ready)), None)
+        return f"no scheduler has chosen a node for pod {found}" if found else None
+
+    @property
+    def trouble(self) -> PodTrouble | None:
+        """Why pods are not Ready, as far as one of them says so: those that live first, then the last that ended."""
+        for pod in self._not_ready:
+            if cause := pod.crash or pod.waiting:
+                return PodTrouble(pod.name, cause, pod.log)
+        last = max(self.ended, key=lambda pod: (pod.ended_at, pod.name), default=None)
+        return PodTrouble(last.name, f"the pod ended: {last.why}") if last else None
+
+    def not_ready_since(self, now: datetime, deadline: timedelta) -> datetime | None:
+        """Since when a pod has been missing, or pods cannot be created; None if none is, as far as is known.
+
+        Pods that end and are replaced again and again count as one that is missing since the first of them began.
+        """
+        times = [pod.not_ready_since for pod in self._not_ready if pod.not_ready_since]
+        lately = [pod.created_at for pod in self.ended if now - pod.ended_at <= 2 * deadline]
+        times += [min(lately)] if len(lately) >= KEEP_ENDING else []
+        times += [self.replica_failure_since] if self.replica_failure_since else []
+        return min(times, default=None)
+
+    @property
+    def _not_ready(self) -> list[PodView]:
+        return [pod for pod in self.pods if not pod.ready and not pod.deleting]
+
+
+KEEP_ENDING = 3
+"""So many pods that have ended are no coincidence: their replacements end too."""
 
 ADD_CAPACITY = "add or free a node, raise the quota, or correct the policy"
 """What to do about the sentence of `EngineView.no_node`."""

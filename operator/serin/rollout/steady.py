@@ -12,7 +12,7 @@ from serin.analysis.trial_state import TrialState
 from serin.analysis.verdict import Judgement
 from serin.api.duration import format_duration
 from serin.api.names import FULL_WEIGHT
-from serin.rollout.finding import Finding
+from serin.rollout.finding import Finding, if_positive
 from serin.rollout.outcome import Outcome, Situation
 from serin.rollout.reasons import Reason
 from serin.rollout.record import Record
@@ -82,10 +82,10 @@ def _unpromoted(revisions: tuple[str, ...]) -> str:
 
 
 def install(snapshot: Snapshot, target: Record) -> Outcome:
-    """There is no stable yet: the target gets all traffic when it is Ready."""
+    """There is no stable yet: the target gets all traffic when a pod is Ready, because nothing else can serve."""
     engine = engine_of(snapshot, target)
     needed = max(1, snapshot.spec.replicas)
-    if not target.rejection and engine.ready >= needed:
+    if not target.rejection and engine.ready:
         promoted = replace(target, promotion=next_promotion(snapshot.records), trial=None)
         return settled(snapshot, promoted, promoted, promotes=True)
     wait = _rejected_before(target) if target.rejection else _wait_for_install(snapshot, engine, needed)
@@ -95,7 +95,6 @@ def install(snapshot: Snapshot, target: Record) -> Outcome:
         wait.message,
         target=target,
         engines={target.engine_revision: needed},
-        capacity=engine.no_node,
         stalled=wait.reason if wait.stalls else None,
         due_in=wait.due_in,
     )
@@ -111,23 +110,24 @@ def _rejected_before(target: Record) -> Finding:
 
 def _wait_for_install(snapshot: Snapshot, engine: EngineView, needed: int) -> Finding:
     """Why the first revision is not Ready yet; Serin never gives it up."""
-    reason = Reason.INSTALLING
+    reason, limit = Reason.INSTALLING, snapshot.spec.rollout.progress_deadline
     message = f"{reason.explanation} {ready_of(engine.ready, needed)}."
-    if engine.no_node:
-        return Finding(Reason.WAITING_FOR_CAPACITY, f"{message} A pod cannot start; {ADD_CAPACITY}: {engine.no_node}")
-    if crash := next((p for p in engine.pods if p.crash), None):
+    since, trouble = engine.not_ready_since(snapshot.now, limit), engine.trouble
+    left = limit if since is None else limit - (snapshot.now - since)
+    late, due_in = left <= timedelta(), if_positive(left) if since else None
+    if crash := next((p for p in engine.pods if p.crash and not p.deleting), None):
         crashed = f"Pod {crash.name} failed: {crash.crash}. Correct spec.engine or spec.model."
         return Finding(Reason.CANARY_CRASHED, crashed, stalls=True)
-    waiting = next((f" {p.name}: {p.waiting}." for p in engine.pods if p.waiting), "")
-    since = min((p.not_ready_since for p in engine.pods if p.not_ready_since and not p.deleting), default=None)
-    if since is None:
-        return Finding(reason, message)
-    left = snapshot.spec.rollout.progress_deadline - (snapshot.now - since)
-    if left > timedelta():
-        return Finding(reason, f"{message}{waiting}", due_in=left)
-    deadline = format_duration(snapshot.spec.rollout.progress_deadline)
-    late = f"{message} They missed rollout.progressDeadline ({deadline}); see their logs and events.{waiting}"
-    return Finding(Reason.PROGRESS_DEADLINE_EXCEEDED, late, stalls=True)
+    if no_node := engine.no_node or (engine.unassigned if late else None):
+        waits = f"{message} A pod cannot start; {ADD_CAPACITY}: {no_node}"
+        return Finding(Reason.WAITING_FOR_CAPACITY, waits, stalls=late, due_in=due_in)
+    why = trouble.sentence if trouble else ""
+    if not late:
+        return Finding(reason, f"{message}{why}", due_in=due_in)
+    missed = (
+        f"{message} They missed rollout.progressDeadline ({format_duration(limit)}); see their logs and events.{why}"
+    )
+    return Finding(Reason.PROGRESS_DEADLINE_EXCEEDED, missed, stalls=True)
 
 
 def settled(
@@ -151,17 +151,17 @@ def settled(
         reason = Reason.SCALING
     else:
         reason = Reason.SERVING
+    trouble = engine.trouble if engine.ready < wanted else None
     return Outcome(
         Situation.SETTLED,
         Reason.PROMOTED if promotes else reason,
-        f"{reason.explanation} {ready_of(engine.ready, wanted)}.",
+        f"{reason.explanation} {ready_of(engine.ready, wanted)}.{trouble.sentence if trouble else ''}",
         stable=stable,
         target=target,
         weights={stable.revision: FULL_WEIGHT},
         engines={stable.engine_revision: wanted},
         judgement=judgement,
         trial_state=state,
-        capacity=engine.no_node,
     )
 
 

@@ -114,6 +114,8 @@ class Trial:
     )
     """By pod, how often its engine had ended before the trial started; pods without an end are left out. None: pods
     could not be read yet."""
+    was_ready: Annotated[bool, Field(exclude_if=lambda was_ready: not was_ready)] = False
+    """Whether a pod of the canary was Ready in this attempt: then a missing pod does not reject the revision."""
     exposed_before: Annotated[Seconds, Field(alias="exposedSeconds")] = timedelta()
     """Time with traffic until the exposure's clock last stopped."""
     exposed_since: Time | None = None

@@ -83,7 +83,7 @@ def make_record(spec: LLMDeploymentSpec | None = None, **changes: Any) -> Record
         ),
         number=3,
         promotion=2,
-        rejection=Rejection(reason="MoreErrors", message='12 of 40 "bad", stable 0', at=NOON),
+        rejection=Rejection(reason="MoreErrors", message='12 of 40 "bad", stable 0', at=NOON, log=("one", "two")),
         trial=Trial(
             attempt=1,
             against="0000000000",

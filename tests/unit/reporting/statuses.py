@@ -23,7 +23,7 @@ from tests.unit.rollout.cases import (
 NO_STATUS = LLMDeploymentStatus()
 NOTHING_COUNTED = {A: Counts(0, 0), B: Counts(0, 0)}
 INSTALLING = serving(
-    target=make_record(A), records=(make_record(A),), route=NO_ROUTE, engines=by_name(make_engine(A, *make_pods(1, 2)))
+    target=make_record(A), records=(make_record(A),), route=NO_ROUTE, engines=by_name(make_engine(A, *make_pods(0, 3)))
 )
 REJECTED = make_record(B, rejection=REJECTION)
 ROLLED_BACK = serving(target=REJECTED, records=(STABLE, REJECTED))

@@ -9,6 +9,7 @@ import pytest
 
 from serin.rollout.commands import parse_command
 from serin.rollout.decide import decide
+from serin.rollout.reasons import Reason
 from serin.rollout.snapshot import NO_ROUTE, PodView, Snapshot, ready_of
 from tests.unit.rollout.cases import (
     DOUBTFUL,
@@ -101,12 +102,23 @@ def test_message_says_what_happened_why_and_what_to_do(snapshot: Snapshot, messa
 
 def test_missed_progress_deadline_names_pods_deadline_and_command() -> None:
     pods = make_pods(0, 1, since=NOON - 31 * MINUTE, waiting="ImagePullBackOff: no such image")
-    decision = decide(canary_at(held=31 * MINUTE, engines=canary_pods(*pods)))
+    decision = decide(canary_at(held=31 * MINUTE, engines=canary_pods(*pods), trial={"traffic_since": None}))
 
     assert decision.message == (
         f"Revision {B} was rolled back (ProgressDeadlineExceeded): 0 of 1 pod is Ready after rollout.progressDeadline "
         "(30m): ImagePullBackOff: no such image; see the pods' logs and events. Change the spec, or annotate with "
         f"serin.dev/do=retry@{B}#<token> to try it again."
+    )
+
+
+def test_stalled_canary_that_was_ready_names_pods_cause_and_command() -> None:
+    pods = make_pods(0, 1, since=NOON - 31 * MINUTE, waiting="ImagePullBackOff: no such image")
+    decision = decide(canary_at(held=31 * MINUTE, engines=canary_pods(*pods)))
+
+    assert decision.stalled is Reason.PROGRESS_DEADLINE_EXCEEDED
+    assert decision.message == (
+        "0 of 1 pod is Ready after rollout.progressDeadline (30m): ImagePullBackOff: no such image; see the pods' logs "
+        f"and events. Repair or delete the pod, or annotate with serin.dev/do=abort@{B}#<token>."
     )
 
 

@@ -74,6 +74,8 @@ pods = st.builds(
     waiting=st.none() | st.just("ImagePullBackOff"),
     deleting=st.booleans(),
     exits=st.integers(0, 4),
+    assigned=st.booleans(),
+    log=st.sampled_from([(), ("ValueError: no",)]),
 )
 trials = st.builds(
     Trial,
@@ -93,6 +95,7 @@ trials = st.builds(
     holdback=st.none() | st.sampled_from([pin_holdback(spec.rollout.holdback) for spec in SPECS]),
     in_holdback=st.booleans(),
     blinded=st.booleans(),
+    was_ready=st.booleans(),
     exposed_before=st.timedeltas(timedelta(), 30 * HOUR),
     exposed_since=st.none() | moments,
 )
