@@ -34,6 +34,7 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the operator or a subcommand; does not return."""
+    allow_deep_json()  # `serin prompt` and `serin replay` read the objects of others, too
     given = make_parser().parse_args(arguments)
     if given.command == "evidence":
         sys.exit(_print_verdicts())
@@ -46,7 +47,6 @@ def _run_operator() -> None:
     from serin.operator_process import Operator  # noqa: PLC0415 - only the operator needs kopf
     from serin.telemetry import configure_logging  # noqa: PLC0415
 
-    allow_deep_json()
     try:
         settings = Settings.from_environment(os.environ)
         configure_logging(settings.log_level)

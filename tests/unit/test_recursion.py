@@ -71,3 +71,20 @@ except RecursionError:
     print("raised")
 """
     assert run(code) == "raised"
+
+
+def test_command_lists_the_other_prompts_beside_a_deep_one(tmp_path: Path) -> None:
+    head = "apiVersion: serin.dev/v1alpha1\nkind: PromptVersion\nmetadata: {name: %s}\nspec:\n  prompt: triage\n"
+    head += "  version: 1.0.0\n  messages: [{role: system, content: Be brief.}]\n"
+    deep = f"  outputSchema: {'{a: ' * 2_000}1{'}' * 2_000}\n"
+    (tmp_path / "prompts.yaml").write_text(head % "flat" + "---\n" + head % "deep" + deep)
+    done = subprocess.run(
+        [sys.executable, "-m", "serin", "prompt", "list", "-f", str(tmp_path / "prompts.yaml")],
+        env={"PYTHONPATH": f"{ROOT / 'operator'}:{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert "flat" in done.stdout
+    assert "spec.outputSchema is nested more than 64 levels deep" in done.stderr
