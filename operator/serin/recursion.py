@@ -1,8 +1,8 @@
 """The recursion limit of the process: high enough for every object that Kubernetes stores, too low to crash Python.
 
-Called first by `serin.__main__`, for every command. kopf decodes lists and watch events with Python's json module, which recurses once per
-level; Python's default limit of 1,000 would let one object, nested deeper, end the process. What such an object says is
-judged later, by `serin.api.parse`.
+Called first by `serin.__main__`, for every command. kopf and our client decode lists and watch events with Python's
+json module, which recurses once per level; Python's default limit of 1,000 would let one object, nested deeper, end
+the process. What such an object says is judged later, by `serin.api.parse`.
 """
 
 from __future__ import annotations

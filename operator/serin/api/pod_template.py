@@ -98,7 +98,9 @@ def _are_string_maps(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def _engines(spec: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    containers = spec.get("containers") or ()
+    containers = spec.get("containers")
+    if not isinstance(containers, list):  # refused below; stored under an older schema, it may be anything
+        return []
     return [each for each in containers if isinstance(each, Mapping) and each.get("name") == CONTAINER]
 
 

@@ -40,8 +40,8 @@ def list_keys(field: str, items: Sequence[Any]) -> tuple[str, ...] | None:
 
 
 def item_key(item: Any, keys: tuple[str, ...]) -> tuple[Any, ...] | None:
-    """The key of an item, or None if a key field is missing."""
+    """The key of an item, or None if a key field is missing, or holds a map or a list."""
     if not isinstance(item, Mapping):
         return None
     key = tuple([item.get(part, _KEY_DEFAULTS.get(part)) for part in keys])
-    return None if None in key else key
+    return key if all(isinstance(part, str | int | float) for part in key) else None

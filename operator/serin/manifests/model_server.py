@@ -35,7 +35,9 @@ def keep_on_search_path(template: dict[str, Any]) -> None:
             continue
         for entry in container.get("env") or ():
             value = entry.get("value")
-            if entry.get("name") == SEARCH_PATH and value is not None and DIRECTORY not in value.split(":"):
+            if entry.get("name") != SEARCH_PATH or not isinstance(value, str):  # the API server refuses other types
+                continue
+            if DIRECTORY not in value.split(":"):
                 entry["value"] = f"{DIRECTORY}:{value}" if value else DIRECTORY
 
 

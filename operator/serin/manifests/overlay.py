@@ -23,7 +23,7 @@ def lay_over(base: Mapping[str, Any], overlay: Mapping[str, Any], path: str) -> 
     """The merged map; `path` is the path in the user's manifest, for messages.
 
     Raises:
-        SpecError: an item of a list with keys has no key.
+        SpecError: an item of a list with keys has no key, or there is no list where one must be.
     """
     merged = {key: value for key, value in base.items() if not _is_displaced(key, overlay)}
     for key, value in overlay.items():
@@ -35,6 +35,8 @@ def lay_over(base: Mapping[str, Any], overlay: Mapping[str, Any], path: str) -> 
 
 
 def _lay_value(base: Any, overlay: Any, field: str, path: str) -> Any:
+    if isinstance(base, list) and not isinstance(overlay, list):
+        raise SpecError(f"{path} is not a list; write it as a list, as in the pod spec of Kubernetes.")
     if isinstance(overlay, Mapping):
         return lay_over(base if isinstance(base, Mapping) else {}, overlay, path)
     if isinstance(overlay, list):

@@ -47,6 +47,10 @@ def render_pod_template(
     # Not normalized, because null removes a field. A rule of the API rejects labels of serin.dev.
     written = {"metadata": spec.pod_template.metadata, "spec": spec.pod_template.spec}
     merged = lay_over(template, {part: overlay for part, overlay in written.items() if overlay is not None}, _PLACE)
+    if not _engine(merged["spec"]):
+        raise SpecError(
+            f"{_PLACE}.spec.containers removes the container {CONTAINER}; list only what you change or add."
+        )
     if defaults.model_server_image:
         keep_on_search_path(merged)
         if altered := altered_mount(merged["spec"], _engine(merged["spec"]), owner_name, engine_revision):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from serin.api.names import LABEL_REVISION
+from serin.api.parse import read_spec
 from serin.errors import SpecError
-from tests.unit.manifests.samples import engine_of, make_spec, make_template
+from tests.unit.manifests.samples import WITH_MODEL_SERVER, engine_of, make_spec, make_template
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - inside the pod
 SCRATCH = "/tmp"  # noqa: S108 - inside the pod
@@ -263,3 +267,49 @@ def test_labels_and_annotations_are_added() -> None:
 def test_overlay_item_without_key_is_an_error(overlay: dict[str, Any], sentence: str) -> None:
     with pytest.raises(SpecError, match=sentence):
         make_template(make_spec(podTemplate=overlay))
+
+
+SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5))
+KEYS = st.sampled_from(["name", "mountPath", "env", "volumeMounts", "value", "ports", "containerPort", "x"])
+ENTRIES = st.sampled_from(["engine", "PYTHONPATH", "serin-split", "serin-model-server", "SERIN_SPLIT"])
+ANYTHING = st.recursive(
+    SCALARS | ENTRIES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = st.sampled_from(["containers", "initContainers", "volumes", "affinity", "imagePullSecrets", "hostAliases"])
+
+
+@pytest.mark.parametrize(
+    ("pod", "sentence"),
+    [
+        ({"volumes": True}, "spec.podTemplate.spec.volumes is not a list; write it as a list"),
+        ({"initContainers": {"name": "x"}}, "spec.podTemplate.spec.initContainers is not a list"),
+        ({"volumes": [{"name": ["x"]}]}, "spec.podTemplate.spec.volumes[0] has no name, which is the key"),
+        ({"volumes": [{"name": {"a": 1}}]}, "spec.podTemplate.spec.volumes[0] has no name, which is the key"),
+        ({"containers": [{"name": "engine", "env": {"A": "b"}}]}, "spec.podTemplate.spec.containers[0].env is not a"),
+        ({"containers": None}, "spec.podTemplate.spec.containers removes the container engine"),
+    ],
+)
+def test_overlay_of_another_shape_is_refused(pod: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SpecError) as refusal:
+        make_template(make_spec(podTemplate={"spec": pod}), WITH_MODEL_SERVER)
+    assert str(refusal.value).startswith(sentence)
+
+
+@pytest.mark.parametrize("value", [5, {"a": 1}, ["x"]])
+def test_search_path_that_is_no_text_is_left_to_the_api_server(value: Any) -> None:
+    entry = {"name": "PYTHONPATH", "value": value}
+    template = make_template(
+        make_spec(podTemplate={"spec": {"containers": [{"name": "engine", "env": [entry]}]}}), WITH_MODEL_SERVER
+    )
+    assert env_of(template)["PYTHONPATH"] == value
+
+
+@given(st.dictionaries(FIELDS, ANYTHING | st.lists(st.dictionaries(KEYS, ANYTHING, max_size=3), max_size=2)))
+def test_any_overlay_is_rendered_or_refused_with_a_sentence(pod: dict[str, Any]) -> None:
+    written = make_spec().model_dump(by_alias=True, exclude_none=True, mode="json") | {"podTemplate": {"spec": pod}}
+    spec, _, invalid = read_spec({"metadata": {"name": "triage"}, "spec": written})
+    if invalid is None:
+        with suppress(SpecError):
+            make_template(spec, WITH_MODEL_SERVER)
