@@ -9,10 +9,12 @@ import pytest
 from kubernetes.aio.client.exceptions import ApiException
 
 from fakes.fake_cluster import Call
+from fakes.nested import nested
 from fakes.operator_in_memory import spec
 from fakes.world import KEY, NAME, NAMESPACE, Behaviour
 from serin.cluster.api_server import cluster_error
 from serin.cluster.port import CONTROLLER_REVISION, DEPLOYMENT, HTTP_ROUTE, LLMDEPLOYMENT
+from serin.recursion import allow_deep_json
 from serin.rollout.phases import Phase
 from serin.rollout.revision import HASH_SCHEMA
 from tests.stories.story import Story
@@ -60,12 +62,23 @@ INVALID: dict[str, dict[str, Any]] = {
     "replicas": {"replicas": -3},
     "rollout": {"rollout": {"deadline": "soon"}},
     "unknown": {"fieldOfTomorrow": True},
+    "depth": {"podTemplate": {"spec": {"affinity": nested(1_500)}}},
+    "shape of podTemplate": {"podTemplate": {"spec": {"volumes": True}}},
+    "shape of a filter": {
+        "routing": {
+            "gateway": {
+                "parentRefs": [{"name": "llm"}],
+                "filters": [{"type": "RequestHeaderModifier", "requestHeaderModifier": 5}],
+            }
+        }
+    },
     "rule": {"prompt": {"name": "any"}, "engine": {"args": {"reasoning-parser": "x", "middleware": "y"}}},
 }
 
 
 @pytest.mark.parametrize("broken", INVALID)
 async def test_invalid_spec_withdraws_canary_and_keeps_stable(story: Story, broken: str) -> None:
+    allow_deep_json()
     route = story.world.cluster.find(HTTP_ROUTE, *KEY)
     assert route
     parents = route["spec"]["parentRefs"]

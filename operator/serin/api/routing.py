@@ -6,6 +6,7 @@ when the HTTPRoute is applied, and its message becomes a condition. `serin.route
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, WithJsonSchema
@@ -55,6 +56,19 @@ PassedThrough = Annotated[
 ]
 
 
+def _has_lists(entry: Mapping[str, Any]) -> bool:
+    modifier = entry.get("requestHeaderModifier") or {}
+    actions = ("set", "add", "remove")
+    return isinstance(modifier, Mapping) and all(isinstance(modifier.get(name) or [], list) for name in actions)
+
+
+def _can_be_merged(filters: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Serin adds its headers to this filter; the shape of the others is for the API server to judge."""
+    if not all(_has_lists(entry) for entry in filters if entry.get("type") == "RequestHeaderModifier"):
+        raise ValueError("Write requestHeaderModifier as a map of lists: set, add and remove.")
+    return filters
+
+
 class ParentRef(ApiModel):
     """Reference to a Gateway, with the fields of an HTTPRoute's `parentRefs`."""
 
@@ -78,7 +92,7 @@ class Gateway(ApiModel):
     matches: Annotated[list[PassedThrough], Field(max_length=8)] = []
     """HTTPRoute matches, passed through unchanged. Default: the inference paths of vLLM, such as
     `/v1/chat/completions`, each matched exactly."""
-    filters: Annotated[list[PassedThrough], Field(max_length=8)] = []
+    filters: Annotated[list[PassedThrough], Field(max_length=8), AfterValidator(_can_be_merged)] = []
     """HTTPRoute filters, which apply to every request. Serin's headers are added to a RequestHeaderModifier; headers
     `x-serin-…` in it have no effect."""
     timeouts: Timeouts = {}

@@ -69,6 +69,14 @@ def test_smallest_manifest_gets_all_defaults() -> None:
             {"limits": {"cpu": 0.5}},
             "spec.engine.resources.limits.cpu: Write a whole number or a",
         ),
+        *(
+            (
+                "spec.routing.gateway.filters",
+                [{"type": "RequestHeaderModifier", "requestHeaderModifier": modifier}],
+                "spec.routing.gateway.filters: Write requestHeaderModifier as a map of lists: set, add and remove.",
+            )
+            for modifier in (5, "x", [1], {"set": 5}, {"set": "x"}, {"add": {"a": 1}}, {"remove": True})
+        ),
         ("metadata.name", "x" * 41, "metadata.name: Choose a name of lower case letters"),
     ],
 )
