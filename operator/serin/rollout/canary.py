@@ -28,6 +28,7 @@ from serin.rollout.reasons import Reason
 from serin.rollout.record import Record, Rejection
 from serin.rollout.snapshot import Fact, Snapshot
 from serin.rollout.steady import rejected, settled
+from serin.rollout.take_over import can_take_over, scaling_for_take_over, since_no_stable, take_over_due
 from serin.rollout.trial import Trial
 
 SAVE_EVERY = timedelta(seconds=30)
@@ -49,6 +50,10 @@ def on_trial(snapshot: Snapshot, stable: Record, target: Record) -> Outcome:
     if finding is None and not ends:
         candidate = _at_next_step(candidate)
         finding = first_finding(candidate)
+    if not ends and can_take_over(candidate) and not (finding and finding.rejects):
+        promoted = replace(target, trial=None, promotion=roles.next_promotion(snapshot.records))
+        outcome = settled(snapshot, promoted, promoted, promotes=True, judgement=candidate.judgement, state=state)
+        return replace(outcome, reason=Reason.TAKEN_OVER)
     if finding and finding.rejects:
         rejection = Rejection(finding.reason, finding.message, snapshot.now, finding.log)
         refused = replace(target, trial=candidate.trial, rejection=rejection)
@@ -56,7 +61,7 @@ def on_trial(snapshot: Snapshot, stable: Record, target: Record) -> Outcome:
     if ends:
         promoted = replace(target, trial=None, promotion=roles.next_promotion(snapshot.records))
         return settled(snapshot, promoted, promoted, promotes=True, judgement=candidate.judgement, state=state)
-    return _continue(candidate, finding)
+    return _continue(candidate, scaling_for_take_over(candidate) or finding)
 
 
 def _current_trial(snapshot: Snapshot, stable: Record, target: Record) -> tuple[Trial, TrialState | None]:
@@ -129,6 +134,7 @@ def _candidate(snapshot: Snapshot, stable: Record, target: Record, trial: Trial,
             candidate.held_for_requests(small=False) or candidate.over_exposed or against_more_weight(state)
         )
         trial = trial if held else due
+    trial = replace(trial, no_stable_since=since_no_stable(candidate))
     if candidate.blind_too_long:
         trial = replace(trial, blinded=True)
     if state and candidate.loses_requests and not trial.withdrawn_because:
@@ -205,7 +211,9 @@ def _continue(candidate: Candidate, finding: Finding | None) -> Outcome:
         trial_state=_state_to_save(snapshot, state),
         had_traffic=candidate.trial.traffic_since is not None,
         stalled=finding.reason if finding.stalls else None,
-        due_in=_earliest(finding.due_in, clock_due(replace(candidate, trial=trial, state=state))),
+        due_in=_earliest(
+            finding.due_in, clock_due(replace(candidate, trial=trial, state=state)), take_over_due(candidate)
+        ),
     )
 
 
@@ -274,7 +282,8 @@ def _state_to_save(snapshot: Snapshot, state: TrialState | None) -> TrialState |
 def _replicas(candidate: Candidate) -> dict[str, int]:
     """Replicas by engine revision; an engine that both revisions share has those of the stable."""
     replicas, canary = candidate.snapshot.spec.replicas, candidate.record.engine_revision
-    needed = max(candidate.pods_wanted, pods_for(replicas, _weight_of_pods(candidate)))
+    wanted_now = replicas if scaling_for_take_over(candidate) else candidate.pods_wanted
+    needed = max(wanted_now, pods_for(replicas, _weight_of_pods(candidate)))
     if candidate.takes_over_pods:
         needed = max(needed, candidate.engine.replicas)
     wanted = {candidate.stable.engine_revision: replicas}

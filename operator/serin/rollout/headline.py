@@ -24,6 +24,7 @@ _PREPARING = frozenset(
         Reason.CANARY_NOT_READY,
         Reason.PROGRESS_DEADLINE_EXCEEDED,
         Reason.AWAITING_BASELINE,
+        Reason.TAKING_OVER,
         Reason.BLIND,
         Reason.ROUTE_REFUSED,
     }
@@ -65,9 +66,9 @@ def headline(
         message = f"{switching} {outcome.message}" if switching else outcome.message
         return Headline(Phase.ROLLING_BACK, read_reason(rejection.reason), message)
     if under_way and outcome.situation is Situation.SETTLED:
-        if outcome.reason is Reason.PROMOTED:
+        if outcome.reason in {Reason.PROMOTED, Reason.TAKEN_OVER}:
             wait = switching or _drain_wait(snapshot, "the old stable's pods")
-            return Headline(Phase.PROMOTING, Reason.PROMOTED, f"{Reason.PROMOTED.explanation} {wait}")
+            return Headline(Phase.PROMOTING, outcome.reason, f"{outcome.reason.explanation} {wait}")
         records = [r for r in snapshot.records if r.engine_revision in leaving or r.revision in leaving_revisions]
         if any(r.promotion is not None for r in records):  # an old stable leaves
             serves = f"The stable, revision {outcome.stable.revision}, gets all traffic." if outcome.stable else ""

@@ -51,6 +51,11 @@ class Reason(StrEnum):
     )
     PAUSED_BY_STEP = "PausedByStep", "The canary is held at a pause step of the ramp."
     PROMOTING = "Promoting", "The canary takes over all traffic; then the old stable drains."
+    TAKING_OVER = (
+        "TakingOver",
+        "No pod of the stable is Ready; the canary gets all traffic when its pods are Ready, as in a first install.",
+    )
+    TAKEN_OVER = "TakenOver", "The canary has become the stable without proof, because no pod of the old one was Ready."
     PROMOTED = "Promoted", "The canary has become the stable."
     WITHDRAWING = "Withdrawing", "The spec no longer asks for the canary, so Serin withdraws it."
     # Rejections

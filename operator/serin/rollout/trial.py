@@ -121,6 +121,9 @@ class Trial:
     exposed_since: Time | None = None
     """None while that clock is stopped."""
 
+    no_stable_since: Annotated[Time | None, Field(exclude_if=lambda since: since is None)] = None
+    """Since when no pod of the stable has been Ready; None: one is, or that is not known."""
+
     @property
     def is_past_ramp(self) -> bool:
         """Whether all steps are done."""
