@@ -30,6 +30,8 @@ NAME_MESSAGE = (
 MAX_PROBLEMS = 50
 MAX_PROMPT_BYTES = 128 * 1024
 """UTF-8 bytes of a PromptVersion's spec as JSON without spaces; two stand in a split document."""
+MAX_FREE_FORM_BYTES = 64 * 1024
+"""UTF-8 bytes of podTemplate, matches and filters as JSON without spaces; each record has a podTemplate."""
 MAX_PROMPT_ELEMENTS = 8_000
 """Pods read documents of at most 20,000 brackets and commas."""
 _FIELD_MESSAGES = {
@@ -45,12 +47,14 @@ def parse_llmdeployment(manifest: Mapping[str, Any]) -> LLMDeploymentSpec:
     """The spec of an LLMDeployment.
 
     Raises:
-        SpecError: it breaks the schema or a rule.
+        SpecError: it breaks the schema or a rule, or its free-form fields are too large.
     """
     name = manifest.get("metadata", {}).get("name", "")
     if len(name) > MAX_NAME_LENGTH or not _is_name(name):
         raise SpecError(f"metadata.name: {NAME_MESSAGE}")
-    return _parse(LLMDeploymentSpec, manifest)
+    spec = _parse(LLMDeploymentSpec, manifest)
+    _refuse_large_free_form(spec)
+    return spec
 
 
 def read_spec(manifest: Mapping[str, Any]) -> tuple[LLMDeploymentSpec, frozenset[str], SpecError | None]:
@@ -93,8 +97,31 @@ def _parse(model: type[Spec], manifest: Mapping[str, Any]) -> Spec:
         raise SpecError(_sentence(error.errors(include_url=False)[0])) from error
 
 
+def _size(where: str, value: object) -> int:
+    """UTF-8 bytes of the JSON without spaces."""
+    try:
+        return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogatepass"))
+    except ValueError as error:  # a number of thousands of digits
+        raise SpecError(f"{where} holds a number that is too long; write it as a string.") from error
+
+
+def _refuse_large_free_form(spec: LLMDeploymentSpec) -> None:
+    gateway, pod = spec.routing.gateway, spec.pod_template
+    sizes = {
+        "spec.podTemplate": _size("spec.podTemplate", [pod.metadata, pod.spec]) if pod else 0,
+        "spec.routing.gateway.matches": _size("spec.routing.gateway.matches", gateway.matches),
+        "spec.routing.gateway.filters": _size("spec.routing.gateway.filters", gateway.filters),
+    }
+    if (total := sum(sizes.values())) > MAX_FREE_FORM_BYTES:
+        largest = max(sizes, key=lambda where: sizes[where])
+        raise SpecError(
+            f"{largest} is too large: podTemplate, matches and filters have {total} bytes as JSON, and at most "
+            f"{MAX_FREE_FORM_BYTES} are allowed; shorten it."
+        )
+
+
 def _refuse_large(prompt: Mapping[str, Any]) -> None:
-    size = len(json.dumps(prompt, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogatepass"))
+    size = _size("spec", prompt)
     if size > MAX_PROMPT_BYTES:
         raise SpecError(
             f"spec has {size} bytes as JSON, and at most {MAX_PROMPT_BYTES} are allowed, because pods get the prompt "

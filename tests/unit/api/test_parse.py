@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -12,9 +14,10 @@ from hypothesis import strategies as st
 from fakes.nested import nested
 from serin.api.content_hash import content_hash
 from serin.api.llmdeployment import DEFAULT_STEPS, LLMDeploymentSpec, Ramp, RampStep
-from serin.api.parse import parse_llmdeployment, parse_promptversion
+from serin.api.parse import parse_llmdeployment, parse_promptversion, read_spec
 from serin.errors import SpecError
 from serin.metric_sources.promql import is_plain
+from serin.rollout.revision import engine_revision
 from tests.integration.manifests import LLMDEPLOYMENT, PROMPTVERSION, changed
 
 
@@ -161,3 +164,69 @@ def test_api_accepts_exactly_the_selectors_that_queries_accept(selector: str) ->
     else:
         accepted = True
     assert accepted == is_plain(selector)
+
+
+HUGE = 10**5_000
+"""More digits than Python writes."""
+
+
+@pytest.mark.parametrize("path", ["spec.podTemplate", "spec.routing.gateway.matches", "spec.routing.gateway.filters"])
+def test_free_form_fields_beyond_64_kib_are_refused(path: str) -> None:
+    def manifest(length: int) -> dict[str, Any]:
+        value = {"spec": {"x": "a" * length}}
+        return changed(LLMDEPLOYMENT, path, value if path == "spec.podTemplate" else [value])
+
+    parse_llmdeployment(manifest(65_000))
+    with pytest.raises(SpecError) as refusal:
+        parse_llmdeployment(manifest(65_536))
+    assert re.fullmatch(
+        rf"{re.escape(path)} is too large: podTemplate, matches and filters have 655\d\d bytes as JSON, and at most "
+        "65536 are allowed; shorten it.",
+        str(refusal.value),
+    )
+
+
+@pytest.mark.parametrize("value", [HUGE, [HUGE], {"a": {"b": HUGE}}], ids=["bare", "in a list", "in a map"])
+def test_number_of_thousands_of_digits_is_refused_with_a_sentence(value: Any) -> None:
+    with pytest.raises(SpecError, match=r"^spec\.podTemplate holds a number that is too long; write it as a string\.$"):
+        parse_llmdeployment(changed(LLMDEPLOYMENT, "spec.podTemplate", {"spec": {"affinity": value}}))
+    with pytest.raises(SpecError, match=r"^spec holds a number that is too long; write it as a string\.$"):
+        parse_promptversion(changed(PROMPTVERSION, "spec.outputSchema", {"maximum": value}))
+
+
+NASTY: dict[str, Any] = {  # by name, because hypothesis prints what it draws
+    "huge": HUGE,
+    "61 bits": 2**60,
+    "infinity": float("inf"),
+    "no number": float("nan"),
+    "1e300": 1e300,
+    "surrogate": "\ud800",
+    "NUL": "a\0b",
+    "58 levels": nested(58),
+    "400 levels": nested(400),
+}
+FREE_FORM = st.recursive(
+    st.sampled_from(list(NASTY)).map(lambda name: NASTY[name])
+    | st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=2) | st.just("\ud800"), inner),
+    max_leaves=6,
+)
+PLACES = ["podTemplate", "podTemplate.spec", "podTemplate.metadata", "routing.gateway.filters", "engine.resources"]
+PLACES += ["routing.gateway.matches", "engine.args", "analysis", "rollout.ramp", "prompt", "unknown"]
+PROMPT_PLACES = ["outputSchema", "parameters", "parameters.extra", "tools", "variables", "messages", "labels"]
+
+
+@given(st.sampled_from(PLACES), FREE_FORM)
+def test_any_value_in_an_llmdeployment_is_hashed_or_refused(path: str, value: Any) -> None:
+    spec, _, _ = read_spec(changed(LLMDEPLOYMENT, f"spec.{path}", value))
+    with suppress(SpecError):
+        engine_revision(spec)
+
+
+@given(st.sampled_from(PROMPT_PLACES), FREE_FORM)
+def test_any_value_in_a_promptversion_is_hashed_or_refused(path: str, value: Any) -> None:
+    with suppress(SpecError):
+        content_hash(parse_promptversion(changed(PROMPTVERSION, f"spec.{path}", value)))
