@@ -137,7 +137,7 @@ class LLMDeploymentSpec(ApiModel):
     analysis: Analysis = Analysis()
     """How a canary is compared with the stable."""
     revision_history_limit: Annotated[int, Field(ge=1, le=100)] = 10
-    """Number of old revisions to keep."""
+    """Number of old revisions to keep; more than 20 have the effect of 20."""
     paused: bool = False
     """Stops the ramp and its clocks and prevents a promotion. A bad canary is still rolled back."""
 

@@ -10,6 +10,9 @@ from serin.rollout.commands import names
 from serin.rollout.record import Record
 from serin.rollout.snapshot import Fact, Snapshot
 
+MOST_OLD_REVISIONS = 20
+"""Each reconcile reads all records of its LLMDeployment. The API accepts more, as it did before."""
+
 
 def find_stable(snapshot: Snapshot) -> Record | None:
     """The record promoted last, unless another revision has taken over whose record is lost; None if none is known.
@@ -196,5 +199,5 @@ def prunable(snapshot: Snapshot, spared: set[str]) -> frozenset[str]:
         if r.revision not in spared | set(oldest.values()) | in_pods | set(snapshot.route.weights)
         and not names(snapshot.command, r.revision)  # it has the token of the command that is still annotated
     ]
-    excess = len(candidates) - snapshot.spec.revision_history_limit
+    excess = len(candidates) - min(snapshot.spec.revision_history_limit, MOST_OLD_REVISIONS)
     return frozenset(candidates[: max(0, excess)])

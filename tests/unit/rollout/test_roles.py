@@ -149,7 +149,12 @@ def test_trial_closes_when_spec_changes_unless_rejected() -> None:
 
 def prunable_of(limit: int, spared: set[str], **changes: object) -> frozenset[str]:
     records = tuple(make_record(letter * 10) for letter in "abcdef")
-    base = {"records": records, "spec": make_spec(revisionHistoryLimit=limit), "route": NO_ROUTE, "engines": {}}
+    base: dict[str, object] = {
+        "records": records,
+        "spec": make_spec(revisionHistoryLimit=limit),
+        "route": NO_ROUTE,
+        "engines": {},
+    }
     return prunable(replace(serving(), **(base | changes)), spared)  # type: ignore[arg-type]
 
 
@@ -157,6 +162,12 @@ def test_oldest_records_beyond_limit_are_pruned() -> None:
     assert prunable_of(4, set()) == {A, B}
     assert prunable_of(6, set()) == frozenset()
     assert prunable_of(10, set()) == frozenset()
+
+
+@pytest.mark.parametrize(("limit", "left"), [(19, 19), (20, 20), (21, 20), (100, 20)])
+def test_more_than_twenty_old_revisions_are_pruned(limit: int, left: int) -> None:
+    records = tuple(make_record(f"a{number:09}", number=number) for number in range(30))
+    assert len(records) - len(prunable_of(limit, set(), records=records)) == left
 
 
 def test_pruning_spares_records_in_use() -> None:
