@@ -121,7 +121,8 @@ def stories(place: Place, light_image: str, request: pytest.FixtureRequest) -> I
     stacks = [ExitStack() for _ in range(request.param)]
 
     def begin(number: int) -> Story:
-        return stacks[number].enter_context(serving(place, f"equal-load-{number}"))
+        # Names that the other test does not use: its namespaces may be ending still.
+        return stacks[number].enter_context(serving(place, f"{request.param}-under-load-{number}"))
 
     # At the same time, because each needs minutes; every one is ended, also if another one did not begin.
     with ThreadPoolExecutor(request.param) as pool:
