@@ -42,7 +42,7 @@ export PYTHONPATH := $(CURDIR)/operator:$(CURDIR)
 FAST_TESTS := tests/unit tests/stories tests/contract tests/integration sandbox/tests model_server/tests examples/tests
 E2E_TESTS := tests/e2e model_server/tests/slow
 
-.PHONY: help demo test check e2e faults sandbox down crds fmt bench bench-decision decision-rows decision-trials bench-latency bench-model-server bench-rollback bench-switching bench-gateways environment
+.PHONY: help demo test check e2e faults sandbox down crds fmt bench bench-decision decision-rows decision-trials bench-latency bench-measurement bench-model-server bench-rollback bench-switching bench-gateways environment
 
 help:
 	@echo "Serin: canary rollouts of LLMs on Kubernetes. Verbs:"
@@ -87,7 +87,7 @@ fmt: environment ## format the code and fix what lint can fix
 faults: environment ## canaries on a real vLLM whose requests hang, vanish or are not found, and canaries at equal load; about twenty minutes
 	@$(PYTHON) -m pytest -q -n 0 $(PYTEST) tests/faults
 
-bench: environment ## benchmarks of processor time; bench-decision, -latency, -rollback, -switching, -gateways, -model-server: see the Makefile
+bench: environment ## benchmarks of processor time; bench-decision, -measurement, -latency, -rollback, -switching, -gateways, -model-server: see the Makefile
 	@$(PYTHON) -m $(BENCH)
 
 # The decision engine against its limits and the rules of others; fails if one is exceeded; writes
@@ -101,6 +101,11 @@ decision-rows:
 
 decision-trials:
 	@SERIN_TRIALS=all $(PYTHON) -m pytest -q tests/stories/test_two_hundred.py
+
+# What was measured at an early commit, again, with the figures of then beside it, about fifteen minutes; writes
+# bench/measurement/results.md.
+bench-measurement: environment
+	@$(PYTHON) -m bench.measurement
 
 # The cost of the middleware for a real vLLM, alone, with a prompt and with checks, half an hour; writes
 # bench/model_server/results.md.

@@ -29,20 +29,22 @@ def latency_rows(scale: float) -> Iterator[Row]:
     for kind, words, scenario in rows():
         played = [max(2, round(runs * scale)) for runs in (RUNS, PLAIN_RUNS)]
         alike, mixed = shares(scenario, (by_load, played[0]), (plain, played[1]))
-        n = alike.runs
-        holds: bool | None = None
-        if kind == "more load":
-            limit = ""
-        elif kind == "identical":
-            limit = "off <= .01 + 3 SE, noisy <= .05 + 3 SE"
-            holds = alike.rolled_back <= _most(ROLLED_BACK_AT_MOST, n) and alike.noisy <= _most(NOISY_AT_MOST, n)
-        elif kind == "slower":
-            limit = f"off >= {SLOWER_AT_LEAST:.0%} within the hour"
-            holds = alike.rolled_back >= SLOWER_AT_LEAST - 3 * _error(SLOWER_AT_LEAST, n)
-        else:
-            limit = f"proven <= {PROVEN_AT_MOST:.0%} + 3 SE"
-            holds = alike.proven <= _most(PROVEN_AT_MOST, n)
+        limit, holds = limit_and_holds(kind, alike)
         yield Row(words, limit, _words(alike), holds, fixed=_words(mixed))
+
+
+def limit_and_holds(kind: str, alike: Shares) -> tuple[str, bool | None]:
+    """The limit of a kind of row, and whether the comparison by load is within it; None: there is none."""
+    n = alike.runs
+    if kind == "more load":
+        return "", None
+    if kind == "identical":
+        within = alike.rolled_back <= _most(ROLLED_BACK_AT_MOST, n) and alike.noisy <= _most(NOISY_AT_MOST, n)
+        return "off <= .01 + 3 SE, noisy <= .05 + 3 SE", within
+    if kind == "slower":
+        least = SLOWER_AT_LEAST - 3 * _error(SLOWER_AT_LEAST, n)
+        return f"off >= {SLOWER_AT_LEAST:.0%} within the hour", alike.rolled_back >= least
+    return f"proven <= {PROVEN_AT_MOST:.0%} + 3 SE", alike.proven <= _most(PROVEN_AT_MOST, n)
 
 
 def _most(p: float, n: int) -> float:

@@ -1,176 +1,270 @@
-"""Plays canaries that lose, exclude or hang requests, and identical ones: `python -m bench.measurement`.
+"""Repeats what was measured at commit af6ca3c with the present code: `python -m bench.measurement`.
 
-Single requests, counters, scrapes, the collector, the reconciler and the route; nothing between them is faked
-(`fakes.traffic`, `fakes.reading_operator`). Prints a table in Markdown: what became of each canary, after how many
-minutes of traffic, and how many of its requests were harmed. Ends with status 1 if a bad canary was promoted or kept
-its weight, or if an identical one was not promoted. Not here: the test itself (`bench.decision`).
+Canaries whose requests never become an ordinary answer, latencies at unequal load, what Prometheus hands over, and what
+margins and defaults mean. Prints the tables and writes results.md, with the figures of that commit beside the new ones.
+Ends with status 1 if a limit is exceeded. Not here: the test itself beside others' (`bench.decision`).
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from pathlib import Path
 
-from fakes.operator_in_memory import spec
-from fakes.reading_operator import ReadingOperator
-from fakes.traffic import SILENT, Busy, Load, Process, stalls
-from fakes.world import Behaviour
+from bench import reading
+from bench.decision.latency_rows import limit_and_holds
+from bench.decision.play import Player
+from bench.decision.rows import Measurements
+from bench.decision.whole import GROWING, PROMOTED, STEPS
+from bench.decision.whole_rows import ALL, Side, WholeTrials
+from bench.measurement import before, margins, servers
+from bench.measurement.canaries import RAMPS, Case, Ended, Serve, cases, play
+from bench.podsim.compare import by_load, plain
+from bench.podsim.tables import Shares, rows, shares
+from bench.podsim.trial import Scenario
+from bench.sections import joined
+from fakes.traffic import Load
 
-READ_SECONDS = 5.0
-WARM_UP_SECONDS = 300.0
-LONGEST_MINUTES = 60.0
-HELD, PROMOTED = frozenset({"off", "running"}), frozenset({"promoted"})
-RAMPS: Mapping[str, Mapping[str, Any]] = {
-    "steps": {"ramp": {"steps": [{"weight": w, "hold": "10m"} for w in (5, 25, 50)]}},
-    "adaptive": {"ramp": {"adaptive": {}}},
+RESULTS = Path(__file__).with_name("results.md")
+RPS = 20.0
+BAD_RUNS, IDENTICAL_RUNS, AT_LIMIT_RUNS = 3, 6, 20
+"""Rollouts of a row and ramp: of a bad canary, of an identical one, and of one at a limit."""
+LATENCY_RUNS = 40
+HALVES_RUNS = 60
+MARGIN_RUNS = 100
+REQUESTS, LATENCIES, PROMETHEUS, MEANING = (
+    "Requests that never become an answer",
+    "Latencies of identical canaries at unequal load",
+    "What Prometheus hands over",
+    "What margins and defaults mean",
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a table, and whether its limits hold."""
+
+    cells: tuple[str, ...]
+    holds: bool
+
+
+Table = tuple[tuple[str, ...], Callable[[], Iterator[Line]]]
+"""The columns, and what plays the rows."""
+
+
+def main() -> int:
+    """Play the tables, write them, and return 1 if a limit is exceeded."""
+    tables: dict[str, Table] = {
+        REQUESTS: (("canary's requests", "before", *RAMPS, "holds"), _canaries),
+        LATENCIES: (("case", "before", "loads mixed", "by load", "limit", "holds"), _latencies),
+        PROMETHEUS: (("what happens", "before", "now", "holds"), _prometheus),
+        MEANING: (("case", "before", "now", "limit", "holds"), _meaning),
+    }
+    parser = argparse.ArgumentParser(prog="python -m bench.measurement", description=__doc__)
+    parser.add_argument("--only", choices=tables, help="one table; the others stay as they are")
+    only = parser.parse_args().only
+    failed = 0
+    for title, (columns, played) in tables.items():
+        if only not in {None, title}:
+            continue
+        lines = [_row(columns), _row("---" for _ in columns)]
+        print(f"\n{title}\n", *lines, sep="\n", flush=True)
+        for line in played():
+            failed += not line.holds
+            lines.append(_row((*line.cells, "yes" if line.holds else "**no**")))
+            print(lines[-1], flush=True)
+        _write(title, f"{INTRODUCTIONS[title]}\n\n" + "\n".join(lines), list(tables))
+    print(f"\nmeasurement: {failed} rows over their limit")
+    return 1 if failed else 0
+
+
+HEAD = f"""<!-- Written by `make bench-measurement`. -->
+# Measured again
+
+What was measured at commit {before.COMMIT}, with the code of today. *Before*: what that commit did.
+"""
+INTRODUCTIONS = {
+    REQUESTS: f"""\
+Whole rollouts at {RPS:g} requests/s and 1 % errors, read every 5 s, for an hour at most: single requests, counters,
+scrapes, the collector, the reconciler and the route (`fakes/traffic.py`). How many ended how, after how many minutes of
+traffic at the median, and how many of the canary's requests were harmed at the median. *Running*: it kept a weight and
+was not promoted. A loss of a tenth is the tolerance itself, so one in twenty may be promoted.""",
+    LATENCIES: f"""\
+Pods with continuous batching (`bench/podsim`), {LATENCY_RUNS} trials of an hour per row. *Off*: rolled back; *noisy*:
+the stable's pods were found to differ. *Loads mixed*: plain histograms, as before.""",
+    PROMETHEUS: """\
+Two pods of a stable and one of a canary, scraped every 15 s and read every 5 s for 15 minutes, each with a million
+requests before; *counted* are the requests of both. The same on a real Prometheus:
+`tests/integration/counting/test_servers.py` and `test_counting.py`. Rollouts as above.""",
+    MEANING: """\
+The test of errors alone; pods of `bench/podsim`; and whole trials of `bench/decision` with every comparison. A slower
+engine has more load also within a load bucket, so a latency near its margin is judged more strictly than the margin
+says: 1.25 times as slow is rolled back.""",
 }
 
 
-@dataclass(frozen=True)
-class Case:
-    """A row: what happens to the canary's requests."""
-
-    name: str
-    load: Load
-    right: frozenset[str] = frozenset({"off"})
-    """How it may end."""
+def _row(cells: Iterator[str] | tuple[str, ...]) -> str:
+    return "| " + " | ".join(cells) + " |"
 
 
-def cases(rps: float) -> tuple[Case, ...]:
-    """The rows at so many requests per second."""
-    load = Load(rps, restarts_per_hour=0.0)
-    hung = replace(load, canary_durations=stalls(0.4, 300.0))
-    return (
-        *(
-            Case(
-                f"{share:.0%} lost before the pod",
-                replace(load, lost_on_the_way=share),
-                HELD if share <= 0.1 else frozenset({"off"}),
-            )
-            for share in _LOST
-        ),
-        *(
-            Case(f"{share:.0%} answered 503 by the gateway", replace(load, lost_on_the_way=share, gateway=True))
-            for share in _LOST
-        ),
-        *(
-            Case(f"{share:.0%} excluded (404, 401, 429)", replace(load, excluded=(0.0, share)))
-            for share in (0.1, 0.4, 1.0)
-        ),
-        Case("40% left by the client within 10 s", replace(load, left=(0.0, 0.4)), HELD),
-        Case("40% stalled for 300 s", hung),
-        *(
-            Case(f"{share:.0%} hang for 600 s", replace(load, canary_durations=stalls(share, 600.0)))
-            for share in (0.03, 0.1, 0.3)
-        ),
-        Case("identical", load, right=PROMOTED),
-        Case("identical, with gateway series", replace(load, gateway=True), right=PROMOTED),
-        Case(
-            "identical, 10% excluded and 10% left on both",
-            replace(load, excluded=(0.1, 0.1), left=(0.1, 0.1)),
-            right=PROMOTED,
-        ),
-    )
-
-
-_LOST = (0.1, 0.3, 0.5, 0.9, 1.0)
-
-
-@dataclass(frozen=True)
-class Ended:
-    """What became of a canary."""
-
-    how: str
-    """`off`, `promoted` or `running`."""
-    minutes: float
-    """From its first traffic."""
-    harmed: int
-    """Its requests that were lost, excluded, left, or silent for 60 s or longer."""
-    said: str
-
-
-async def play(case: Case, ramp: str, seed: int) -> Ended:
-    """One rollout, until the canary has no weight any more or is promoted."""
-    world = Busy(case.load, seed)
-    world.behaviours |= {"good": Behaviour(load_seconds=0.0), "other": Behaviour(load_seconds=20.0)}
-    operator = ReadingOperator(world, world.now)
-    changes = {"rollout": RAMPS[ramp], "analysis": {}}
-    world.user_applies(spec("good", **changes))
-    for _ in range(4):
-        await operator.live(READ_SECONDS)
-    await operator.live(WARM_UP_SECONDS)
-    world.user_applies(spec("other", **changes))
-    operator.woken = True
-    since, now, how = None, 0.0, "running"
-    while how == "running" and now < 60 * LONGEST_MINUTES:
-        await operator.live(READ_SECONDS)
-        weights = {revision: weight for revision, weight in world.weights().items() if revision != world.first}
-        weight = max(weights.values(), default=0)
-        now += READ_SECONDS if since is not None else 0.0
-        if since is None:
-            since = 0.0 if weight else None
-        elif weight == 10_000 or world.status()["phase"] == "Stable":
-            how = "promoted"
-        elif weight == 0:
-            how = "off"
-    said = next(c["message"] for c in world.status()["conditions"] if c["type"] == "Reconciling")
-    return Ended(how, now / 60, _harmed(world), said)
-
-
-def _harmed(world: Busy) -> int:
-    def of(process: Process) -> int:
-        silent = int(process.overdue[0, :, SILENT.index(60)].sum())
-        return int(process.counts[:, 2:].sum()) + silent
-
-    return world.lost + sum(of(process) for process in world.processes_ever if process.revision != world.first)
+def _write(title: str, text: str, order: list[str]) -> None:
+    """Replace one section of the page."""
+    old = RESULTS.read_text() if RESULTS.exists() else ""
+    RESULTS.write_text(f"{HEAD}\n{joined(old, {title: text}, order)}\n")
 
 
 def run(rps: float, name: str, ramp: str, seed: int) -> Ended:
-    """`play` in a process of its own, which finds the case by its name."""
+    """A rollout in a process of its own, which finds the case by its name."""
     case = next(case for case in cases(rps) if case.name == name)
     return asyncio.run(play(case, ramp, seed))
 
 
-def main() -> int:
-    """Play all, print the table, and return 1 if a canary was misjudged."""
-    parser = argparse.ArgumentParser(prog="python -m bench.measurement", description=__doc__)
-    parser.add_argument("--rps", type=float, default=20.0, help="requests per second")
-    parser.add_argument("--runs", type=int, default=1, help="runs of each bad canary")
-    parser.add_argument("--identical", type=int, default=3, help="runs of each identical canary")
-    parser.add_argument("--only", default="", help="only the rows whose name contains this")
-    parser.add_argument("--jobs", type=int, default=2, help="processes")
-    parser.add_argument("--said", action="store_true", help="print what the status said at the end as well")
-    args = parser.parse_args()
-    rows = [case for case in cases(args.rps) if args.only in case.name]
-    jobs = [
-        (case, ramp, seed)
-        for case in rows
-        for ramp in RAMPS
-        for seed in range(args.identical if case.right == PROMOTED else args.runs)
-    ]
-    print(f"{args.rps:g} requests/s; outcome, minutes of traffic (harmed requests of the canary)\n")
-    print("| canary's requests | " + " | ".join(RAMPS) + " |\n|---|" + "---|" * len(RAMPS))
-    misjudged = 0
-    with ProcessPoolExecutor(args.jobs) as pool:
+def _canaries() -> Iterator[Line]:
+    with ProcessPoolExecutor() as pool:
         playing = {
-            (case.name, ramp, seed): pool.submit(run, args.rps, case.name, ramp, seed) for case, ramp, seed in jobs
+            (case.name, ramp): [pool.submit(run, RPS, case.name, ramp, seed) for seed in range(_runs(case))]
+            for case in cases(RPS)
+            for ramp in RAMPS
         }
-        for case in rows:
-            cells: list[str] = []
-            said: list[str] = []
-            for ramp in RAMPS:
-                ended = [each.result() for (name, its, _), each in playing.items() if (name, its) == (case.name, ramp)]
-                misjudged += sum(each.how not in case.right for each in ended)
-                cells.append("; ".join(f"{each.how} {each.minutes:.0f} min ({each.harmed})" for each in ended))
-                said += [f"    {ramp}: {each.said}" for each in ended]
-            print(f"| {case.name} | " + " | ".join(cells) + " |", *(said if args.said else ()), sep="\n", flush=True)
-    print(f"\n{misjudged} of {len(jobs)} misjudged")
-    return 1 if misjudged else 0
+        for case in cases(RPS):
+            ended = {ramp: [each.result() for each in playing[case.name, ramp]] for ramp in RAMPS}
+            yield Line(
+                (case.name, before.CANARIES.get(case.name, ""), *map(_ends, ended.values())),
+                not any(case.misjudged(each) for each in ended.values()),
+            )
+
+
+def _runs(case: Case) -> int:
+    if case.wrong_at_most:
+        return AT_LIMIT_RUNS
+    return IDENTICAL_RUNS if "promoted" in case.right else BAD_RUNS
+
+
+def _ends(ended: list[Ended]) -> str:
+    """How many ended how, with the medians of minutes and harmed requests."""
+    words = []
+    for how in ("off", "promoted", "running"):
+        if found := [each for each in ended if each.how == how]:
+            minutes, harmed = (
+                sorted(of)[len(found) // 2] for of in ([e.minutes for e in found], [e.harmed for e in found])
+            )
+            words.append(f"{how} {len(found)} of {len(ended)}, {minutes:.0f} min ({harmed:.0f})")
+    return "; ".join(words)
+
+
+def _latencies() -> Iterator[Line]:
+    for kind, words, scenario in rows():
+        alike, mixed = shares(scenario, (by_load, LATENCY_RUNS), (plain, LATENCY_RUNS))
+        limit, holds = limit_and_holds(kind, alike)
+        yield Line((words, before.LATENCIES.get(words, ""), _share(mixed), _share(alike), limit), holds is not False)
+
+
+def _share(each: Shares) -> str:
+    return f"off {each.rolled_back:.0%}, noisy {each.noisy:.0%}, proven {each.proven:.0%}"
+
+
+def _prometheus() -> Iterator[Line]:
+    middle = servers.START.timestamp() + 1000
+    late = partial(servers.LateServer, seconds=servers.SCRAPE + 2.0)
+    for words, old, make, ahead in (
+        ("two jobs scrape the pods", before.TWO_JOBS, servers.DoubleServer, 0.0),
+        ("samples come 2 s later than `evidenceLag`", before.LATE, late, 0.0),
+        ("Prometheus' clock is 60 s behind", before.SKEWED, partial(servers.SkewedServer, seconds=-60.0), -60.0),
+        ("Prometheus' clock is 60 s ahead", "", partial(servers.SkewedServer, seconds=60.0), 60.0),
+        (
+            "a label is added in mid-trial",
+            before.RENAMED,
+            partial(servers.RenamingServer, at=round(1000 * middle)),
+            0.0,
+        ),
+    ):
+        found = servers.read(make, ahead=ahead)
+        counted, happened = (sum(of.values()) for of in (found.counted, found.happened))
+        said = f'; said: "{found.warnings[0]}"' if found.warnings else ""
+        yield Line((words, old, f"{counted:,} of {happened:,} counted{said}"), counted == happened)
+    yield from _rollouts("samples come 2 s later than `evidenceLag`", late)
+    yield from _rollouts("Prometheus' clock is 60 s behind", partial(servers.SkewedServer, seconds=-60.0))
+    cost = reading.measure()
+    seconds, mib = min(cost["processor"]), cost["mib"]
+    yield Line(
+        ("a reading of 200 adaptive rollouts, real Prometheus", before.READING, f"{seconds:.2f} s and {mib:.0f} MiB"),
+        seconds <= reading.MOST_SECONDS and mib <= reading.MOST_MIB,
+    )
+    share = servers.halves_found(HALVES_RUNS, pooled=float(servers.SCRAPE))
+    yield Line(
+        ("one of the stable's two pods fails ten times as often", before.HALVES, f"found in {share:.0%} within 2 h"),
+        share >= 0.95,
+    )
+
+
+def _rollouts(words: str, serve: Serve) -> Iterator[Line]:
+    """An identical canary and one with five times the errors, read through such a server."""
+    load = Load(RPS, restarts_per_hour=0.0)
+    for name, case in (
+        ("identical canary", Case(words, load, right=frozenset({"promoted"}))),
+        ("canary with five times the errors", Case(words, replace(load, worse=5.0))),
+    ):
+        ended = [asyncio.run(play(case, "steps", seed, serve)) for seed in range(BAD_RUNS)]
+        yield Line((f"{words}: {name}, steps", "", _ends(ended)), not case.misjudged(ended))
+
+
+def _meaning() -> Iterator[Line]:
+    for base, margin in ((0.01, 1.1), (0.1, 1.1), (0.3, 1.1), (0.25, 1.25), (0.5, 1.25)):
+        share = margins.rolled_back(base, margin, MARGIN_RUNS)
+        yield Line(
+            (
+                f"{base:.0%} bad, {margin:g} times as many of the canary's, margin {margin:g}, 20 requests/s",
+                before.AT_MARGIN if base >= 0.25 else "",
+                f"off {share:.1%} within an hour at 25 %",
+                "off <= .01 + 3 SE",
+            ),
+            share <= _one_percent(MARGIN_RUNS),
+        )
+    for slow, limited in ((1.1, True), (1.25, False)):
+        (found,) = shares(Scenario("tpot", 4, 4, slow=slow, pods="sized"), (by_load, LATENCY_RUNS))
+        yield Line(
+            (
+                f"TPOT, {slow:g} times as slow, margin 1.25, 4 requests/s per pod",
+                "",
+                f"off {found.rolled_back:.0%}, proven {found.proven:.0%}",
+                "off <= .01 + 3 SE" if limited else "",
+            ),
+            not limited or found.rolled_back <= _one_percent(LATENCY_RUNS),
+        )
+    trials = WholeTrials(Player(1.0), Measurements(Player(1.0)))
+    default, steps = (trials.play(200.0, Side(fails=0.9), mode, made=ALL) for mode in (GROWING, STEPS))
+    yield Line(
+        (
+            "90 % fail, 200 requests/s, default ramp",
+            before.DEFAULT_RAMP,
+            f"{default.failed:.0f} bad answers ({steps.failed:.0f} with steps)",
+            "at most 23 + 10 %",
+        ),
+        default.failed <= 1.1 * 23,
+    )
+    shown: tuple[tuple[float, float | None], ...] = ((2.0, None), (20.0, 0.05))
+    for rps, promoted_at_most in shown:
+        ends = trials.play(rps, Side(fails=0.003), GROWING, stable=Side(fails=0.0001), made=ALL)
+        share = ends.share(PROMOTED)
+        yield Line(
+            (
+                f"0.3 % errors against 0.01 %, {rps:g} requests/s, default tolerance",
+                before.DEFAULT_TOLERANCE if rps == 2.0 else "",
+                f"promoted {share:.0%}",
+                "" if promoted_at_most is None else f"promoted <= {promoted_at_most:.0%} + 3 SE",
+            ),
+            promoted_at_most is None or share <= promoted_at_most + 3 * math.sqrt(0.05 * 0.95 / len(ends.runs)),
+        )
+
+
+def _one_percent(runs: int) -> float:
+    return 0.01 + 3 * math.sqrt(0.01 * 0.99 / runs)
 
 
 if __name__ == "__main__":
