@@ -50,17 +50,15 @@ def on_trial(snapshot: Snapshot, stable: Record, target: Record) -> Outcome:
     if finding is None and not ends:
         candidate = _at_next_step(candidate)
         finding = first_finding(candidate)
-    if not ends and can_take_over(candidate) and not (finding and finding.rejects):
-        promoted = replace(target, trial=None, promotion=roles.next_promotion(snapshot.records))
-        outcome = settled(snapshot, promoted, promoted, promotes=True, judgement=candidate.judgement, state=state)
-        return replace(outcome, reason=Reason.TAKEN_OVER)
     if finding and finding.rejects:
         rejection = Rejection(finding.reason, finding.message, snapshot.now, finding.log)
         refused = replace(target, trial=candidate.trial, rejection=rejection)
         return rejected(snapshot, stable, refused, judgement=candidate.judgement, state=state)
-    if ends:
+    takes_over = not ends and can_take_over(candidate)
+    if ends or takes_over:
         promoted = replace(target, trial=None, promotion=roles.next_promotion(snapshot.records))
-        return settled(snapshot, promoted, promoted, promotes=True, judgement=candidate.judgement, state=state)
+        outcome = settled(snapshot, promoted, promoted, promotes=True, judgement=candidate.judgement, state=state)
+        return replace(outcome, reason=Reason.TAKEN_OVER) if takes_over else outcome
     return _continue(candidate, scaling_for_take_over(candidate) or finding)
 
 
