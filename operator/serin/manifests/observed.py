@@ -12,7 +12,7 @@ from typing import Any
 
 from serin.api.names import FIELD_MANAGER, LABEL_ENGINE_REVISION, child_name
 from serin.manifests.log_lines import one_line
-from serin.manifests.pod_status import is_ended, read_ended, read_pod
+from serin.manifests.pod_status import condition, is_ended, read_ended, read_pod
 from serin.manifests.split_document import engine_of_split, read_split
 from serin.rollout.snapshot import EngineView, SplitView
 
@@ -40,7 +40,7 @@ def engines(
 
 
 def _engine(engine: str, deployment: Mapping[str, Any], pods: list[Mapping[str, Any]]) -> EngineView:
-    failure = _condition(deployment, "ReplicaFailure")
+    failure = condition(deployment, "ReplicaFailure")
     fails = failure.get("status") == "True"
     since = failure.get("lastTransitionTime")
     own = sorted((pod for pod in pods if _is_of(pod, deployment)), key=lambda pod: str(pod["metadata"]["name"]))
@@ -103,8 +103,3 @@ def engine_revision_of(owner_name: str, obj: Mapping[str, Any]) -> str | None:
 def engine_of_pod(pod: Mapping[str, Any]) -> str:
     """The engine revision whose selectors choose a pod, by its label, as Services and ReplicaSets do; or empty."""
     return str((pod["metadata"].get("labels") or {}).get(LABEL_ENGINE_REVISION, ""))
-
-
-def _condition(obj: Mapping[str, Any], type_: str) -> Mapping[str, Any]:
-    conditions = (obj.get("status") or {}).get("conditions") or ()
-    return next((condition for condition in conditions if condition["type"] == type_), {})

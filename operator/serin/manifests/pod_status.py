@@ -73,7 +73,7 @@ def read_ended(pod: Mapping[str, Any]) -> EndedPod:
         why = [_exits(found)] if found else [status.get("phase")]
     times = [metadata["creationTimestamp"], status.get("startTime")]
     times += [end.get("finishedAt") for c in _containers(pod) for end in c.ends]
-    times += [condition.get("lastTransitionTime") for condition in status.get("conditions") or ()]
+    times += [each.get("lastTransitionTime") for each in status.get("conditions") or ()]
     return EndedPod(
         name=metadata["name"],
         why=_sentence(*why),
@@ -84,7 +84,7 @@ def read_ended(pod: Mapping[str, Any]) -> EndedPod:
 
 def read_pod(pod: Mapping[str, Any]) -> PodView:
     """The view of a pod that may still serve, from its status."""
-    ready = _condition(pod, "Ready")
+    ready = condition(pod, "Ready")
     is_ready = ready.get("status") == "True"
     containers = list(_containers(pod))
     engine = next((c for c in containers if c.name == _ENGINE), _Container(_ENGINE, {}))
@@ -109,20 +109,20 @@ def _not_ready_since(pod: Mapping[str, Any]) -> datetime:
     """Time at which the pod was scheduled or last stopped being Ready; waiting for a node does not count as loading."""
     times = [
         pod["metadata"]["creationTimestamp"],
-        _condition(pod, "Ready").get("lastTransitionTime"),
-        _condition(pod, "PodScheduled").get("lastTransitionTime"),
+        condition(pod, "Ready").get("lastTransitionTime"),
+        condition(pod, "PodScheduled").get("lastTransitionTime"),
     ]
     return max(datetime.fromisoformat(time) for time in times if time)
 
 
 def _is_assigned(pod: Mapping[str, Any]) -> bool:
     named = (pod.get("spec") or {}).get("nodeName")
-    return bool(named) or _condition(pod, "PodScheduled").get("status") == "True"
+    return bool(named) or condition(pod, "PodScheduled").get("status") == "True"
 
 
 def _unschedulable(pod: Mapping[str, Any]) -> str | None:
     """Why the pod has no node: none has room, a scheduling gate (Kueue and others) holds it, or the scheduler fails."""
-    scheduled = _condition(pod, "PodScheduled")
+    scheduled = condition(pod, "PodScheduled")
     if scheduled.get("status") != "False":
         return None
     message, reason = scheduled.get("message"), scheduled.get("reason")
@@ -182,7 +182,7 @@ def _waiting(pod: Mapping[str, Any], containers: list[_Container]) -> str | None
     """Why the pod does not become Ready, as far as its status says so."""
     if found := next((trouble for c in containers if (trouble := _trouble(c))), None):
         return found
-    ready = _condition(pod, "Ready")
+    ready = condition(pod, "Ready")
     engine_is_ready = any(c.name == _ENGINE and c.status.get("ready") for c in containers)
     if ready.get("status") == "Unknown" or engine_is_ready:  # a lost node, a sidecar, a readiness gate
         return _sentence(ready.get("reason"), ready.get("message")) or None
@@ -231,6 +231,7 @@ def _status(pod: Mapping[str, Any]) -> Mapping[str, Any]:
     return pod.get("status") or {}
 
 
-def _condition(pod: Mapping[str, Any], type_: str) -> Mapping[str, Any]:
-    conditions = _status(pod).get("conditions") or ()
-    return next((condition for condition in conditions if condition.get("type") == type_), {})
+def condition(obj: Mapping[str, Any], type_: str) -> Mapping[str, Any]:
+    """The condition of this type in an object's status; empty without it."""
+    conditions = _status(obj).get("conditions") or ()
+    return next((each for each in conditions if each.get("type") == type_), {})
