@@ -69,11 +69,17 @@ def crashes(status: Status) -> Status:
     return never_ready(status) | {"containerStatuses": [container | looping]}
 
 
-async def test_gated_canary_waits_for_capacity_and_goes_on_when_released() -> None:
+async def with_canary_whose_pods(change: Callable[[Status], Status]) -> Story:
+    """A stable, and a canary that was just applied, of whose pods the kubelet says this."""
     story = await with_stable()
     before = names(story)
-    story.world.kubelet = changing(lambda name: name not in before, gated)
+    story.world.kubelet = changing(lambda name: name not in before, change)
     story.world.user_applies(spec("better", **QUICK))
+    return story
+
+
+async def test_gated_canary_waits_for_capacity_and_goes_on_when_released() -> None:
+    story = await with_canary_whose_pods(gated)
     await story.run(5)
     assert story.conditions["Stalled"] == ("True", Reason.WAITING_FOR_CAPACITY)
     assert story.conditions["CapacityAvailable"][0] == "False"
@@ -116,10 +122,7 @@ async def test_pod_on_broken_node_stalls_a_canary_that_was_ready() -> None:
 
 
 async def test_canary_of_which_no_pod_was_ready_is_rejected_with_its_cause() -> None:
-    story = await with_stable()
-    before = names(story)
-    story.world.kubelet = changing(lambda name: name not in before, init_fails)
-    story.world.user_applies(spec("better", **QUICK))
+    story = await with_canary_whose_pods(init_fails)
     await story.until_phase(Phase.ROLLED_BACK)
     rejected = story.world.status()["rejected"]
     assert rejected["reason"] == Reason.PROGRESS_DEADLINE_EXCEEDED
@@ -130,10 +133,7 @@ async def test_canary_of_which_no_pod_was_ready_is_rejected_with_its_cause() -> 
 
 
 async def test_last_words_of_a_crashed_engine_stay_with_the_rejection() -> None:
-    story = await with_stable()
-    before = names(story)
-    story.world.kubelet = changing(lambda name: name not in before, crashes)
-    story.world.user_applies(spec("better", **QUICK))
+    story = await with_canary_whose_pods(crashes)
     await story.until_phase(Phase.ROLLED_BACK)
     await story.run(30)
     assert 'exit code 1: ValueError: There is no module named "better"' in story.world.status()["rejected"]["message"]
